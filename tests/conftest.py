@@ -1,0 +1,61 @@
+"""Shared fixtures: a tiny random model with pocket's tokenizer, and settings that keep every test offline."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB_SILENT"] = "true"
+
+import torch
+from datasets import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tokenshift.recipes.pocket.make_base import make_tokenizer
+from tokenshift.recipes.pocket.problems import pocket_dataset
+
+torch.set_num_threads(1)  # tiny matrices: more threads only wait for each other
+
+
+@pytest.fixture(autouse=True)
+def _wandb_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """W&B stages artifacts under the home folder."""
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.getbasetemp() / "wandb-data"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a random two-layer Llama with pocket's tokenizer."""
+    path = tmp_path_factory.mktemp("tiny_model")
+    tokenizer = make_tokenizer()
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    )
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def problems() -> Dataset:
+    return pocket_dataset("train", 24)
+
+
+@pytest.fixture
+def pocket_base() -> Path:
+    """The base model that ships with the project."""
+    return Path(__file__).parent.parent / "recipes" / "pocket" / "base"

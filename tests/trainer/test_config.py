@@ -1,0 +1,74 @@
+"""What is refused, with which words, before anything is loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trl import GRPOConfig
+
+from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
+
+
+def make(tmp_path: Path, **settings: Any) -> DivergenceGRPOConfig:
+    defaults = {"num_iterations": 2, "use_cpu": True, "bf16": False, "report_to": []}
+    return DivergenceGRPOConfig(output_dir=str(tmp_path), **{**defaults, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"advantage_weighting": "sigmoidal"}, "advantage_weighting='sigmoidal' is not known; choose one of sigmoid"),
+        ({"divergence": "k4"}, "divergence='k4' is not known"),
+        ({"divergence_reference": "new"}, "divergence_reference='new' is not known"),
+        ({"weight_control": "permute"}, "weight_control='permute' is not known"),
+        ({"divergence_alpha": float("nan")}, "divergence_alpha=nan must be a finite number"),
+        ({"divergence_alpha": float("inf")}, "divergence_alpha=inf must be a finite number"),
+        ({"divergence_alpha": "steep"}, "divergence_alpha='steep' must be a finite number"),
+        ({"divergence_scale": float("inf")}, "divergence_scale=inf must be a finite number"),
+        ({"divergence_scale": -1.0}, "divergence_scale=-1.0 must be >= 0"),
+        ({"divergence_scale": 3.0, "divergence_alpha": -1.0}, "weights fall to 1 - s/2 < 0"),
+        ({"low_prob_coef": -0.1}, "low_prob_coef=-0.1 must be >= 0"),
+        ({"divergence_alpha": 0.0}, "divergence_alpha=0 makes every weight 1"),
+        ({"importance_sampling_level": "sequence"}, "importance_sampling_level='sequence' gives one ratio a sequence"),
+        ({"loss_type": "luspo"}, "loss_type='luspo' weighs whole sequences"),
+        ({"loss_type": "vespo"}, "loss_type='vespo' weighs whole sequences"),
+        ({"weight_control": "mean", "normalize_weights": True}, "makes every weight 1"),
+    ],
+)
+def test_refused(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words.replace("(", r"\(").replace("*", r"\*")) as error:
+        make(tmp_path, **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "vary"),
+    [
+        ({"num_iterations": 1}, False),
+        ({"num_iterations": 1, "gradient_accumulation_steps": 4}, False),
+        ({"num_iterations": 1, "gradient_accumulation_steps": 4, "steps_per_generation": 2}, False),
+        ({"num_iterations": 2}, True),
+        ({"num_iterations": 1, "steps_per_generation": 2}, True),
+        ({"num_iterations": 1, "gradient_accumulation_steps": 4, "steps_per_generation": 8}, True),
+        ({"num_iterations": 1, "gradient_accumulation_steps": 4, "steps_per_generation": 6}, True),
+    ],
+)
+def test_constant_weights_are_refused_naming_the_setting(tmp_path: Path, schedule: dict[str, int], vary: bool) -> None:
+    if vary:
+        make(tmp_path, **schedule)
+    else:
+        with pytest.raises(ValueError, match=r"Set num_iterations or steps_per_generation higher, for example"):
+            make(tmp_path, **schedule)
+    make(tmp_path, advantage_weighting="none", **schedule)
+    make(tmp_path, advantage_weighting="low_prob", **schedule)
+
+
+def test_updates_per_generation(tmp_path: Path) -> None:
+    config = make(tmp_path, num_iterations=3, gradient_accumulation_steps=2, steps_per_generation=8)
+    assert config.updates_per_generation == 12
+
+
+def test_stock_config_is_refused_by_the_trainer(tmp_path: Path, tiny_model: str) -> None:
+    args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    with pytest.raises(TypeError, match="args is a GRPOConfig; DivergenceGRPOTrainer needs a DivergenceGRPOConfig"):
+        DivergenceGRPOTrainer(model=tiny_model, args=args)

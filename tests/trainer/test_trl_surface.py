@@ -1,0 +1,55 @@
+"""TRL's private surface in use, so that a new TRL fails here, in words, and not in a user's run."""
+
+import inspect
+
+import trl
+from transformers import Trainer
+from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
+
+METHODS = {
+    GRPOTrainer: {
+        "_compute_loss": ("model", "inputs"),
+        "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
+        "_generate": ("prompts",),
+        "_generate_and_score_completions": ("inputs",),
+        "_get_train_sampler": ("dataset",),
+        "_save_checkpoint": ("model", "trial"),
+        "_load_optimizer_and_scheduler": ("checkpoint",),
+        "log": ("logs", "start_time"),
+        "create_model_card": ("model_name",),
+    },
+    Trainer: {"_get_output_dir": ("trial",), "_push_from_checkpoint": ("checkpoint_folder",)},
+    RepeatSampler: {"__iter__": (), "__init__": ("data_source", "mini_repeat_count", "batch_size", "repeat_count")},
+}
+ATTRIBUTES = ("_step", "_buffered_inputs", "_metrics", "_logs", "num_iterations", "num_generations_eval")
+LOSS_READS = (
+    'completion_ids, completion_mask = inputs["completion_ids"], inputs["completion_mask"]',
+    "self._get_per_token_logps_and_entropies(",
+    'advantages = inputs["advantages"]',
+    "if advantages.dim() == 1:",
+    'inputs.get("old_per_token_logps")',
+    'inputs["tool_mask"]',
+)
+
+
+def test_private_surface_of_trl() -> None:
+    changed = []
+    for owner, methods in METHODS.items():
+        for name, parameters in methods.items():
+            method = getattr(owner, name, None)
+            if method is None:
+                changed.append(f"{owner.__name__}.{name} is gone")
+            elif missing := set(parameters) - set(inspect.signature(method).parameters):
+                changed.append(f"{owner.__name__}.{name} no longer takes {', '.join(sorted(missing))}")
+    source = inspect.getsource(GRPOTrainer)
+    changed += [f"GRPOTrainer.{name} is not used any more" for name in ATTRIBUTES if f"self.{name}" not in source]
+    loss = inspect.getsource(inspect.unwrap(GRPOTrainer._compute_loss))
+    places = [loss.find(text) for text in LOSS_READS]
+    changed += [f"_compute_loss no longer has: {text}" for text, at in zip(LOSS_READS, places, strict=True) if at < 0]
+    if places[1] >= places[2] >= 0:
+        changed.append("_compute_loss reads the advantages before the log-probabilities are there")
+    assert not changed, (
+        f"TRL {trl.__version__} changed what tokenshift's trainer stands on: {'; '.join(changed)}. "
+        "Look at trainer/grpo.py and trainer/checkpoints.py before widening the pin in pyproject.toml."
+    )

@@ -1,0 +1,142 @@
+"""Configuration of divergence-weighted GRPO."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_type_hints
+
+from trl import GRPOConfig
+
+SEQUENCE_LEVEL_LOSSES = ("luspo", "vespo")
+
+
+@dataclass
+class DivergenceGRPOConfig(GRPOConfig):
+    r"""
+    Configuration of [`DivergenceGRPOTrainer`]: TRL's [`~trl.GRPOConfig`] and the fields below.
+
+    The advantage of token t becomes `w_t * A_t`. With `advantage_weighting="sigmoid"`,
+    `w_t = 1 + divergence_scale * (sigmoid(divergence_alpha * D_t) - 1/2)` (arXiv 2603.22446, section 5).
+
+    Parameters:
+        advantage_weighting (`str`, *optional*, defaults to `"sigmoid"`):
+            `"sigmoid"` as above; `"low_prob"`, `w_t = 1 + c - c * pi_old(token)` with `c = low_prob_coef`
+            (arXiv 2603.22117); `"none"`, stock GRPO, bit for bit.
+        divergence (`str`, *optional*, defaults to `"k3"`):
+            D_t in nats, estimators of KL(pi_old‖pi_theta) at the sampled token: `"k3"`, `"k1"`, `"k2"`.
+        divergence_reference (`str`, *optional*, defaults to `"old"`):
+            `"old"`, the policy that produced the rollouts.
+        divergence_alpha (`float`, *optional*, defaults to `100.0`):
+            Slope, in 1/nats. Positive boosts high-divergence tokens, negative low-divergence ones. Below about 10 the
+            sigmoid is flat inside the clip range and the method does next to nothing.
+        divergence_scale (`float`, *optional*, defaults to `1.0`):
+            Range of the weights, s >= 0. `0` leaves every weight at 1 (a null test).
+        low_prob_coef (`float`, *optional*, defaults to `0.2`):
+            c of `"low_prob"`, >= 0.
+        weight_control (`str`, *optional*, defaults to `"none"`):
+            `"shuffle"` puts the same weights on random valid tokens of the batch; `"mean"` sets each to their mean.
+        normalize_weights (`bool`, *optional*, defaults to `False`):
+            Divide the weights by their mean over the batch.
+        log_divergence (`bool`, *optional*, defaults to `False`):
+            Log `divergence/*` also with `advantage_weighting="none"`. Otherwise they are always logged.
+
+    Raises:
+        ValueError: for an unknown name, a number that is not finite or out of range, a sequence-level loss, or a
+            combination in which the weights cannot vary.
+    """
+
+    advantage_weighting: Literal["sigmoid", "none", "low_prob"] = field(
+        default="sigmoid", metadata={"help": "How a token's advantage is weighted: sigmoid, low_prob or none."}
+    )
+    divergence: Literal["k3", "k1", "k2"] = field(
+        default="k3", metadata={"help": "Divergence behind the sigmoid weights, at the sampled token: k3, k1, k2."}
+    )
+    divergence_reference: Literal["old"] = field(
+        default="old", metadata={"help": "Policy the current one is compared with: old (the rollout policy)."}
+    )
+    divergence_alpha: float = field(
+        default=100.0, metadata={"help": "Slope of the sigmoid; > 0 boosts high divergence, < 0 low divergence."}
+    )
+    divergence_scale: float = field(default=1.0, metadata={"help": "Range s of the sigmoid weights."})
+    low_prob_coef: float = field(default=0.2, metadata={"help": "c in 1 + c - c * pi_old(token)."})
+    weight_control: Literal["none", "shuffle", "mean"] = field(
+        default="none", metadata={"help": "Control: shuffle the weights over tokens, or set each to the mean."}
+    )
+    normalize_weights: bool = field(default=False, metadata={"help": "Divide the weights by their batch mean."})
+    log_divergence: bool = field(
+        default=False, metadata={"help": "Log divergence/* also with advantage_weighting none."}
+    )
+
+    def __post_init__(self) -> None:
+        # Names and numbers first: they need nothing that TRL derives.
+        self._check_names()
+        self._check_numbers()
+        super().__post_init__()
+        if self.advantage_weighting != "none":
+            self._check_token_level()
+            self._check_weights_vary()
+
+    @property
+    def updates_per_generation(self) -> float:
+        """Optimizer updates made on one generation of completions."""
+        steps = self.steps_per_generation or 0  # set by GRPOConfig.__post_init__
+        return steps * self.num_iterations / self.gradient_accumulation_steps
+
+    @property
+    def has_old_logps(self) -> bool:
+        """Whether the policy in training can differ from the one that produced the rollouts (TRL's own condition)."""
+        steps = self.steps_per_generation or 0
+        return self.gradient_accumulation_steps % (steps * self.num_iterations) != 0
+
+    def _check_names(self) -> None:
+        hints = get_type_hints(type(self))
+        for name in ("advantage_weighting", "divergence", "divergence_reference", "weight_control"):
+            allowed = get_args(hints[name])
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not known; choose one of {', '.join(allowed)}.")
+
+    def _check_numbers(self) -> None:
+        for name in ("divergence_alpha", "divergence_scale", "low_prob_coef"):
+            value: Any = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{name}={value!r} must be a finite number.")
+        for name in ("divergence_scale", "low_prob_coef"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be >= 0; divergence_alpha carries the sign.")
+        signed = self.divergence_alpha < 0 or self.divergence == "k1"
+        if self.advantage_weighting == "sigmoid" and signed and self.divergence_scale > 2:
+            raise ValueError(
+                f"divergence_scale={self.divergence_scale!r} lets weights fall to 1 - s/2 < 0, which would turn "
+                "advantages round; use a value of at most 2."
+            )
+
+    def _check_token_level(self) -> None:
+        if self.importance_sampling_level != "token":
+            raise ValueError(
+                f"importance_sampling_level={self.importance_sampling_level!r} gives one ratio a sequence, so weights "
+                "of single tokens have no meaning there; use 'token' or advantage_weighting='none'."
+            )
+        if self.loss_type in SEQUENCE_LEVEL_LOSSES:
+            raise ValueError(
+                f"loss_type={self.loss_type!r} weighs whole sequences, so weights of single tokens have no meaning "
+                "there; use grpo, bnpo, dr_grpo, dapo, cispo or sapo, or advantage_weighting='none'."
+            )
+
+    def _check_weights_vary(self) -> None:
+        if self.weight_control == "mean" and self.normalize_weights:
+            raise ValueError(
+                "weight_control='mean' with normalize_weights=True makes every weight 1; drop one of them."
+            )
+        if self.advantage_weighting == "low_prob":
+            return
+        if self.divergence_alpha == 0:
+            raise ValueError(
+                "divergence_alpha=0 makes every weight 1; set it (try 100 or -100) or use advantage_weighting='none'."
+            )
+        if self.divergence_reference == "old" and not self.has_old_logps:
+            raise ValueError(
+                f"divergence_reference='old' with {self.updates_per_generation:g} update per generation "
+                f"(steps_per_generation={self.steps_per_generation} * num_iterations={self.num_iterations} / "
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps}) compares the policy with itself: "
+                "every divergence is 0 and every weight 1. Set num_iterations or steps_per_generation higher, "
+                f"for example steps_per_generation={2 * self.gradient_accumulation_steps}."
+            )

@@ -1,0 +1,173 @@
+"""GRPO with per-token weights on the advantages: the one change to TRL's trainer.
+
+TRL's `_compute_loss` asks `_get_per_token_logps_and_entropies` for the log-probabilities and reads
+`inputs["advantages"]` after it, in shape `(B,)` or `(B, T)`. The trainer puts the weighted advantages there in
+between. So the loss stays TRL's own, whole and for every option, and with `advantage_weighting="none"` nothing is
+changed at all.
+"""
+
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokenshift.trainer.checkpoints import ResumableGRPOTrainer
+from tokenshift.trainer.completions import CompletionWeights
+from tokenshift.trainer.config import DivergenceGRPOConfig
+from tokenshift.trainer.controls import mean_weights, normalize_weights, shuffle_weights
+from tokenshift.trainer.metrics import TokenWindow
+from tokenshift.trainer.model_card import weighting_section
+from tokenshift.trainer.weighting import SAMPLED_DIVERGENCES, low_prob_weights, sigmoid_weights
+
+COMPLETION_INDEX = "completion_index"
+"""Key under which a generation's tensors carry each completion's place, through TRL's shuffling and splitting."""
+
+
+class DivergenceGRPOTrainer(ResumableGRPOTrainer):
+    """
+    [`~trl.GRPOTrainer`] whose advantages are weighted token by token by how far the policy moved there.
+
+    The only change to the loss: `A_t` becomes `w_t * A_t`, with `w_t` of [`DivergenceGRPOConfig`], detached, on the
+    completion's valid tokens (not padding, not truncated completions that are masked, not tool results). Weights
+    apply in training; an evaluation's loss is TRL's.
+
+    "The batch" of `weight_control` and `normalize_weights` is what one backward pass sees, on all ranks.
+
+    Args:
+        model, reward_funcs, train_dataset, eval_dataset, processing_class, peft_config, ...:
+            As for [`~trl.GRPOTrainer`].
+        args ([`DivergenceGRPOConfig`]):
+            Its configuration.
+
+    Raises:
+        TypeError: if `args` is missing or a plain [`~trl.GRPOConfig`].
+
+    Logged beside TRL's metrics, exact over all ranks and all tokens since the last log:
+
+    - `divergence/{mean,p50,p90,p95,p99,max}` (nats), `divergence/frac_near_zero`, `divergence/frac_high` (shares);
+    - `advantage_weight/{mean,std,min,max}` and `advantage_weight/frac_active`, the share of weights further than 0.01
+    from 1.
+
+    Source: "Sparse but Critical" (arXiv 2603.22446), section 5.
+    """
+
+    args: DivergenceGRPOConfig
+    _logs: dict[str, Any]
+
+    _tag_names = ["trl", "grpo", "tokenshift", "divergence-weighted-grpo"]
+    _name = "Divergence-weighted GRPO"
+    _paper = {
+        "title": "Sparse but Critical: A Token-Level Analysis of Distributional Shifts in RLVR Fine-Tuning of LLMs",
+        "id": "2603.22446",
+        # docstyle-ignore
+        "citation": """@inproceedings{meng2026sparse,
+    title        = {{Sparse but Critical: A Token-Level Analysis of Distributional Shifts in RLVR Fine-Tuning of
+    LLMs}}, author       = {Meng and others},
+    year         = 2026,
+    booktitle    = {The Fourteenth International Conference on Learning Representations},
+    eprint       = {arXiv:2603.22446}
+}""",
+    }
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: DivergenceGRPOConfig | None = None,
+        *other_args: Any,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(args, DivergenceGRPOConfig):
+            raise TypeError(
+                f"args is a {type(args).__name__}; DivergenceGRPOTrainer needs a DivergenceGRPOConfig, which "
+                "takes the same fields and the weighting's."
+            )
+        self._loss_inputs: dict[str, Any] | None = None  # set while TRL's training loss is being computed
+        self._window = TokenWindow()
+        super().__init__(model, reward_funcs, args, *other_args, **kwargs)
+        weighs = args.advantage_weighting != "none"
+        self._completion_weights = (
+            CompletionWeights(args.generation_batch_size or 0) if weighs and self.log_completions else None
+        )
+
+    # Weighting ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _watches_tokens(self) -> bool:
+        return self.args.advantage_weighting != "none" or self.args.log_divergence
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        if not (self.model.training and self._watches_tokens):
+            return super()._compute_loss(model, inputs)
+        self._loss_inputs = inputs = dict(inputs)  # the generation's own advantages serve its other updates too
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self._loss_inputs = None
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
+        outputs = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        if self._loss_inputs is not None:
+            self._weight_advantages(self._loss_inputs, outputs[0].detach())
+        return outputs
+
+    def _weight_advantages(self, inputs: dict[str, Any], logps: torch.Tensor) -> None:
+        """Replace `inputs["advantages"]` `(B,)` by the weighted ones `(B, T)`, and record what the logs need."""
+        mask = inputs["completion_mask"]
+        mask = (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()  # (B, T)
+        old_logps = inputs.get("old_per_token_logps", logps)  # absent: the rollout policy is the current one
+        valid_logps, valid_old_logps = logps[mask], old_logps[mask]  # (N,)
+        divergence = SAMPLED_DIVERGENCES[self.args.divergence](valid_logps, valid_old_logps)
+        self._window.divergence.append(divergence)
+        if self.args.advantage_weighting == "none":
+            return
+
+        if self.args.advantage_weighting == "sigmoid":
+            valid_weights = sigmoid_weights(divergence, self.args.divergence_alpha, self.args.divergence_scale)
+        else:
+            valid_weights = low_prob_weights(valid_old_logps, self.args.low_prob_coef)
+        valid_weights = self._controlled(valid_weights)
+        self._window.weights.append(valid_weights)
+        weights = torch.ones_like(logps, dtype=valid_weights.dtype)  # (B, T)
+        weights[mask] = valid_weights
+        if self._completion_weights is not None:
+            self._completion_weights.add(inputs[COMPLETION_INDEX], weights, mask)
+        inputs["advantages"] = inputs["advantages"].unsqueeze(1) * weights
+
+    def _controlled(self, weights: torch.Tensor) -> torch.Tensor:
+        """The weights `(N,)` after the control and the normalisation asked for."""
+        if self.args.weight_control == "shuffle":
+            weights = shuffle_weights(self.accelerator, weights, self.args.seed, self._step)
+        elif self.args.weight_control == "mean":
+            weights = mean_weights(self.accelerator, weights)
+        return normalize_weights(self.accelerator, weights) if self.args.normalize_weights else weights
+
+    # Logging -----------------------------------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        outputs = super()._generate_and_score_completions(inputs)
+        if self._completion_weights is not None:
+            size = len(outputs["completion_ids"])
+            self._completion_weights.start_generation(size, self.accelerator, self.model.training)
+            outputs[COMPLETION_INDEX] = torch.arange(size, device=outputs["completion_ids"].device)
+        return outputs
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.model.training and self._watches_tokens:
+            for name, value in self._window.metrics(self.accelerator).items():
+                self._metrics["train"][name].append(value)
+        if self._completion_weights is not None:
+            for column, values in self._completion_weights.columns().items():
+                self._logs["extra"][column] = deque(values, maxlen=self.args.generation_batch_size)
+        super().log(logs, start_time)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """TRL's model card, with a section on how the advantages were weighted."""
+        super().create_model_card(*args, **kwargs)
+        if self.is_world_process_zero():
+            card = Path(str(self.args.output_dir)) / "README.md"
+            partial = card.with_suffix(".partial")
+            partial.write_text(card.read_text(encoding="utf-8") + weighting_section(self.args), encoding="utf-8")
+            os.replace(partial, card)

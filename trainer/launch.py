@@ -1,0 +1,106 @@
+"""Whether the run is as distributed as it was asked to be.
+
+accelerate can start one process where several were asked for, or DDP where ZeRO or FSDP was, and train on without a
+word.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import yaml
+from accelerate import PartialState
+from accelerate.commands.config.config_args import default_yaml_config_file
+from accelerate.utils import DistributedType, parse_flag_from_env
+
+ENGINES = {"DEEPSPEED": "DeepSpeed", "FSDP": "FSDP"}
+
+
+@dataclass(frozen=True)
+class AskedLaunch:
+    """What the launch command asked for; None where it did not say.
+
+    Attributes:
+        processes: over all machines.
+        engine: `"DeepSpeed"`, `"FSDP"` or None.
+        source: where it was said.
+    """
+
+    processes: int | None
+    engine: str | None
+    source: str
+
+
+def parse_launch_command(command: list[str]) -> AskedLaunch | None:
+    """Read an `accelerate launch ...` command line and the config file it names; None if it is not one."""
+    if "launch" not in command or not any("accelerate" in Path(word).name for word in command[:3]):
+        return None
+    words = [part for word in command for part in (word.split("=", 1) if word.startswith("--") else [word])]
+
+    def value_of(*flags: str) -> str | None:
+        return next((words[i + 1] for i, word in enumerate(words[:-1]) if word in flags), None)
+
+    file = value_of("--config_file") or default_yaml_config_file
+    config = yaml.safe_load(Path(file).read_text()) if Path(file).is_file() else {}
+    processes = value_of("--num_processes", "--num-processes") or config.get("num_processes")
+    engine = ENGINES.get(str(config.get("distributed_type")).upper())
+    if "--use_deepspeed" in words:
+        engine = "DeepSpeed"
+    if "--use_fsdp" in words:
+        engine = "FSDP"
+    return AskedLaunch(int(processes) if processes else None, engine, file if config else "the command line")
+
+
+def asked_launch() -> AskedLaunch | None:
+    """What the `accelerate launch` above this process asked for, or torchrun's world size; None if neither."""
+    for parent in psutil.Process().parents():
+        try:
+            asked = parse_launch_command(parent.cmdline())
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+        if asked is not None:
+            return asked
+    if "WORLD_SIZE" in os.environ:
+        return AskedLaunch(int(os.environ["WORLD_SIZE"]), None, "WORLD_SIZE")
+    return None
+
+
+def engine_name() -> str:
+    """The engine that accelerate will choose in this process: `"DeepSpeed"`, `"FSDP"`, `"DDP"` or `"one process"`.
+
+    DeepSpeed and FSDP are known only once an Accelerator is made; from what accelerate reads then, this tells before.
+    """
+    state = PartialState()
+    on_cpu = state.device.type == "cpu"
+    if state.distributed_type == DistributedType.DEEPSPEED:
+        return "DeepSpeed"
+    if parse_flag_from_env("ACCELERATE_USE_FSDP") and not on_cpu:
+        return "FSDP"
+    return "DDP" if state.num_processes > 1 else "one process"
+
+
+def check_launch(running: PartialState, asked: AskedLaunch | None = None) -> None:
+    """Compare the running processes and engine with those asked for.
+
+    Args:
+        running: the process's state; an Accelerator's does as well.
+        asked: what was asked for; found from the launch command when None.
+
+    Raises:
+        ValueError: naming both, and what to do.
+    """
+    asked = asked or asked_launch()
+    if asked is None:
+        return
+    if asked.processes is not None and asked.processes != running.num_processes:
+        raise ValueError(
+            f"{asked.source} asks for {asked.processes} processes, but this run has {running.num_processes}. On CPU "
+            "launch with accelerate_configs/ddp.yaml and --use_cpu true; `accelerate launch --cpu` starts one process."
+        )
+    engine = engine_name()
+    if asked.engine is not None and engine != asked.engine:
+        raise ValueError(
+            f"{asked.source} asks for {asked.engine}, but this run uses {engine}. Unset ACCELERATE_USE_CPU; FSDP "
+            "needs an accelerator device."
+        )
