@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import yaml
 from trl import ModelConfig, ScriptArguments, TrlParser
 
 from tokenshift.trainer import DivergenceGRPOConfig
@@ -97,23 +98,38 @@ def parse_arguments(
     named = {word.split("=", 1)[0] for word in arguments}
     if not named & {"--config", "--model_name_or_path"}:
         arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
-    if "--config" in arguments:
-        place = arguments.index("--config") + 1
-        if place == len(arguments) or not Path(arguments[place]).is_file():
-            given = arguments[place] if place < len(arguments) else ""
-            raise ValueError(f"--config {given!r} is not a file; recipes/configs/ holds some to start from.")
     types: Any = (RecipeArguments, DivergenceGRPOConfig, ModelConfig)
     parser = OneLineParser(types, allow_abbrev=False)
     if not torch.accelerator.is_available():
         # Otherwise several processes would each believe to be alone, and bf16 would be the default.
         parser.set_defaults(use_cpu=True, bf16=False)
-    known = {option for action in parser._actions for option in action.option_strings}
-    unknown = [word for word in arguments if word.startswith("--") and word.split("=", 1)[0] not in known | {"--config"}]
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], known, n=1)
-        raise ValueError(f"{unknown[0]} is no argument{f'; did you mean {close[0]}?' if close else '; see --help.'}")
+    known = {option.lstrip("-") for action in parser._actions for option in action.option_strings} | {"config", "env"}
+    _refuse_unknown([word[2:].split("=", 1)[0] for word in arguments if word.startswith("--")], known, "--")
+    if "--config" in arguments:
+        place = arguments.index("--config") + 1
+        _refuse_unknown(_config_keys(arguments[place] if place < len(arguments) else ""), known, "the config's ")
     parsed: Any = parser.parse_args_and_config(arguments)
     script_args, training_args, model_args = parsed
     if not model_args.model_name_or_path:
         raise ValueError("model_name_or_path is not set; give a hub name, a folder, pocket or smollm2.")
     return script_args, training_args, model_args
+
+
+def _config_keys(file: str) -> list[str]:
+    if not Path(file).is_file():
+        raise ValueError(f"--config {file!r} is not a file; recipes/configs/ holds some to start from.")
+    try:
+        config = yaml.safe_load(Path(file).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config {file!r} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"--config {file!r} must hold a mapping of arguments to values.")
+    return [str(key) for key in config]
+
+
+def _refuse_unknown(names: list[str], known: set[str], prefix: str) -> None:
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "--help lists them."
+            raise ValueError(f"{prefix}{name} is no argument; {hint}")

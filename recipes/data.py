@@ -60,18 +60,16 @@ def load_problems(
 
 def _read(name: str, config: str | None) -> DatasetDict:
     path = Path(name).expanduser()
+    if path.suffix in READERS and not path.is_file():
+        raise ValueError(f"dataset_name={name!r}: there is no such file.")
     try:
-        if path.suffix in READERS and path.is_file():
-            return load_dataset(READERS[path.suffix], data_files=str(path))
         if path.suffix in READERS:
-            raise ValueError(f"dataset_name={name!r}: there is no such file.")
+            return load_dataset(READERS[path.suffix], data_files=str(path))
         if (path / "dataset_dict.json").is_file():
             return load_from_disk(str(path))
         if (path / "state.json").is_file():
             return DatasetDict({"train": load_from_disk(str(path))})
         return load_dataset(name, config)
-    except ValueError:
-        raise
     except Exception as error:  # datasets, its readers and the hub raise many kinds
         raise ValueError(f"dataset_name={name!r} cannot be loaded: {_first_line(error)}") from error
 
