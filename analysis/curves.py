@@ -27,7 +27,7 @@ def _smooth(values: list[float], width: int) -> list[float]:
 def _reward_panel(axes: Axes, log: Log) -> None:
     steps, rewards = _series(log, "reward")
     axes.plot(steps, rewards, color=BLUE, alpha=0.3, linewidth=1)
-    axes.plot(steps, _smooth(rewards, 10), color=BLUE, label="mean of 10 logs")
+    axes.plot(steps, _smooth(rewards, 5), color=BLUE, label="mean of 5 logs")
     axes.set_title("Reward (mean of a generation)")
     axes.set_ylabel("reward")
     axes.legend(frameon=False)
@@ -45,23 +45,21 @@ def _divergence_panel(axes: Axes, log: Log) -> None:
 
 
 def _weight_panel(axes: Axes, log: Log) -> None:
-    steps, means = _series(log, "advantage_weight/mean")
-    for key, style in (("max", "--"), ("min", ":")):
-        axes.plot(*_series(log, f"advantage_weight/{key}"), color=ORANGE, linestyle=style, linewidth=1, label=key)
-    spread = _series(log, "advantage_weight/std")[1]
-    axes.fill_between(
-        steps,
-        [mean - std for mean, std in zip(means, spread, strict=True)],
-        [mean + std for mean, std in zip(means, spread, strict=True)],
-        color=BLUE,
-        alpha=0.25,
-        linewidth=0,
-        label="± 1 sd over tokens",
-    )
-    axes.plot(steps, means, color=BLUE, label="mean")
+    steps, low = _series(log, "advantage_weight/min")
+    _, high = _series(log, "advantage_weight/max")
+    axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0, label="smallest to largest")
+    axes.plot(*_series(log, "advantage_weight/mean"), color=BLUE, label="mean")
     axes.set_title("Advantage weight")
     axes.set_ylabel("weight")
     axes.legend(frameon=False)
+
+
+def _active_panel(axes: Axes, log: Log) -> None:
+    steps, shares = _series(log, "advantage_weight/frac_active")
+    axes.plot(steps, [100 * share for share in shares], color=ORANGE)
+    axes.set_ylim(bottom=0)
+    axes.set_title("Tokens weighted other than 1")
+    axes.set_ylabel("% of tokens, |w - 1| > 0.01")
 
 
 def training_curves(log: Log, path: Path, title: str) -> Path | None:
@@ -72,12 +70,17 @@ def training_curves(log: Log, path: Path, title: str) -> Path | None:
     Returns:
         The PNG's path; None if nothing was logged that can be drawn.
     """
-    panels = {"reward": _reward_panel, "divergence/mean": _divergence_panel, "advantage_weight/mean": _weight_panel}
+    panels = {
+        "reward": _reward_panel,
+        "divergence/mean": _divergence_panel,
+        "advantage_weight/mean": _weight_panel,
+        "advantage_weight/frac_active": _active_panel,
+    }
     present = [draw for key, draw in panels.items() if _series(log, key)[0]]
     if not present:
         return None
     with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
-        figure = Figure(figsize=(4 * len(present), 3.2), layout="constrained")
+        figure = Figure(figsize=(3.5 * len(present), 3), layout="constrained")
         for axes, draw in zip(figure.subplots(1, len(present), squeeze=False)[0], present, strict=True):
             draw(axes, log)
             axes.set_xlabel("update")

@@ -1,6 +1,7 @@
 """The training recipe's own arguments, and a parser whose errors are one line."""
 
 import difflib
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +104,7 @@ def parse_arguments(
     if not torch.accelerator.is_available():
         # Otherwise several processes would each believe to be alone, and bf16 would be the default.
         parser.set_defaults(use_cpu=True, bf16=False)
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, where installed, would warn of it
     known = {option.lstrip("-") for action in parser._actions for option in action.option_strings} | {"config", "env"}
     _refuse_unknown([word[2:].split("=", 1)[0] for word in arguments if word.startswith("--")], known, "--")
     if "--config" in arguments:

@@ -10,6 +10,7 @@ Prints a plan, scores held-out problems before and after, and leaves in `output_
 checkpoint; Ctrl-C ends with one. A user's mistake ends in one line, before a model is loaded.
 """
 
+import os
 import sys
 import warnings
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import torch
 from transformers import PrinterCallback, ProgressCallback
+from transformers.utils.logging import disable_progress_bar
 from trl import RichProgressCallback, get_peft_config, get_quantization_config
 
 from tokenshift.analysis.curves import training_curves
@@ -34,6 +36,7 @@ from tokenshift.trainer import DivergenceGRPOTrainer
 from tokenshift.trainer.checkpoints import save_whole_model
 from tokenshift.trainer.heldout import BaseScoreCallback, heldout_score
 from tokenshift.trainer.interrupt import CheckpointOnSignal
+from tokenshift.trainer.launch import check_launch
 from tokenshift.trainer.model_card import variant_name, weighting_formula
 
 
@@ -64,6 +67,7 @@ def run(job: Preparation) -> None:
         peft_config=get_peft_config(job.model_args),
         callbacks=[interrupt],
     )
+    check_launch(trainer.accelerator)  # again, now that accelerate has chosen its engine
     base = BaseScoreCallback(trainer, job.held_out, job.rewards[0], job.output_dir / BASE_SCORE_FILE)
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
@@ -102,11 +106,13 @@ def run(job: Preparation) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, or 2 after a user's mistake."""
+    disable_progress_bar()  # of loading and saving: ours are of training and evaluation
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # on TRL's own use of it
     try:
         job = prepare(arguments)
     except ValueError as error:
-        print(f"{Path(__file__).name}: {' '.join(str(error).split())}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{Path(__file__).name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     try:
         run(job)

@@ -51,8 +51,8 @@ def export_smollm2() -> Path:
     try:
         tokenizer = AutoTokenizer.from_pretrained(files[0].parent, gguf_file=files[0].name)
         model = AutoModelForCausalLM.from_pretrained(files[0].parent, gguf_file=files[0].name, dtype=torch.float32)
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
+        del model.config.quantization_config  # the weights are plain numbers now, and are saved as such
+        model.hf_quantizer = None
         model.generation_config.eos_token_id = [
             tokenizer.eos_token_id,
             *tokenizer.encode("\n", add_special_tokens=False),

@@ -78,7 +78,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
         if push:
             self._push_from_checkpoint(str(final))
         if self.args.should_save:
-            rotate_checkpoints(str(run_dir), limit, self.state.best_model_checkpoint, use_mtime=True)
+            rotate_checkpoints(str(run_dir), limit, self.state.best_model_checkpoint)
 
     def _name_final_paths(self, staged: Path, final: Path) -> None:
         """The saved state names the best checkpoint by path: by the one it will have."""

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psutil
 import yaml
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.commands.config.config_args import default_yaml_config_file
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, parse_flag_from_env
 
 ENGINES = {"DEEPSPEED": "DeepSpeed", "FSDP": "FSDP"}
@@ -67,24 +68,26 @@ def asked_launch() -> AskedLaunch | None:
 
 
 def engine_name() -> str:
-    """The engine that accelerate will choose in this process: `"DeepSpeed"`, `"FSDP"`, `"DDP"` or `"one process"`.
+    """The engine of this run: `"DeepSpeed"`, `"FSDP"`, `"DDP"` or `"one process"`.
 
-    DeepSpeed and FSDP are known only once an Accelerator is made; from what accelerate reads then, this tells before.
+    accelerate settles it when its Accelerator is made; before, this tells what it will settle on.
     """
     state = PartialState()
-    on_cpu = state.device.type == "cpu"
-    if state.distributed_type == DistributedType.DEEPSPEED:
-        return "DeepSpeed"
-    if parse_flag_from_env("ACCELERATE_USE_FSDP") and not on_cpu:
-        return "FSDP"
-    return "DDP" if state.num_processes > 1 else "one process"
+    chosen = ENGINES.get(state.distributed_type.value)
+    if chosen is None and not AcceleratorState._shared_state:
+        sharing = state.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU)
+        if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and not parse_flag_from_env("ACCELERATE_USE_CPU"):
+            chosen = "DeepSpeed"
+        elif parse_flag_from_env("ACCELERATE_USE_FSDP") and sharing:
+            chosen = "FSDP"
+    return chosen or ("DDP" if state.num_processes > 1 else "one process")
 
 
-def check_launch(running: PartialState, asked: AskedLaunch | None = None) -> None:
+def check_launch(running: PartialState | Accelerator, asked: AskedLaunch | None = None) -> None:
     """Compare the running processes and engine with those asked for.
 
     Args:
-        running: the process's state; an Accelerator's does as well.
+        running: the process's state, or an Accelerator.
         asked: what was asked for; found from the launch command when None.
 
     Raises:

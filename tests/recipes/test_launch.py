@@ -1,0 +1,113 @@
+"""The recipe under several processes, and runs that are not what was asked for."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from accelerate import PartialState
+
+from tokenshift.trainer.launch import AskedLaunch, check_launch, parse_launch_command
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPE = ROOT / "recipes" / "grpo_divweighted.py"
+QUICK = ["--max_steps", "4", "--eval_size", "16", "--per_device_train_batch_size", "8", "--save_steps", "2"]
+
+
+def launch(config: str | None, out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "accelerate.commands.launch", "--main_process_port", "0"] if config else []
+    if config:
+        launcher += ["--config_file", str(ROOT / "accelerate_configs" / config)]
+    return subprocess.run(
+        [sys.executable, *launcher, str(RECIPE), "--output_dir", str(out), *QUICK, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        cwd=ROOT,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("config", "processes"), [("cpu.yaml", 1), ("ddp.yaml", 2), ("zero2.yaml", 2), ("zero3.yaml", 2)]
+)
+def test_each_way_to_launch_on_cpu(config: str, processes: int, tmp_path: Path) -> None:
+    run = launch(config, tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["updates"] == 4
+    assert summary["after"]["n"] == 16
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+    assert (tmp_path / "checkpoint-4" / "trainer_state.json").is_file()
+    assert not (tmp_path / ".incomplete").exists()
+    assert f"{processes} (" in run.stdout
+    logs = json.loads((tmp_path / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
+    assert any(log.get("advantage_weight/max", 0) > 1 for log in logs)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_fsdp2_on_cpu_is_refused_not_silently_ddp(tmp_path: Path) -> None:
+    run = launch("fsdp2.yaml", tmp_path)
+    assert run.returncode != 0
+    assert "asks for FSDP, but this run uses DDP" in run.stderr
+    assert not (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_zero_that_would_silently_be_ddp_is_refused(tmp_path: Path) -> None:
+    run = launch("zero2.yaml", tmp_path, ACCELERATE_USE_CPU="true")
+    assert run.returncode != 0
+    assert "asks for DeepSpeed, but this run uses DDP" in run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_several_processes_that_are_silently_one_are_refused(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--cpu",
+            "--num_processes",
+            "2",
+            str(RECIPE),
+            "--output_dir",
+            str(tmp_path),
+            *QUICK,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert run.returncode != 0
+    assert "asks for 2 processes, but this run has 1" in run.stderr
+
+
+def test_launch_commands_are_read(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("distributed_type: FSDP\nnum_processes: 8\n")
+    named = ["python", "/bin/accelerate", "launch", "--config_file", str(config)]
+    assert parse_launch_command([*named, "x.py"]) == AskedLaunch(8, "FSDP", str(config))
+    assert parse_launch_command([*named, "--num_processes=4", "x.py"]) == AskedLaunch(4, "FSDP", str(config))
+    asked = parse_launch_command(["accelerate", "launch", "--use_deepspeed", "--num_processes", "2", "x.py"])
+    assert asked is not None
+    assert (asked.processes, asked.engine) == (2, "DeepSpeed")
+    assert parse_launch_command(["python", "launch.py"]) is None
+    assert parse_launch_command([]) is None
+
+
+def test_world_size_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_launch(PartialState(), AskedLaunch(1, None, "x"))
+    with pytest.raises(ValueError, match="x asks for 2 processes, but this run has 1"):
+        check_launch(PartialState(), AskedLaunch(2, None, "x"))
+    with pytest.raises(ValueError, match="x asks for FSDP, but this run uses one process"):
+        check_launch(PartialState(), AskedLaunch(1, "FSDP", "x"))

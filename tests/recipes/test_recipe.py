@@ -1,0 +1,123 @@
+"""The training recipe from start to end, killed, interrupted and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+ROOT = Path(__file__).parent.parent.parent
+# 4 updates a generation: checkpoints at 3, 6, 9 fall inside one
+QUICK = ["--max_steps", "12", "--eval_size", "16", "--per_device_train_batch_size", "8", "--save_steps", "3"]
+
+
+def start(out: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "recipes" / "grpo_divweighted.py"), "--output_dir", str(out), *QUICK, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(run: subprocess.Popen[str]) -> str:
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode == 0, output
+    return output
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 200
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never appeared"
+        time.sleep(0.02)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    return out, finish(start(out))
+
+
+@pytest.mark.slow
+def test_leaves_what_it_promises(undisturbed: tuple[Path, str]) -> None:
+    out, output = undisturbed
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["updates"] == 12
+    assert summary["variant"] == "high_k3"
+    for score in (summary["before"], summary["after"]):
+        assert score["n"] == 16
+        assert 0 <= score["low"] <= score["mean"] <= score["high"] <= 1
+    assert (out / "training_curves.png").stat().st_size > 10_000
+    assert (out / "training_curves.svg").is_file()
+    assert "updates per generation" in output
+    assert "wandb sync" in output
+    assert len(list(out.glob("wandb/offline-run-*/*.wandb"))) == 1
+    assert "arXiv 2603.22446" in (out / "checkpoint-12" / ".." / "README.md").resolve().read_text()
+    model = AutoModelForCausalLM.from_pretrained(out / "model")
+    tokenizer = AutoTokenizer.from_pretrained(out / "model")
+    assert model(**tokenizer("Q: 1+1=?", return_tensors="pt")).logits.isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["in training", "while saving"])
+def test_killed_and_resumed_ends_as_undisturbed(undisturbed: tuple[Path, str], tmp_path: Path, moment: str) -> None:
+    run = start(tmp_path)
+    wait_for(tmp_path / ("checkpoint-3" if moment == "in training" else ".incomplete"))
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    for checkpoint in tmp_path.glob("checkpoint-*"):  # whatever has its name is whole
+        json.loads((checkpoint / "trainer_state.json").read_text())
+        load_file(checkpoint / "model.safetensors")
+        torch.load(checkpoint / "optimizer.pt", weights_only=True)
+    finish(start(tmp_path, "--resume_from_checkpoint", "true"))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    expected = json.loads((undisturbed[0] / "summary.json").read_text())
+    assert summary["updates"] == 12
+    assert summary["before"] == expected["before"]
+    assert summary["after"] == expected["after"]
+    ours, theirs = weights(tmp_path), weights(undisturbed[0])
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert len({path.name.rsplit("-", 1)[1] for path in tmp_path.glob("wandb/offline-run-*")}) == 1, "one W&B run id"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_ends_with_a_checkpoint_and_goes_on(
+    undisturbed: tuple[Path, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    run = start(tmp_path, "--save_steps", "1000")
+    assert run.stdout is not None
+    for line in run.stdout:
+        if line.startswith("update 4/12"):
+            break
+    run.send_signal(number)
+    output = finish(run)
+    assert f"{number.name}: stopping after this update, with a checkpoint" in output
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["stopped_early"]
+    assert 4 < summary["updates"] < 12
+    assert (tmp_path / f"checkpoint-{summary['updates']}" / "optimizer.pt").is_file()
+    finish(start(tmp_path, "--resume_from_checkpoint", "true"))
+    ours, theirs = weights(tmp_path), weights(undisturbed[0])
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.slow
+def test_second_run_does_not_mix_with_the_first(undisturbed: tuple[Path, str]) -> None:
+    run = start(undisturbed[0])
+    output, _ = run.communicate(timeout=100)
+    assert run.returncode == 2
+    assert "holds checkpoint-12 of an earlier run" in output
