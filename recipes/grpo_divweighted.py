@@ -107,7 +107,7 @@ def run(job: Preparation) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, or 2 after a user's mistake."""
     disable_progress_bar()  # of loading and saving: ours are of training and evaluation
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # on TRL's own use of it
+    warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
     try:
         job = prepare(arguments)
     except ValueError as error:

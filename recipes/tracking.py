@@ -43,10 +43,11 @@ def finish_wandb(before: HeldOutScore | None, after: HeldOutScore | None) -> str
     for name, score in (("before", before), ("after", after)):
         if score is not None:
             run.summary.update({f"heldout/{name}": score.mean, f"heldout/{name}_n": score.n})
-    url, folder = run.url, Path(run.dir).parent
-    offline = run.settings.mode == "offline"
+    url, offline = run.url, run.settings.mode == "offline"
+    # a resumed run has a folder for each launch, all with its id
+    folders = Path(run.dir).parent.parent / f"offline-run-*-{run.id}"
     wandb.finish()
-    return f"offline; to upload it: wandb sync {folder}" if offline else str(url)
+    return f"offline; to upload it: wandb sync {folders}" if offline else str(url)
 
 
 def _logged_in() -> bool:

@@ -115,7 +115,7 @@ def _generate(trainer: GRPOTrainer, prompts: list) -> tuple[list[list[int]], lis
 
 
 class BaseScoreCallback(TrainerCallback):
-    """Scores the model before its first update, when it is already placed and sharded; once, also over resumes.
+    """Scores the model before its first update, already placed and sharded; keeps the score over resumes.
 
     Attributes:
         score: of the model before training; None if the run began without one.
@@ -131,9 +131,10 @@ class BaseScoreCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._file.is_file():
-            self.score = HeldOutScore(**json.loads(self._file.read_text()))
-        elif state.global_step == 0:
+        if state.global_step > 0:  # resumed
+            if self._file.is_file():
+                self.score = HeldOutScore(**json.loads(self._file.read_text()))
+        else:
             self.score = heldout_score(self._trainer, self._dataset, self._reward, description="before")
             if state.is_world_process_zero:
                 partial = self._file.with_suffix(".partial")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +14,17 @@ from tokenshift.trainer.launch import AskedLaunch, check_launch, parse_launch_co
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "recipes" / "grpo_divweighted.py"
+FSDP_ON_CPU = Path(__file__).parent / "fsdp_on_cpu.py"
 QUICK = ["--max_steps", "4", "--eval_size", "16", "--per_device_train_batch_size", "8", "--save_steps", "2"]
 
 
-def launch(config: str | None, out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    launcher = ["-m", "accelerate.commands.launch", "--main_process_port", "0"] if config else []
-    if config:
-        launcher += ["--config_file", str(ROOT / "accelerate_configs" / config)]
+def launch(
+    config: str, out: Path, *arguments: str, script: Path = RECIPE, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "accelerate.commands.launch", "--main_process_port", "0"]
+    launcher += ["--config_file", str(ROOT / "accelerate_configs" / config)]
     return subprocess.run(
-        [sys.executable, *launcher, str(RECIPE), "--output_dir", str(out), *QUICK, *arguments],
+        [sys.executable, *launcher, str(script), "--output_dir", str(out), *QUICK, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -34,10 +37,20 @@ def launch(config: str | None, out: Path, *arguments: str, **environment: str) -
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize(
-    ("config", "processes"), [("cpu.yaml", 1), ("ddp.yaml", 2), ("zero2.yaml", 2), ("zero3.yaml", 2)]
+    ("config", "processes"),
+    [
+        ("cpu.yaml", 1),
+        ("single_gpu.yaml", 1),
+        ("ddp.yaml", 2),
+        ("zero2.yaml", 2),
+        ("zero3.yaml", 2),
+        ("fsdp2.yaml", 2),
+    ],
 )
 def test_each_way_to_launch_on_cpu(config: str, processes: int, tmp_path: Path) -> None:
-    run = launch(config, tmp_path)
+    if "zero" in config and shutil.which("g++") is None:
+        pytest.skip("DeepSpeed builds a communication op on CPU, which needs g++")
+    run = launch(config, tmp_path, script=FSDP_ON_CPU if config == "fsdp2.yaml" else RECIPE)
     assert run.returncode == 0, run.stdout + run.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["updates"] == 4
