@@ -1,11 +1,12 @@
 """The last projection of a causal LM, as data: what turns a last hidden state into logits."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 
@@ -35,42 +36,49 @@ class LMHead:
 
 
 def _logit_scale(config: Any) -> float:
-    if getattr(config, "logits_scaling", None):  # Granite divides
-        return 1.0 / float(config.logits_scaling)
-    return float(getattr(config, "logit_scale", None) or 1.0)
+    """The factor on the logits under the names that architectures give it, as TRL 1.16 reads them."""
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        if getattr(config, name, None) is not None:
+            return float(getattr(config, name))
+    scaling = getattr(config, "logits_scaling", None)
+    if scaling is None:
+        return 1.0
+    return float(scaling) if config.model_type == "hyperclovax" else 1.0 / float(scaling)
 
 
 @contextmanager
 def gathered_head(model: PreTrainedModel) -> Iterator[LMHead]:
     """A model's head, whole on this rank while the context is open; every rank must enter it.
 
-    Under DeepSpeed ZeRO-3 the weight is gathered for the context, under FSDP2 it is copied whole.
+    Under DeepSpeed ZeRO-3 the weight is gathered for the context; under FSDP2 it is copied whole.
 
     Args:
-        model: an unwrapped causal LM.
+        model: an unwrapped causal LM, with or without a PEFT adapter.
 
     Raises:
-        ValueError: if the model has no output embeddings.
+        ValueError: if the model has no output embeddings, or a LoRA adapter on them.
     """
     module = model.get_output_embeddings()
     if module is None:
         raise ValueError(f"{type(model).__name__} has no LM head (output embeddings).")
+    if hasattr(module, "base_layer"):
+        raise ValueError("The LM head has an adapter of its own, which a projection by its weight would leave out.")
     config = model.config.get_text_config()
-    module = getattr(module, "base_layer", module)  # of a PEFT layer
     weight, bias = module.weight, getattr(module, "bias", None)
-    settings = {"scale": _logit_scale(config), "softcap": getattr(config, "final_logit_softcapping", None)}
-    if hasattr(weight, "ds_id"):
-        import deepspeed
+    scale, softcap = _logit_scale(config), getattr(config, "final_logit_softcapping", None)
+    with _whole_under_zero3(weight, bias):
+        yield LMHead(_whole(weight), None if bias is None else _whole(bias), scale, softcap)
 
-        with deepspeed.zero.GatheredParameters([p for p in (weight, bias) if p is not None]):
-            yield LMHead(weight.detach(), None if bias is None else bias.detach(), **settings)
-        return
-    whole = [
-        None
-        if parameter is None
-        else parameter.detach().full_tensor()
-        if hasattr(parameter, "full_tensor")
-        else parameter.detach()
-        for parameter in (weight, bias)
-    ]
-    yield LMHead(whole[0], whole[1], **settings)
+
+def _whole_under_zero3(*parameters: torch.Tensor | None) -> AbstractContextManager[Any]:
+    sharded = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    if not sharded:
+        return nullcontext()
+    import deepspeed  # an extra
+
+    return deepspeed.zero.GatheredParameters(sharded)
+
+
+def _whole(parameter: torch.Tensor) -> torch.Tensor:
+    detached = parameter.detach()
+    return detached.full_tensor() if isinstance(detached, DTensor) else detached

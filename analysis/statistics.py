@@ -40,7 +40,6 @@ CHUNK_BYTES = 512 * 2**20
 STRIP_BYTES = 2**20  # of one matrix; a few of these fit a core's cache
 
 
-@torch.no_grad()
 def token_statistics(
     hidden_base: torch.Tensor,
     hidden_rl: torch.Tensor,
@@ -92,15 +91,16 @@ def token_statistics(
     on_cpu = token_ids.device.type == "cpu"
     strip = max(1, STRIP_BYTES // (4 * vocab)) if on_cpu else chunk
     needed = frozenset(outputs)
-    for start in range(0, size, chunk):
-        rows = slice(start, start + chunk)
-        base, rl = project_base(hidden_base[rows]), project_rl(hidden_rl[rows])  # (chunk, V) float32
-        ids = token_ids[rows]
-        for offset in range(0, len(ids), strip):
-            part = slice(offset, offset + strip)
-            found = _strip_statistics(base[part], rl[part], ids[part], needed, overlaps, top_p)
-            for name in outputs:
-                results[name][rows][part] = found[name]
+    with torch.no_grad(), torch.autocast(token_ids.device.type, enabled=False):
+        for start in range(0, size, chunk):
+            rows = slice(start, start + chunk)
+            base, rl = project_base(hidden_base[rows]), project_rl(hidden_rl[rows])  # (chunk, V) float32
+            ids = token_ids[rows]
+            for offset in range(0, len(ids), strip):
+                part = slice(offset, offset + strip)
+                found = _strip_statistics(base[part], rl[part], ids[part], needed, overlaps, top_p)
+                for name in outputs:
+                    results[name][rows][part] = found[name]
     if any(value.isnan().any() for value in results.values() if value.is_floating_point()):
         raise ValueError("The statistics are NaN for some tokens: the hidden states or a head hold NaN or infinities.")
     return results

@@ -36,8 +36,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(model: str, folder: str, settings: dict[str, Any] | None) -> GRPOTrainer:
+def build(model: str, folder: str, settings: dict[str, Any] | None) -> Any:
     """A trainer that has made one update; stock TRL's when `settings` is None."""
+    config: Any
+    trainer_class: Any
     config, trainer_class = (
         (GRPOConfig, GRPOTrainer) if settings is None else (DivergenceGRPOConfig, DivergenceGRPOTrainer)
     )
@@ -70,7 +72,7 @@ def build(model: str, folder: str, settings: dict[str, Any] | None) -> GRPOTrain
     return trainer
 
 
-def timed_update(trainer: GRPOTrainer, inputs: dict[str, Any]) -> float:
+def timed_update(trainer: Any, inputs: dict[str, Any]) -> float:
     """Seconds of a forward and backward pass on `inputs`, and the log."""
     trainer._buffered_inputs = [inputs] * trainer.args.steps_per_generation
     trainer._step = 1  # inside a generation: nothing is generated

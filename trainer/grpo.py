@@ -17,6 +17,8 @@ from tokenshift.trainer.checkpoints import ResumableGRPOTrainer
 from tokenshift.trainer.completions import CompletionWeights
 from tokenshift.trainer.config import DivergenceGRPOConfig
 from tokenshift.trainer.controls import mean_weights, normalize_weights, shuffle_weights
+from tokenshift.trainer.distributions import REFERENCE_HIDDEN, DistributionReference
+from tokenshift.trainer.hidden_states import captured_hidden_states, completion_states
 from tokenshift.trainer.metrics import TokenWindow
 from tokenshift.trainer.model_card import weighting_section
 from tokenshift.trainer.weighting import SAMPLED_DIVERGENCES, low_prob_weights, sigmoid_weights
@@ -47,6 +49,9 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
     Logged beside TRL's metrics, exact over all ranks and all tokens since the last log:
 
     - `divergence/{mean,p50,p90,p95,p99,max}` (nats), `divergence/frac_near_zero`, `divergence/frac_high` (shares);
+    - `divergence_entropy/{policy,reference}_{near_zero,low,middle,high}`: mean entropies (nats) of tokens by their
+    JS, and
+      `divergence_position/00..19`: mean JS (nats) by relative position, if whole distributions are compared;
     - `advantage_weight/{mean,std,min,max}` and `advantage_weight/frac_active`, the share of weights further than 0.01
     from 1.
 
@@ -87,6 +92,11 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
         self._loss_inputs: dict[str, Any] | None = None  # set while TRL's training loss is being computed
         self._window = TokenWindow()
         super().__init__(model, reward_funcs, args, *other_args, **kwargs)
+        self._reference = (
+            DistributionReference(self, args.divergence_reference)
+            if args.compares_distributions and self._watches_tokens
+            else None
+        )
         weighs = args.advantage_weighting != "none"
         self._completion_weights = (
             CompletionWeights(args.generation_batch_size or 0) if weighs and self.log_completions else None
@@ -107,19 +117,33 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
         finally:
             self._loss_inputs = None
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
-        outputs = super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        if self._loss_inputs is not None:
-            self._weight_advantages(self._loss_inputs, outputs[0].detach())
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
+        if self._loss_inputs is None:
+            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        if self._reference is None:
+            outputs, states = super()._get_per_token_logps_and_entropies(model, *args, **kwargs), []
+        else:
+            with captured_hidden_states(self.accelerator.unwrap_model(model)) as states:
+                outputs = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        self._weight_advantages(self._loss_inputs, outputs[0].detach(), states)
         return outputs
 
-    def _weight_advantages(self, inputs: dict[str, Any], logps: torch.Tensor) -> None:
-        """Replace `inputs["advantages"]` `(B,)` by the weighted ones `(B, T)`, and record what the logs need."""
+    def _weight_advantages(self, inputs: dict[str, Any], logps: torch.Tensor, states: list[torch.Tensor]) -> None:
+        """Replace `inputs["advantages"]` `(B,)` by the weighted ones `(B, T)`, and record what the logs need.
+
+        Args:
+            inputs: TRL's, of one update.
+            logps: the policy's log-probabilities of the sampled tokens `(B, T)`.
+            states: its last hidden states, if the divergence is of whole distributions.
+        """
         mask = inputs["completion_mask"]
         mask = (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()  # (B, T)
         old_logps = inputs.get("old_per_token_logps", logps)  # absent: the rollout policy is the current one
         valid_logps, valid_old_logps = logps[mask], old_logps[mask]  # (N,)
-        divergence = SAMPLED_DIVERGENCES[self.args.divergence](valid_logps, valid_old_logps)
+        if self._reference is None:
+            divergence = SAMPLED_DIVERGENCES[self.args.divergence](valid_logps, valid_old_logps)
+        else:
+            divergence = self._distribution_divergence(inputs, completion_states(states, mask.shape[1]), mask)
         self._window.divergence.append(divergence)
         if self.args.advantage_weighting == "none":
             return
@@ -136,6 +160,29 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
             self._completion_weights.add(inputs[COMPLETION_INDEX], weights, mask)
         inputs["advantages"] = inputs["advantages"].unsqueeze(1) * weights
 
+    def _distribution_divergence(
+        self, inputs: dict[str, Any], policy_hidden: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Divergence of the valid tokens' distributions `(N,)` from hidden states `(B, T, H)`; feeds the logs."""
+        assert self._reference is not None
+        name = f"{self.args.divergence}_top_p" if self.args.divergence_top_p < 1 else self.args.divergence
+        found = self._reference.statistics(
+            inputs[REFERENCE_HIDDEN],
+            policy_hidden,
+            inputs["completion_ids"],
+            mask,
+            sorted({name, "js", "entropy_base", "entropy_rl"}),
+            self.args.divergence_top_p,
+        )
+        length = mask.sum(dim=1, keepdim=True).clamp(min=1)
+        self._window.shift.add(
+            js=found["js"],
+            entropy_reference=found["entropy_base"],
+            entropy_policy=found["entropy_rl"],
+            position=((mask.cumsum(dim=1) - 1) / length)[mask],
+        )
+        return found[name]
+
     def _controlled(self, weights: torch.Tensor) -> torch.Tensor:
         """The weights `(N,)` after the control and the normalisation asked for."""
         if self.args.weight_control == "shuffle":
@@ -148,6 +195,8 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         outputs = super()._generate_and_score_completions(inputs)
+        if self._reference is not None and self.model.training:
+            outputs[REFERENCE_HIDDEN] = self._reference.hidden_states(outputs)
         if self._completion_weights is not None:
             size = len(outputs["completion_ids"])
             self._completion_weights.start_generation(size, self.accelerator, self.model.training)

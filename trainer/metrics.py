@@ -9,6 +9,12 @@ from accelerate import Accelerator
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 from tokenshift.trainer.controls import gather_ragged
 
+JS_EDGES = (NEAR_ZERO, 0.01, HIGH)
+JS_BINS = ("near_zero", "low", "middle", "high")
+"""Names of the bins that the edges part JS into: [0, 1e-3), [1e-3, 0.01), [0.01, 0.1), [0.1, ln 2]."""
+
+POSITION_BINS = 20
+
 ACTIVE = 0.01
 """A weight further than this from 1 counts as active."""
 
@@ -51,6 +57,7 @@ class TokenWindow:
 
     divergence: list[torch.Tensor] = field(default_factory=list)
     weights: list[torch.Tensor] = field(default_factory=list)
+    shift: "ShiftSums" = field(default_factory=lambda: ShiftSums())
 
     def metrics(self, accelerator: Accelerator) -> dict[str, float]:
         """Statistics over all ranks' tokens; communicates, so every rank must call it. Empties the window."""
@@ -61,4 +68,48 @@ class TokenWindow:
                 if everyone.numel():
                     metrics |= summarise(everyone.cpu().numpy())
             values.clear()
-        return metrics
+        return metrics | self.shift.metrics(accelerator)
+
+
+class ShiftSums:
+    """Sums and counts of entropy by JS and of JS by position, added up over micro-steps, then over ranks together."""
+
+    def __init__(self) -> None:
+        self._sums: torch.Tensor | None = None  # (len(JS_BINS), 3): policy entropy, reference entropy, count
+        self._positions = torch.zeros(0)  # (POSITION_BINS, 2): JS, count
+
+    def add(
+        self,
+        *,
+        js: torch.Tensor,
+        entropy_reference: torch.Tensor,
+        entropy_policy: torch.Tensor,
+        position: torch.Tensor,
+    ) -> None:
+        """Count N tokens, each argument `(N,)`: JS and entropies in nats; position over length, in [0, 1)."""
+        if self._sums is None:
+            self._sums = torch.zeros(len(JS_BINS), 3, dtype=torch.float64, device=js.device)
+            self._positions = torch.zeros(POSITION_BINS, 2, dtype=torch.float64, device=js.device)
+        edges = torch.tensor(JS_EDGES, device=js.device)
+        counts = torch.ones_like(js)
+        rows = torch.stack([entropy_policy, entropy_reference, counts], dim=1).double()
+        self._sums.index_add_(0, torch.bucketize(js, edges, right=True), rows)
+        place = (position * POSITION_BINS).long().clamp(max=POSITION_BINS - 1)
+        self._positions.index_add_(0, place, torch.stack([js, counts], dim=1).double())
+
+    def metrics(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means over all ranks' tokens; bins without a token are left out. Communicates; empties the sums."""
+        if self._sums is None:
+            return {}
+        sums = accelerator.reduce(self._sums, reduction="sum").tolist()
+        positions = accelerator.reduce(self._positions, reduction="sum").tolist()
+        self._sums = None
+        found: dict[str, float] = {}
+        for name, (policy, reference, count) in zip(JS_BINS, sums, strict=True):
+            if count:
+                found[f"divergence_entropy/policy_{name}"] = policy / count
+                found[f"divergence_entropy/reference_{name}"] = reference / count
+        for place, (js, count) in enumerate(positions):
+            if count:
+                found[f"divergence_position/{place:02d}"] = js / count
+        return found

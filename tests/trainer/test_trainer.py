@@ -23,9 +23,9 @@ class Recorder(DivergenceGRPOTrainer):
         self.seen: list[dict[str, torch.Tensor]] = []
         super().__init__(*args, **kwargs)
 
-    def _weight_advantages(self, inputs: dict[str, Any], logps: torch.Tensor) -> None:
+    def _weight_advantages(self, inputs: dict[str, Any], logps: torch.Tensor, states: list[torch.Tensor]) -> None:
         base = inputs["advantages"].clone()
-        super()._weight_advantages(inputs, logps)
+        super()._weight_advantages(inputs, logps, states)
         mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
         self.seen.append(
             {
