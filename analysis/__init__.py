@@ -1,1 +1,7 @@
+"""Numbers about two policies: divergences of their next-token distributions, and statistics of them."""
 
+from tokenshift.analysis.divergence import entropy, js_divergence, kl_divergence
+from tokenshift.analysis.lm_head import LMHead, gathered_head
+from tokenshift.analysis.statistics import STATISTICS, token_statistics
+
+__all__ = ["STATISTICS", "LMHead", "entropy", "gathered_head", "js_divergence", "kl_divergence", "token_statistics"]

@@ -1,0 +1,40 @@
+"""Whether two models can be compared token by token: only with the same tokenizer."""
+
+from transformers import PreTrainedTokenizerBase
+
+
+def shared_vocabulary(
+    base: PreTrainedTokenizerBase, rl: PreTrainedTokenizerBase, base_size: int, rl_size: int
+) -> tuple[int, str | None]:
+    """How many tokens of the two heads mean the same, and a note where a head is longer than that.
+
+    Embeddings are often padded to a round size, differently in base and fine-tuned model; the rows beyond the shorter
+    head are then left out of both.
+
+    Args:
+        base, rl: the models' tokenizers.
+        base_size, rl_size: rows of their LM heads.
+
+    Returns:
+        The shared prefix, and what to tell the user (None if the heads are equally long).
+
+    Raises:
+        ValueError: if the tokenizers differ, naming the first difference.
+    """
+    base_vocabulary, rl_vocabulary = base.get_vocab(), rl.get_vocab()
+    if base_vocabulary != rl_vocabulary:
+        base_tokens = {index: token for token, index in base_vocabulary.items()}
+        rl_tokens = {index: token for token, index in rl_vocabulary.items()}
+        ids = sorted(base_tokens.keys() | rl_tokens.keys())
+        first = next(index for index in ids if base_tokens.get(index) != rl_tokens.get(index))
+        raise ValueError(
+            f"The two tokenizers differ first at id {first}: {base_tokens.get(first)!r} and {rl_tokens.get(first)!r}; "
+            "distributions over different tokens cannot be compared."
+        )
+    shared = min(base_size, rl_size)
+    beyond = max(base_vocabulary.values(), default=-1) + 1
+    if beyond > shared:
+        raise ValueError(f"The tokenizers have ids up to {beyond - 1}, but the shorter LM head has {shared} rows.")
+    if base_size == rl_size:
+        return shared, None
+    return shared, f"The LM heads have {base_size} and {rl_size} rows; the first {shared} are compared."
