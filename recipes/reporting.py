@@ -1,7 +1,6 @@
 """What the training recipe shows a person: the plan before, lines where there is no terminal, the summary after."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.preparation import Preparation
 from tokenshift.trainer.heldout import HeldOutScore
 from tokenshift.trainer.launch import engine_name
@@ -106,9 +106,7 @@ class Summary:
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        os.replace(partial, path)
+        write_whole(path, json.dumps(asdict(self), indent=2) + "\n")
 
     def show(self, score_name: str) -> None:
         """Print it as a panel."""

@@ -8,6 +8,7 @@ from typing import Any
 import wandb
 from wandb.sdk.lib import wbauth
 
+from tokenshift.analysis.whole_file import write_whole
 from tokenshift.trainer.heldout import HeldOutScore
 
 RUN_ID_FILE = "wandb_run_id.txt"
@@ -22,7 +23,7 @@ def start_wandb(
     os.environ.setdefault("WANDB_SILENT", "true")
     id_file = output_dir / RUN_ID_FILE
     run_id = id_file.read_text().strip() if id_file.is_file() else secrets.token_hex(4)
-    id_file.write_text(run_id + "\n")
+    write_whole(id_file, run_id + "\n")
     return wandb.init(
         project=project,
         entity=entity,

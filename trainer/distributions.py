@@ -13,9 +13,9 @@ from accelerate.utils import DistributedType
 from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import create_model_from_path, get_config_model_id, use_adapter
 
+from tokenshift.analysis.hidden_states import captured_hidden_states, completion_states
 from tokenshift.analysis.lm_head import LMHead, gathered_head
 from tokenshift.analysis.statistics import token_statistics
-from tokenshift.trainer.hidden_states import captured_hidden_states, completion_states
 
 REFERENCE_HIDDEN = "reference_hidden"
 """Key under which a generation's tensors carry the reference's hidden states `(B, C, H)`."""

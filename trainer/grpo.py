@@ -6,19 +6,19 @@ between. So the loss stays TRL's own, whole and for every option, and with `adva
 changed at all.
 """
 
-import os
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tokenshift.analysis.hidden_states import captured_hidden_states, completion_states
+from tokenshift.analysis.whole_file import write_whole
 from tokenshift.trainer.checkpoints import ResumableGRPOTrainer
 from tokenshift.trainer.completions import CompletionWeights
 from tokenshift.trainer.config import DivergenceGRPOConfig
 from tokenshift.trainer.controls import mean_weights, normalize_weights, shuffle_weights
 from tokenshift.trainer.distributions import REFERENCE_HIDDEN, DistributionReference
-from tokenshift.trainer.hidden_states import captured_hidden_states, completion_states
 from tokenshift.trainer.metrics import TokenWindow
 from tokenshift.trainer.model_card import weighting_section
 from tokenshift.trainer.weighting import SAMPLED_DIVERGENCES, low_prob_weights, sigmoid_weights
@@ -217,6 +217,4 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
         super().create_model_card(*args, **kwargs)
         if self.is_world_process_zero():
             card = Path(str(self.args.output_dir)) / "README.md"
-            partial = card.with_suffix(".partial")
-            partial.write_text(card.read_text(encoding="utf-8") + weighting_section(self.args), encoding="utf-8")
-            os.replace(partial, card)
+            write_whole(card, card.read_text(encoding="utf-8") + weighting_section(self.args))

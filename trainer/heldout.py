@@ -1,7 +1,6 @@
 """Mean reward on held-out problems, sampled exactly as in training, on every backend that TRL generates with."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +14,8 @@ from rich.progress import track
 from scipy import stats
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import GRPOTrainer
+
+from tokenshift.analysis.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,7 @@ class BaseScoreCallback(TrainerCallback):
         else:
             self.score = heldout_score(self._trainer, self._dataset, self._reward, description="before")
             if state.is_world_process_zero:
-                partial = self._file.with_suffix(".partial")
-                partial.write_text(json.dumps(asdict(self.score)))
-                os.replace(partial, self._file)
+                write_whole(self._file, json.dumps(asdict(self.score)))
         self._started = time.monotonic()
 
     def seconds_since(self) -> float:

@@ -65,6 +65,21 @@ def test_each_way_to_launch_on_cpu(config: str, processes: int, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.distributed
+@pytest.mark.parametrize("config", ["ddp.yaml", "zero3.yaml", "fsdp2.yaml"])
+def test_distributions_against_the_base_over_ranks(config: str, tmp_path: Path) -> None:
+    if "zero" in config and shutil.which("g++") is None:
+        pytest.skip("DeepSpeed builds a communication op on CPU, which needs g++")
+    script = FSDP_ON_CPU if config == "fsdp2.yaml" else RECIPE
+    run = launch(config, tmp_path, "--divergence", "js", "--divergence_reference", "base", script=script)
+    assert run.returncode == 0, run.stdout + run.stderr
+    logs = json.loads((tmp_path / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
+    (log,) = (log for log in logs if "divergence/mean" in log)
+    assert 0 < log["divergence/max"] < 0.7
+    assert any(key.startswith("divergence_position/") for key in log)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
 def test_fsdp2_on_cpu_is_refused_not_silently_ddp(tmp_path: Path) -> None:
     run = launch("fsdp2.yaml", tmp_path)
     assert run.returncode != 0
