@@ -11,6 +11,7 @@ import torch
 import yaml
 from trl import ModelConfig, ScriptArguments, TrlParser
 
+from tokenshift.rewards.pool import LONGEST_LIMIT
 from tokenshift.trainer import DivergenceGRPOConfig
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "pocket.yaml"
@@ -49,7 +50,9 @@ class RecipeArguments(ScriptArguments):
     train_size: int | None = field(default=None, metadata={"help": "Training problems; all when not given."})
     eval_size: int = field(default=256, metadata={"help": "Held-out problems scored before and after training."})
     prompt_column: str = field(default="prompt", metadata={"help": "Column with the prompts."})
-    solution_column: str | None = field(default="solution", metadata={"help": "Column with the gold answers."})
+    solution_column: str | None = field(
+        default="solution", metadata={"help": "Column with the gold answers; none if there is none."}
+    )
     system_prompt: str | None = field(default=None, metadata={"help": "Put before each prompt as a system turn."})
     prompt_template: str | None = field(default=None, metadata={"help": "Text around each prompt, with {prompt}."})
     reward_funcs: list[str] = field(
@@ -74,8 +77,12 @@ class RecipeArguments(ScriptArguments):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
-        if not self.verify_timeout > 0:
-            raise ValueError(f"verify_timeout={self.verify_timeout} must be positive, in seconds.")
+        if not 0 < self.verify_timeout <= LONGEST_LIMIT:
+            raise ValueError(
+                f"verify_timeout={self.verify_timeout} must be positive, at most {LONGEST_LIMIT:g} seconds."
+            )
+        if self.solution_column is not None and self.solution_column.lower() in ("none", "null", ""):
+            self.solution_column = None
         if not self.reward_funcs:
             raise ValueError("reward_funcs is empty; name at least one, for example accuracy_reward.")
 
@@ -96,6 +103,9 @@ def parse_arguments(
         ValueError: for an unknown or senseless argument or config file.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    joined = next((i for i, word in enumerate(arguments) if word.startswith("--config=")), None)
+    if joined is not None:
+        arguments[joined : joined + 1] = arguments[joined].split("=", 1)
     named = {word.split("=", 1)[0] for word in arguments}
     if not named & {"--config", "--model_name_or_path"}:
         arguments = ["--config", str(DEFAULT_CONFIG), *arguments]

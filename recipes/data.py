@@ -47,6 +47,10 @@ def load_problems(
     if prompt_template is not None and "{prompt}" not in prompt_template:
         raise ValueError(f"prompt_template={prompt_template!r} has no {{prompt}} in it.")
     if name in MADE:
+        if system_prompt or prompt_template or (prompt_column, solution_column) != ("prompt", "solution"):
+            raise ValueError(
+                f"dataset_name={name!r} is made as it is: it takes no columns, template or system prompt."
+            )
         make = MADE[name]
         return make("train", train_size or 2048), make("eval", eval_size)
     train, held_out = _splits(_read(name, config), name, train_split, test_split, eval_size)
@@ -74,7 +78,12 @@ def _read(name: str, config: str | None) -> DatasetDict:
         raise ValueError(f"dataset_name={name!r} cannot be loaded: {_first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    """What went wrong at the bottom of a chain of errors, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, StopIteration):
+        return "it is empty"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -112,13 +121,15 @@ def _shape(
     for setting, column in wanted.items():
         if column is not None and column not in data.column_names:
             raise ValueError(f"{setting}={column!r} is not in the data; it has {_listed(data.column_names)}.")
-    for new, old in (("prompt", prompt_column), ("solution", solution_column)):
-        if old is not None and old != new:
-            if new in data.column_names:
-                data = data.remove_columns(new)
-            data = data.rename_column(old, new)
+    if prompt_column == solution_column:
+        raise ValueError(f"prompt_column and solution_column are both {prompt_column!r}.")
+    chosen = {prompt_column: "prompt"} | ({} if solution_column is None else {solution_column: "solution"})
+    data = data.remove_columns([name for name in chosen.values() if name in data.column_names and name not in chosen])
+    data = data.rename_columns({old: f"chosen {new}" for old, new in chosen.items()})
+    data = data.rename_columns({f"chosen {new}": new for new in chosen.values()})
     if not len(data):
         raise ValueError("The data is empty.")
+    _check_values(data, prompt_column, solution_column, prompt_template)
 
     def render(row: dict[str, Any]) -> dict[str, Any]:
         prompt = row["prompt"]
@@ -130,3 +141,20 @@ def _shape(
         return {"prompt": prompt}
 
     return data if system_prompt is None and prompt_template is None else data.map(render)
+
+
+def _check_values(data: Dataset, prompt_column: str, solution_column: str | None, prompt_template: str | None) -> None:
+    """Refuse prompts that are missing or neither text nor conversations, and solutions that are all missing."""
+    first = next((prompt for prompt in data["prompt"] if prompt is not None), None)
+    if not isinstance(first, str | list):
+        raise ValueError(
+            f"prompt_column={prompt_column!r} holds {type(first).__name__}; prompts are text or conversations."
+        )
+    table = data.with_format("arrow")[:]
+    if missing := table["prompt"].null_count:
+        row = next(row for row, prompt in enumerate(data["prompt"]) if prompt is None)
+        raise ValueError(f"prompt_column={prompt_column!r} is empty in {missing} rows, the first of them row {row}.")
+    if isinstance(first, list) and prompt_template is not None:
+        raise ValueError("prompt_template is for prompts that are text; these are conversations.")
+    if solution_column is not None and table["solution"].null_count == len(data):
+        raise ValueError(f"solution_column={solution_column!r} is empty in every row.")

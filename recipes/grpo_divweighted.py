@@ -44,31 +44,32 @@ def run(job: Preparation) -> None:
     """Train, score before and after, and leave the products in `output_dir`."""
     args, script_args, variant = job.args, job.script_args, variant_name(job.args)
     tracked = "wandb" in (args.report_to or ())
-    prepare_output(job)
     if args.process_index == 0:
         show_plan(job)
-        if tracked:
-            recipe = {"variant": variant, "weighting": weighting_formula(args), **asdict(script_args)}
-            start_wandb(
-                job.output_dir,
-                project=script_args.wandb_project,
-                entity=script_args.wandb_entity,
-                group=script_args.wandb_group,
-                name=args.run_name,
-                config=recipe,
-            )
     interrupt = CheckpointOnSignal()
     trainer = DivergenceGRPOTrainer(
         model=job.model_path,
         reward_funcs=job.rewards,
         args=args,
         train_dataset=job.train,
+        eval_dataset=job.held_out if args.eval_strategy != "no" else None,
         quantization_config=get_quantization_config(job.model_args),
         peft_config=get_peft_config(job.model_args),
         callbacks=[interrupt],
     )
     check_launch(trainer.accelerator)  # again, now that accelerate has chosen its engine
-    base = BaseScoreCallback(trainer, job.held_out, job.rewards[0], job.output_dir / BASE_SCORE_FILE)
+    prepare_output(job)
+    if tracked and args.process_index == 0:
+        start_wandb(
+            job.output_dir,
+            project=script_args.wandb_project,
+            entity=script_args.wandb_entity,
+            group=script_args.wandb_group,
+            name=args.run_name,
+            config={"variant": variant, "weighting": weighting_formula(args), **asdict(script_args)},
+            resume=args.resume_from_checkpoint is not None,
+        )
+    base = BaseScoreCallback(trainer, job.held_out, job.output_dir / BASE_SCORE_FILE)
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(base)
@@ -76,7 +77,7 @@ def run(job: Preparation) -> None:
 
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     seconds = base.seconds_since()
-    after = None if interrupt.stopped else heldout_score(trainer, job.held_out, job.rewards[0], description="after")
+    after = None if interrupt.stopped else heldout_score(trainer, job.held_out, description="after")
     model_dir = job.output_dir / MODEL_DIR
     if not interrupt.stopped:
         save_whole_model(trainer, model_dir)
@@ -105,7 +106,7 @@ def run(job: Preparation) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0, or 2 after a user's mistake."""
+    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C outside training."""
     disable_progress_bar()  # of loading and saving: ours are of training and evaluation
     warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
     try:
@@ -116,6 +117,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         run(job)
+    except KeyboardInterrupt:
+        if os.environ.get("RANK", "0") == "0":
+            print(
+                "\nStopped outside training; --resume_from_checkpoint true goes on from the last checkpoint, if any."
+            )
+        return 130
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # left open, a process can abort after all work is done

@@ -2,11 +2,13 @@
 
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
+from transformers import AutoConfig, AutoTokenizer
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig
 
@@ -26,7 +28,7 @@ PRODUCTS = (
     "checkpoint-*",
     STAGING_DIR,
     MODEL_DIR,
-    "completions",
+    "completions/*",
     "wandb",
     RUN_ID_FILE,
     BASE_SCORE_FILE,
@@ -87,7 +89,44 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
             system_prompt=script_args.system_prompt,
             prompt_template=script_args.prompt_template,
         )
-    return Preparation(script_args, args, model_args, rewards, train, held_out, model_path)
+    job = Preparation(script_args, args, model_args, rewards, train, held_out, model_path)
+    _check_together(job)
+    return job
+
+
+def _check_together(job: Preparation) -> None:
+    """What only shows when arguments, data and model are seen together.
+
+    Raises:
+        ValueError: for whatever does not fit.
+    """
+    args = job.args
+    if job.output_dir.exists() and not job.output_dir.is_dir():
+        raise ValueError(f"output_dir={args.output_dir!r} is a file.")
+    weights = args.reward_weights
+    if weights is not None and len(weights) != len(job.rewards):
+        raise ValueError(f"reward_weights has {len(weights)} numbers for {len(job.rewards)} reward_funcs.")
+    prompts = (args.generation_batch_size or 0) // (args.num_generations or 1)
+    if len(job.train) < prompts:
+        raise ValueError(
+            f"The data has {len(job.train)} training problems, but a generation takes {prompts} prompts "
+            f"(generation_batch_size={args.generation_batch_size} / num_generations={args.num_generations})."
+        )
+    if args.use_vllm and find_spec("vllm") is None:
+        raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
+    try:
+        AutoConfig.from_pretrained(job.model_path, revision=job.model_args.model_revision)
+        tokenizer = AutoTokenizer.from_pretrained(job.model_path, revision=job.model_args.model_revision)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"model_name_or_path={job.model_args.model_name_or_path!r} cannot be loaded: {reason}"
+        ) from error
+    if not isinstance(job.train[0]["prompt"], str) and tokenizer.chat_template is None:
+        raise ValueError(
+            "The prompts are conversations, but the model's tokenizer has no chat template; use a model that has one, "
+            "or prompts that are text."
+        )
 
 
 def checkpoint_to_resume(args: DivergenceGRPOConfig, overwrite: bool) -> str | None:
@@ -113,7 +152,10 @@ def checkpoint_to_resume(args: DivergenceGRPOConfig, overwrite: bool) -> str | N
 
 
 def prepare_output(job: Preparation) -> None:
-    """Make `output_dir`; with `overwrite`, delete from it what an earlier run left, and nothing else."""
+    """Make `output_dir`; with `overwrite`, delete from it what an earlier run left, and nothing else.
+
+    To be called when nothing more can go wrong before training: what is deleted is gone.
+    """
     with PartialState().main_process_first():
         if PartialState().is_main_process:
             job.output_dir.mkdir(parents=True, exist_ok=True)

@@ -73,10 +73,10 @@ class LineProgress(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not state.is_world_process_zero or not logs or "reward" not in logs:
-            return
-        shown = [f"{label} {logs[key]:.4g}" for label, key in LINE_METRICS.items() if logs.get(key) is not None]
-        print(f"update {state.global_step}/{state.max_steps}  {'  '.join(shown)}", flush=True)
+        found = {label: (logs or {}).get(key) for label, key in LINE_METRICS.items()}
+        shown = [f"{label} {value:.4g}" for label, value in found.items() if value is not None]
+        if shown and state.is_world_process_zero:
+            print(f"update {state.global_step}/{state.max_steps}  {'  '.join(shown)}", flush=True)
 
 
 @dataclass
@@ -119,6 +119,8 @@ class Summary:
         table.add_row("model", self.model)
         if self.curves is not None:
             table.add_row("curves", self.curves)
-        table.add_row("W&B", self.wandb)
+        if self.stopped_early:
+            table.add_row("to go on", "the same command with --resume_from_checkpoint true")
         title = "stopped early" if self.stopped_early else "done"
         console.print(Panel(table, title=title, title_align="left", border_style="green", subtitle="95 % intervals"))
+        print(f"W&B: {self.wandb}")  # outside the panel, which would break a command to copy

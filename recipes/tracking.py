@@ -15,14 +15,21 @@ RUN_ID_FILE = "wandb_run_id.txt"
 
 
 def start_wandb(
-    output_dir: Path, *, project: str, entity: str | None, group: str | None, name: str | None, config: dict[str, Any]
+    output_dir: Path,
+    *,
+    project: str,
+    entity: str | None,
+    group: str | None,
+    name: str | None,
+    config: dict[str, Any],
+    resume: bool,
 ) -> Any:
-    """Start, or after a resume go on with, the run whose id lies in `output_dir`; its files go there too."""
+    """Start a run, or go on with the one whose id lies in `output_dir` if `resume`; its files go there too."""
     if "WANDB_MODE" not in os.environ and not _logged_in():
         os.environ["WANDB_MODE"] = "offline"  # without asking: a run must not wait for a login
     os.environ.setdefault("WANDB_SILENT", "true")
     id_file = output_dir / RUN_ID_FILE
-    run_id = id_file.read_text().strip() if id_file.is_file() else secrets.token_hex(4)
+    run_id = id_file.read_text().strip() if resume and id_file.is_file() else secrets.token_hex(4)
     write_whole(id_file, run_id + "\n")
     return wandb.init(
         project=project,
@@ -44,11 +51,13 @@ def finish_wandb(before: HeldOutScore | None, after: HeldOutScore | None) -> str
     for name, score in (("before", before), ("after", after)):
         if score is not None:
             run.summary.update({f"heldout/{name}": score.mean, f"heldout/{name}_n": score.n})
-    url, offline = run.url, run.settings.mode == "offline"
+    url, mode = run.url, run.settings.mode
     # a resumed run has a folder for each launch, all with its id
     folders = Path(run.dir).parent.parent / f"offline-run-*-{run.id}"
     wandb.finish()
-    return f"offline; to upload it: wandb sync {folders}" if offline else str(url)
+    if mode == "disabled":
+        return "off"
+    return f"offline; to upload it: wandb sync {folders}" if mode == "offline" else str(url)
 
 
 def _logged_in() -> bool:

@@ -48,7 +48,7 @@ def accuracy_reward(
 
     Args:
         completions: texts, or conversations whose last message is the completion.
-        solution: gold answers, plain (`7/3`) or in LaTeX.
+        solution: gold answers, plain (`7/3`) or in LaTeX, with delimiters or without (`3\sqrt{2}`).
         log_metric: TRL's hook; receives `verification/killed`, the number of verifications stopped or crashed, which
             score 0.
         **columns: the dataset's other columns; `problem_id`, if there, names a row in the warning.

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tokenshift.rewards.verdicts import Verdict
 
 START_LIMIT = 120.0  # seconds for a process to import math-verify on a busy machine
+LONGEST_LIMIT = 3600.0  # seconds
 GRACE = 2.0  # seconds past the limit before the process, which ends itself, is killed from outside
 CACHE_SIZE = 100_000  # verdicts
 
@@ -104,12 +105,14 @@ class VerificationPool:
         limit: seconds a verification may take.
 
     Raises:
-        ValueError: if `workers` or `limit` is not positive.
+        ValueError: if `workers` or `limit` is out of range.
     """
 
     def __init__(self, workers: int = 2, limit: float = 10.0) -> None:
-        if workers < 1 or not limit > 0:
-            raise ValueError(f"workers={workers!r} and limit={limit!r} must be positive.")
+        if workers < 1 or not 0 < limit <= LONGEST_LIMIT:
+            raise ValueError(
+                f"workers={workers!r} must be at least 1, and limit={limit!r} within 0 to {LONGEST_LIMIT:g} seconds."
+            )
         self.workers, self.limit = workers, limit
         self._idle = [_Worker(limit) for _ in range(workers)]
         self._threads: ThreadPoolExecutor | None = None

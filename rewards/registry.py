@@ -46,7 +46,7 @@ def load_reward(
         sys.path.append(os.getcwd())
     try:
         function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever the user's module raises
         raise ValueError(f"reward_funcs names {name!r}, which cannot be imported: {error}.") from error
     if not callable(function):
         raise ValueError(f"reward_funcs names {name!r}, which is a {type(function).__name__}, not a function.")

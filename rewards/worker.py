@@ -7,6 +7,7 @@ could interrupt a computation inside C code, and no process is left behind when 
 
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -19,6 +20,9 @@ from math_verify import LatexExtractionConfig, parse, verify
 from tokenshift.rewards.verdicts import Verdict
 
 READY = "ready"
+PLAIN_NUMBER = re.compile(r"[-+]?[\d.,]+(?:\s*/\s*[\d.,]+)?\s*%?")
+COMMAND = re.compile(r"\\[A-Za-z]+\*?(?:\{[A-Za-z ]*\})?")
+WORD = re.compile(r"[A-Za-z]{2,}")
 MEMORY_LIMIT = 4 * 2**30  # bytes; towers of powers would otherwise take the machine's
 
 # As TRL's `accuracy_reward`: the answer must stand in LaTeX, a boxed one is tried first.
@@ -29,9 +33,20 @@ ANSWER_EXTRACTION = [
 ]
 
 
+def delimited(gold: str) -> str:
+    """A gold answer in LaTeX without delimiters gets them; numbers, prose and what has delimiters stay as they are.
+
+    math-verify reads bare text as prose with numbers in it: of `2^{10}` it would take the 10.
+    """
+    if any(mark in gold for mark in ("$", "\\boxed", "\\(", "\\[")) or PLAIN_NUMBER.fullmatch(gold.strip()):
+        return gold
+    words = WORD.search(COMMAND.sub(" ", gold))
+    return gold if words else f"${gold.strip()}$"
+
+
 @lru_cache(maxsize=4096)
 def _parsed_gold(gold: str) -> Any:
-    return parse(gold, parsing_timeout=None)
+    return parse(delimited(gold), parsing_timeout=None)
 
 
 def judge(gold: str, completion: str) -> Verdict:

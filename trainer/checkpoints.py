@@ -103,6 +103,14 @@ class ResumableGRPOTrainer(GRPOTrainer):
             _generation_file(checkpoint, self.accelerator.process_index),
         )
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if (
+            self.state.global_step >= self.state.max_steps
+        ):  # resumed at the end, where transformers makes one more update
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:

@@ -7,6 +7,17 @@ from typing import Any, Literal, get_args, get_type_hints
 from trl import GRPOConfig
 
 SEQUENCE_LEVEL_LOSSES = ("luspo", "vespo")
+TOKEN_LEVEL_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo")
+LARGEST = 1e30
+COUNTS = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "num_generations",
+    "num_iterations",
+    "steps_per_generation",
+    "generation_batch_size",
+    "max_completion_length",
+)
 WHOLE_DIVERGENCES = ("js", "forward_kl", "reverse_kl")
 
 
@@ -110,12 +121,23 @@ class DivergenceGRPOConfig(GRPOConfig):
             allowed = get_args(hints[name])
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known; choose one of {', '.join(allowed)}.")
+        losses = TOKEN_LEVEL_LOSSES + SEQUENCE_LEVEL_LOSSES
+        if self.loss_type not in losses:
+            raise ValueError(f"loss_type={self.loss_type!r} is not known; choose one of {', '.join(losses)}.")
 
     def _check_numbers(self) -> None:
         for name in ("divergence_alpha", "divergence_scale", "low_prob_coef", "divergence_top_p"):
             value: Any = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"{name}={value!r} must be a finite number.")
+            if abs(value) > LARGEST:
+                raise ValueError(f"{name}={value!r} is beyond {LARGEST:g}, where float32 overflows.")
+        for name in COUNTS:
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"{name}={count!r} must be at least 1.")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature={self.temperature!r} must be positive: rollouts are sampled.")
         for name in ("divergence_scale", "low_prob_coef"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be >= 0; divergence_alpha carries the sign.")
@@ -158,6 +180,8 @@ class DivergenceGRPOConfig(GRPOConfig):
                 "weight_control='mean' with normalize_weights=True makes every weight 1; drop one of them."
             )
         if self.advantage_weighting == "low_prob":
+            if self.low_prob_coef == 0:
+                raise ValueError("low_prob_coef=0 makes every weight 1; set it (arXiv 2603.22117 uses 0.2).")
             return
         if self.divergence_alpha == 0:
             raise ValueError(

@@ -1,8 +1,9 @@
 """Mean reward on held-out problems, sampled exactly as in training, on every backend that TRL generates with."""
 
 import json
+import math
 import time
-from collections.abc import Callable
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from datasets import Dataset
 from rich.progress import track
 from scipy import stats
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from trl import GRPOTrainer
 
 from tokenshift.analysis.whole_file import write_whole
 
@@ -61,34 +61,33 @@ def score_interval(rewards: list[float | None]) -> HeldOutScore:
 
 
 def heldout_score(
-    trainer: GRPOTrainer,
+    trainer: Any,
     dataset: Dataset,
-    reward: Callable[..., list[float | None]],
     *,
     batch_size: int = 64,
     seed: int = 0,
     description: str = "evaluating",
 ) -> HeldOutScore:
-    """One response a problem by the trainer's current policy, scored by `reward`; every rank must call it.
+    """One response a problem by the trainer's current policy, scored by its first reward; every rank must call it.
 
     Leaves the run as it was: its random numbers, its metrics and the model's mode.
 
     Args:
-        trainer: any GRPO trainer of TRL's; its sampling settings are used.
-        dataset: problems with a `prompt` column and those that `reward` reads.
-        reward: a function of TRL's reward signature.
+        trainer: any GRPO trainer of TRL's; its sampling settings and rewards are used.
+        dataset: problems with a `prompt` column and those that the rewards read.
         batch_size: problems generated at once on each rank.
         seed: of the sampled responses.
         description: label of the progress bar.
     """
-    accelerator = trainer.accelerator
-    model: Any = trainer.model
+    accelerator, model = trainer.accelerator, trainer.model
     ranks, rank = accelerator.num_processes, accelerator.process_index
     per_rank = -(-len(dataset) // ranks)
     # Equal work on every rank, since sharded models generate together; the rows beyond the end are dropped again.
     rows = [(rank * per_rank + offset) % len(dataset) for offset in range(per_rank)]
     starts = range(0, per_rank, batch_size)
     was_training, eval_generations = model.training, trainer.num_generations_eval
+    pending = trainer._pending_metrics, trainer._pending_extra_logs
+    trainer._pending_metrics, trainer._pending_extra_logs = defaultdict(list), defaultdict(list)
     rewards: list[float | None] = []
     model.eval()
     trainer.num_generations_eval = 1
@@ -97,22 +96,22 @@ def heldout_score(
             torch.manual_seed(seed * 1_000_003 + rank)
             for start in track(starts, description=description, disable=not accelerator.is_main_process):
                 batch = dataset.select(rows[start : start + batch_size])
-                ids, completions = _generate(trainer, list(batch["prompt"]))
-                columns = {name: list(batch[name]) for name in batch.column_names if name != "prompt"}
-                rewards += reward(
-                    prompts=list(batch["prompt"]), completions=completions, completion_ids=ids, **columns
-                )
+                rewards += _scored(trainer, batch.to_list())
     finally:
         model.train(was_training)
         trainer.num_generations_eval = eval_generations
+        trainer._pending_metrics, trainer._pending_extra_logs = pending
         trainer._metrics["eval"].clear()
     return score_interval(gather_object(rewards)[: len(dataset)])
 
 
-def _generate(trainer: GRPOTrainer, prompts: list) -> tuple[list[list[int]], list]:
-    """Token ids and completions (texts or conversations) by TRL's own generation."""
-    _, completion_ids, _, completions, *_ = trainer._generate(prompts)
-    return completion_ids, completions
+def _scored(trainer: Any, rows: list[dict[str, Any]]) -> list[float | None]:
+    """First rewards of a response to each of this rank's rows, by TRL's own generation and reward calls."""
+    prompts = [row["prompt"] for row in rows]
+    _, ids, _, completions, *_ = trainer._generate(prompts)
+    everyone = trainer._calculate_rewards(rows, prompts, completions, ids)[:, 0]  # of all ranks, in order
+    own = everyone[trainer.accelerator.process_index * len(rows) :][: len(rows)].tolist()
+    return [None if math.isnan(reward) else reward for reward in own]
 
 
 class BaseScoreCallback(TrainerCallback):
@@ -122,10 +121,8 @@ class BaseScoreCallback(TrainerCallback):
         score: of the model before training; None if the run began without one.
     """
 
-    def __init__(
-        self, trainer: GRPOTrainer, dataset: Dataset, reward: Callable[..., list[float | None]], file: Path
-    ) -> None:
-        self._trainer, self._dataset, self._reward, self._file = trainer, dataset, reward, file
+    def __init__(self, trainer: Any, dataset: Dataset, file: Path) -> None:
+        self._trainer, self._dataset, self._file = trainer, dataset, file
         self._started = time.monotonic()
         self.score: HeldOutScore | None = None
 
@@ -136,7 +133,7 @@ class BaseScoreCallback(TrainerCallback):
             if self._file.is_file():
                 self.score = HeldOutScore(**json.loads(self._file.read_text()))
         else:
-            self.score = heldout_score(self._trainer, self._dataset, self._reward, description="before")
+            self.score = heldout_score(self._trainer, self._dataset, description="before")
             if state.is_world_process_zero:
                 write_whole(self._file, json.dumps(asdict(self.score)))
         self._started = time.monotonic()

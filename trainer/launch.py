@@ -35,7 +35,8 @@ class AskedLaunch:
 
 def parse_launch_command(command: list[str]) -> AskedLaunch | None:
     """Read an `accelerate launch ...` command line and the config file it names; None if it is not one."""
-    if "launch" not in command or not any("accelerate" in Path(word).name for word in command[:3]):
+    by_name = "launch" in command and any(Path(word).name == "accelerate" for word in command[:3])
+    if not by_name and not any("accelerate.commands.launch" in word.replace("/", ".") for word in command[:3]):
         return None
     words = [part for word in command for part in (word.split("=", 1) if word.startswith("--") else [word])]
 

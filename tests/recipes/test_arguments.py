@@ -22,7 +22,8 @@ def test_no_argument_is_the_embedded_example() -> None:
 
 
 def test_command_line_goes_over_the_config() -> None:
-    _, args, _ = parse_arguments(["--divergence_alpha", "-7", "--max_steps=3"])
+    config = f"--config={RECIPES / 'configs' / 'pocket.yaml'}"
+    _, args, _ = parse_arguments([config, "--divergence_alpha", "-7", "--max_steps=3"])
     assert (args.divergence_alpha, args.max_steps) == (-7.0, 3)
 
 
@@ -60,9 +61,17 @@ def test_shipped_configs_parse(config: Path, tmp_path: Path) -> None:
         (["--model_name_or_path", "./gone", "--num_iterations", "2"], "'./gone' is not a folder with a config.json"),
         (["--resume_from_checkpoint", "gone"], "resume_from_checkpoint='gone' is not a checkpoint folder"),
         (["--loss_type", "vespo"], "weighs whole sequences"),
+        (["--train_size", "4"], "has 4 training problems, but a generation takes 16 prompts"),
+        (["--reward_weights", "1", "2"], "reward_weights has 2 numbers for 1 reward_funcs"),
+        (["--verify_timeout", "inf"], "verify_timeout=inf must be positive, at most 3600"),
+        (["--num_generations", "0"], "num_generations=0 must be at least 1"),
+        (["--model_name_or_path", "no/such-model", "--num_iterations", "2"], "'no/such-model' cannot be loaded"),
+        (["--output_dir", __file__], "is a file"),
+        (["--reward_funcs", ".foo.bar"], "which cannot be imported"),
     ],
 )
-def test_mistakes(arguments: list[str], words: str) -> None:
+def test_mistakes(arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # away from what runs left in outputs/
     with pytest.raises(ValueError, match=words.replace("?", r"\?")) as error:
         prepare(arguments)
     assert "\n" not in str(error.value).strip()

@@ -88,11 +88,55 @@ def test_wrong_settings(tmp_path: Path, settings: dict, words: str) -> None:
         load_problems(str(tmp_path / "data.parquet"), **{"eval_size": 5, **COLUMNS, **settings})
 
 
-@pytest.mark.parametrize("name", ["missing.json", "no/such-dataset", "broken.parquet", "broken.json"])
+def test_columns_may_change_places(tmp_path: Path) -> None:
+    rows = [{"prompt": f"a{i}", "solution": f"q{i}"} for i in range(9)]
+    Dataset.from_list(rows).to_parquet(tmp_path / "data.parquet")
+    train, _ = load_problems(
+        str(tmp_path / "data.parquet"), eval_size=2, prompt_column="solution", solution_column="prompt"
+    )
+    assert {(row["prompt"][0], row["solution"][0]) for row in train} == {("q", "a")}
+
+
+def test_no_solutions(tmp_path: Path) -> None:
+    Dataset.from_list([{"prompt": f"q{i}"} for i in range(9)]).to_parquet(tmp_path / "data.parquet")
+    train, _ = load_problems(str(tmp_path / "data.parquet"), eval_size=2, solution_column=None)
+    assert train.column_names == ["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "words"),
+    [
+        ([{"prompt": "q", "solution": None}] * 9, {}, "solution_column='solution' is empty in every row"),
+        ([{"prompt": "q", "solution": "1"}] * 8 + [{"prompt": None, "solution": "1"}], {}, "is empty in 1 rows"),
+        ([{"prompt": 3, "solution": "1"}] * 9, {}, "holds int; prompts are text or conversations"),
+        ([{"prompt": "q", "solution": "1"}] * 9, {"solution_column": "prompt"}, "are both 'prompt'"),
+        (
+            [{"prompt": [{"role": "user", "content": "q"}], "solution": "1"}] * 9,
+            {"prompt_template": "{prompt}"},
+            "prompt_template is for prompts that are text",
+        ),
+    ],
+)
+def test_odd_values(tmp_path: Path, rows: list[dict], settings: dict, words: str) -> None:
+    Dataset.from_list(rows).to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(ValueError, match=words):
+        load_problems(str(tmp_path / "data.parquet"), **{"eval_size": 1, **settings})
+
+
+def test_made_data_takes_no_template() -> None:
+    with pytest.raises(ValueError, match="is made as it is"):
+        load_problems("pocket", prompt_template="{prompt}!")
+
+
+@pytest.mark.parametrize(
+    "name", ["missing.json", "no/such-dataset", "broken.parquet", "broken.json", "empty.jsonl", "empty.csv"]
+)
 def test_unreadable_data_is_one_line(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for file in ("broken.parquet", "broken.json"):
         (tmp_path / file).write_text("{ this is neither")
+    for file in ("empty.jsonl", "empty.csv"):
+        (tmp_path / file).touch()
     with pytest.raises(ValueError, match="dataset_name=") as error:
         load_problems(name)
     assert "\n" not in str(error.value)

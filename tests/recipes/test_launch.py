@@ -129,6 +129,8 @@ def test_launch_commands_are_read(tmp_path: Path) -> None:
     asked = parse_launch_command(["accelerate", "launch", "--use_deepspeed", "--num_processes", "2", "x.py"])
     assert asked is not None
     assert (asked.processes, asked.engine) == (2, "DeepSpeed")
+    by_module = ["python", "-m", "accelerate.commands.launch", "--config_file", str(config), "x.py"]
+    assert parse_launch_command(by_module) == AskedLaunch(8, "FSDP", str(config))
     assert parse_launch_command(["python", "launch.py"]) is None
     assert parse_launch_command([]) is None
 

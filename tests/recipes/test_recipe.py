@@ -116,6 +116,37 @@ def test_interrupted_ends_with_a_checkpoint_and_goes_on(
 
 
 @pytest.mark.slow
+def test_resumed_at_the_end_only_scores_again(undisturbed: tuple[Path, str]) -> None:
+    expected = json.loads((undisturbed[0] / "summary.json").read_text())
+    finish(start(undisturbed[0], "--resume_from_checkpoint", "true"))
+    summary = json.loads((undisturbed[0] / "summary.json").read_text())
+    assert (summary["updates"], summary["before"], summary["after"]) == (12, expected["before"], expected["after"])
+
+
+@pytest.mark.slow
+def test_overwrite_deletes_nothing_when_the_new_run_cannot_start(undisturbed: tuple[Path, str]) -> None:
+    before = sorted(undisturbed[0].rglob("*"))
+    run = start(undisturbed[0], "--overwrite", "true", "--reward_funcs", "no_such.reward")
+    run.communicate(timeout=100)
+    assert run.returncode == 2
+    assert sorted(undisturbed[0].rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_interrupted_before_training_ends_in_one_line(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    assert run.stdout is not None
+    for line in run.stdout:
+        if "updates per generation" in line:  # of the plan: the model is loaded next
+            break
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=100)
+    assert run.returncode == 130
+    assert "Traceback" not in output
+    assert "--resume_from_checkpoint true goes on from the last checkpoint" in output
+
+
+@pytest.mark.slow
 def test_second_run_does_not_mix_with_the_first(undisturbed: tuple[Path, str]) -> None:
     run = start(undisturbed[0])
     output, _ = run.communicate(timeout=100)

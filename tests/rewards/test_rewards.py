@@ -61,6 +61,30 @@ def test_agrees_with_trl() -> None:
     assert 1.0 in expected
 
 
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("2^{10}", "1024", "10"),
+        (r"3\sqrt{2}", r"3\sqrt{2}", "3"),
+        (r"2\pi", r"2\pi", "2"),
+        ("5x+1", "5x+1", "5"),
+        ("(3, 4)", "(3,4)", "4"),
+        (r"\dfrac{\pi}{4}", r"\frac{\pi}{4}", "4"),
+        (r"\sqrt{2}", r"\sqrt{2}", "2"),
+        ("x^2", "x^2", "2"),
+        ("A", "A", "B"),
+        ("7/3", r"\frac{7}{3}", "7"),
+        ("-12", "-12", "12"),
+        ("1,000", "1000", "1"),
+        ("$7$", "7", "8"),
+        (r"The answer is \boxed{5}.", "5", "6"),
+        ("12 cm", "12", "13"),
+    ],
+)
+def test_gold_answers_with_and_without_delimiters(gold: str, right: str, wrong: str) -> None:
+    assert accuracy_reward([rf"\boxed{{{right}}}", rf"\boxed{{{wrong}}}"], [gold, gold]) == [1.0, 0.0]
+
+
 def test_endless_verification_scores_zero_within_the_limit_and_is_counted() -> None:
     metrics = {}
     accuracy_reward([r"\boxed{1}"] * 2, ["1", "2"])  # the processes run
@@ -188,6 +212,8 @@ def test_boxes_are_balanced(text: str) -> None:
 def test_empty_conversation_and_missing_content() -> None:
     assert format_reward([[]]) == [0.0]
     assert accuracy_reward([[{"role": "assistant", "content": None}]], ["1"]) == [0.0]
+    parts = [{"role": "assistant", "content": [{"type": "text", "text": r"\boxed"}, {"type": "text", "text": "{1}"}]}]
+    assert accuracy_reward([parts], ["1"]) == format_reward([parts]) == [1.0]
 
 
 def test_rewards_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +243,7 @@ def test_bad_reward_names(name: str, words: str) -> None:
         load_reward(name)
 
 
-@pytest.mark.parametrize(("workers", "limit"), [(0, 1.0), (1, 0.0), (1, float("nan"))])
+@pytest.mark.parametrize(("workers", "limit"), [(0, 1.0), (1, 0.0), (1, float("nan")), (1, float("inf")), (1, 1e10)])
 def test_bad_pool_sizes(workers: int, limit: float) -> None:
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="must be at least 1, and limit="):
         configure_verification(workers, limit)

@@ -52,6 +52,15 @@ def test_resumed_run_is_the_undisturbed_one(
     assert same(expected, parameters(resumed))
 
 
+def test_resumed_at_the_end_makes_no_more_updates(build: Build, tmp_path: Path) -> None:
+    finished = build(**SAVING)
+    finished.train()
+    resumed = build(**SAVING)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4"))
+    assert resumed.state.global_step == 4
+    assert same(parameters(finished), parameters(resumed))
+
+
 def test_killed_while_saving_leaves_no_torn_checkpoint(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

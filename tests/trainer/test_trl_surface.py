@@ -12,6 +12,7 @@ METHODS = {
         "_compute_loss": ("model", "inputs"),
         "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
         "_generate": ("prompts",),
+        "_calculate_rewards": ("inputs", "prompts", "completions", "completion_ids_list"),
         "_generate_and_score_completions": ("inputs",),
         "_get_train_sampler": ("dataset",),
         "_save_checkpoint": ("model", "trial"),
@@ -19,10 +20,19 @@ METHODS = {
         "log": ("logs", "start_time"),
         "create_model_card": ("model_name",),
     },
-    Trainer: {"_get_output_dir": ("trial",), "_push_from_checkpoint": ("checkpoint_folder",)},
+    Trainer: {"_get_output_dir": ("trial",), "_push_from_checkpoint": ("checkpoint_folder",), "_run_epoch": ()},
     RepeatSampler: {"__iter__": (), "__init__": ("data_source", "mini_repeat_count", "batch_size", "repeat_count")},
 }
-ATTRIBUTES = ("_step", "_buffered_inputs", "_metrics", "_logs", "num_iterations", "num_generations_eval")
+ATTRIBUTES = (
+    "_step",
+    "_pending_metrics",
+    "_pending_extra_logs",
+    "_buffered_inputs",
+    "_metrics",
+    "_logs",
+    "num_iterations",
+    "num_generations_eval",
+)
 LOSS_READS = (
     'completion_ids, completion_mask = inputs["completion_ids"], inputs["completion_mask"]',
     "self._get_per_token_logps_and_entropies(",
