@@ -11,6 +11,7 @@ import argparse
 import platform
 import tempfile
 import time
+import warnings
 from statistics import median, quantiles
 from typing import Any
 
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from transformers import PrinterCallback
+from transformers.utils.logging import disable_progress_bar
 from trl import GRPOConfig, GRPOTrainer
 
 from tokenshift.recipes.models import resolve_model
@@ -89,10 +91,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(BATCH), default="pocket")
     parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--weightings", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     args = parser.parse_args()
+    warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
+    disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         stock = build(args.model, folder, None)
-        trainers = {name: build(args.model, folder, settings) for name, settings in VARIANTS.items()}
+        trainers = {name: build(args.model, folder, VARIANTS[name]) for name in args.weightings}
         inputs = dict(stock._buffered_inputs[1])
         for trainer in (stock, *trainers.values()):
             timed_update(trainer, inputs)
