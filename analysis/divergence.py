@@ -16,9 +16,9 @@ def log_probabilities(logits: torch.Tensor, *, temperature: float = 1.0, top_p: 
     Args:
         logits: `(..., V)`, any float dtype.
         temperature: divides the logits, > 0; at 1 they are left as they are.
-        top_p: in (0, 1]; tokens outside the smallest set of most probable tokens whose mass reaches it get -inf, the
-        others
-            are renormalised. The token that crosses it is kept; of equally probable tokens the lower id comes first.
+        top_p: in (0, 1]; tokens outside the smallest set of most probable tokens whose mass reaches it get -inf, and
+            the others are renormalised. The token that crosses it is kept; of equally probable tokens the lower id
+            comes first.
 
     Raises:
         ValueError: for a temperature or top_p out of range.

@@ -49,11 +49,10 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
     Logged beside TRL's metrics, exact over all ranks and all tokens since the last log:
 
     - `divergence/{mean,p50,p90,p95,p99,max}` (nats), `divergence/frac_near_zero`, `divergence/frac_high` (shares);
-    - `divergence_entropy/{policy,reference}_{near_zero,low,middle,high}`: mean entropies (nats) of tokens by their
-    JS, and
-      `divergence_position/00..19`: mean JS (nats) by relative position, if whole distributions are compared;
-    - `advantage_weight/{mean,std,min,max}` and `advantage_weight/frac_active`, the share of weights further than 0.01
-    from 1.
+    - `divergence_entropy/{policy,reference}_{near_zero,low,middle,high}`, mean entropies (nats) of tokens by their JS,
+      and `divergence_position/00..19`, mean JS (nats) by relative position, if whole distributions are compared;
+    - `advantage_weight/{mean,std,min,max}`, and `advantage_weight/frac_active`, the share of weights further than
+      0.01 from 1.
 
     Source: "Sparse but Critical" (arXiv 2603.22446), section 5.
     """
@@ -68,11 +67,11 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
         "id": "2603.22446",
         # docstyle-ignore
         "citation": """@inproceedings{meng2026sparse,
-    title        = {{Sparse but Critical: A Token-Level Analysis of Distributional Shifts in RLVR Fine-Tuning of
-    LLMs}}, author       = {Meng and others},
-    year         = 2026,
-    booktitle    = {The Fourteenth International Conference on Learning Representations},
-    eprint       = {arXiv:2603.22446}
+    title     = {{Sparse but Critical: A Token-Level Analysis of Distributional Shifts in RLVR Fine-Tuning of LLMs}},
+    author    = {Meng and others},
+    year      = 2026,
+    booktitle = {The Fourteenth International Conference on Learning Representations},
+    eprint    = {arXiv:2603.22446}
 }""",
     }
 
