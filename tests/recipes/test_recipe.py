@@ -90,7 +90,9 @@ def test_killed_and_resumed_ends_as_undisturbed(undisturbed: tuple[Path, str], t
     assert summary["after"] == expected["after"]
     ours, theirs = weights(tmp_path), weights(undisturbed[0])
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert len({path.name.rsplit("-", 1)[1] for path in tmp_path.glob("wandb/offline-run-*")}) == 1, "one W&B run id"
+    if moment == "in training":  # else there may be no checkpoint yet, and the run begins again, as another in W&B
+        ids = {path.name.rsplit("-", 1)[1] for path in tmp_path.glob("wandb/offline-run-*")}
+        assert len(ids) == 1
 
 
 @pytest.mark.slow
