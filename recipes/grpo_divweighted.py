@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from transformers import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
-from trl import RichProgressCallback, get_peft_config, get_quantization_config
+from trl import get_peft_config, get_quantization_config
 
 from tokenshift.analysis.curves import training_curves
 from tokenshift.recipes.preparation import (
@@ -30,7 +30,7 @@ from tokenshift.recipes.preparation import (
     prepare,
     prepare_output,
 )
-from tokenshift.recipes.reporting import LineProgress, Summary, console, show_plan
+from tokenshift.recipes.reporting import LineProgress, PanelProgress, Summary, console, show_plan
 from tokenshift.recipes.tracking import finish_wandb, start_wandb
 from tokenshift.trainer import DivergenceGRPOTrainer
 from tokenshift.trainer.checkpoints import save_whole_model
@@ -73,7 +73,7 @@ def run(job: Preparation) -> None:
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(base)
-    trainer.add_callback(RichProgressCallback() if console.is_terminal else LineProgress())
+    trainer.add_callback(PanelProgress() if console.is_terminal else LineProgress())
 
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     seconds = base.seconds_since()

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import RichProgressCallback
 
 from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.preparation import Preparation
@@ -60,6 +61,22 @@ def show_plan(job: Preparation) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(Panel(table, title="tokenshift: divergence-weighted GRPO", title_align="left", border_style="cyan"))
+
+
+class PanelProgress(RichProgressCallback):
+    """TRL's live panels, with three significant digits: divergences are small. The last metrics stay on screen."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs and "train_runtime" not in logs:
+            shown = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in logs.items()}
+            super().on_log(args, state, control, logs=shown, **kwargs)
 
 
 class LineProgress(TrainerCallback):
