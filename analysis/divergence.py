@@ -10,6 +10,14 @@ import math
 import torch
 
 
+def check_sampling(temperature: float, top_p: float) -> None:
+    """Raise ValueError for a temperature or top_p out of range."""
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise ValueError(f"temperature={temperature!r} must be a finite number > 0.")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p={top_p!r} must lie in (0, 1].")
+
+
 def log_probabilities(logits: torch.Tensor, *, temperature: float = 1.0, top_p: float = 1.0) -> torch.Tensor:
     """Log-probabilities `(..., V)` of the distribution that sampling draws from.
 
@@ -23,10 +31,7 @@ def log_probabilities(logits: torch.Tensor, *, temperature: float = 1.0, top_p: 
     Raises:
         ValueError: for a temperature or top_p out of range.
     """
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise ValueError(f"temperature={temperature!r} must be a finite number > 0.")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p={top_p!r} must lie in (0, 1].")
+    check_sampling(temperature, top_p)
     scaled = logits if logits.dtype == torch.float64 else logits.float()
     logp = torch.log_softmax(scaled / temperature if temperature != 1 else scaled, dim=-1)
     if top_p == 1:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 import torch
 
+from tokenshift.analysis.divergence import check_sampling
 from tokenshift.analysis.lm_head import LMHead
 from tokenshift.analysis.nucleus import truncated_divergences
 from tokenshift.analysis.topk import block_maxima, top_k
@@ -35,6 +36,9 @@ STATISTICS = (
     *TRUNCATED,
 )
 """Every output by name; `overlap_{k}` may be asked for with any k >= 1."""
+
+EXPECTATIONS = frozenset({"js", "forward_kl", "reverse_kl", "entropy_base", "entropy_rl"})
+FROM_PROBABILITIES = EXPECTATIONS | {"logp_base", "logp_rl", "rl_top1_prob_base"}
 
 CHUNK_BYTES = 512 * 2**20
 STRIP_BYTES = 2**20  # of one matrix; a few of these fit a core's cache
@@ -80,7 +84,7 @@ def token_statistics(
         range.
     """
     overlaps = _check_names(outputs)
-    _check_numbers(temperature, top_p)
+    check_sampling(temperature, top_p)
     _check_shapes(hidden_base, hidden_rl, head_base, head_rl, token_ids)
     size, vocab = len(token_ids), head_base.vocab_size
     results = {name: _empty(name, size, token_ids.device) for name in outputs}
@@ -118,9 +122,7 @@ def _strip_statistics(
     found: dict[str, torch.Tensor] = {}
     maxima_base, maxima_rl = block_maxima(base), block_maxima(rl)  # (R, V / block)
     depth = max(overlaps.values(), default=0)
-    if outputs & {"top1_rl", "rl_top1_rank_base", "rl_top1_prob_base"}:
-        depth = max(depth, 1)
-    if outputs & {"top1_base"}:
+    if outputs & {"top1_base", "top1_rl", "rl_top1_rank_base", "rl_top1_prob_base"}:
         depth = max(depth, 1)
     if depth:
         top_base, top_rl = top_k(base, depth, maxima_base)[1], top_k(rl, depth, maxima_rl)[1]
@@ -144,6 +146,9 @@ def _strip_statistics(
         truncated = truncated_divergences(base, rl, maxima_base, maxima_rl, top_p)
         found |= dict(zip(TRUNCATED, truncated, strict=True))
 
+    if not outputs & FROM_PROBABILITIES:
+        return found
+
     # x = logit - largest logit <= 0, e = exp(x), log p = x - log sum e
     x_base, x_rl = base.sub_(highest_base), rl.sub_(highest_rl)
     e_base, e_rl = x_base.exp(), x_rl.exp()
@@ -153,7 +158,7 @@ def _strip_statistics(
     found["logp_rl"] = (logits_rl - highest_rl - log_z_rl).squeeze(-1)
     if "rl_top1_prob_base" in outputs:
         found["rl_top1_prob_base"] = (logits_top1 - highest_base - log_z_base).exp().squeeze(-1)
-    if not outputs & {"js", "forward_kl", "reverse_kl", "entropy_base", "entropy_rl"}:
+    if not outputs & EXPECTATIONS:
         return found
 
     def mean(e: torch.Tensor, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -229,13 +234,6 @@ def _check_names(outputs: Collection[str]) -> dict[str, int]:
         elif name not in STATISTICS:
             raise ValueError(f"outputs names {name!r}; known are {', '.join(STATISTICS)} and overlap_k for any k.")
     return overlaps
-
-
-def _check_numbers(temperature: float, top_p: float) -> None:
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise ValueError(f"temperature={temperature!r} must be a finite number > 0.")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p={top_p!r} must lie in (0, 1].")
 
 
 def _check_shapes(

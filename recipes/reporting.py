@@ -29,13 +29,18 @@ LINE_METRICS = {
 }
 
 
+def _two_columns() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table
+
+
 def show_plan(job: Preparation) -> None:
     """One screen: what will be trained, on what, how, and where it goes."""
     args, script_args, model_args = job.args, job.script_args, job.model_args
     processes = args.world_size
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    table = _two_columns()
     effective = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
     generation = args.generation_batch_size or 0
     length = f"{args.max_steps} updates" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
@@ -127,9 +132,7 @@ class Summary:
 
     def show(self, score_name: str) -> None:
         """Print it as a panel."""
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="bold")
-        table.add_column(overflow="fold")
+        table = _two_columns()
         table.add_row(f"held-out {score_name}, before", str(self.before) if self.before else "not measured")
         table.add_row(f"held-out {score_name}, after", str(self.after) if self.after else "not measured")
         table.add_row("updates", f"{self.updates} in {self.train_seconds:.0f} s of training")

@@ -104,9 +104,8 @@ class ResumableGRPOTrainer(GRPOTrainer):
         )
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if (
-            self.state.global_step >= self.state.max_steps
-        ):  # resumed at the end, where transformers makes one more update
+        # resumed at the end, where transformers makes one more update
+        if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)

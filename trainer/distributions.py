@@ -56,7 +56,7 @@ class DistributionReference:
 
     @property
     def _policy(self) -> Any:
-        return self.trainer.accelerator.unwrap_model(self.trainer.model)
+        return self._unwrapped(self.trainer.model)
 
     # Once a generation -------------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class DistributionReference:
             outputs: names of `token_statistics`.
             top_p: of its truncated outputs.
         """
-        with gathered_head(self._policy) as policy_head, self._reference_head(policy_head) as reference_head:
+        with gathered_head(self._policy) as policy_head, self._reference_head() as reference_head:
             return token_statistics(
                 reference_hidden[mask],
                 policy_hidden[mask],
@@ -144,7 +144,7 @@ class DistributionReference:
             )
 
     @contextmanager
-    def _reference_head(self, policy_head: LMHead) -> Iterator[LMHead]:
+    def _reference_head(self) -> Iterator[LMHead]:
         if self.kind == "old":
             assert self._old_head is not None
             yield self._old_head

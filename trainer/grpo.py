@@ -7,6 +7,7 @@ changed at all.
 """
 
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,11 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
         if self._loss_inputs is None:
             return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
-        if self._reference is None:
-            outputs, states = super()._get_per_token_logps_and_entropies(model, *args, **kwargs), []
-        else:
-            with captured_hidden_states(self.accelerator.unwrap_model(model)) as states:
-                outputs = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        capture: AbstractContextManager[list[torch.Tensor]] = nullcontext([])
+        if self._reference is not None:
+            capture = captured_hidden_states(self.accelerator.unwrap_model(model))
+        with capture as states:
+            outputs = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
         self._weight_advantages(self._loss_inputs, outputs[0].detach(), states)
         return outputs
 
@@ -201,6 +202,11 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
             self._completion_weights.start_generation(size, self.accelerator, self.model.training)
             outputs[COMPLETION_INDEX] = torch.arange(size, device=outputs["completion_ids"].device)
         return outputs
+
+    def _load_generation_state(self, checkpoint: Path) -> None:
+        super()._load_generation_state(checkpoint)
+        if self._reference is not None and self._reference.kind == "old":
+            self._buffered_inputs = None  # the rollout policy's LM head is in no checkpoint: new completions
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training and self._watches_tokens:

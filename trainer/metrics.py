@@ -46,31 +46,6 @@ def weight_metrics(values: np.ndarray) -> dict[str, float]:
     }
 
 
-@dataclass
-class TokenWindow:
-    """Per-token values of the steps since the last log, kept whole: a percentile cannot be had from percentiles.
-
-    Attributes:
-        divergence: one `(n,)` float32 tensor a micro-step, the valid tokens' divergences (nats).
-        weights: the same for the weights applied.
-    """
-
-    divergence: list[torch.Tensor] = field(default_factory=list)
-    weights: list[torch.Tensor] = field(default_factory=list)
-    shift: "ShiftSums" = field(default_factory=lambda: ShiftSums())
-
-    def metrics(self, accelerator: Accelerator) -> dict[str, float]:
-        """Statistics over all ranks' tokens; communicates, so every rank must call it. Empties the window."""
-        metrics: dict[str, float] = {}
-        for values, summarise in ((self.divergence, divergence_metrics), (self.weights, weight_metrics)):
-            if values:  # as many micro-steps on every rank, so all ranks agree on this
-                everyone, _ = gather_ragged(accelerator, torch.cat(values))
-                if everyone.numel():
-                    metrics |= summarise(everyone.cpu().numpy())
-            values.clear()
-        return metrics | self.shift.metrics(accelerator)
-
-
 class ShiftSums:
     """Sums and counts of entropy by JS and of JS by position, added up over micro-steps, then over ranks together."""
 
@@ -113,3 +88,29 @@ class ShiftSums:
             if count:
                 found[f"divergence_position/{place:02d}"] = js / count
         return found
+
+
+@dataclass
+class TokenWindow:
+    """Per-token values of the steps since the last log, kept whole: a percentile cannot be had from percentiles.
+
+    Attributes:
+        divergence: one `(n,)` float32 tensor a micro-step, the valid tokens' divergences (nats).
+        weights: the same for the weights applied.
+        shift: entropy by JS and JS by position, if whole distributions are compared.
+    """
+
+    divergence: list[torch.Tensor] = field(default_factory=list)
+    weights: list[torch.Tensor] = field(default_factory=list)
+    shift: ShiftSums = field(default_factory=ShiftSums)
+
+    def metrics(self, accelerator: Accelerator) -> dict[str, float]:
+        """Statistics over all ranks' tokens; communicates, so every rank must call it. Empties the window."""
+        metrics: dict[str, float] = {}
+        for values, summarise in ((self.divergence, divergence_metrics), (self.weights, weight_metrics)):
+            if values:  # as many micro-steps on every rank, so all ranks agree on this
+                everyone, _ = gather_ragged(accelerator, torch.cat(values))
+                if everyone.numel():
+                    metrics |= summarise(everyone.cpu().numpy())
+            values.clear()
+        return metrics | self.shift.metrics(accelerator)

@@ -95,6 +95,13 @@ def test_a_checkpoint_of_another_shape_is_resumed_with_new_completions(build: Bu
     assert trainer.state.global_step == 5
 
 
+def test_old_distributions_resume_inside_a_generation_with_new_completions(build: Build, tmp_path: Path) -> None:
+    build(**SAVING, divergence="js", max_steps=3).train()
+    trainer = build(**SAVING, divergence="js", max_steps=6)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
+    assert trainer.state.global_step == 6
+
+
 def test_best_checkpoint_is_named_by_its_final_path(build: Build, problems: Dataset, tmp_path: Path) -> None:
     trainer = build(
         **{**SAVING, "save_steps": 2},
