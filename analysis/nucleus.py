@@ -1,45 +1,71 @@
-"""Divergences between top-p truncated distributions, from the few tokens that the truncation keeps."""
+"""Divergences between top-p truncated distributions, from the tokens that the truncation keeps.
+
+Most next-token distributions keep a few tokens, which are looked at alone. Of wide ones the edge of the set is found
+from a histogram of the mass by logit, and only the bin that holds the edge is sorted. Rows where rounding could choose
+another set than exact arithmetic go to the float64 reference.
+"""
 
 import math
+from dataclasses import dataclass
 
 import torch
 
 from tokenshift.analysis.divergence import js_divergence, kl_divergence
 from tokenshift.analysis.topk import top_k
 
-DEPTHS = (16, 128)
-"""Tokens looked at, in stages; rows whose sets are larger go to the next, at last to the reference."""
+DEPTH = 16
+"""Most probable tokens looked at first."""
 
-MARGIN = 4e-6
-"""Rows whose mass comes this close to top_p at a set's edge go to the float64 reference: rounding must not choose."""
+DEEPER = 128
+"""Then, for rows whose sets are larger; what is larger still is wide."""
+
+MARGIN = 1e-6
+"""Rows whose mass comes this close to top_p at a token are left to the reference."""
+
+BINS = 4096
+"""Of the histogram, over the logits from the largest to `REACH` nats below it."""
+
+REACH = 24.0
+"""Tokens further below the largest share less than V * exp(-24) of the mass; they fall into the last bin together."""
+
+Divergences = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def truncated_divergences(
-    base: torch.Tensor, rl: torch.Tensor, maxima_base: torch.Tensor, maxima_rl: torch.Tensor, top_p: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """JS, KL(base‖RL), KL(RL‖base) of the distributions truncated to `top_p` and renormalised, `(R,)` each, nats.
+@dataclass
+class NextTokens:
+    """One model's next-token distributions of R tokens.
 
-    Args:
-        base, rl: logits `(R, V)` float32.
-        maxima_base, maxima_rl: their block maxima.
-        top_p: in (0, 1].
+    Attributes:
+        logits: `(R, V)` float32.
+        maxima: their block maxima.
+        top: their first `DEPTH` or more values and ids, `top_k`.
+        log_normalizer: `(R,)` float64, log of the sum of exp(logit).
     """
-    results = base.new_full((3, len(base)), math.nan)
-    log_z = torch.stack([base.logsumexp(-1), rl.logsumexp(-1)])  # (2, R)
-    left = torch.arange(len(base), device=base.device)
-    for depth in DEPTHS:
-        if top_p == 1 or depth >= base.shape[-1] or not len(left):
+
+    logits: torch.Tensor
+    maxima: torch.Tensor
+    top: tuple[torch.Tensor, torch.Tensor]
+    log_normalizer: torch.Tensor
+
+    def rows(self, index: torch.Tensor, depth: int) -> "NextTokens":
+        """Some rows, with a top of `depth`."""
+        logits, maxima = self.logits[index], self.maxima[index]
+        return NextTokens(logits, maxima, top_k(logits, depth, maxima), self.log_normalizer[index])
+
+
+def truncated_divergences(base: NextTokens, rl: NextTokens, top_p: float) -> Divergences:
+    """JS, KL(base‖RL), KL(RL‖base), `(R,)` each, nats, of distributions truncated to `top_p` < 1, renormalised."""
+    results = base.logits.new_empty(3, len(base.logits))
+    left = torch.arange(len(base.logits), device=base.logits.device)
+    results[:], sure = _from_tops(base, rl, top_p)
+    left = left[~sure]
+    for compare in (_deeper, _wide):
+        if not len(left):
             break
-        sets = [
-            _TopPSet(logits[left], top_k(logits[left], depth, maxima[left]), lz[left], top_p)
-            for logits, maxima, lz in ((base, maxima_base, log_z[0]), (rl, maxima_rl, log_z[1]))
-        ]
-        sure = sets[0].sure & sets[1].sure
-        if sure.any():
-            results[:, left[sure]] = torch.stack(_between(*sets))[:, sure]
+        results[:, left], sure = compare(base, rl, left, top_p)
         left = left[~sure]
     if len(left):
-        p, q = base[left].double(), rl[left].double()
+        p, q = base.logits[left].double(), rl.logits[left].double()
         reference = (
             js_divergence(p, q, top_p=top_p),
             kl_divergence(p, q, top_p=top_p),
@@ -47,6 +73,19 @@ def truncated_divergences(
         )
         results[:, left] = torch.stack(reference).float()
     return results[0], results[1], results[2]
+
+
+# Sets of few tokens --------------------------------------------------------------------------------------------------
+
+
+def _from_tops(base: NextTokens, rl: NextTokens, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Divergences `(3, R)`, and in which rows both sets lie within the tops, without doubt."""
+    sets = _TopPSet(base, top_p), _TopPSet(rl, top_p)
+    return torch.stack(_between(*sets)), sets[0].sure & sets[1].sure
+
+
+def _deeper(base: NextTokens, rl: NextTokens, left: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    return _from_tops(base.rows(left, DEEPER), rl.rows(left, DEEPER), top_p)
 
 
 class _TopPSet:
@@ -59,18 +98,17 @@ class _TopPSet:
         sure: rows whose set lies within the K tokens, with no doubt from rounding, bool `(R,)`.
     """
 
-    def __init__(
-        self, logits: torch.Tensor, top: tuple[torch.Tensor, torch.Tensor], log_z: torch.Tensor, top_p: float
-    ) -> None:
-        values, self.ids = top
-        self.logits = logits
-        logp = (values.double() - log_z.unsqueeze(-1).double()).clamp(max=0)
-        mass = logp.exp().cumsum(dim=-1)
-        before = mass - logp.exp()
+    def __init__(self, tokens: NextTokens, top_p: float) -> None:
+        values, self.ids = tokens.top
+        self.logits = tokens.logits
+        probability = (values.double() - tokens.log_normalizer.unsqueeze(-1)).clamp(max=0).exp()
+        mass = probability.cumsum(dim=-1)
+        before = mass - probability
         self.kept = before < top_p
         self.kept[:, 0] = True
         close = ((before - top_p).abs() < MARGIN)[:, 1:].any(dim=-1)
-        self.sure = (mass[:, -1] > top_p + MARGIN) & ~close
+        whole = values.shape[-1] == tokens.logits.shape[-1]
+        self.sure = ~close if whole else (mass[:, -1] > top_p + MARGIN) & ~close
         self.logp = torch.log_softmax(values.double().masked_fill(~self.kept, -math.inf), dim=-1)
         edge = self.kept.sum(dim=-1, keepdim=True) - 1
         self._edge_value, self._edge_id = values.gather(-1, edge), self.ids.gather(-1, edge)
@@ -83,7 +121,7 @@ class _TopPSet:
         return (values.double() + self._shift).masked_fill(~inside, -math.inf)
 
 
-def _between(base: _TopPSet, rl: _TopPSet) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _between(base: _TopPSet, rl: _TopPSet) -> Divergences:
     forward, to_middle_base = _one_side(base.logp, rl.logp_of(base.ids))
     reverse, to_middle_rl = _one_side(rl.logp, base.logp_of(rl.ids))
     js = ((to_middle_base + to_middle_rl) / 2).clamp(0.0, math.log(2))
@@ -97,3 +135,62 @@ def _one_side(logp: torch.Tensor, logq: torch.Tensor) -> tuple[torch.Tensor, tor
         torch.where(p == 0, 0.0, p * (logp - logq)).sum(dim=-1),
         torch.where(p == 0, 0.0, p * (logp - logm)).sum(dim=-1),
     )
+
+
+# Wide sets -----------------------------------------------------------------------------------------------------------
+
+
+def _wide(base: NextTokens, rl: NextTokens, left: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Divergences `(3, n)` of the rows `left` `(n,)` of sets of any size, and which of them are without doubt."""
+    x_base, e_base, sure_base = _truncated(base.logits[left], base.top[0][left, :1], top_p)
+    x_rl, e_rl, sure_rl = _truncated(rl.logits[left], rl.top[0][left, :1], top_p)
+    z_base, z_rl = e_base.sum(-1), e_rl.sum(-1)  # of the kept tokens
+    own_base = torch.linalg.vecdot(e_base, x_base) / z_base - z_base.log()
+    own_rl = torch.linalg.vecdot(e_rl, x_rl) / z_rl - z_rl.log()
+    apart, log_z_apart = x_base - x_rl, z_base.log() - z_rl.log()
+    forward = torch.linalg.vecdot(e_base, apart) / z_base - log_z_apart
+    reverse = log_z_apart - torch.linalg.vecdot(e_rl, apart) / z_rl
+    sure = sure_base & sure_rl & ~(forward + reverse).isnan()  # NaN where logits are -inf
+    both = (e_base > 0) & (e_rl > 0)
+    shared = both.sum(-1)
+    forward = forward.masked_fill((e_base > 0).sum(-1) > shared, math.inf)
+    reverse = reverse.masked_fill((e_rl > 0).sum(-1) > shared, math.inf)
+    n = torch.addcmul(e_rl, e_base, (z_rl / z_base).unsqueeze(-1), out=e_rl)
+    log_n = torch.log(n + torch.finfo(n.dtype).tiny)
+    own_middle = torch.linalg.vecdot(n, log_n) / (2 * z_rl) - math.log(2) - z_rl.log()
+    js = (0.5 * (own_base + own_rl) - own_middle).clamp(0.0, math.log(2))
+    return torch.stack([js, forward.clamp(min=0.0), reverse.clamp(min=0.0)]), sure
+
+
+def _truncated(
+    logits: torch.Tensor, highest: torch.Tensor, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """x = logit - highest `(n, V)`, exp(x) with zeros outside the top-p set `(n, V)`, and which rows are sure `(n,)`.
+
+    Args:
+        logits: `(n, V)`, float32.
+        highest: `(n, 1)`.
+        top_p: < 1.
+    """
+    x = logits - highest
+    e = x.exp()
+    bins = (x * (-BINS / REACH)).clamp_(max=BINS - 1).long()  # (n, V), 0 for the largest
+    mass = torch.zeros(len(x), BINS, dtype=torch.float64, device=x.device).scatter_add_(-1, bins, e.double())
+    reached = mass.cumsum(-1)
+    target = top_p * reached[:, -1:]
+    place = (reached < target).sum(-1, keepdim=True)  # the bin in which the set ends
+    before_bin = (reached - mass).gather(-1, place)
+    inside = bins == place
+    width = int(inside.sum(-1).max())
+    # the bin's tokens alone, in order
+    value, _ = x.masked_fill(~inside, -math.inf).topk(min(width + 1, x.shape[-1]), dim=-1)
+    probability = value.double().exp()
+    before = before_bin + probability.cumsum(-1) - probability
+    kept = (before < target) & value.isfinite()
+    edge = value.gather(-1, kept.sum(-1, keepdim=True).clamp(min=1) - 1)
+    total = reached[:, -1:]
+    close = (((before - target).abs() < MARGIN * total) & value.isfinite()).any(-1)
+    tied = ((value == edge) & ~kept).any(-1)  # equal values on both sides of the edge
+    in_last = (place.squeeze(-1) == BINS - 1) | (kept.sum(-1) == 0)
+    e.masked_fill_(x < edge, 0.0)
+    return x, e, ~(close | tied | in_last)

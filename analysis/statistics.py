@@ -6,18 +6,21 @@ against which all of it is tested, is `tokenshift.analysis.divergence`.
 Shape legend: N tokens, H hidden size, V vocabulary, R rows of a strip.
 """
 
-import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import torch
 
 from tokenshift.analysis.divergence import check_sampling
+from tokenshift.analysis.expectations import EXPECTATIONS, row_sums
 from tokenshift.analysis.lm_head import LMHead
-from tokenshift.analysis.nucleus import truncated_divergences
-from tokenshift.analysis.topk import block_maxima, top_k
+from tokenshift.analysis.nucleus import DEPTH, NextTokens, truncated_divergences
+from tokenshift.analysis.projection import Projection
+from tokenshift.analysis.topk import block_maxima, ranks, top_k
 
 OVERLAPS = (1, 2, 3, 5, 10)
-TRUNCATED = ("js_top_p", "forward_kl_top_p", "reverse_kl_top_p")
+TRUNCATED = {"js_top_p": "js", "forward_kl_top_p": "forward_kl", "reverse_kl_top_p": "reverse_kl"}
+"""Divergences of truncated distributions, and what they are at top_p = 1."""
+
 STATISTICS = (
     "js",
     "forward_kl",
@@ -37,11 +40,22 @@ STATISTICS = (
 )
 """Every output by name; `overlap_{k}` may be asked for with any k >= 1."""
 
-EXPECTATIONS = frozenset({"js", "forward_kl", "reverse_kl", "entropy_base", "entropy_rl"})
 FROM_PROBABILITIES = EXPECTATIONS | {"logp_base", "logp_rl", "rl_top1_prob_base"}
 
-CHUNK_BYTES = 512 * 2**20
-STRIP_BYTES = 2**20  # of one matrix; a few of these fit a core's cache
+RANKS = frozenset({"rank_base", "rank_rl", "rl_top1_rank_base"})
+OF_TOPS = RANKS | {"top1_base", "top1_rl", "rl_top1_prob_base"}
+
+CPU_BYTES, CUDA_BYTES = 19 * 2**20, 512 * 2**20
+"""Memory of a chunk where the caller sets none."""
+
+SMALLEST_CHUNK = 32
+"""Tokens; fewer leave BLAS slow, so that a large vocabulary takes more memory than `CPU_BYTES`."""
+
+STRIP_BYTES = 2**20
+"""Of a strip of one model's logits on CPU: a few of these fit its caches."""
+
+STRIP_COPIES = 5
+"""Matrices of a strip's size that are alive at once."""
 
 
 def token_statistics(
@@ -54,7 +68,7 @@ def token_statistics(
     outputs: Collection[str] = ("js",),
     temperature: float = 1.0,
     top_p: float = 1.0,
-    memory_budget: int = CHUNK_BYTES,
+    memory_budget: int | None = None,
 ) -> dict[str, torch.Tensor]:
     """Statistics of each token's two distributions; only those named are computed.
 
@@ -74,7 +88,8 @@ def token_statistics(
             Of equally probable tokens the lower id comes first.
         temperature: divides all logits, as in TRL.
         top_p: of the truncated divergences alone.
-        memory_budget: bytes that the projections of a chunk may take.
+        memory_budget: bytes that the logits of a chunk and what is made of them may take, beside the results; by
+            default 19 MiB on CPU (more where 32 tokens need more) and 512 MiB on CUDA. At least a token is taken.
 
     Returns:
         A float32 tensor `(N,)` a name; int64 for ranks and ids.
@@ -90,12 +105,13 @@ def token_statistics(
     results = {name: _empty(name, size, token_ids.device) for name in outputs}
     if not size or not outputs:
         return results
-    project_base, project_rl = _projection(head_base, temperature), _projection(head_rl, temperature)
-    chunk = max(1, memory_budget // (2 * 4 * vocab))
-    on_cpu = token_ids.device.type == "cpu"
-    strip = max(1, STRIP_BYTES // (4 * vocab)) if on_cpu else chunk
+    device = token_ids.device
+    strip, chunk = _sizes(device, vocab, memory_budget)
+    chunk = min(chunk, size)
+    project_base = Projection(head_base, temperature, chunk, device)
+    project_rl = Projection(head_rl, temperature, chunk, device)
     needed = frozenset(outputs)
-    with torch.no_grad(), torch.autocast(token_ids.device.type, enabled=False):
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
         for start in range(0, size, chunk):
             rows = slice(start, start + chunk)
             base, rl = project_base(hidden_base[rows]), project_rl(hidden_rl[rows])  # (chunk, V) float32
@@ -120,103 +136,72 @@ def _strip_statistics(
 ) -> dict[str, torch.Tensor]:
     """The outputs of R tokens from their logits `(R, V)`, which may be overwritten."""
     found: dict[str, torch.Tensor] = {}
-    maxima_base, maxima_rl = block_maxima(base), block_maxima(rl)  # (R, V / block)
-    depth = max(overlaps.values(), default=0)
-    if outputs & {"top1_base", "top1_rl", "rl_top1_rank_base", "rl_top1_prob_base"}:
-        depth = max(depth, 1)
-    if depth:
-        top_base, top_rl = top_k(base, depth, maxima_base)[1], top_k(rl, depth, maxima_rl)[1]
-        found |= {"top1_base": top_base[:, 0], "top1_rl": top_rl[:, 0]}
-        for name, k in overlaps.items():
-            k = min(k, base.shape[-1])
-            found[name] = (top_base[:, :k, None] == top_rl[:, None, :k]).sum(dim=(1, 2)) / k
-    for name, logits, tokens in (
-        ("rank_base", base, ids),
-        ("rank_rl", rl, ids),
-        ("rl_top1_rank_base", base, found.get("top1_rl")),
-    ):
-        if name in outputs and tokens is not None:
-            found[name] = _rank(logits, tokens)
-    logits_base, logits_rl = base.gather(-1, ids.unsqueeze(-1)), rl.gather(-1, ids.unsqueeze(-1))  # (R, 1)
+    truncates = bool(outputs & TRUNCATED.keys()) and top_p < 1
+    if overlaps or truncates or outputs & OF_TOPS:
+        depth = max(DEPTH if truncates or outputs & RANKS else 1, *overlaps.values(), 1)
+        maxima_base, maxima_rl = block_maxima(base), block_maxima(rl)  # (R, V / block)
+        top_base, top_rl = top_k(base, depth, maxima_base), top_k(rl, depth, maxima_rl)
+        found |= _of_tops(base, rl, ids, top_base, top_rl, outputs, overlaps)
+    logits_base, logits_rl = (logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) for logits in (base, rl))  # (R,)
     if "rl_top1_prob_base" in outputs:
-        logits_top1 = base.gather(-1, found["top1_rl"].unsqueeze(-1))
+        logits_top1 = base.gather(-1, top_rl[1][:, :1]).squeeze(-1)
+    if not (truncates or outputs & FROM_PROBABILITIES or outputs & TRUNCATED.keys()):
+        return found
 
-    highest_base, highest_rl = maxima_base.amax(-1, keepdim=True), maxima_rl.amax(-1, keepdim=True)
-    if outputs & set(TRUNCATED):
-        truncated = truncated_divergences(base, rl, maxima_base, maxima_rl, top_p)
+    wanted = outputs if top_p < 1 else outputs | {TRUNCATED[name] for name in outputs & TRUNCATED.keys()}
+    sums = row_sums(base, rl, wanted, overwrite=not truncates)
+    found |= sums.means
+    found["logp_base"] = logits_base - sums.highest_base - sums.log_z_base
+    found["logp_rl"] = logits_rl - sums.highest_rl - sums.log_z_rl
+    if "rl_top1_prob_base" in outputs:
+        found["rl_top1_prob_base"] = (logits_top1 - sums.highest_base - sums.log_z_base).exp()
+    if truncates:
+        normalizers = sums.highest_base.double() + sums.log_z_base, sums.highest_rl.double() + sums.log_z_rl
+        truncated = truncated_divergences(
+            NextTokens(base, maxima_base, top_base, normalizers[0]),
+            NextTokens(rl, maxima_rl, top_rl, normalizers[1]),
+            top_p,
+        )
         found |= dict(zip(TRUNCATED, truncated, strict=True))
-
-    if not outputs & FROM_PROBABILITIES:
-        return found
-
-    # x = logit - largest logit <= 0, e = exp(x), log p = x - log sum e
-    x_base, x_rl = base.sub_(highest_base), rl.sub_(highest_rl)
-    e_base, e_rl = x_base.exp(), x_rl.exp()
-    z_base, z_rl = e_base.sum(-1, keepdim=True), e_rl.sum(-1, keepdim=True)
-    log_z_base, log_z_rl = z_base.log(), z_rl.log()  # (R, 1)
-    found["logp_base"] = (logits_base - highest_base - log_z_base).squeeze(-1)
-    found["logp_rl"] = (logits_rl - highest_rl - log_z_rl).squeeze(-1)
-    if "rl_top1_prob_base" in outputs:
-        found["rl_top1_prob_base"] = (logits_top1 - highest_base - log_z_base).exp().squeeze(-1)
-    if not outputs & EXPECTATIONS:
-        return found
-
-    def mean(e: torch.Tensor, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Expectation of x `(R, V)` under e / z, `(R,)`."""
-        return _row_dot(e, x) / z.squeeze(-1)
-
-    own_base = mean(e_base, z_base, x_base) - log_z_base.squeeze(-1)  # E[log p] under itself
-    own_rl = mean(e_rl, z_rl, x_rl) - log_z_rl.squeeze(-1)
-    found["entropy_base"], found["entropy_rl"] = -own_base, -own_rl
-    if "forward_kl" in outputs:
-        found["forward_kl"] = own_base - (mean(e_base, z_base, x_rl) - log_z_rl.squeeze(-1))
-    if "reverse_kl" in outputs:
-        found["reverse_kl"] = own_rl - (mean(e_rl, z_rl, x_base) - log_z_base.squeeze(-1))
-    if "js" in outputs:
-        # JS = (E_p log p + E_q log q) / 2 - sum m log m, m = (p + q) / 2
-        m = e_base.mul_(0.5 / z_base).addcmul_(e_rl, 0.5 / z_rl)
-        log_m = torch.log(m + torch.finfo(m.dtype).tiny, out=e_rl)
-        found["js"] = (0.5 * (own_base + own_rl) - _row_dot(m, log_m)).clamp(0.0, math.log(2))
-    for name in ("forward_kl", "reverse_kl", "entropy_base", "entropy_rl"):
-        if name in found:
-            found[name] = found[name].clamp(min=0.0)
+    else:
+        found |= {name: found[whole] for name, whole in TRUNCATED.items() if whole in found}
     return found
 
 
-def _row_dot(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Dot products of the rows of `(R, V)` matrices, `(R,)`, without a product of their size."""
-    return torch.bmm(first.unsqueeze(1), second.unsqueeze(2)).flatten()
+def _of_tops(
+    base: torch.Tensor,
+    rl: torch.Tensor,
+    ids: torch.Tensor,
+    top_base: tuple[torch.Tensor, torch.Tensor],
+    top_rl: tuple[torch.Tensor, torch.Tensor],
+    outputs: frozenset[str],
+    overlaps: dict[str, int],
+) -> dict[str, torch.Tensor]:
+    """Top-1 ids, overlaps and ranks of R tokens from their logits `(R, V)` and the most probable tokens."""
+    ids_base, ids_rl = top_base[1], top_rl[1]  # (R, depth)
+    found = {"top1_base": ids_base[:, 0], "top1_rl": ids_rl[:, 0]}
+    for name, k in overlaps.items():
+        k = min(k, base.shape[-1])
+        found[name] = (ids_base[:, :k, None] == ids_rl[:, None, :k]).sum(dim=(1, 2)) / k
+    if "rank_base" in outputs:
+        found["rank_base"] = ranks(base, ids, top_base)
+    if "rank_rl" in outputs:
+        found["rank_rl"] = ranks(rl, ids, top_rl)
+    if "rl_top1_rank_base" in outputs:
+        found["rl_top1_rank_base"] = ranks(base, ids_rl[:, 0], top_base)
+    return found
 
 
-def _rank(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Rank of tokens `(R,)` in their rows, 1 for the first."""
-    value = logits.gather(-1, tokens.unsqueeze(-1))
-    before = torch.count_nonzero(logits > value, dim=-1)
-    ties = logits == value
-    lower = torch.arange(logits.shape[-1], device=logits.device) < tokens.unsqueeze(-1)
-    return 1 + before + torch.count_nonzero(ties & lower, dim=-1)
-
-
-def _projection(head: LMHead, temperature: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Hidden states `(n, H)` to float32 logits `(n, V)`, divided by the temperature."""
-    mixed = head.weight.is_cuda and head.weight.dtype != torch.float32
-    weight = head.weight if mixed else head.weight.float()
-    bias = None if head.bias is None else head.bias.float()
-
-    def project(hidden: torch.Tensor) -> torch.Tensor:
-        if mixed:  # half inputs, products summed and kept in float32
-            logits = torch.mm(hidden.to(weight.dtype), weight.t(), out_dtype=torch.float32)
-        else:
-            logits = torch.mm(hidden.to(weight.dtype), weight.t())
-        if bias is not None:
-            logits += bias
-        if head.scale != 1:
-            logits *= head.scale
-        if head.softcap is not None:
-            logits = logits.div_(head.softcap).tanh_().mul_(head.softcap)
-        return logits.div_(temperature) if temperature != 1 else logits
-
-    return project
+def _sizes(device: torch.device, vocab: int, memory_budget: int | None) -> tuple[int, int]:
+    """Tokens a strip and tokens a chunk, within the budget as far as speed allows."""
+    row = 4 * vocab  # bytes
+    if device.type != "cpu":
+        chunk = max(1, (memory_budget or CUDA_BYTES) // (2 * row + STRIP_COPIES * row))
+        return chunk, chunk
+    strip = max(1, STRIP_BYTES // row)
+    projections = (memory_budget or CPU_BYTES) - STRIP_COPIES * strip * row
+    least = SMALLEST_CHUNK if memory_budget is None else 1
+    return strip, max(least, projections // (2 * row))
 
 
 def _empty(name: str, size: int, device: torch.device) -> torch.Tensor:

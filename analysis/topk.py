@@ -1,7 +1,6 @@
-"""Exact top-k of long rows, by the largest of blocks: sorting whole vocabularies is what `torch.topk` is slow at on
-CPU.
+"""Exact top-k of long rows, by the largest of blocks: whole vocabularies are what `torch.topk` is slow at on CPU.
 
-Order everywhere: larger first, of equal values the lower index first.
+Order everywhere: larger first, of equal values the lower index first, which `torch.topk` does not promise.
 """
 
 import torch
@@ -33,26 +32,61 @@ def top_k(values: torch.Tensor, k: int, maxima: torch.Tensor | None = None) -> t
     size = values.shape[-1]
     k = min(k, size)
     maxima = block_maxima(values) if maxima is None else maxima
-    if k == 1:  # no sort: argmax of the first block that holds the maximum
-        block = first_argmax(maxima)
-        index, valid = _block_indices(block.unsqueeze(-1), size)
-        candidates = values.gather(-1, index).masked_fill(~valid, -torch.inf)
-        place = first_argmax(candidates).unsqueeze(-1)
-        return candidates.gather(-1, place), index.gather(-1, place)
+    blocks, tied_blocks = _first(maxima, k)
+    index, valid = _block_indices(blocks, size)
+    candidates = values.gather(-1, index).masked_fill_(~valid, -torch.inf)
+    places, tied = _first(candidates, k)
+    found, ids = candidates.gather(-1, places), index.gather(-1, places)
+    unsure = (tied | tied_blocks).nonzero().squeeze(-1)
+    if len(unsure):
+        found[unsure], ids[unsure] = _stable_top_k(values[unsure], k, maxima[unsure])
+    return found, ids
+
+
+def _first(values: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices `(N, k)` of the largest, and whether equal values leave their choice or order open `(N,)`."""
+    top = values.topk(min(k + 1, values.shape[-1]), dim=-1)
+    tied = (top.values[:, 1:] == top.values[:, :-1]).any(dim=-1)
+    return top.indices[:, :k], tied
+
+
+def _stable_top_k(values: torch.Tensor, k: int, maxima: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`top_k` where values are equal."""
     blocks = torch.sort(maxima, dim=-1, descending=True, stable=True).indices[:, :k]
     # ascending ids, so that a stable sort of the candidates puts the lower id first
-    index, valid = _block_indices(blocks.sort(dim=-1).values, size)
-    candidates = values.gather(-1, index).masked_fill(~valid, -torch.inf)
+    index, valid = _block_indices(blocks.sort(dim=-1).values, values.shape[-1])
+    candidates = values.gather(-1, index).masked_fill_(~valid, -torch.inf)
     ordered = torch.sort(candidates, dim=-1, descending=True, stable=True)
     place = ordered.indices[:, :k]
     return ordered.values[:, :k], index.gather(-1, place)
 
 
-def first_argmax(values: torch.Tensor) -> torch.Tensor:
-    """Index of the largest value of each row `(N,)`, the lowest of equals (which `torch.argmax` does not promise)."""
-    size = values.shape[-1]
-    countdown = torch.arange(size, 0, -1, device=values.device, dtype=torch.int32)
-    return size - ((values == values.amax(dim=-1, keepdim=True)) * countdown).amax(dim=-1).long()
+def ranks(
+    values: torch.Tensor, index: torch.Tensor, top: tuple[torch.Tensor, torch.Tensor] | None = None
+) -> torch.Tensor:
+    """Rank `(N,)` int64 of the elements `index` `(N,)` in their rows of values `(N, V)`, 1 for the first.
+
+    Args:
+        values: `(N, V)`, without NaN.
+        index: `(N,)`.
+        top: `top_k(values, k)` for some k, if already there: most looked-for elements are among the first.
+    """
+    if top is None:
+        return _counted_ranks(values, index)
+    hits = top[1] == index.unsqueeze(-1)  # (N, k)
+    found = hits.int().argmax(dim=-1) + 1
+    left = (~hits.any(dim=-1)).nonzero().squeeze(-1)
+    if len(left):
+        found[left] = _counted_ranks(values[left], index[left])
+    return found
+
+
+def _counted_ranks(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    own = values.gather(-1, index.unsqueeze(-1))
+    before = torch.count_nonzero(values > own, dim=-1)
+    ties = values == own
+    lower = torch.arange(values.shape[-1], device=values.device) < index.unsqueeze(-1)
+    return 1 + before + torch.count_nonzero(ties & lower, dim=-1)
 
 
 def _block_indices(blocks: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenshift.analysis.topk import BLOCK, first_argmax, top_k
+from tokenshift.analysis.topk import BLOCK, ranks, top_k
 
 
 @given(
@@ -24,7 +24,10 @@ def test_top_k_is_the_stable_sorts(size: int, k: int, levels: int, seed: int, lo
     ours = top_k(values, k)
     assert torch.equal(ours[0], expected.values[:, :k])
     assert torch.equal(ours[1], expected.indices[:, :k])
-    assert torch.equal(first_argmax(values), expected.indices[:, 0])
+    index = torch.randint(size, (5,), generator=generator)
+    rank = (expected.indices == index.unsqueeze(-1)).int().argmax(-1) + 1
+    assert torch.equal(ranks(values, index), rank)
+    assert torch.equal(ranks(values, index, ours), rank)
 
 
 @pytest.mark.parametrize("size", [BLOCK - 1, BLOCK, 3 * BLOCK + 1])
