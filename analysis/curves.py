@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe-Ito, told apart by the colour-blind
+from tokenshift.analysis.style import BLUE, GREEN, ORANGE, save, style
 
 Log = Sequence[dict[str, Any]]
 
@@ -79,14 +78,11 @@ def training_curves(log: Log, path: Path, title: str) -> Path | None:
     present = [draw for key, draw in panels.items() if _series(log, key)[0]]
     if not present:
         return None
-    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+    with style():
         figure = Figure(figsize=(3.5 * len(present), 3), layout="constrained")
         for axes, draw in zip(figure.subplots(1, len(present), squeeze=False)[0], present, strict=True):
             draw(axes, log)
             axes.set_xlabel("update")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.suptitle(title)
-        png = path.with_suffix(".png")
-        figure.savefig(png, dpi=160)
-        figure.savefig(path.with_suffix(".svg"))
-    return png
+        return save(figure, path)

@@ -4,7 +4,10 @@ from transformers import PreTrainedTokenizerBase
 
 
 def shared_vocabulary(
-    base: PreTrainedTokenizerBase, rl: PreTrainedTokenizerBase, base_size: int, rl_size: int
+    base: PreTrainedTokenizerBase,
+    rl: PreTrainedTokenizerBase,
+    base_size: int | None = None,
+    rl_size: int | None = None,
 ) -> tuple[int, str | None]:
     """How many tokens of the two heads mean the same, and a note where a head is longer than that.
 
@@ -13,7 +16,7 @@ def shared_vocabulary(
 
     Args:
         base, rl: the models' tokenizers.
-        base_size, rl_size: rows of their LM heads.
+        base_size, rl_size: rows of their LM heads; where not given, as many as the tokenizer has ids.
 
     Returns:
         The shared prefix, and what to tell the user (None if the heads are equally long).
@@ -31,8 +34,9 @@ def shared_vocabulary(
             f"The two tokenizers differ first at id {first}: {base_tokens.get(first)!r} and {rl_tokens.get(first)!r}; "
             "distributions over different tokens cannot be compared."
         )
-    shared = min(base_size, rl_size)
     beyond = max(base_vocabulary.values(), default=-1) + 1
+    base_size, rl_size = base_size or beyond, rl_size or beyond
+    shared = min(base_size, rl_size)
     if beyond > shared:
         raise ValueError(f"The tokenizers have ids up to {beyond - 1}, but the shorter LM head has {shared} rows.")
     if base_size == rl_size:

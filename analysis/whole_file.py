@@ -1,11 +1,24 @@
 """Files that appear whole or not at all."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, UTF-8, beside its place first; a run killed in between leaves what was there."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, moved to its place at the end; a run killed in between leaves what was there.
+
+    Missing folders are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    yield partial
     os.replace(partial, path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, UTF-8, that appears whole."""
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -6,8 +6,9 @@
     value
 
 Prints a plan, scores held-out problems before and after, and leaves in `output_dir`: the model, checkpoints,
-`summary.json`, `training_curves.png` and the W&B run. `--resume_from_checkpoint true` goes on from the last
-checkpoint; Ctrl-C ends with one. A user's mistake ends in one line, before a model is loaded.
+`summary.json`, `training_curves.png`, the shift probe's tables and figures in `shift/`, and the W&B run.
+`--resume_from_checkpoint true` goes on from the last checkpoint; Ctrl-C ends with one. A user's mistake ends in one
+line, before a model is loaded.
 """
 
 import os
@@ -56,6 +57,7 @@ def run(job: Preparation) -> None:
         quantization_config=get_quantization_config(job.model_args),
         peft_config=get_peft_config(job.model_args),
         callbacks=[interrupt],
+        probe_dataset=job.held_out,
     )
     check_launch(trainer.accelerator)  # again, now that accelerate has chosen its engine
     prepare_output(job)
@@ -96,6 +98,7 @@ def run(job: Preparation) -> None:
             train_seconds=seconds,
             model=str(last if interrupt.stopped else model_dir),
             curves=str(curves) if curves else None,
+            shift=str(job.output_dir / "shift") if args.probe_steps is not None else None,
             wandb=finish_wandb(base.score, after) if tracked else "off",
         )
         summary.save(job.output_dir / SUMMARY_FILE)

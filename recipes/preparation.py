@@ -34,6 +34,7 @@ PRODUCTS = (
     BASE_SCORE_FILE,
     SUMMARY_FILE,
     "training_curves.*",
+    "shift",
 )
 
 

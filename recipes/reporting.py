@@ -13,6 +13,7 @@ from trl import RichProgressCallback
 
 from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.preparation import Preparation
+from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.heldout import HeldOutScore
 from tokenshift.trainer.launch import engine_name
 from tokenshift.trainer.model_card import variant_name, weighting_formula
@@ -36,6 +37,13 @@ def _two_columns() -> Table:
     return table
 
 
+def _probe_plan(args: DivergenceGRPOConfig) -> str:
+    if args.probe_steps is None:
+        return "none"
+    every = f", every {args.probe_steps} updates" if args.probe_steps else ""
+    return f"{args.probe_size} problems at the start{every}, at saves and at the end"
+
+
 def show_plan(job: Preparation) -> None:
     """One screen: what will be trained, on what, how, and where it goes."""
     args, script_args, model_args = job.args, job.script_args, job.model_args
@@ -57,6 +65,7 @@ def show_plan(job: Preparation) -> None:
             f"{args.max_completion_length} tokens, temperature {args.temperature:g}"
         ),
         "updates per generation": f"{args.updates_per_generation:g}",
+        "shift probe": _probe_plan(args),
         "effective batch": f"{effective} completions an update",
         "processes": f"{processes} ({engine_name()})",
         "output": str(args.output_dir),
@@ -112,7 +121,8 @@ class Summary:
         stopped_early: whether a signal ended it.
         before, after: held-out scores of the base and the trained model.
         train_seconds: wall-clock seconds of training in this launch, without evaluation.
-        model, curves, wandb: where the trained model, the figure and the W&B run are.
+        model, curves, shift, wandb: where the trained model, the figure, the shift probe's tables and figures and the
+            W&B run are.
     """
 
     variant: str
@@ -124,6 +134,7 @@ class Summary:
     train_seconds: float
     model: str
     curves: str | None
+    shift: str | None
     wandb: str
 
     def save(self, path: Path) -> None:
@@ -139,6 +150,8 @@ class Summary:
         table.add_row("model", self.model)
         if self.curves is not None:
             table.add_row("curves", self.curves)
+        if self.shift is not None:
+            table.add_row("shift probe", self.shift)
         if self.stopped_early:
             table.add_row("to go on", "the same command with --resume_from_checkpoint true")
         title = "stopped early" if self.stopped_early else "done"

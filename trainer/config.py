@@ -56,6 +56,13 @@ class DivergenceGRPOConfig(GRPOConfig):
         log_divergence (`bool`, *optional*, defaults to `False`):
             Log `divergence/*` also with `advantage_weighting="none"`. Otherwise they are always logged. With whole
             distributions come `divergence_entropy/*` and `divergence_position/*`.
+        probe_steps (`int`, *optional*):
+            Updates between shift probes ([`ShiftProbeCallback`]); 0 probes at the start, at saves and at the end
+            alone; None does not probe.
+        probe_size (`int`, *optional*, defaults to `32`):
+            Problems of the probe.
+        probe_top_p (`float`, *optional*, defaults to `0.7`):
+            Top-p of the probe's truncated JS, in (0, 1].
 
     Raises:
         ValueError: for an unknown name, a number that is not finite or out of range, a sequence-level loss, or a
@@ -87,6 +94,12 @@ class DivergenceGRPOConfig(GRPOConfig):
     log_divergence: bool = field(
         default=False, metadata={"help": "Log divergence/* also with advantage_weighting none."}
     )
+    probe_steps: int | None = field(
+        default=None,
+        metadata={"help": "Updates between shift probes; 0: only at the start, saves and the end; none if not given."},
+    )
+    probe_size: int = field(default=32, metadata={"help": "Problems of the shift probe."})
+    probe_top_p: float = field(default=0.7, metadata={"help": "Top-p of the shift probe's truncated JS."})
 
     def __post_init__(self) -> None:
         # Names and numbers first: they need nothing that TRL derives.
@@ -136,6 +149,12 @@ class DivergenceGRPOConfig(GRPOConfig):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise ValueError(f"{name}={count!r} must be at least 1.")
+        if self.probe_steps is not None and self.probe_steps < 0:
+            raise ValueError(f"probe_steps={self.probe_steps!r} must be at least 0.")
+        if self.probe_size < 1:
+            raise ValueError(f"probe_size={self.probe_size!r} must be at least 1.")
+        if not 0 < self.probe_top_p <= 1:
+            raise ValueError(f"probe_top_p={self.probe_top_p!r} must lie in (0, 1].")
         if not self.temperature > 0:
             raise ValueError(f"temperature={self.temperature!r} must be positive: rollouts are sampled.")
         for name in ("divergence_scale", "low_prob_coef"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 
 from tokenshift.analysis.hidden_states import captured_hidden_states, completion_states
 from tokenshift.analysis.whole_file import write_whole
@@ -22,6 +23,7 @@ from tokenshift.trainer.controls import mean_weights, normalize_weights, shuffle
 from tokenshift.trainer.distributions import REFERENCE_HIDDEN, DistributionReference
 from tokenshift.trainer.metrics import TokenWindow
 from tokenshift.trainer.model_card import weighting_section
+from tokenshift.trainer.probe import ShiftProbeCallback
 from tokenshift.trainer.weighting import SAMPLED_DIVERGENCES, low_prob_weights, sigmoid_weights
 
 COMPLETION_INDEX = "completion_index"
@@ -43,6 +45,8 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
             As for [`~trl.GRPOTrainer`].
         args ([`DivergenceGRPOConfig`]):
             Its configuration.
+        probe_dataset ([`~datasets.Dataset`], *optional*):
+            Problems of the shift probe, if `probe_steps` is set; `eval_dataset`, else `train_dataset`, when None.
 
     Raises:
         TypeError: if `args` is missing or a plain [`~trl.GRPOConfig`].
@@ -82,6 +86,7 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
         reward_funcs: Any = None,
         args: DivergenceGRPOConfig | None = None,
         *other_args: Any,
+        probe_dataset: Dataset | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(args, DivergenceGRPOConfig):
@@ -101,6 +106,17 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
         self._completion_weights = (
             CompletionWeights(args.generation_batch_size or 0) if weighs and self.log_completions else None
         )
+        if args.probe_steps is not None:
+            problems = probe_dataset or self.eval_dataset or self.train_dataset
+            self.add_callback(
+                ShiftProbeCallback(
+                    self,
+                    problems,
+                    probe_steps=args.probe_steps or None,
+                    probe_size=args.probe_size,
+                    top_p=args.probe_top_p,
+                )
+            )
 
     # Weighting ---------------------------------------------------------------------------------------------------
 

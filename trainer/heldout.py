@@ -1,14 +1,11 @@
 """Mean reward on held-out problems, sampled exactly as in training, on every backend that TRL generates with."""
 
 import json
-import math
 import time
-from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from rich.progress import track
@@ -16,6 +13,8 @@ from scipy import stats
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tokenshift.analysis.whole_file import write_whole
+from tokenshift.trainer.sampling import rank_rows, sampled_responses
+from tokenshift.trainer.undisturbed import undisturbed
 
 
 @dataclass(frozen=True)
@@ -79,39 +78,15 @@ def heldout_score(
         seed: of the sampled responses.
         description: label of the progress bar.
     """
-    accelerator, model = trainer.accelerator, trainer.model
-    ranks, rank = accelerator.num_processes, accelerator.process_index
-    per_rank = -(-len(dataset) // ranks)
-    # Equal work on every rank, since sharded models generate together; the rows beyond the end are dropped again.
-    rows = [(rank * per_rank + offset) % len(dataset) for offset in range(per_rank)]
-    starts = range(0, per_rank, batch_size)
-    was_training, eval_generations = model.training, trainer.num_generations_eval
-    pending = trainer._pending_metrics, trainer._pending_extra_logs
-    trainer._pending_metrics, trainer._pending_extra_logs = defaultdict(list), defaultdict(list)
+    accelerator = trainer.accelerator
+    rows = rank_rows(len(dataset), accelerator)
+    starts = range(0, len(rows), batch_size)
     rewards: list[float | None] = []
-    model.eval()
-    trainer.num_generations_eval = 1
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed * 1_000_003 + rank)
-            for start in track(starts, description=description, disable=not accelerator.is_main_process):
-                batch = dataset.select(rows[start : start + batch_size])
-                rewards += _scored(trainer, batch.to_list())
-    finally:
-        model.train(was_training)
-        trainer.num_generations_eval = eval_generations
-        trainer._pending_metrics, trainer._pending_extra_logs = pending
-        trainer._metrics["eval"].clear()
+    with undisturbed(trainer, seed):
+        for start in track(starts, description=description, disable=not accelerator.is_main_process):
+            batch = dataset.select(rows[start : start + batch_size])
+            rewards += [response.reward for response in sampled_responses(trainer, batch.to_list())]
     return score_interval(gather_object(rewards)[: len(dataset)])
-
-
-def _scored(trainer: Any, rows: list[dict[str, Any]]) -> list[float | None]:
-    """First rewards of a response to each of this rank's rows, by TRL's own generation and reward calls."""
-    prompts = [row["prompt"] for row in rows]
-    _, ids, _, completions, *_ = trainer._generate(prompts)
-    everyone = trainer._calculate_rewards(rows, prompts, completions, ids)[:, 0]  # of all ranks, in order
-    own = everyone[trainer.accelerator.process_index * len(rows) :][: len(rows)].tolist()
-    return [None if math.isnan(reward) else reward for reward in own]
 
 
 class BaseScoreCallback(TrainerCallback):

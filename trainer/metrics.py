@@ -6,14 +6,9 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
+from tokenshift.analysis.shift_summary import divergence_summary
+from tokenshift.analysis.thresholds import JS_BINS, JS_EDGES, POSITION_BINS
 from tokenshift.trainer.controls import gather_ragged
-
-JS_EDGES = (NEAR_ZERO, 0.01, HIGH)
-JS_BINS = ("near_zero", "low", "middle", "high")
-"""Names of the bins that the edges part JS into: [0, 1e-3), [1e-3, 0.01), [0.01, 0.1), [0.1, ln 2]."""
-
-POSITION_BINS = 20
 
 ACTIVE = 0.01
 """A weight further than this from 1 counts as active."""
@@ -21,18 +16,7 @@ ACTIVE = 0.01
 
 def divergence_metrics(values: np.ndarray) -> dict[str, float]:
     """`divergence/*` of per-token divergences `(N,)` in nats, N > 0; shares are of |D|, since k1 is signed."""
-    p50, p90, p95, p99, maximum = np.quantile(values, [0.5, 0.9, 0.95, 0.99, 1.0])
-    size = np.abs(values)
-    return {
-        "divergence/mean": float(values.mean(dtype=np.float64)),
-        "divergence/p50": float(p50),
-        "divergence/p90": float(p90),
-        "divergence/p95": float(p95),
-        "divergence/p99": float(p99),
-        "divergence/max": float(maximum),
-        "divergence/frac_near_zero": float((size < NEAR_ZERO).mean()),
-        "divergence/frac_high": float((size > HIGH).mean()),
-    }
+    return {f"divergence/{name}": value for name, value in divergence_summary(values).items()}
 
 
 def weight_metrics(values: np.ndarray) -> dict[str, float]:

@@ -7,15 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+import torch
 from accelerate import PartialState
+from transformers import AutoModelForCausalLM
 
+from tokenshift.analysis import js_divergence
+from tokenshift.analysis.trajectories import read_trajectories
 from tokenshift.trainer.launch import AskedLaunch, check_launch, parse_launch_command
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "recipes" / "grpo_divweighted.py"
 FSDP_ON_CPU = Path(__file__).parent / "fsdp_on_cpu.py"
 QUICK = ["--max_steps", "4", "--eval_size", "16", "--per_device_train_batch_size", "8", "--save_steps", "2"]
+QUICK += ["--probe_size", "4"]
 
 
 def launch(
@@ -70,12 +76,34 @@ def test_distributions_against_the_base_over_ranks(config: str, tmp_path: Path) 
     if "zero" in config and shutil.which("g++") is None:
         pytest.skip("DeepSpeed builds a communication op on CPU, which needs g++")
     script = FSDP_ON_CPU if config == "fsdp2.yaml" else RECIPE
-    run = launch(config, tmp_path, "--divergence", "js", "--divergence_reference", "base", script=script)
+    probe = ["--probe_steps", "2", "--probe_size", "5"]  # not a multiple of the ranks
+    run = launch(config, tmp_path, "--divergence", "js", "--divergence_reference", "base", *probe, script=script)
     assert run.returncode == 0, run.stdout + run.stderr
     logs = json.loads((tmp_path / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
     (log,) = (log for log in logs if "divergence/mean" in log)
     assert 0 < log["divergence/max"] < 0.7
     assert any(key.startswith("divergence_position/") for key in log)
+
+    shift = tmp_path / "shift"
+    assert sorted(path.name for path in shift.glob("step_*")) == [f"step_{step:06d}.parquet" for step in (0, 2, 4)]
+    table = pq.read_table(shift / "step_000004.parquet")
+    base, policy = (
+        AutoModelForCausalLM.from_pretrained(path)
+        for path in (ROOT / "recipes" / "pocket" / "base", tmp_path / "model")
+    )
+    fixed = read_trajectories(shift / "fixed_trajectories.parquet")
+    assert [trajectory.problem_id for trajectory in fixed] == list(range(5))
+    expected = []
+    for trajectory in fixed:
+        ids = torch.tensor([trajectory.prompt_ids + trajectory.completion_ids])
+        with torch.no_grad():
+            p, q = (model(input_ids=ids).logits[0, len(trajectory.prompt_ids) - 1 : -1] for model in (base, policy))
+        expected += js_divergence(p.double(), q.double()).tolist()
+    rows = table.to_pylist()
+    found = [row["js"] for row in rows if row["trajectory"] == "fixed"]
+    assert found == pytest.approx(expected, abs=1e-5)
+    first_tokens = [row["problem_id"] for row in rows if row["trajectory"] == "own" and row["position"] == 0]
+    assert first_tokens == list(range(5))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from offline_wandb import history
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).parent.parent.parent
 # 4 updates a generation: checkpoints at 3, 6, 9 fall inside one
 QUICK = ["--max_steps", "12", "--eval_size", "16", "--per_device_train_batch_size", "8", "--save_steps", "3"]
+QUICK += ["--probe_size", "4"]
 
 
 def start(out: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -154,3 +157,40 @@ def test_second_run_does_not_mix_with_the_first(undisturbed: tuple[Path, str]) -
     output, _ = run.communicate(timeout=100)
     assert run.returncode == 2
     assert "holds checkpoint-12 of an earlier run" in output
+
+
+@pytest.mark.slow
+def test_every_metric_is_in_wandb_once(tmp_path: Path) -> None:
+    settings = ["--divergence", "js", "--divergence_reference", "base", "--probe_steps", "3", "--probe_size", "6"]
+    settings += ["--max_steps", "6", "--logging_steps", "1"]
+    finish(start(tmp_path, *settings))
+    rows = history(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
+    names = {name for row in rows for name in row}
+    shares = {"mean", "p50", "p90", "p95", "p99", "max", "frac_near_zero", "frac_high"}
+    training = {f"divergence/{name}" for name in shares}
+    training |= {f"advantage_weight/{name}" for name in ("mean", "std", "min", "max", "frac_active")}
+    training |= {f"divergence_position/{part:02d}" for part in range(20)}
+    training |= {f"divergence_entropy/{model}_near_zero" for model in ("policy", "reference")}
+    assert {f"train/{name}" for name in training} <= names
+    probe = shares | {f"position_{part:02d}" for part in range(20)} | {f"overlap_{k}" for k in (1, 2, 3, 5, 10)}
+    probe |= {"rl_top1_rank_1", "rl_top1_rank_3", "rl_top1_improbable", "accuracy", "length", "tokens", "responses"}
+    probe |= {"entropy_policy_near_zero", "entropy_reference_near_zero", "top_p/frac_near_zero", "log10_js"}
+    views = {"most_moved", "js_histogram", "position_profile", "js_entropy_map", "percentiles"}
+    assert {f"shift/{name}" for name in probe | views} <= names
+    assert {f"shift/own/{name}" for name in probe | views} <= names
+    probes = [row for row in rows if "shift/mean" in row]
+    assert [row["shift/step"] for row in probes] == [0, 3, 6]
+    assert {row["shift/own/most_moved"]["_type"] for row in probes} == {"table-file"}
+    assert {row["shift/js_histogram"]["_type"] for row in probes} == {"image-file"}
+    assert {row["shift/log10_js"]["_type"] for row in probes} == {"histogram"}
+    on_disk = {row["step"]: row for row in json.loads((tmp_path / "shift" / "metrics.json").read_text())}
+    assert probes[1]["shift/own/p99"] == pytest.approx(on_disk[3]["shift/own/p99"])
+
+    shutil.rmtree(tmp_path / "checkpoint-6")
+    (tmp_path / "shift" / "step_000003.parquet").unlink()  # killed between the checkpoint and its probe
+    finish(start(tmp_path, *settings, "--resume_from_checkpoint", "true"))
+    again = [row for file in tmp_path.glob("wandb/offline-run-*/*.wandb") for row in history(file)]
+    assert sorted(row["shift/step"] for row in again if "shift/mean" in row) == [0, 3, 6]
+    assert sorted(path.name for path in (tmp_path / "shift").glob("step_*")) == [
+        f"step_{step:06d}.parquet" for step in (0, 3, 6)
+    ]

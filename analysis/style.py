@@ -1,0 +1,31 @@
+"""One look for every figure."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from tokenshift.analysis.whole_file import whole_file
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+"""Okabe-Ito's, told apart by the colour-blind."""
+
+MAP = "cividis"
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw inside of it."""
+    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+        yield
+
+
+def save(figure: Figure, path: Path, formats: Sequence[str] = ("png", "svg")) -> Path:
+    """Write a file a format beside each other; the first one's path."""
+    for name in formats:
+        with whole_file(path.with_suffix(f".{name}")) as partial:
+            figure.savefig(partial, dpi=160, format=name)
+        figure.set_layout_engine("none")  # it is laid out now, which takes as long as drawing
+    return path.with_suffix(f".{formats[0]}")

@@ -1,0 +1,51 @@
+"""Reads the record of an offline W&B run back."""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from wandb.proto import wandb_internal_pb2 as pb
+
+HEADER, BLOCK = 7, 32768
+FULL, FIRST, LAST = 1, 2, 4
+
+
+def _records(path: Path) -> Iterator[Any]:
+    """LevelDB's log framing: blocks of 32 KiB; chunks of crc32, length, type, payload."""
+    data = path.read_bytes()
+    magic, number, _ = struct.unpack("<4sHB", data[:HEADER])
+    assert (magic, number) == (b":W&B", 0xBEE1)
+    place, payload = HEADER, b""
+    while place + HEADER <= len(data):
+        left = BLOCK - place % BLOCK
+        if left < HEADER:  # padding at a block's end
+            place += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[place : place + HEADER])
+        place += HEADER
+        if kind == 0:
+            return
+        payload = data[place : place + length] if kind in (FULL, FIRST) else payload + data[place : place + length]
+        place += length
+        if kind in (FULL, LAST):
+            record = pb.Record()
+            record.ParseFromString(payload)
+            yield record
+
+
+def history(path: Path) -> list[dict[str, Any]]:
+    """Logged rows of a `.wandb` file, nested keys as nested dicts."""
+    rows = []
+    for record in _records(path):
+        if record.WhichOneof("record_type") == "history":
+            row: dict[str, Any] = {}
+            for item in record.history.item:
+                *parents, leaf = list(item.nested_key) or [item.key]
+                place = row
+                for parent in parents:
+                    place = place.setdefault(parent, {})
+                place[leaf] = json.loads(item.value_json)
+            rows.append(row)
+    return rows
