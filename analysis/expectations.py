@@ -30,16 +30,28 @@ class RowSums:
     means: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-def row_sums(base: torch.Tensor, rl: torch.Tensor, wanted: frozenset[str], *, overwrite: bool) -> RowSums:
-    """Sums over rows of logits `(R, V)` float32: by a kernel on CUDA, where triton is there, else by torch.
+def row_sums(base: torch.Tensor, rl: torch.Tensor, wanted: frozenset[str], *, strip: int, overwrite: bool) -> RowSums:
+    """Sums over rows of logits `(n, V)` float32: by a kernel on CUDA, where triton is there, else by torch.
 
-    Arguments as for `row_sums_torch`.
+    Args:
+        base, rl: the two models' logits.
+        wanted: names; those outside `EXPECTATIONS` are not looked at.
+        strip: rows at a time; torch makes matrices of their size, which stay in cache on CPU.
+        overwrite: whether the logits may be overwritten, which saves memory.
     """
     if base.is_cuda and find_spec("triton") is not None:
         from tokenshift.analysis.expectations_triton import row_sums_triton  # which imports this module
 
         return row_sums_triton(base, rl, wanted)
-    return row_sums_torch(base, rl, wanted, overwrite=overwrite)
+    pairs = zip(base.split(strip), rl.split(strip), strict=True)
+    parts = [row_sums_torch(*pair, wanted, overwrite=overwrite) for pair in pairs]
+    return RowSums(
+        torch.cat([part.highest_base for part in parts]),
+        torch.cat([part.highest_rl for part in parts]),
+        torch.cat([part.log_z_base for part in parts]),
+        torch.cat([part.log_z_rl for part in parts]),
+        {name: torch.cat([part.means[name] for part in parts]) for name in parts[0].means},
+    )
 
 
 def row_sums_torch(base: torch.Tensor, rl: torch.Tensor, wanted: frozenset[str], *, overwrite: bool) -> RowSums:

@@ -1,8 +1,8 @@
 """Divergences between top-p truncated distributions, from the tokens that the truncation keeps.
 
 Most next-token distributions keep a few tokens, which are looked at alone. Of wide ones the edge of the set is found
-from a histogram of the mass by logit, and only the bin that holds the edge is sorted. Rows where rounding could choose
-another set than exact arithmetic go to the float64 reference.
+from a histogram of the mass by logit, and only the bin that holds the edge is sorted. Where the rounding of float32
+logits could choose another set than exact arithmetic, the row is called unsure and is left to the caller.
 """
 
 import math
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 
-from tokenshift.analysis.divergence import js_divergence, kl_divergence
 from tokenshift.analysis.topk import top_k
 
 DEPTH = 16
@@ -19,8 +18,11 @@ DEPTH = 16
 DEEPER = 128
 """Then, for rows whose sets are larger; what is larger still is wide."""
 
-MARGIN = 1e-6
-"""Rows whose mass comes this close to top_p at a token are left to the reference."""
+MARGIN = 1e-5
+"""A row is unsure whose mass comes this close to top_p at a token."""
+
+GAP = 2e-5
+"""Nats; or whose last kept and first dropped token are this close: several times the rounding of float32 logits."""
 
 BINS = 4096
 """Of the histogram, over the logits from the largest to `REACH` nats below it."""
@@ -28,51 +30,57 @@ BINS = 4096
 REACH = 24.0
 """Tokens further below the largest share less than V * exp(-24) of the mass; they fall into the last bin together."""
 
-Divergences = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
 
 @dataclass
 class NextTokens:
     """One model's next-token distributions of R tokens.
 
     Attributes:
-        logits: `(R, V)` float32.
+        logits: `(N, V)` float32.
         maxima: their block maxima.
-        top: their first `DEPTH` or more values and ids, `top_k`.
+        rows: which of the N rows these R tokens have, `(R,)`.
+        top: their first `DEPTH` or more values and ids, `top_k`, `(R, K)` each.
         log_normalizer: `(R,)` float64, log of the sum of exp(logit).
     """
 
     logits: torch.Tensor
     maxima: torch.Tensor
+    rows: torch.Tensor
     top: tuple[torch.Tensor, torch.Tensor]
     log_normalizer: torch.Tensor
 
-    def rows(self, index: torch.Tensor, depth: int) -> "NextTokens":
-        """Some rows, with a top of `depth`."""
-        logits, maxima = self.logits[index], self.maxima[index]
-        return NextTokens(logits, maxima, top_k(logits, depth, maxima), self.log_normalizer[index])
+    def deeper(self, index: torch.Tensor, depth: int) -> "NextTokens":
+        """Some of these tokens, with a top of `depth`."""
+        rows = self.rows[index]
+        top = top_k(self.logits, depth, self.maxima, rows)
+        return NextTokens(self.logits, self.maxima, rows, top, self.log_normalizer[index])
 
 
-def truncated_divergences(base: NextTokens, rl: NextTokens, top_p: float) -> Divergences:
-    """JS, KL(base‖RL), KL(RL‖base), `(R,)` each, nats, of distributions truncated to `top_p` < 1, renormalised."""
-    results = base.logits.new_empty(3, len(base.logits))
-    left = torch.arange(len(base.logits), device=base.logits.device)
-    results[:], sure = _from_tops(base, rl, top_p)
-    left = left[~sure]
-    for compare in (_deeper, _wide):
-        if not len(left):
-            break
-        results[:, left], sure = compare(base, rl, left, top_p)
-        left = left[~sure]
+def truncated_divergences(
+    base: NextTokens, rl: NextTokens, top_p: float, strip: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """JS, KL(base‖RL), KL(RL‖base), `(3, N)`, nats, of distributions truncated to `top_p` < 1 and renormalised.
+
+    Args:
+        base, rl: all N tokens of either model.
+        top_p: in (0, 1).
+        strip: rows of V values to hold at a time.
+
+    Returns:
+        The divergences, and which rows are sure, bool `(N,)`.
+    """
+    found, sure = _from_tops(base, rl, top_p)
+    results = found.float()
+    left = (~sure).nonzero().squeeze(-1)
     if len(left):
-        p, q = base.logits[left].double(), rl.logits[left].double()
-        reference = (
-            js_divergence(p, q, top_p=top_p),
-            kl_divergence(p, q, top_p=top_p),
-            kl_divergence(q, p, top_p=top_p),
-        )
-        results[:, left] = torch.stack(reference).float()
-    return results[0], results[1], results[2]
+        found, sure[left] = _from_tops(base.deeper(left, DEEPER), rl.deeper(left, DEEPER), top_p)
+        results[:, left] = found.float()
+        left = left[~sure[left]]
+    strip = max(1, strip // 2)  # histograms take several matrices more
+    for start in range(0, len(left), strip):
+        part = left[start : start + strip]
+        results[:, part], sure[part] = _wide(base, rl, part, top_p)
+    return results, sure
 
 
 # Sets of few tokens --------------------------------------------------------------------------------------------------
@@ -82,10 +90,6 @@ def _from_tops(base: NextTokens, rl: NextTokens, top_p: float) -> tuple[torch.Te
     """Divergences `(3, R)`, and in which rows both sets lie within the tops, without doubt."""
     sets = _TopPSet(base, top_p), _TopPSet(rl, top_p)
     return torch.stack(_between(*sets)), sets[0].sure & sets[1].sure
-
-
-def _deeper(base: NextTokens, rl: NextTokens, left: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
-    return _from_tops(base.rows(left, DEEPER), rl.rows(left, DEEPER), top_p)
 
 
 class _TopPSet:
@@ -100,32 +104,37 @@ class _TopPSet:
 
     def __init__(self, tokens: NextTokens, top_p: float) -> None:
         values, self.ids = tokens.top
-        self.logits = tokens.logits
+        self._tokens = tokens
         probability = (values.double() - tokens.log_normalizer.unsqueeze(-1)).clamp(max=0).exp()
         mass = probability.cumsum(dim=-1)
         before = mass - probability
         self.kept = before < top_p
         self.kept[:, 0] = True
         close = ((before - top_p).abs() < MARGIN)[:, 1:].any(dim=-1)
-        whole = values.shape[-1] == tokens.logits.shape[-1]
-        self.sure = ~close if whole else (mass[:, -1] > top_p + MARGIN) & ~close
         self.logp = torch.log_softmax(values.double().masked_fill(~self.kept, -math.inf), dim=-1)
         edge = self.kept.sum(dim=-1, keepdim=True) - 1
         self._edge_value, self._edge_id = values.gather(-1, edge), self.ids.gather(-1, edge)
+        last = values.shape[-1] - 1
+        dropped = values.gather(-1, (edge + 1).clamp(max=last))
+        apart = (edge < last) & (self._edge_value - dropped > GAP)
+        if last + 1 == tokens.logits.shape[-1]:  # the whole vocabulary, which a set may be
+            self.sure = (apart | (edge == last)).squeeze(-1) & ~close
+        else:
+            self.sure = (mass[:, -1] > top_p + MARGIN) & apart.squeeze(-1) & ~close
         self._shift = self.logp[:, :1] - values[:, :1].double()  # logit to renormalised log-probability
 
     def logp_of(self, ids: torch.Tensor) -> torch.Tensor:
         """Renormalised log-probabilities of any tokens `(R, K)`, -inf for those outside the set."""
-        values = self.logits.gather(-1, ids)
+        values = self._tokens.logits[self._tokens.rows.unsqueeze(-1), ids]
         inside = (values > self._edge_value) | ((values == self._edge_value) & (ids <= self._edge_id))
         return (values.double() + self._shift).masked_fill(~inside, -math.inf)
 
 
-def _between(base: _TopPSet, rl: _TopPSet) -> Divergences:
+def _between(base: _TopPSet, rl: _TopPSet) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     forward, to_middle_base = _one_side(base.logp, rl.logp_of(base.ids))
     reverse, to_middle_rl = _one_side(rl.logp, base.logp_of(rl.ids))
     js = ((to_middle_base + to_middle_rl) / 2).clamp(0.0, math.log(2))
-    return js.float(), forward.clamp(min=0.0).float(), reverse.clamp(min=0.0).float()
+    return js, forward.clamp(min=0.0), reverse.clamp(min=0.0)
 
 
 def _one_side(logp: torch.Tensor, logq: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -190,7 +199,9 @@ def _truncated(
     edge = value.gather(-1, kept.sum(-1, keepdim=True).clamp(min=1) - 1)
     total = reached[:, -1:]
     close = (((before - target).abs() < MARGIN * total) & value.isfinite()).any(-1)
-    tied = ((value == edge) & ~kept).any(-1)  # equal values on both sides of the edge
     in_last = (place.squeeze(-1) == BINS - 1) | (kept.sum(-1) == 0)
-    e.masked_fill_(x < edge, 0.0)
-    return x, e, ~(close | tied | in_last)
+    dropped = x < edge
+    apart = (edge - x.masked_fill(~dropped, -math.inf).amax(-1, keepdim=True) > GAP).squeeze(-1)
+    tied = ((value == edge) & ~kept).any(-1)  # equal values on both sides of the edge
+    e.masked_fill_(dropped, 0.0)
+    return x, e, apart & ~(close | tied | in_last)

@@ -4,7 +4,7 @@ import torch
 
 from tokenshift.analysis.lm_head import LMHead
 
-CPU_TILE = 2048
+CPU_TILE = 1024
 """Vocabulary rows a product on CPU. `(tile, H) @ (H, n)` and a transposed copy take about half as long as
 `(n, H) @ (H, V)` for the few tokens n of a chunk."""
 
@@ -45,3 +45,16 @@ class Projection:
         if self.head.softcap is not None:
             logits.div_(self.head.softcap).tanh_().mul_(self.head.softcap)
         return logits.div_(self.temperature) if self.temperature != 1 else logits
+
+
+def exact_logits(head: LMHead, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Logits `(n, V)` in float64 arithmetic from hidden states `(n, H)`; slow."""
+    columns = hidden.double().t()
+    tiles = range(0, head.vocab_size, CPU_TILE)
+    logits = torch.cat([(head.weight[start : start + CPU_TILE].double() @ columns).t() for start in tiles], dim=-1)
+    if head.bias is not None:
+        logits = logits + head.bias.double()
+    logits = logits * head.scale
+    if head.softcap is not None:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    return logits / temperature

@@ -3,18 +3,19 @@
 One pass over chunks of tokens: two projections, then strips of a few rows that stay in cache. The readable reference,
 against which all of it is tested, is `tokenshift.analysis.divergence`.
 
-Shape legend: N tokens, H hidden size, V vocabulary, R rows of a strip.
+Shape legend: N tokens, n tokens of a chunk, H hidden size, V vocabulary.
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import torch
 
-from tokenshift.analysis.divergence import check_sampling
+from tokenshift.analysis.divergence import check_sampling, js_divergence, kl_divergence
 from tokenshift.analysis.expectations import EXPECTATIONS, row_sums
 from tokenshift.analysis.lm_head import LMHead
 from tokenshift.analysis.nucleus import DEPTH, NextTokens, truncated_divergences
-from tokenshift.analysis.projection import Projection
+from tokenshift.analysis.projection import Projection, exact_logits
 from tokenshift.analysis.topk import block_maxima, ranks, top_k
 
 OVERLAPS = (1, 2, 3, 5, 10)
@@ -45,17 +46,35 @@ FROM_PROBABILITIES = EXPECTATIONS | {"logp_base", "logp_rl", "rl_top1_prob_base"
 RANKS = frozenset({"rank_base", "rank_rl", "rl_top1_rank_base"})
 OF_TOPS = RANKS | {"top1_base", "top1_rl", "rl_top1_prob_base"}
 
-CPU_BYTES, CUDA_BYTES = 19 * 2**20, 512 * 2**20
-"""Memory of a chunk where the caller sets none."""
 
-SMALLEST_CHUNK = 32
-"""Tokens; fewer leave BLAS slow, so that a large vocabulary takes more memory than `CPU_BYTES`."""
+@dataclass(frozen=True)
+class Limits:
+    """What suits a kind of device.
 
-STRIP_BYTES = 2**20
-"""Of a strip of one model's logits on CPU: a few of these fit its caches."""
+    Attributes:
+        memory: bytes of a chunk where the caller sets no budget.
+        smallest_chunk: tokens; fewer leave BLAS slow, so that a large vocabulary takes more than `memory`.
+        multiple: of a chunk's tokens; other numbers leave BLAS slower, on CPU by a third.
+        strip: bytes of a strip of one model's logits; on CPU a few of these fit its caches.
+    """
 
-STRIP_COPIES = 5
-"""Matrices of a strip's size that are alive at once."""
+    memory: int
+    smallest_chunk: int
+    multiple: int
+    strip: int
+
+
+CPU = Limits(memory=19 * 2**20, smallest_chunk=32, multiple=8, strip=3 * 2**18)
+CUDA = Limits(memory=768 * 2**20, smallest_chunk=128, multiple=128, strip=32 * 2**20)
+
+EXACT_ROWS = 16
+"""Tokens whose logits are made anew in float64 at a time."""
+
+UNSURE = "unsure"
+"""Key of a chunk's tokens whose top-p set float32 logits leave open."""
+
+COPIES, COPIES_TRUNCATING = 3, 6
+"""Matrices of a strip's size that are alive at once, without and with truncated divergences."""
 
 
 def token_statistics(
@@ -89,7 +108,7 @@ def token_statistics(
         temperature: divides all logits, as in TRL.
         top_p: of the truncated divergences alone.
         memory_budget: bytes that the logits of a chunk and what is made of them may take, beside the results; by
-            default 19 MiB on CPU (more where 32 tokens need more) and 512 MiB on CUDA. At least a token is taken.
+            default 19 MiB on CPU and 768 MiB on CUDA (more where 32 or 128 tokens need it). At least a token is taken.
 
     Returns:
         A float32 tensor `(N,)` a name; int64 for ranks and ids.
@@ -106,66 +125,95 @@ def token_statistics(
     if not size or not outputs:
         return results
     device = token_ids.device
-    strip, chunk = _sizes(device, vocab, memory_budget)
+    needed = frozenset(outputs)
+    truncates = bool(needed & TRUNCATED.keys()) and top_p < 1
+    strip, chunk = _sizes(device, vocab, memory_budget, COPIES_TRUNCATING if truncates else COPIES)
     chunk = min(chunk, size)
     project_base = Projection(head_base, temperature, chunk, device)
     project_rl = Projection(head_rl, temperature, chunk, device)
-    needed = frozenset(outputs)
+    unsure: list[torch.Tensor] = []
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         for start in range(0, size, chunk):
             rows = slice(start, start + chunk)
             base, rl = project_base(hidden_base[rows]), project_rl(hidden_rl[rows])  # (chunk, V) float32
-            ids = token_ids[rows]
-            for offset in range(0, len(ids), strip):
-                part = slice(offset, offset + strip)
-                found = _strip_statistics(base[part], rl[part], ids[part], needed, overlaps, top_p)
-                for name in outputs:
-                    results[name][rows][part] = found[name]
+            found = _chunk_statistics(base, rl, token_ids[rows], needed, overlaps, top_p, strip)
+            for name in outputs:
+                results[name][rows] = found[name]
+            if UNSURE in found:
+                unsure.append(start + found[UNSURE])
+        del project_base, project_rl, base, rl  # their memory is taken anew
+        for rows in torch.cat(unsure).split(EXACT_ROWS) if unsure else ():
+            logits_base = exact_logits(head_base, hidden_base[rows], temperature)
+            logits_rl = exact_logits(head_rl, hidden_rl[rows], temperature)
+            exact = _exact_truncated(logits_base, logits_rl, top_p)
+            for name in needed & TRUNCATED.keys():
+                results[name][rows] = exact[name]
     if any(value.isnan().any() for value in results.values() if value.is_floating_point()):
         raise ValueError("The statistics are NaN for some tokens: the hidden states or a head hold NaN or infinities.")
     return results
 
 
-def _strip_statistics(
+def _chunk_statistics(
     base: torch.Tensor,
     rl: torch.Tensor,
     ids: torch.Tensor,
     outputs: frozenset[str],
     overlaps: dict[str, int],
     top_p: float,
+    strip: int,
 ) -> dict[str, torch.Tensor]:
-    """The outputs of R tokens from their logits `(R, V)`, which may be overwritten."""
+    """The outputs of n tokens from their logits `(n, V)`, which may be overwritten.
+
+    What needs matrices of V columns takes `strip` rows at a time, which stay in cache; the rest takes all n at once.
+    """
     found: dict[str, torch.Tensor] = {}
     truncates = bool(outputs & TRUNCATED.keys()) and top_p < 1
     if overlaps or truncates or outputs & OF_TOPS:
         depth = max(DEPTH if truncates or outputs & RANKS else 1, *overlaps.values(), 1)
-        maxima_base, maxima_rl = block_maxima(base), block_maxima(rl)  # (R, V / block)
+        maxima_base, maxima_rl = block_maxima(base), block_maxima(rl)  # (n, V / block)
         top_base, top_rl = top_k(base, depth, maxima_base), top_k(rl, depth, maxima_rl)
-        found |= _of_tops(base, rl, ids, top_base, top_rl, outputs, overlaps)
-    logits_base, logits_rl = (logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) for logits in (base, rl))  # (R,)
+        found |= _of_tops(base, rl, ids, top_base, top_rl, outputs, overlaps, strip)
+    logits_base, logits_rl = (logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) for logits in (base, rl))  # (n,)
     if "rl_top1_prob_base" in outputs:
         logits_top1 = base.gather(-1, top_rl[1][:, :1]).squeeze(-1)
     if not (truncates or outputs & FROM_PROBABILITIES or outputs & TRUNCATED.keys()):
         return found
 
     wanted = outputs if top_p < 1 else outputs | {TRUNCATED[name] for name in outputs & TRUNCATED.keys()}
-    sums = row_sums(base, rl, wanted, overwrite=not truncates)
+    sums = row_sums(base, rl, wanted, strip=strip, overwrite=not truncates)
     found |= sums.means
     found["logp_base"] = logits_base - sums.highest_base - sums.log_z_base
     found["logp_rl"] = logits_rl - sums.highest_rl - sums.log_z_rl
     if "rl_top1_prob_base" in outputs:
         found["rl_top1_prob_base"] = (logits_top1 - sums.highest_base - sums.log_z_base).exp()
     if truncates:
-        normalizers = sums.highest_base.double() + sums.log_z_base, sums.highest_rl.double() + sums.log_z_rl
-        truncated = truncated_divergences(
-            NextTokens(base, maxima_base, top_base, normalizers[0]),
-            NextTokens(rl, maxima_rl, top_rl, normalizers[1]),
+        rows = torch.arange(len(ids), device=ids.device)
+        truncated, sure = truncated_divergences(
+            NextTokens(base, maxima_base, rows, top_base, sums.highest_base.double() + sums.log_z_base),
+            NextTokens(rl, maxima_rl, rows, top_rl, sums.highest_rl.double() + sums.log_z_rl),
             top_p,
+            strip,
         )
         found |= dict(zip(TRUNCATED, truncated, strict=True))
+        if not sure.all():
+            found[UNSURE] = (~sure).nonzero().squeeze(-1)
     else:
         found |= {name: found[whole] for name, whole in TRUNCATED.items() if whole in found}
     return found
+
+
+def _exact_truncated(base: torch.Tensor, rl: torch.Tensor, top_p: float) -> dict[str, torch.Tensor]:
+    """Truncated divergences `(n,)` of float64 logits `(n, V)`, a row at a time: the reference takes much memory."""
+    rows = [
+        (
+            js_divergence(p, q, top_p=top_p),
+            kl_divergence(p, q, top_p=top_p),
+            kl_divergence(q, p, top_p=top_p),
+        )
+        for p, q in zip(base, rl, strict=True)
+    ]
+    values = (torch.stack(each).float() for each in zip(*rows, strict=True))
+    return dict(zip(TRUNCATED, values, strict=True))
 
 
 def _of_tops(
@@ -176,32 +224,31 @@ def _of_tops(
     top_rl: tuple[torch.Tensor, torch.Tensor],
     outputs: frozenset[str],
     overlaps: dict[str, int],
+    strip: int,
 ) -> dict[str, torch.Tensor]:
-    """Top-1 ids, overlaps and ranks of R tokens from their logits `(R, V)` and the most probable tokens."""
-    ids_base, ids_rl = top_base[1], top_rl[1]  # (R, depth)
+    """Top-1 ids, overlaps and ranks of n tokens from their logits `(n, V)` and the most probable tokens."""
+    ids_base, ids_rl = top_base[1], top_rl[1]  # (n, depth)
     found = {"top1_base": ids_base[:, 0], "top1_rl": ids_rl[:, 0]}
     for name, k in overlaps.items():
         k = min(k, base.shape[-1])
         found[name] = (ids_base[:, :k, None] == ids_rl[:, None, :k]).sum(dim=(1, 2)) / k
     if "rank_base" in outputs:
-        found["rank_base"] = ranks(base, ids, top_base)
+        found["rank_base"] = ranks(base, ids, top_base, strip)
     if "rank_rl" in outputs:
-        found["rank_rl"] = ranks(rl, ids, top_rl)
+        found["rank_rl"] = ranks(rl, ids, top_rl, strip)
     if "rl_top1_rank_base" in outputs:
-        found["rl_top1_rank_base"] = ranks(base, ids_rl[:, 0], top_base)
+        found["rl_top1_rank_base"] = ranks(base, ids_rl[:, 0], top_base, strip)
     return found
 
 
-def _sizes(device: torch.device, vocab: int, memory_budget: int | None) -> tuple[int, int]:
+def _sizes(device: torch.device, vocab: int, memory_budget: int | None, copies: int) -> tuple[int, int]:
     """Tokens a strip and tokens a chunk, within the budget as far as speed allows."""
     row = 4 * vocab  # bytes
-    if device.type != "cpu":
-        chunk = max(1, (memory_budget or CUDA_BYTES) // (2 * row + STRIP_COPIES * row))
-        return chunk, chunk
-    strip = max(1, STRIP_BYTES // row)
-    projections = (memory_budget or CPU_BYTES) - STRIP_COPIES * strip * row
-    least = SMALLEST_CHUNK if memory_budget is None else 1
-    return strip, max(least, projections // (2 * row))
+    limits = CPU if device.type == "cpu" else CUDA
+    strip = max(1, limits.strip // row)
+    left = (memory_budget or limits.memory) - copies * strip * row
+    chunk = max(limits.smallest_chunk if memory_budget is None else 1, left // (2 * row))
+    return strip, chunk // limits.multiple * limits.multiple or chunk
 
 
 def _empty(name: str, size: int, device: torch.device) -> torch.Tensor:

@@ -19,8 +19,10 @@ def block_maxima(values: torch.Tensor) -> torch.Tensor:
     return maxima
 
 
-def top_k(values: torch.Tensor, k: int, maxima: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `k` first values of each row and their indices, `(N, min(k, V))` each, in order.
+def top_k(
+    values: torch.Tensor, k: int, maxima: torch.Tensor | None = None, rows: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `k` first values of each row and their indices, `(R, min(k, V))` each, in order.
 
     Only the `k` blocks that come first by their maxima can hold them: an element elsewhere has `k` elements before it.
 
@@ -28,18 +30,20 @@ def top_k(values: torch.Tensor, k: int, maxima: torch.Tensor | None = None) -> t
         values: `(N, V)`, without NaN.
         k: at least 1.
         maxima: `block_maxima(values)`, if already there.
+        rows: the R rows that are wanted; all when None.
     """
     size = values.shape[-1]
     k = min(k, size)
     maxima = block_maxima(values) if maxima is None else maxima
-    blocks, tied_blocks = _first(maxima, k)
+    rows = torch.arange(len(values), device=values.device) if rows is None else rows
+    blocks, tied_blocks = _first(maxima[rows], k)
     index, valid = _block_indices(blocks, size)
-    candidates = values.gather(-1, index).masked_fill_(~valid, -torch.inf)
+    candidates = values[rows.unsqueeze(-1), index].masked_fill_(~valid, -torch.inf)
     places, tied = _first(candidates, k)
     found, ids = candidates.gather(-1, places), index.gather(-1, places)
     unsure = (tied | tied_blocks).nonzero().squeeze(-1)
     if len(unsure):
-        found[unsure], ids[unsure] = _stable_top_k(values[unsure], k, maxima[unsure])
+        found[unsure], ids[unsure] = _stable_top_k(values[rows[unsure]], k, maxima[rows[unsure]])
     return found, ids
 
 
@@ -62,22 +66,22 @@ def _stable_top_k(values: torch.Tensor, k: int, maxima: torch.Tensor) -> tuple[t
 
 
 def ranks(
-    values: torch.Tensor, index: torch.Tensor, top: tuple[torch.Tensor, torch.Tensor] | None = None
+    values: torch.Tensor, index: torch.Tensor, top: tuple[torch.Tensor, torch.Tensor], strip: int
 ) -> torch.Tensor:
     """Rank `(N,)` int64 of the elements `index` `(N,)` in their rows of values `(N, V)`, 1 for the first.
 
     Args:
         values: `(N, V)`, without NaN.
         index: `(N,)`.
-        top: `top_k(values, k)` for some k, if already there: most looked-for elements are among the first.
+        top: `top_k(values, k)` for some k: most looked-for elements are among the first.
+        strip: rows of V values to hold at a time for the others.
     """
-    if top is None:
-        return _counted_ranks(values, index)
     hits = top[1] == index.unsqueeze(-1)  # (N, k)
     found = hits.int().argmax(dim=-1) + 1
     left = (~hits.any(dim=-1)).nonzero().squeeze(-1)
-    if len(left):
-        found[left] = _counted_ranks(values[left], index[left])
+    for start in range(0, len(left), strip):
+        part = left[start : start + strip]
+        found[part] = _counted_ranks(values[part], index[part])
     return found
 
 

@@ -1,122 +1,128 @@
-"""What weighting costs: time of an update with it against stock TRL's, pair by pair in one run.
+"""What tokenshift costs, in one table: `token_statistics` against projections and TRL, training against stock GRPO.
 
-    python recipes/benchmark.py                      # pocket
-    python recipes/benchmark.py --model smollm2 --pairs 10
+    python recipes/benchmark.py                                # all, training on pocket
+    python recipes/benchmark.py --parts training --model smollm2 --trainings "js against base"
+    python recipes/benchmark.py --parts statistics --tokens 512
 
-An update here is the forward and backward pass and the log, on the same completions for all; generation and the
-optimizer, which are the same for all and would dilute the ratio, are left out. On a noisy machine read the median.
+All that is compared runs in turn in every round; figures are medians of the rounds' ratios, with quartiles. Shapes
+are SmolLM2-135M's on CPU and a 7 B model's on an accelerator. Nothing else should run on the machine.
 """
 
 import argparse
 import platform
+import re
 import tempfile
-import time
 import warnings
-from statistics import median, quantiles
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
-from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
-from trl import GRPOConfig, GRPOTrainer
 
-from tokenshift.recipes.models import resolve_model
-from tokenshift.recipes.pocket.problems import pocket_dataset
-from tokenshift.recipes.sums import sums_dataset
-from tokenshift.rewards import accuracy_reward
-from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
+from tokenshift.recipes import statistics_cost, statistics_error, training_cost
+from tokenshift.recipes.timing import ratio, timed
 
-BATCH = {"pocket": 32, "smollm2": 8}  # completions an update
-VARIANTS: dict[str, dict[str, Any]] = {
-    "none": {"advantage_weighting": "none"},
-    "k3": {},
-    "k3, shuffled": {"weight_control": "shuffle"},
-    "k3, normalised": {"normalize_weights": True},
+PARTS = ["statistics", "errors", "training"]
+AIMS = {
+    "cpu": {
+        statistics_cost.JS: "at most 1.25",
+        statistics_cost.TRL: "at least 2.2",
+        statistics_cost.ALL: "at most 2.5",
+        "memory": "at most 0.05",
+    },
+    "cuda": {
+        statistics_cost.JS: "at most 1.20",
+        statistics_cost.TRL: "at least 1.7",
+        statistics_cost.ALL: "at most 1.8",
+        "memory": "at most 1024 MiB",
+    },
 }
+TRAINING_AIMS = {"js against base": "at most 1.10", "none, probe off": "at most 1.01"}
 
 
-def build(model: str, folder: str, settings: dict[str, Any] | None) -> Any:
-    """A trainer that has made one update; stock TRL's when `settings` is None."""
-    config: Any
-    trainer_class: Any
-    config, trainer_class = (
-        (GRPOConfig, GRPOTrainer) if settings is None else (DivergenceGRPOConfig, DivergenceGRPOTrainer)
-    )
-    on_cpu = not torch.accelerator.is_available()
-    args = config(
-        output_dir=folder,
-        per_device_train_batch_size=BATCH[model],
-        num_generations=8,
-        steps_per_generation=2,
-        max_completion_length=96 if model == "pocket" else 32,
-        loss_type="dapo",
-        learning_rate=1e-6,
-        max_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=on_cpu,
-        bf16=not on_cpu,
-        gradient_checkpointing=False,
-        **(settings or {}),
-    )
-    trainer = trainer_class(
-        model=resolve_model(model),
-        reward_funcs=accuracy_reward,
-        args=args,
-        train_dataset=(pocket_dataset if model == "pocket" else sums_dataset)("train", 64),
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    return trainer
+def machine() -> str:
+    """Processor, or accelerator, and versions."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file() and (found := re.search(r"model name\s*: (.+)", info.read_text())):
+        name = found[1]
+    if torch.cuda.is_available():
+        name = f"{torch.cuda.get_device_name()} beside {name}"
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def timed_update(trainer: Any, inputs: dict[str, Any]) -> float:
-    """Seconds of a forward and backward pass on `inputs`, and the log."""
-    trainer._buffered_inputs = [inputs] * trainer.args.steps_per_generation
-    trainer._step = 1  # inside a generation: nothing is generated
-    trainer.model.zero_grad()
-    start = time.perf_counter()
-    trainer.training_step(trainer.model_wrapped, inputs, None)
-    trainer.log({})
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-    return time.perf_counter() - start
+def add_statistics(table: Table, shapes: statistics_cost.Shapes, rounds: int) -> None:
+    """Rows for `token_statistics`."""
+    aims = AIMS["cuda" if shapes.device.startswith("cuda") else "cpu"]
+    functions = statistics_cost.functions(shapes)
+    times = timed(functions, rounds, "token_statistics")
+    for name in (statistics_cost.JS, statistics_cost.ALL):
+        found = ratio(times, name, statistics_cost.PROJECTIONS)
+        table.add_row(name, statistics_cost.PROJECTIONS, str(found), aims[name])
+    faster = ratio(times, statistics_cost.JS, statistics_cost.TRL).inverse()
+    table.add_row(f"{statistics_cost.JS}, times faster", statistics_cost.TRL, str(faster), aims[statistics_cost.TRL])
+    for name in (statistics_cost.JS, statistics_cost.ALL):
+        peak = statistics_cost.peak_bytes(functions[name], shapes.device)
+        shown = f"{peak / shapes.full_logits:.3f} ({peak / 2**20:.0f} MiB)"
+        table.add_row(f"{name}, peak memory of tensors", "both models' full logits", shown, aims["memory"])
+
+
+def error_table(shapes: statistics_cost.Shapes) -> Table:
+    """Largest errors of `token_statistics` against float64, by dtype of its inputs."""
+    found = statistics_error.errors(shapes)
+    table = Table(title=f"largest absolute / relative error, 128 tokens, {shapes}", title_justify="left")
+    table.add_column("output")
+    for dtype in found:
+        table.add_column(dtype)
+    for name in next(iter(found.values())):
+        table.add_row(name, *("{:.1e} / {:.1e}".format(*values[name]) for values in found.values()))
+    return table
+
+
+def add_training(table: Table, model: str, names: list[str], rounds: int) -> str:
+    """Rows for training; its shape in words."""
+    with tempfile.TemporaryDirectory() as folder:
+        cycles, words = training_cost.functions(model, Path(folder), names)
+        times = timed(cycles, rounds, "training")
+    for name in names:
+        against = training_cost.OURS[name][0]
+        found = ratio(times, name, against)
+        table.add_row(f"training: {name}", against, str(found), TRAINING_AIMS.get(name, ""))
+    return words
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=sorted(BATCH), default="pocket")
-    parser.add_argument("--pairs", type=int, default=40)
-    parser.add_argument("--weightings", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    shapes = statistics_cost.default_shapes()
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--model", choices=sorted(training_cost.BATCH), default="pocket", help="of the training part")
+    parser.add_argument("--trainings", nargs="+", choices=list(training_cost.OURS), default=list(training_cost.OURS))
+    parser.add_argument("--rounds", type=int, default=9)
+    for name in ("tokens", "hidden", "vocabulary"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(shapes, name))
+    parser.add_argument("--dtype", default=shapes.dtype, choices=("float32", "bfloat16", "float16"))
     args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f"--rounds {args.rounds} must be at least 1")
     warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
     disable_progress_bar()
-    with tempfile.TemporaryDirectory() as folder:
-        stock = build(args.model, folder, None)
-        trainers = {name: build(args.model, folder, VARIANTS[name]) for name in args.weightings}
-        inputs = dict(stock._buffered_inputs[1])
-        for trainer in (stock, *trainers.values()):
-            timed_update(trainer, inputs)
-        ratios: dict[str, list[float]] = {name: [] for name in trainers}
-        for _ in track(range(args.pairs), description="updates"):
-            for name, trainer in trainers.items():
-                ours, theirs = timed_update(trainer, inputs), timed_update(stock, inputs)
-                ratios[name].append(ours / theirs)
-    shape = tuple(inputs["completion_ids"].shape)
-    table = Table(
-        title=f"time of an update against stock GRPO: {args.model}, completions {shape}, {stock.model.dtype}\n"
-        f"{platform.machine()}, {torch.get_num_threads()} threads, {stock.accelerator.device}, {args.pairs} pairs",
-    )
-    for column in ("weighting", "median ratio", "quartiles"):
+    table = Table(title_justify="left")
+    for column in ("what", "against", "ratio (quartiles)", "aim"):
         table.add_column(column)
-    for name, values in ratios.items():
-        low, _, high = quantiles(values, n=4)
-        table.add_row(name, f"{median(values):.3f}", f"{low:.3f} to {high:.3f}")
-    Console().print(table)
+    lines = [machine(), f"{args.rounds} rounds"]
+    chosen = replace(shapes, **{name: getattr(args, name) for name in ("tokens", "hidden", "vocabulary", "dtype")})
+    if "statistics" in args.parts:
+        add_statistics(table, chosen, args.rounds)
+        lines.append(f"token_statistics: {chosen}")
+    if "training" in args.parts:
+        lines.append(f"training: {add_training(table, args.model, args.trainings, args.rounds)}")
+    table.title = "\n".join(lines)
+    if table.row_count:
+        Console().print(table)
+    if "errors" in args.parts:
+        Console().print(error_table(chosen))
 
 
 if __name__ == "__main__":

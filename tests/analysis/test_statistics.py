@@ -47,7 +47,8 @@ def float64_logits(hidden: torch.Tensor, head: LMHead, temperature: float) -> to
 
 def next_tokens(logits: torch.Tensor) -> NextTokens:
     maxima = block_maxima(logits)
-    return NextTokens(logits, maxima, top_k(logits, DEPTH, maxima), logits.double().logsumexp(-1))
+    rows = torch.arange(len(logits))
+    return NextTokens(logits, maxima, rows, top_k(logits, DEPTH, maxima), logits.double().logsumexp(-1))
 
 
 def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -119,15 +120,38 @@ def test_truncated_sets_are_the_references(top_p: float, kind: str) -> None:
     if kind == "edge":  # masses that meet top_p exactly
         p[:] = -math.inf
         p[:, :10] = 0.0
-    found = truncated_divergences(next_tokens(p), next_tokens(q), top_p)
+    found, sure = truncated_divergences(next_tokens(p), next_tokens(q), top_p, strip=5)
     expected = (
         js_divergence(p.double(), q.double(), top_p=top_p),
         kl_divergence(p.double(), q.double(), top_p=top_p),
         kl_divergence(q.double(), p.double(), top_p=top_p),
     )
     for ours, want in zip(found, expected, strict=True):
-        assert torch.equal(ours.isinf(), want.isinf())
-        torch.testing.assert_close(ours.double(), want, rtol=1e-5, atol=1e-6)
+        assert torch.equal(ours[sure].isinf(), want[sure].isinf())
+        torch.testing.assert_close(ours[sure].double(), want[sure], rtol=1e-5, atol=1e-6)
+    if kind in ("peaked", "flat") and top_p < 0.99:
+        assert sure.float().mean() > 0.4
+
+
+def test_sets_are_those_of_exact_arithmetic() -> None:
+    base, rl, head_base, head_rl, ids = make(300, 256, 3000, 5, size=1.5, dtype=torch.float16)
+    found = token_statistics(base, rl, head_base, head_rl, ids, outputs=("js_top_p", "reverse_kl_top_p"), top_p=0.7)
+    p, q = float64_logits(base, head_base, 1.0), float64_logits(rl, head_rl, 1.0)
+    torch.testing.assert_close(found["js_top_p"].double(), js_divergence(p, q, top_p=0.7), rtol=1e-3, atol=2e-6)
+    assert torch.equal(found["reverse_kl_top_p"].isinf(), kl_divergence(q, p, top_p=0.7).isinf())
+
+
+def test_wide_sets() -> None:
+    g = torch.Generator().manual_seed(0)
+    p = 1.5 * torch.randn(100, 20_000, generator=g)
+    q = p + 0.3 * torch.randn(100, 20_000, generator=g)
+    expected = js_divergence(p.double(), q.double(), top_p=0.7)
+    (js, forward, _), sure = truncated_divergences(next_tokens(p), next_tokens(q), 0.7, strip=7)
+    assert sure.float().mean() > 0.3
+    assert forward[sure].isinf().all(), "wide sets that moved differ at their edges"
+    torch.testing.assert_close(js[sure].double(), expected[sure], rtol=1e-4, atol=1e-6)
+    same, sure = truncated_divergences(next_tokens(p), next_tokens(p), 0.7, strip=7)
+    assert float(same[:, sure].max()) < 1e-6
 
 
 def test_only_what_is_asked_for_and_inputs_are_left_alone() -> None:

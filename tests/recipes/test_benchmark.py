@@ -1,0 +1,49 @@
+"""The benchmark runs through at small shapes, and its arithmetic is right."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tokenshift.recipes.statistics_cost import JS, Shapes, functions, peak_bytes
+from tokenshift.recipes.statistics_error import errors
+from tokenshift.recipes.timing import ratio
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = Shapes(tokens=96, hidden=32, vocabulary=3000, dtype="float32", device="cpu")
+
+
+def test_ratios_are_taken_inside_rounds() -> None:
+    times = {"a": [1.0, 4.0, 9.0], "b": [1.0, 2.0, 3.0]}
+    found = ratio(times, "a", "b")
+    assert (found.middle, found.rounds) == (2.0, 3)
+    assert found.inverse().middle == 0.5
+
+
+def test_peak_memory_counts_tensors() -> None:
+    assert peak_bytes(lambda: torch.zeros(1000).add(1).sum(), "cpu") == pytest.approx(8000, abs=1000)
+    assert 0 < peak_bytes(functions(SMALL)[JS], "cpu") < 19 * 2**20
+
+
+def test_errors_are_within_the_promise() -> None:
+    for dtype, outputs in errors(SMALL, tokens=64).items():
+        for name, (absolute, relative) in outputs.items():
+            allowed = absolute <= 1e-5 if name.startswith("js") else min(absolute, relative) <= 1e-4
+            assert allowed, (dtype, name, absolute, relative)
+
+
+@pytest.mark.slow
+def test_runs_through() -> None:
+    arguments = ["--rounds", "1", "--tokens", "64", "--hidden", "16", "--vocabulary", "1000"]
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "recipes" / "benchmark.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    for word in ("token_statistics: N 64", "js against base", "none, probe off", "reverse_kl_top_p"):
+        assert word in run.stdout
