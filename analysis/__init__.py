@@ -2,6 +2,18 @@
 
 from tokenshift.analysis.divergence import entropy, js_divergence, kl_divergence
 from tokenshift.analysis.lm_head import LMHead, gathered_head
+from tokenshift.analysis.scoring import score_trajectories
 from tokenshift.analysis.statistics import STATISTICS, token_statistics
+from tokenshift.analysis.trajectories import Trajectory
 
-__all__ = ["STATISTICS", "LMHead", "entropy", "gathered_head", "js_divergence", "kl_divergence", "token_statistics"]
+__all__ = [
+    "STATISTICS",
+    "LMHead",
+    "Trajectory",
+    "entropy",
+    "gathered_head",
+    "js_divergence",
+    "kl_divergence",
+    "score_trajectories",
+    "token_statistics",
+]

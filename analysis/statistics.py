@@ -67,6 +67,8 @@ class Limits:
 CPU = Limits(memory=19 * 2**20, smallest_chunk=32, multiple=8, strip=3 * 2**18)
 CUDA = Limits(memory=768 * 2**20, smallest_chunk=128, multiple=128, strip=32 * 2**20)
 
+NOT_FINITE = "The statistics are NaN for some tokens: the hidden states or a head hold NaN or infinities."
+
 EXACT_ROWS = 16
 """Tokens whose logits are made anew in float64 at a time."""
 
@@ -95,7 +97,7 @@ def token_statistics(
         hidden_base, hidden_rl: last hidden states `(N, H)`, after the final norm, float32, bfloat16 or float16; H may
             differ.
         head_base, head_rl: the projections, of equal vocabulary size.
-        token_ids: `(N,)` int64, the tokens that followed.
+        token_ids: `(N,)` integers, the tokens that followed.
         outputs: names of `STATISTICS`:
             `js`, `forward_kl` = KL(base‖RL), `reverse_kl` = KL(RL‖base), of the whole distributions, nats;
             `js_top_p`, `forward_kl_top_p`, `reverse_kl_top_p`, of those truncated to `top_p` and renormalised (a KL
@@ -120,6 +122,7 @@ def token_statistics(
     overlaps = _check_names(outputs)
     check_sampling(temperature, top_p)
     _check_shapes(hidden_base, hidden_rl, head_base, head_rl, token_ids)
+    token_ids = token_ids.long()
     size, vocab = len(token_ids), head_base.vocab_size
     results = {name: _empty(name, size, token_ids.device) for name in outputs}
     if not size or not outputs:
@@ -149,7 +152,7 @@ def token_statistics(
             for name in needed & TRUNCATED.keys():
                 results[name][rows] = exact[name]
     if any(value.isnan().any() for value in results.values() if value.is_floating_point()):
-        raise ValueError("The statistics are NaN for some tokens: the hidden states or a head hold NaN or infinities.")
+        raise ValueError(NOT_FINITE)
     return results
 
 
@@ -171,6 +174,8 @@ def _chunk_statistics(
     if overlaps or truncates or outputs & OF_TOPS:
         depth = max(DEPTH if truncates or outputs & RANKS else 1, *overlaps.values(), 1)
         maxima_base, maxima_rl = block_maxima(base), block_maxima(rl)  # (n, V / block)
+        if maxima_base.isnan().any() or maxima_rl.isnan().any():
+            raise ValueError(NOT_FINITE)
         top_base, top_rl = top_k(base, depth, maxima_base), top_k(rl, depth, maxima_rl)
         found |= _of_tops(base, rl, ids, top_base, top_rl, outputs, overlaps, strip)
     logits_base, logits_rl = (logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) for logits in (base, rl))  # (n,)
@@ -283,6 +288,8 @@ def _check_shapes(
                 f"{name} has shape {tuple(hidden.shape)}, but token_ids {tuple(token_ids.shape)} and the head "
                 f"{tuple(head.weight.shape)} ask for {expected}."
             )
+    if token_ids.is_floating_point():
+        raise ValueError(f"token_ids must be integers, not {token_ids.dtype}.")
     if token_ids.numel():
         low, high = token_ids.min().item(), token_ids.max().item()
         if low < 0 or high >= head_base.vocab_size:

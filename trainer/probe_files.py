@@ -44,10 +44,12 @@ class ProbeFiles:
         return sorted(int(match[1]) for match in found if match)
 
     def forget_after(self, step: int) -> None:
-        """Delete probes of updates that a resumed run makes anew."""
+        """Delete what a run that goes on from this update makes anew; at 0, everything of an earlier run."""
         for later in self.steps():
-            if later > step:
+            if later > step or step == 0:
                 self.table_path(later).unlink()
+        if step == 0:
+            self.fixed_trajectories.unlink(missing_ok=True)
 
     def read(self, step: int, kind: str) -> pa.Table:
         """The rows of one kind of trajectory at an update."""

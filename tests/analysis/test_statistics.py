@@ -184,6 +184,9 @@ def test_each_output_alone_equals_itself_among_all() -> None:
         ({"token_ids": torch.full((9,), 90)}, "token id 90 lies outside the vocabulary of 90 tokens"),
         ({"token_ids": torch.full((9,), -1)}, "token id -1 lies outside"),
         ({"hidden_base": torch.full((9, 8), math.nan)}, "NaN"),
+        ({"hidden_base": torch.full((9, 8), math.nan), "outputs": ["top1_base"]}, "NaN"),
+        ({"hidden_rl": torch.full((9, 8), math.inf), "outputs": ["js_top_p"], "top_p": 0.7}, "NaN"),
+        ({"token_ids": torch.zeros(9)}, "token_ids must be integers, not torch.float32"),
         ({"head_rl": LMHead(torch.zeros(91, 8))}, "90 and 91 tokens"),
         ({"top_p": 0.0}, "top_p=0.0 must lie in"),
         ({"temperature": -1.0}, "temperature=-1.0 must be"),
@@ -196,3 +199,16 @@ def test_bad_input(change: dict, words: str) -> None:
     inputs = {"hidden_base": base, "hidden_rl": rl, "head_base": head_base, "head_rl": head_rl, "token_ids": ids}
     with pytest.raises(ValueError, match=words):
         token_statistics(**{**inputs, **change})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_cuda(dtype: torch.dtype) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    base, rl, head_base, head_rl, ids = make(700, 64, 3000, 4, dtype=dtype)
+    moved = [LMHead(head.weight.cuda()) for head in (head_base, head_rl)]
+    found = token_statistics(base.cuda(), rl.cuda(), *moved, ids.cuda(), outputs=STATISTICS, top_p=0.7)
+    p, q = float64_logits(base, head_base, 1.0), float64_logits(rl, head_rl, 1.0)
+    exact = ("js", "forward_kl", "reverse_kl", "entropy_base", "logp_rl", "rank_rl", "overlap_10", "js_top_p")
+    assert_close({name: found[name].cpu() for name in exact}, oracle(p, q, ids, 0.7))

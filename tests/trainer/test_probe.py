@@ -274,11 +274,21 @@ def test_bad_input(build: Build, problems: Dataset, settings: dict[str, Any], da
         add_probe(build(stock=True), problems if dataset is None else dataset, **settings)
 
 
-def test_another_probe_size_after_a_resume_is_refused(build: Build, problems: Dataset) -> None:
+def test_another_probe_size_after_a_resume_is_refused(build: Build, problems: Dataset, tmp_path: Path) -> None:
     settings = {**PROBED, "trainer_kwargs": {"probe_dataset": problems}}
     build(**settings).train()
     with pytest.raises(ValueError, match="holds 5 trajectories, but probe_size is 6"):
-        build(**{**settings, "probe_size": 6}).train()
+        build(**{**settings, "probe_size": 6}).train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
+
+
+def test_a_new_run_in_the_same_folder_forgets_the_old_one(build: Build, problems: Dataset, tmp_path: Path) -> None:
+    settings = {**PROBED, "trainer_kwargs": {"probe_dataset": problems}}
+    build(**settings).train()
+    again = build(**{**settings, "probe_size": 3, "max_steps": 2})
+    again.train()
+    shift = tmp_path / "out" / "shift"
+    assert sorted(path.name for path in shift.glob("step_*")) == ["step_000000.parquet", "step_000002.parquet"]
+    assert set(pq.read_table(shift / "step_000000.parquet")["problem_id"].to_pylist()) == {0, 1, 2}
 
 
 def test_config_refuses(build: Build) -> None:
