@@ -1,5 +1,6 @@
 """The benchmark runs through at small shapes, and its arithmetic is right."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def test_runs_through() -> None:
         text=True,
         check=False,
         timeout=300,
+        env={**os.environ, "COLUMNS": "200"},  # words are not broken over lines
     )
     assert run.returncode == 0, run.stdout + run.stderr
     for word in ("token_statistics: N 64", "js against base", "none, probe off", "reverse_kl_top_p"):

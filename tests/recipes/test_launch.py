@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "recipes" / "grpo_divweighted.py"
 FSDP_ON_CPU = Path(__file__).parent / "fsdp_on_cpu.py"
 QUICK = ["--max_steps", "4", "--eval_size", "16", "--per_device_train_batch_size", "8", "--save_steps", "2"]
-QUICK += ["--probe_size", "4"]
+QUICK += ["--probe_size", "4", "--report_to", "none"]
 
 
 def launch(
