@@ -16,6 +16,7 @@ from trl.trainer.utils import get_config_model_id
 
 from tokenshift.analysis.divergence import check_sampling
 from tokenshift.analysis.table import SCORED, build_table
+from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.analysis.trajectories import Trajectory, batch_of, read_trajectories, write_trajectories
 from tokenshift.trainer.distributions import DistributionReference
 from tokenshift.trainer.probe_files import FIXED, OWN, ProbeFiles
@@ -100,6 +101,7 @@ class ShiftProbeCallback(TrainerCallback):
         self.dataset = dataset.select(range(min(probe_size, len(dataset))))
         self.tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
         self.files = ProbeFiles(Path(str(trainer.args.output_dir)) / "shift")
+        self._expects_no_shift = base_model is None
         self._wandb = WandbViews(self.files.folder)
         self._fixed: list[Trajectory] = []  # this rank's
         existing: Any = getattr(trainer, "_reference", None)
@@ -119,6 +121,13 @@ class ShiftProbeCallback(TrainerCallback):
                 self._record(state, step)  # a checkpoint is written before its probe
         self._fixed = self._fixed_trajectories(state.global_step)
         self._probe(args, state)
+        if state.is_world_process_zero and state.global_step == 0 and self._expects_no_shift:
+            largest = self.files.metrics(0).get("shift/p99", 0.0)
+            if largest > NEAR_ZERO:
+                logger.warning(
+                    f"Before the first update the policy is {largest:.3g} nats (99th percentile of JS) from the base that "
+                    "its config names; give base_model if it began as another model."
+                )
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

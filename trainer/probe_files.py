@@ -44,12 +44,22 @@ class ProbeFiles:
         return sorted(int(match[1]) for match in found if match)
 
     def forget_after(self, step: int) -> None:
-        """Delete what a run that goes on from this update makes anew; at 0, everything of an earlier run."""
+        """Delete what a run that goes on from this update makes anew; at 0, everything of an earlier run.
+
+        Raises:
+            ValueError: if a file that stays is damaged.
+        """
         for later in self.steps():
             if later > step or step == 0:
                 self.table_path(later).unlink()
         if step == 0:
             self.fixed_trajectories.unlink(missing_ok=True)
+        kept = [self.table_path(each) for each in self.steps()]
+        for path in [*kept, *([self.fixed_trajectories] if self.fixed_trajectories.exists() else [])]:
+            try:
+                pq.read_schema(path)
+            except pa.ArrowInvalid as error:
+                raise ValueError(f"{path} is not a whole Parquet file; delete it, and resume again.") from error
 
     def read(self, step: int, kind: str) -> pa.Table:
         """The rows of one kind of trajectory at an update."""

@@ -68,7 +68,12 @@ def sampled_responses(
     rewards: list[float | None] = [None] * len(rows)
     if reward is not None:
         columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("prompt", "completion")}
-        rewards = reward(prompts=prompts, completions=completions, completion_ids=ids, **columns)
+        found = reward(prompts=prompts, completions=completions, completion_ids=ids, **columns)
+        if not isinstance(found, list) or len(found) != len(rows):
+            raise ValueError(
+                f"The reward returned {found!r} for {len(rows)} completions; it must give a list of as many."
+            )
+        rewards = found
     elif own:
         everyone = trainer._calculate_rewards(rows, prompts, completions, ids)[:, 0]  # of all ranks, in order
         mine = everyone[trainer.accelerator.process_index * len(rows) :][: len(rows)].tolist()

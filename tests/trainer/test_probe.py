@@ -15,7 +15,7 @@ from exact_statistics import oracle
 from peft import LoraConfig
 from tiny_training import SETTINGS, Build, digit_reward, parameters, same
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
-from trl import SFTConfig, SFTTrainer
+from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from tokenshift.analysis.table import SCHEMA, SCORED, read_metadata
 from tokenshift.analysis.thresholds import HIGH
@@ -289,6 +289,44 @@ def test_a_new_run_in_the_same_folder_forgets_the_old_one(build: Build, problems
     shift = tmp_path / "out" / "shift"
     assert sorted(path.name for path in shift.glob("step_*")) == ["step_000000.parquet", "step_000002.parquet"]
     assert set(pq.read_table(shift / "step_000000.parquet")["problem_id"].to_pylist()) == {0, 1, 2}
+
+
+def test_a_damaged_file_is_named(build: Build, problems: Dataset, tmp_path: Path) -> None:
+    settings = {**PROBED, "trainer_kwargs": {"probe_dataset": problems}}
+    build(**settings).train()
+    (tmp_path / "out" / "shift" / "step_000002.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(ValueError, match=r"step_000002.parquet is not a whole Parquet file"):
+        build(**settings).train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
+
+
+def test_a_reward_of_the_wrong_length_is_refused(build: Build, problems: Dataset) -> None:
+    trainer = build(stock=True)
+    add_probe(trainer, problems, reward=lambda completions, **columns: [1.0])
+    with pytest.raises(ValueError, match=r"returned \[1.0\] for 5 completions"):
+        trainer.train()
+
+
+def test_models_that_no_path_gives(
+    tiny_model: str, problems: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    args = GRPOConfig(**{**SETTINGS, "output_dir": str(tmp_path / "out"), "max_steps": 1})
+    kwargs = {
+        "args": args,
+        "reward_funcs": digit_reward,
+        "train_dataset": problems,
+        "processing_class": make_tokenizer(),
+    }
+    trainer = GRPOTrainer(model=model, **kwargs)
+    add_probe(trainer, problems)
+    trainer.train()
+    assert "from the base that its config names; give base_model" in caplog.text
+    model.config._name_or_path = ""
+    with pytest.raises(ValueError, match="names no model to load the base from"):
+        add_probe(GRPOTrainer(model=model, **kwargs), problems)
 
 
 def test_config_refuses(build: Build) -> None:
