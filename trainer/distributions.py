@@ -44,8 +44,8 @@ def load_base(trainer: Any, path: str | None = None) -> Any:
             return reference
         if not get_config_model_id(model.config):
             raise ValueError(
-                "The policy's config names no model to load the base from; give base_model, or build the trainer from a "
-                "folder or a hub name."
+                "The policy's config names no model to load the base from; give base_model, or build the trainer from "
+                "a folder or a hub name."
             )
     kwargs = dict(getattr(args, "model_init_kwargs", None) or {}) if path is None else {}
     if args.distributed_state.distributed_type in (DistributedType.MULTI_GPU, DistributedType.DEEPSPEED):

@@ -125,8 +125,8 @@ class ShiftProbeCallback(TrainerCallback):
             largest = self.files.metrics(0).get("shift/p99", 0.0)
             if largest > NEAR_ZERO:
                 logger.warning(
-                    f"Before the first update the policy is {largest:.3g} nats (99th percentile of JS) from the base that "
-                    "its config names; give base_model if it began as another model."
+                    f"Before the first update the policy is {largest:.3g} nats (99th percentile of JS) from the base "
+                    "that its config names; give base_model if it began as another model."
                 )
 
     def on_step_end(
