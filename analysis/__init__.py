@@ -4,6 +4,7 @@ from tokenshift.analysis.divergence import entropy, js_divergence, kl_divergence
 from tokenshift.analysis.lm_head import LMHead, gathered_head
 from tokenshift.analysis.scoring import score_trajectories
 from tokenshift.analysis.statistics import STATISTICS, token_statistics
+from tokenshift.analysis.summary import summarise
 from tokenshift.analysis.trajectories import Trajectory
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "js_divergence",
     "kl_divergence",
     "score_trajectories",
+    "summarise",
     "token_statistics",
 ]

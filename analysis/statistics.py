@@ -19,6 +19,7 @@ from tokenshift.analysis.projection import Projection, exact_logits
 from tokenshift.analysis.topk import block_maxima, ranks, top_k
 
 OVERLAPS = (1, 2, 3, 5, 10)
+MASSES = ("mass_base", "mass_rl")
 TRUNCATED = {"js_top_p": "js", "forward_kl_top_p": "forward_kl", "reverse_kl_top_p": "reverse_kl"}
 """Divergences of truncated distributions, and what they are at top_p = 1."""
 
@@ -37,9 +38,10 @@ STATISTICS = (
     "rl_top1_rank_base",
     "rl_top1_prob_base",
     *(f"overlap_{k}" for k in OVERLAPS),
+    *(f"{mass}_{k}" for mass in MASSES for k in OVERLAPS),
     *TRUNCATED,
 )
-"""Every output by name; `overlap_{k}` may be asked for with any k >= 1."""
+"""Every output by name; `overlap_{k}` and `mass_{model}_{k}` may be asked for with any k >= 1."""
 
 FROM_PROBABILITIES = EXPECTATIONS | {"logp_base", "logp_rl", "rl_top1_prob_base"}
 
@@ -105,7 +107,8 @@ def token_statistics(
             `entropy_*`, nats; `logp_*`, nats, and `rank_*`, 1 for the most probable, of the token;
             `top1_*`, the most probable token's id; `rl_top1_rank_base`, `rl_top1_prob_base`, rank and probability
             under the base of RL's most probable token; `overlap_{k}`, share of the k most probable tokens that are
-            the same.
+            the same; `mass_base_{k}`, `mass_rl_{k}`, probability under either model of the base's k most probable
+            tokens.
             Of equally probable tokens the lower id comes first.
         temperature: divides all logits, as in TRL.
         top_p: of the truncated divergences alone.
@@ -120,7 +123,7 @@ def token_statistics(
         ValueError: for shapes that do not fit, ids outside the vocabulary, NaN, unknown names, or numbers out of
         range.
     """
-    overlaps = _check_names(outputs)
+    numbered = _check_names(outputs)
     check_sampling(temperature, top_p)
     _check_shapes(hidden_base, hidden_rl, head_base, head_rl, token_ids)
     token_ids = token_ids.long()
@@ -140,7 +143,7 @@ def token_statistics(
         for start in range(0, size, chunk):
             rows = slice(start, start + chunk)
             base, rl = project_base(hidden_base[rows]), project_rl(hidden_rl[rows])  # (chunk, V) float32
-            found = _chunk_statistics(base, rl, token_ids[rows], needed, overlaps, top_p, strip)
+            found = _chunk_statistics(base, rl, token_ids[rows], needed, numbered, top_p, strip)
             for name in outputs:
                 results[name][rows] = found[name]
             if UNSURE in found:
@@ -162,7 +165,7 @@ def _chunk_statistics(
     rl: torch.Tensor,
     ids: torch.Tensor,
     outputs: frozenset[str],
-    overlaps: dict[str, int],
+    numbered: dict[str, int],
     top_p: float,
     strip: int,
 ) -> dict[str, torch.Tensor]:
@@ -172,17 +175,20 @@ def _chunk_statistics(
     """
     found: dict[str, torch.Tensor] = {}
     truncates = bool(outputs & TRUNCATED.keys()) and top_p < 1
-    if overlaps or truncates or outputs & OF_TOPS:
-        depth = max(DEPTH if truncates or outputs & RANKS else 1, *overlaps.values(), 1)
+    masses = {name: k for name, k in numbered.items() if not name.startswith("overlap")}
+    if numbered or truncates or outputs & OF_TOPS:
+        depth = max(DEPTH if truncates or outputs & RANKS else 1, *numbered.values(), 1)
         maxima_base, maxima_rl = block_maxima(base), block_maxima(rl)  # (n, V / block)
         if maxima_base.isnan().any() or maxima_rl.isnan().any():
             raise ValueError(NOT_FINITE)
         top_base, top_rl = top_k(base, depth, maxima_base), top_k(rl, depth, maxima_rl)
-        found |= _of_tops(base, rl, ids, top_base, top_rl, outputs, overlaps, strip)
+        found |= _of_tops(base, rl, ids, top_base, top_rl, outputs, numbered, strip)
     logits_base, logits_rl = (logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) for logits in (base, rl))  # (n,)
     if "rl_top1_prob_base" in outputs:
         logits_top1 = base.gather(-1, top_rl[1][:, :1]).squeeze(-1)
-    if not (truncates or outputs & FROM_PROBABILITIES or outputs & TRUNCATED.keys()):
+    if masses:
+        at_tops = rl.gather(-1, top_base[1])  # (n, depth)
+    if not (truncates or masses or outputs & FROM_PROBABILITIES or outputs & TRUNCATED.keys()):
         return found
 
     wanted = outputs if top_p < 1 else outputs | {TRUNCATED[name] for name in outputs & TRUNCATED.keys()}
@@ -192,6 +198,14 @@ def _chunk_statistics(
     found["logp_rl"] = logits_rl - sums.highest_rl - sums.log_z_rl
     if "rl_top1_prob_base" in outputs:
         found["rl_top1_prob_base"] = (logits_top1 - sums.highest_base - sums.log_z_base).exp()
+    if masses:
+        cumulative = {
+            "mass_base": (top_base[0] - (sums.highest_base + sums.log_z_base).unsqueeze(-1)).exp().cumsum(dim=-1),
+            "mass_rl": (at_tops - (sums.highest_rl + sums.log_z_rl).unsqueeze(-1)).exp().cumsum(dim=-1),
+        }
+        for name, k in masses.items():
+            mass = cumulative[name.rsplit("_", 1)[0]]
+            found[name] = mass[:, min(k, mass.shape[-1]) - 1].clamp(max=1.0)
     if truncates:
         rows = torch.arange(len(ids), device=ids.device)
         truncated, sure = truncated_divergences(
@@ -229,13 +243,15 @@ def _of_tops(
     top_base: tuple[torch.Tensor, torch.Tensor],
     top_rl: tuple[torch.Tensor, torch.Tensor],
     outputs: frozenset[str],
-    overlaps: dict[str, int],
+    numbered: dict[str, int],
     strip: int,
 ) -> dict[str, torch.Tensor]:
     """Top-1 ids, overlaps and ranks of n tokens from their logits `(n, V)` and the most probable tokens."""
     ids_base, ids_rl = top_base[1], top_rl[1]  # (n, depth)
     found = {"top1_base": ids_base[:, 0], "top1_rl": ids_rl[:, 0]}
-    for name, k in overlaps.items():
+    for name, k in numbered.items():
+        if not name.startswith("overlap"):
+            continue
         k = min(k, base.shape[-1])
         found[name] = (ids_base[:, :k, None] == ids_rl[:, None, :k]).sum(dim=(1, 2)) / k
     if "rank_base" in outputs:
@@ -263,15 +279,17 @@ def _empty(name: str, size: int, device: torch.device) -> torch.Tensor:
 
 
 def _check_names(outputs: Collection[str]) -> dict[str, int]:
-    """The overlaps among the outputs, with their k."""
-    overlaps: dict[str, int] = {}
+    """The overlaps and masses among the outputs, with their k."""
+    numbered: dict[str, int] = {}
     for name in outputs:
-        k = name.removeprefix("overlap_")
-        if k != name and k.isdecimal() and int(k) > 0:
-            overlaps[name] = int(k)
+        kind, _, k = name.rpartition("_")
+        if kind in ("overlap", *MASSES) and k.isdecimal() and int(k) > 0:
+            numbered[name] = int(k)
         elif name not in STATISTICS:
-            raise ValueError(f"outputs names {name!r}; known are {', '.join(STATISTICS)} and overlap_k for any k.")
-    return overlaps
+            raise ValueError(
+                f"outputs names {name!r}; known are {', '.join(STATISTICS)}, and overlap_k and mass_model_k for any k."
+            )
+    return numbered
 
 
 def _check_shapes(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tokenshift.analysis.statistics import OVERLAPS
+from tokenshift.analysis.statistics import MASSES, OVERLAPS
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 from tokenshift.analysis.trajectories import Trajectory
 from tokenshift.analysis.whole_file import whole_file
@@ -35,6 +35,7 @@ SCORED = (
     "rl_top1_rank_base",
     "rl_top1_prob_base",
     *(f"overlap_{k}" for k in OVERLAPS),
+    *(f"{mass}_{k}" for mass in MASSES for k in OVERLAPS),
 )
 """Columns that `token_statistics` gives; `js` and the KLs of whole distributions, `js_top_p` of truncated ones."""
 
@@ -100,10 +101,14 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> Non
         metadata: what the rows come from (models, sampling, ...), as JSON under the key `tokenshift`; thresholds
             and versions are added.
     """
-    record = {**metadata, "near_zero": NEAR_ZERO, "high": HIGH, "versions": versions()}
-    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(record).encode()})
     with whole_file(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(table_metadata(metadata)), partial, compression="zstd")
+
+
+def table_metadata(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """Schema metadata of a table, with thresholds and versions added."""
+    record = {**metadata, "near_zero": NEAR_ZERO, "high": HIGH, "versions": versions()}
+    return {METADATA_KEY: json.dumps(record).encode()}
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -20,3 +20,9 @@ JS_BINS = ("near_zero", "low", "middle", "high")
 
 POSITION_BINS = 20
 """Equal parts of a completion."""
+
+SPARSITY = (1e-5, 1e-4, NEAR_ZERO, 1e-2, HIGH)
+"""Where the share of tokens below is reported."""
+
+LOW_ENTROPY = 0.3
+"""Nats; below it a distribution counts as low-entropy: its most probable token has about 0.9 or more. Ours."""

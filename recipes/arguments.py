@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
+from transformers import TrainingArguments
 from trl import ModelConfig, ScriptArguments, TrlParser
 
 from tokenshift.rewards.pool import LONGEST_LIMIT
@@ -102,29 +103,46 @@ def parse_arguments(
     Raises:
         ValueError: for an unknown or senseless argument or config file.
     """
+    types = (RecipeArguments, DivergenceGRPOConfig, ModelConfig)
+    needs = {"--config", "--model_name_or_path"}
+    script_args, training_args, model_args = parse_into(types, arguments, default=DEFAULT_CONFIG, unless=needs)
+    if not model_args.model_name_or_path:
+        raise ValueError("model_name_or_path is not set; give a hub name, a folder, pocket or smollm2.")
+    return script_args, training_args, model_args
+
+
+def parse_into(
+    types: tuple[Any, ...], arguments: list[str] | None = None, *, default: Path | None = None, unless: Any = ()
+) -> Any:
+    """Instances of dataclasses, from the command line over `--config`.
+
+    Args:
+        types: the dataclasses.
+        arguments: words of the command line; `sys.argv`'s when None.
+        default: config file of a command line that has none of `unless`.
+        unless: options.
+
+    Raises:
+        ValueError: for an unknown or senseless argument or config file.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     joined = next((i for i, word in enumerate(arguments) if word.startswith("--config=")), None)
     if joined is not None:
         arguments[joined : joined + 1] = arguments[joined].split("=", 1)
-    named = {word.split("=", 1)[0] for word in arguments}
-    if not named & {"--config", "--model_name_or_path"}:
-        arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
-    types: Any = (RecipeArguments, DivergenceGRPOConfig, ModelConfig)
+    if default is not None and not {word.split("=", 1)[0] for word in arguments} & set(unless):
+        arguments = ["--config", str(default), *arguments]
     parser = OneLineParser(types, allow_abbrev=False)
     if not torch.accelerator.is_available():
-        # Otherwise several processes would each believe to be alone, and bf16 would be the default.
-        parser.set_defaults(use_cpu=True, bf16=False)
+        if any(issubclass(each, TrainingArguments) for each in types):
+            # Otherwise several processes would each believe to be alone, and bf16 would be the default.
+            parser.set_defaults(use_cpu=True, bf16=False)
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, where installed, would warn of it
     known = {option.lstrip("-") for action in parser._actions for option in action.option_strings} | {"config", "env"}
     _refuse_unknown([word[2:].split("=", 1)[0] for word in arguments if word.startswith("--")], known, "--")
     if "--config" in arguments:
         place = arguments.index("--config") + 1
         _refuse_unknown(_config_keys(arguments[place] if place < len(arguments) else ""), known, "the config's ")
-    parsed: Any = parser.parse_args_and_config(arguments)
-    script_args, training_args, model_args = parsed
-    if not model_args.model_name_or_path:
-        raise ValueError("model_name_or_path is not set; give a hub name, a folder, pocket or smollm2.")
-    return script_args, training_args, model_args
+    return parser.parse_args_and_config(arguments)
 
 
 def _config_keys(file: str) -> list[str]:

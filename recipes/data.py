@@ -62,6 +62,42 @@ def load_problems(
     return shaped[0], shaped[1]
 
 
+def load_problem_set(
+    name: str,
+    *,
+    config: str | None = None,
+    split: str | None = None,
+    size: int | None = None,
+    prompt_column: str = "prompt",
+    solution_column: str | None = "solution",
+    system_prompt: str | None = None,
+    prompt_template: str | None = None,
+) -> Dataset:
+    """Problems to look at a trained model with, in the columns of `load_problems`.
+
+    Args:
+        name: as of `load_problems`.
+        split: `analysis` of pocket and `eval` of sums when None, which training does not use; else `test`, or the
+            data's only split.
+        size: how many, chosen at random, the same ones each time; all of them (of made data: 256) when None.
+        config, prompt_column, solution_column, system_prompt, prompt_template: as of `load_problems`.
+
+    Raises:
+        ValueError: as `load_problems` does.
+    """
+    if name in MADE:
+        return MADE[name](split or {"pocket": "analysis", "sums": "eval"}[name], 256 if size is None else size)
+    data = _read(name, config)
+    if split is None:
+        split = "test" if "test" in data or len(data) > 1 else next(iter(data))
+    if split not in data:
+        raise ValueError(f"dataset_name={name!r} has no split {split!r}; it has {_listed(data)}.")
+    rows = data[split]
+    if size is not None and size < len(rows):
+        rows = rows.shuffle(seed=HELD_OUT_SEED).select(range(size))
+    return _shape(rows, prompt_column, solution_column, system_prompt, prompt_template)
+
+
 def _read(name: str, config: str | None) -> DatasetDict:
     path = Path(name).expanduser()
     if path.suffix in READERS and not path.is_file():

@@ -11,18 +11,14 @@ Prints a plan, scores held-out problems before and after, and leaves in `output_
 line, before a model is loaded.
 """
 
-import os
 import sys
-import warnings
 from dataclasses import asdict
-from pathlib import Path
 
-import torch
 from transformers import PrinterCallback, ProgressCallback
-from transformers.utils.logging import disable_progress_bar
 from trl import get_peft_config, get_quantization_config
 
 from tokenshift.analysis.curves import training_curves
+from tokenshift.recipes.entry import guarded
 from tokenshift.recipes.preparation import (
     BASE_SCORE_FILE,
     MODEL_DIR,
@@ -110,26 +106,8 @@ def run(job: Preparation) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C outside training."""
-    disable_progress_bar()  # of loading and saving: ours are of training and evaluation
-    warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
-    try:
-        job = prepare(arguments)
-    except ValueError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"{Path(__file__).name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    try:
-        run(job)
-    except KeyboardInterrupt:
-        if os.environ.get("RANK", "0") == "0":
-            print(
-                "\nStopped outside training; --resume_from_checkpoint true goes on from the last checkpoint, if any."
-            )
-        return 130
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()  # left open, a process can abort after all work is done
-    return 0
+    stopped = "Stopped outside training; --resume_from_checkpoint true goes on from the last checkpoint, if any."
+    return guarded(__file__, lambda: prepare(arguments), run, stopped)
 
 
 if __name__ == "__main__":

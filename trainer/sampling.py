@@ -9,6 +9,8 @@ import torch
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
+from tokenshift.analysis.generation import encode_prompt, end_tokens, padded_left, until_end
+
 Reward = Callable[..., list[float | None]]
 
 
@@ -87,17 +89,9 @@ def _generated(
     """Prompt ids, completion ids, and completions as text, or messages where the prompts are."""
     tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
     conversational = not isinstance(prompts[0], str)
-    prompt_ids = [
-        list(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False))
-        if conversational
-        else list(tokenizer(prompt)["input_ids"])
-        for prompt in prompts
-    ]
+    prompt_ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    length = max(map(len, prompt_ids))
-    device = trainer.accelerator.device
-    ids = torch.tensor([[pad] * (length - len(row)) + row for row in prompt_ids], device=device)
-    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in prompt_ids], device=device)
+    ids, mask = padded_left(prompt_ids, pad, trainer.accelerator.device)
     settings = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0, "pad_token_id": pad}
     kwargs = trainer.args.gradient_checkpointing_kwargs  # with which it is turned on again
     with (
@@ -107,20 +101,8 @@ def _generated(
         ) as model,
     ):
         out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, **settings)
-    ends = _end_tokens(tokenizer, trainer.accelerator.unwrap_model(trainer.model))
-    completion_ids = [_until_end(row, ends) for row in out[:, length:].tolist()]
+    ends = end_tokens(tokenizer, trainer.accelerator.unwrap_model(trainer.model))
+    completion_ids = [until_end(row, ends) for row in out[:, ids.shape[1] :].tolist()]
     texts = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
     completions = [[{"role": "assistant", "content": text}] for text in texts] if conversational else texts
     return prompt_ids, completion_ids, completions
-
-
-def _end_tokens(tokenizer: Any, model: Any) -> set[int]:
-    ends = model.generation_config.eos_token_id
-    found = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    return found - {None}
-
-
-def _until_end(ids: list[int], ends: set[int]) -> list[int]:
-    """A completion up to and with its end token."""
-    stop = next((place for place, token in enumerate(ids) if token in ends), None)
-    return ids if stop is None else ids[: stop + 1]

@@ -1,0 +1,113 @@
+"""Which token distributions did RL move, and what moved inside them: from two models to a table, figures and a page.
+
+    python recipes/analyze_shift.py                                              # pocket, after `make demo`
+    python recipes/analyze_shift.py --base_model Qwen/Qwen2.5-7B --rl_model org/rl-model@main --samples 32 \\
+        --dataset_name problems.jsonl --output_dir outputs/mine
+    accelerate launch --config_file accelerate_configs/ddp.yaml recipes/analyze_shift.py --output_dir outputs/ddp
+
+Responses are sampled and judged (or read from `--trajectories FILE`), both models are scored along them, and
+`output_dir` gets `table/` (Parquet, a row a token), `summary.json`, `figures/` and `report.html`. Started again after
+a stop it goes on where it was; a finished one is left as it is.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelerate import PartialState
+
+from tokenshift.analysis.shift_report import read_summary, write_shift_report
+from tokenshift.analysis.shift_run import sample_trajectories, score_to_table
+from tokenshift.analysis.trajectories import Trajectory
+from tokenshift.recipes.arguments import parse_into
+from tokenshift.recipes.entry import guarded
+from tokenshift.recipes.shift_arguments import ShiftArguments, ShiftJob, open_folder, prepare_shift, row_settings
+from tokenshift.recipes.shift_reporting import show_statements
+from tokenshift.recipes.trajectory_files import load_trajectories
+from tokenshift.rewards import load_reward
+
+SAMPLED = {"rl": ("rl",), "base": ("base",), "both": ("rl", "base")}
+
+
+@dataclass
+class AnalyzeShiftArguments(ShiftArguments):
+    """
+    Parameters:
+        trajectories (`str`):
+            `rl`, `base` or `both`: whose responses; or a file of them.
+        report_responses (`int`):
+            How many responses the page shows.
+        resamples (`int`):
+            Of the bootstrap.
+        control (`str`, *optional*):
+            Output folder of another analysis, the SFT control's, to compare with.
+    """
+
+    trajectories: str = field(default="rl", metadata={"help": "rl, base or both, or a .parquet or .jsonl file."})
+    report_responses: int = field(default=200, metadata={"help": "Responses that the page shows."})
+    resamples: int = field(default=1000, metadata={"help": "Resamples of the bootstrap."})
+    control: str | None = field(default=None, metadata={"help": "Folder of the SFT control's analysis."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.report_responses < 0 or self.resamples < 1:
+            raise ValueError("report_responses must be at least 0 and resamples at least 1.")
+
+
+def run(job: ShiftJob) -> None:
+    """Sample, score, summarise, draw."""
+    args, state, folder = job.args, PartialState(), job.folder
+    prompts = {prompt.problem_id: prompt.text for prompt in job.prompts}
+    trajectories: dict[str, list[Trajectory]] = {}
+    if args.trajectories in SAMPLED:
+        for kind in SAMPLED[args.trajectories]:
+            trajectories[kind] = sample_trajectories(
+                folder,
+                kind,
+                job.prompts,
+                job.generator(job.rl if kind == "rl" else job.base),
+                job.base.tokenizer,
+                job.judge,
+                samples=args.samples,
+                batch_size=args.batch_size,
+            )
+    else:
+        reward = load_reward(args.reward_func)
+        trajectories["file"], prompts = load_trajectories(args.trajectories, job.base.tokenizer, reward)
+    score_to_table(
+        folder,
+        trajectories,
+        job.scorer(),
+        job.metadata(trajectories=args.trajectories, prompts=prompts),
+        batch_tokens=args.batch_tokens,
+        explored=args.report_responses,
+    )
+    if state.is_main_process:
+        control = None if args.control is None else Path(args.control)
+        found = write_shift_report(folder, job.base.tokenizer, resamples=args.resamples, control=control)
+        show_statements(found, folder)
+    state.wait_for_everyone()
+
+
+def prepare(arguments: list[str] | None = None) -> ShiftJob:
+    """Parse, check, find the models, load the problems.
+
+    Raises:
+        ValueError: for whatever is wrong, in one line.
+    """
+    args = parse_into((AnalyzeShiftArguments,), arguments)[0]
+    if args.control is not None:
+        read_summary(Path(args.control))
+    from_file = args.trajectories not in SAMPLED
+    if from_file and not Path(args.trajectories).expanduser().is_file():
+        raise ValueError(f"trajectories={args.trajectories!r} is no file; give rl, base, both or a file's path.")
+    job = prepare_shift(args, problems=not from_file)
+    settings = row_settings(job)
+    for name in ("report_responses", "resamples", "control"):
+        del settings[name]
+    open_folder(job, settings)
+    return job
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(__file__, prepare, run))

@@ -1,0 +1,109 @@
+"""Sampled responses: distributed as the model says, and the same whatever they are sampled beside."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tokenshift.analysis.divergence import log_probabilities
+from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, encode_prompt
+from tokenshift.analysis.gumbel import GumbelNoise
+from tokenshift.analysis.lockstep import js_above, mixed_responses
+from tokenshift.recipes.pocket.problems import pocket_dataset
+
+
+@pytest.fixture(scope="module")
+def pocket(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
+    from pathlib import Path
+
+    folder = Path(__file__).parent.parent.parent / "recipes" / "pocket" / "base"
+    base, moved = (AutoModelForCausalLM.from_pretrained(folder).eval() for _ in range(2))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return base, moved, AutoTokenizer.from_pretrained(folder)
+
+
+def requests(tokenizer: Any, problems: int, samples: int = 1) -> list[Request]:
+    prompts = pocket_dataset("analysis", problems)["prompt"]
+    return [
+        Request((n, k), encode_prompt(tokenizer, prompt)) for n, prompt in enumerate(prompts) for k in range(samples)
+    ]
+
+
+def test_noise_is_gumbel_and_belongs_to_its_place() -> None:
+    noise = GumbelNoise(3, 50)
+    rows, positions = [(0, 0), (5, 1), (0, 0)], [0, 700, 1]
+    found = noise(rows, positions)
+    assert torch.equal(found[1:2], GumbelNoise(3, 50)([(5, 1)], [700]))
+    assert not torch.equal(found[0], found[2])
+    assert not torch.equal(found, GumbelNoise(4, 50)(rows, positions))
+    many = torch.cat([noise([(problem, 2)], [9]) for problem in range(400)]).flatten().numpy()
+    assert stats.kstest(many, "gumbel_r").pvalue > 1e-3
+    assert np.corrcoef(many[:-1], many[1:])[0, 1] == pytest.approx(0, abs=0.03)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+def test_first_tokens_are_distributed_as_the_model_says(pocket: tuple[Any, Any, Any], top_p: float) -> None:
+    model, _, tokenizer = pocket
+    (request,) = requests(tokenizer, 1)
+    generator = TransformersGenerator(model, tokenizer, Sampling(temperature=1.3, top_p=top_p, max_new_tokens=1))
+    many = [Request((0, sample), request.prompt_ids) for sample in range(2000)]
+    counts = Counter(ids[0] for ids in generator(many))
+    logits = model(input_ids=torch.tensor([request.prompt_ids])).logits[0, -1]
+    expected = 2000 * log_probabilities(logits, temperature=1.3, top_p=top_p).exp()
+    likely = (expected >= 5).nonzero().flatten().tolist()
+    observed = [counts[token] for token in likely]
+    wanted = expected[likely].tolist()
+    rest = 2000 - sum(observed)
+    if 2000 - sum(wanted) > 1:
+        observed, wanted = [*observed, rest], [*wanted, 2000 - sum(wanted)]
+    else:
+        assert rest <= 10
+        observed[0] += rest
+    wanted = [value * sum(observed) / sum(wanted) for value in wanted]
+    assert stats.chisquare(observed, wanted).pvalue > 1e-3 if len(wanted) > 1 else rest == 0
+
+
+def test_responses_do_not_depend_on_their_batch(pocket: tuple[Any, Any, Any]) -> None:
+    model, _, tokenizer = pocket
+    generator = TransformersGenerator(model, tokenizer, Sampling(top_p=0.9, max_new_tokens=90, seed=5))
+    wanted = requests(tokenizer, 6, samples=2)
+    together = generator(wanted)
+    alone = [generator([request])[0] for request in wanted]
+    backwards = generator(wanted[::-1])[::-1]
+    assert together == alone == backwards
+    assert together[0] != together[1]
+    assert all(ids[-1] == tokenizer.eos_token_id for ids in together if len(ids) < 90)
+
+
+def test_lockstep_with_no_switch_is_the_primary_and_with_every_switch_the_intervention(
+    pocket: tuple[Any, Any, Any],
+) -> None:
+    base, moved, tokenizer = pocket
+    sampling = Sampling(temperature=0.9, top_p=0.8, max_new_tokens=60, seed=2)
+    wanted = requests(tokenizer, 5)
+    alone = {name: TransformersGenerator(model, tokenizer, sampling) for name, model in (("b", base), ("m", moved))}
+    never = mixed_responses(base, moved, wanted, tokenizer, sampling, js_above(0.7))
+    always = mixed_responses(base, moved, wanted, tokenizer, sampling, js_above(-1.0))
+    assert [each.completion_ids for each in never] == alone["b"](wanted)
+    assert [each.completion_ids for each in always] == alone["m"](wanted)
+    some = mixed_responses(base, moved, wanted, tokenizer, sampling, js_above(0.01))
+    assert any(any(each.switched) and not all(each.switched) for each in some)
+    for each in some:
+        kept = zip(each.completion_ids, each.primary_ids, each.switched, strict=True)
+        assert all(token == own for token, own, switched in kept if not switched)
+
+
+def test_bad_settings() -> None:
+    with pytest.raises(ValueError, match="max_new_tokens=0"):
+        Sampling(max_new_tokens=0)
+    with pytest.raises(ValueError, match="seed=-1"):
+        Sampling(seed=-1)
+    with pytest.raises(ValueError, match="top_p=0"):
+        Sampling(top_p=0)
