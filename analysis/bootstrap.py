@@ -1,6 +1,10 @@
 """Bootstrap intervals of ratios of sums, resampled by problem: responses to one problem are not independent."""
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from tokenshift.analysis.trajectories import Trajectory
 
 LEVEL = 0.95
 
@@ -36,3 +40,16 @@ def interval(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     empty = np.isnan(samples).all(axis=0)
     low, high = np.nanquantile(np.where(empty, 0.0, samples), [tail, 1 - tail], axis=0)
     return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+
+
+def accuracy(trajectories: Sequence[Trajectory], resamples: int = 1000, seed: int = 0) -> dict[str, float] | None:
+    """Share of correct responses as `value`, `low`, `high`, and their number `n`; None where none was judged."""
+    judged = [each for each in trajectories if each.correct is not None]
+    if not judged:
+        return None
+    ids, problems = np.unique([each.problem_id for each in judged], return_inverse=True)
+    correct = np.bincount(problems, [bool(each.correct) for each in judged])
+    counts = np.bincount(problems)
+    low, high = interval(ProblemBootstrap(len(ids), resamples, seed).ratios(correct[:, None], counts[:, None]))
+    value = float(correct.sum() / counts.sum())
+    return {"value": value, "low": float(low[0]), "high": float(high[0]), "n": len(judged)}

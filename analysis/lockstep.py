@@ -52,6 +52,7 @@ class CachedPolicy:
 
     def __init__(self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> None:
         self.model, self._mask = model, attention_mask
+        self.logits: torch.Tensor
         self._cache = DynamicCache(config=model.config)
         self._forward(input_ids, (attention_mask.cumsum(-1) - 1).clamp(min=0))
 
@@ -127,3 +128,23 @@ def mixed_responses(
         for policy in policies:
             policy.step(tokens)
     return found
+
+
+class MixedGenerator:
+    """`mixed_responses` where a generator is wanted; arguments as there."""
+
+    def __init__(
+        self,
+        primary: Any,
+        intervention: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: Sampling,
+        switch: Switch,
+    ) -> None:
+        self.primary, self.intervention, self.tokenizer = primary, intervention, tokenizer
+        self.sampling, self.switch = sampling, switch
+
+    def __call__(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Completion ids of each request, all in one batch."""
+        arguments = (self.primary, self.intervention, requests, self.tokenizer, self.sampling, self.switch)
+        return [response.completion_ids for response in mixed_responses(*arguments)]

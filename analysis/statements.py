@@ -42,11 +42,20 @@ def statements(group: dict[str, Any], control: dict[str, Any] | None = None) -> 
     if _mean(group, "overlap_high", "2")[0] is None:
         return found
     found += [
-        _share(group, "overlap_high", "2", "High-JS tokens keep their top-2 candidates", "> 80 %", least=0.8),
+        _share(
+            group, "overlap_high", "2", "High-JS tokens keep their top-2 candidates (overlap)", "> 80 %", least=0.8
+        ),
         _rise(group),
-        _share(group, "rank_high", "<= 1", "RL's top-1 is often not the base's there", "about 30 % are", most=0.5),
-        _share(group, "rank_high", "<= 3", "but is among the base's top 3", "> 80 %", least=0.8),
-        _share(group, "improbable_high", "< 0.01", "and is seldom improbable under base", "about 5 %, or 0", most=0.1),
+        _share(group, "rank_high", "<= 1", "RL's top-1 is mostly not the base's there", "about 30 % are", most=0.5),
+        _share(group, "rank_high", "<= 3", "RL's top-1 is among the base's top 3 there", "> 80 %", least=0.8),
+        _share(
+            group,
+            "improbable_high",
+            "< 0.01",
+            "RL's top-1 is seldom improbable under base there",
+            "about 5 %, or 0",
+            most=0.1,
+        ),
     ]
     return found
 
@@ -117,7 +126,7 @@ def _positions(group: dict[str, Any]) -> list[Statement]:
             target[name] = sum(means[key][first:last]) / (last - first)
     shown = ", ".join(f"{name} {_nats(value[name], low[name], high[name])}" for name in ends)
     found = []
-    for name, text in (("start", "JS is high at the start, low in the middle"), ("end", "and up again at the end")):
+    for name, text in (("start", "JS is high at the start, low in the middle"), ("end", "JS is up again at the end")):
         verdict = SEEN if low[name] > high["middle"] else NOT_SEEN if high[name] < low["middle"] else OPEN
         found.append(Statement(text, "a U, its end lower", f"{shown} nats", verdict))
     return found

@@ -195,6 +195,8 @@ def summarise(
     if not numbers:
         raise ValueError("The table is empty: there is nothing to summarise.")
     bootstrap = ProblemBootstrap(len(numbers), resamples, seed)
+    # a problem gets the same weights in whichever order the rows come
+    bootstrap.weights = bootstrap.weights[:, np.argsort(np.argsort(list(numbers)))]
     found: dict[str, Any] = {}
     for kind, groups in tallies.items():
         filled = {name: tally for name, tally in groups.items() if tally.responses}
@@ -221,3 +223,10 @@ def _differences(first: _Tally, second: _Tally, bootstrap: ProblemBootstrap) -> 
         count = np.minimum(*(counts.sum(axis=0) for _, counts in pairs))
         found[name] = _listed(labels, values[0] - values[1], low, high, count)
     return found
+
+
+def entry(listed: dict[str, Any], label: str) -> dict[str, Any] | None:
+    """One label's `value`, `low`, `high` and `n` of a group's mean or quantiles; None for a mean of nothing."""
+    place = listed["labels"].index(label)
+    found = {name: listed[name][place] for name in ("value", "low", "high", "n")}
+    return None if found["value"] is None else found

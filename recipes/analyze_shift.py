@@ -72,8 +72,8 @@ def run(job: ShiftJob) -> None:
                 batch_size=args.batch_size,
             )
     else:
-        reward = load_reward(args.reward_func)
-        trajectories["file"], prompts = load_trajectories(args.trajectories, job.base.tokenizer, reward)
+        assert job.given is not None
+        trajectories["file"], prompts = job.given
     score_to_table(
         folder,
         trajectories,
@@ -102,6 +102,8 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
     if from_file and not Path(args.trajectories).expanduser().is_file():
         raise ValueError(f"trajectories={args.trajectories!r} is no file; give rl, base, both or a file's path.")
     job = prepare_shift(args, problems=not from_file)
+    if from_file:
+        job.given = load_trajectories(args.trajectories, job.base.tokenizer, load_reward(args.reward_func))
     settings = row_settings(job)
     for name in ("report_responses", "resamples", "control"):
         del settings[name]

@@ -1,8 +1,10 @@
-"""What tokenshift costs, in one table: `token_statistics` against projections and TRL, training against stock GRPO.
+"""What tokenshift costs, in one table: `token_statistics` against projections and TRL, scoring against forward passes,
+training against stock GRPO.
 
     python recipes/benchmark.py                                # all, training on pocket
     python recipes/benchmark.py --parts training --model smollm2 --trainings "js against base"
     python recipes/benchmark.py --parts statistics --tokens 512
+    python recipes/benchmark.py --parts scoring --model smollm2
 
 All that is compared runs in turn in every round; figures are medians of the rounds' ratios, with quartiles. Shapes
 are SmolLM2-135M's on CPU and a 7 B model's on an accelerator. Nothing else should run on the machine.
@@ -21,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
-from tokenshift.recipes import statistics_cost, statistics_error, training_cost
+from tokenshift.recipes import scoring_cost, statistics_cost, statistics_error, training_cost
 from tokenshift.recipes.timing import ratio, timed
 
-PARTS = ["statistics", "errors", "training"]
+PARTS = ["statistics", "errors", "scoring", "training"]
 AIMS = {
     "cpu": {
         statistics_cost.JS: "at most 1.25",
@@ -69,6 +71,21 @@ def add_statistics(table: Table, shapes: statistics_cost.Shapes, rounds: int) ->
         table.add_row(f"{name}, peak memory of tensors", "both models' full logits", shown, aims["memory"])
 
 
+def add_scoring(table: Table, model: str, tokens: int, rounds: int) -> str:
+    """Rows for scoring trajectories; its shape in words."""
+    functions, long, words = scoring_cost.functions(model, tokens)
+    times = timed(functions, rounds, "scoring")
+    rate = ratio(times, scoring_cost.SCORING, scoring_cost.FORWARDS).inverse()
+    table.add_row(f"{scoring_cost.SCORING}, rate", scoring_cost.FORWARDS, str(rate), "at least 0.85")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    ours, plain = (
+        statistics_cost.peak_bytes(long[name], device) for name in (scoring_cost.SCORING, scoring_cost.FORWARDS)
+    )
+    shown = f"{ours / plain:.3g} ({ours / 2**20:.0f} of {plain / 2**20:.0f} MiB)"
+    table.add_row(f"{scoring_cost.SCORING}, peak memory of tensors", scoring_cost.FORWARDS, shown, "")
+    return words
+
+
 def error_table(shapes: statistics_cost.Shapes) -> Table:
     """Largest errors of `token_statistics` against float64, by dtype of its inputs."""
     found = statistics_error.errors(shapes)
@@ -97,7 +114,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shapes = statistics_cost.default_shapes()
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--model", choices=sorted(training_cost.BATCH), default="pocket", help="of the training part")
+    parser.add_argument(
+        "--model", choices=sorted(training_cost.BATCH), default="pocket", help="of scoring and training"
+    )
     parser.add_argument("--trainings", nargs="+", choices=list(training_cost.OURS), default=list(training_cost.OURS))
     parser.add_argument("--rounds", type=int, default=9)
     for name in ("tokens", "hidden", "vocabulary"):
@@ -116,6 +135,8 @@ def main() -> None:
     if "statistics" in args.parts:
         add_statistics(table, chosen, args.rounds)
         lines.append(f"token_statistics: {chosen}")
+    if "scoring" in args.parts:
+        lines.append(f"scoring: {add_scoring(table, args.model, args.tokens, args.rounds)}")
     if "training" in args.parts:
         lines.append(f"training: {add_training(table, args.model, args.trainings, args.rounds)}")
     table.title = "\n".join(lines)

@@ -16,6 +16,7 @@ from tokenshift.analysis.generation import Generator, Sampling, TransformersGene
 from tokenshift.analysis.scoring import PairScorer
 from tokenshift.analysis.shift_run import Judge, Prompt, RunFolder
 from tokenshift.analysis.tokenizers import shared_vocabulary
+from tokenshift.analysis.trajectories import Trajectory
 from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.data import load_problem_set
 from tokenshift.recipes.models import ModelSource, find_model
@@ -124,6 +125,7 @@ class ShiftJob:
         prompts: the same as the models read them.
         judge: verdicts.
         folder: where results go.
+        given: trajectories that were read from a file, and their prompts as text by problem.
     """
 
     args: Any
@@ -133,6 +135,7 @@ class ShiftJob:
     prompts: list[Prompt]
     judge: Judge
     folder: RunFolder
+    given: tuple[list[Trajectory], dict[int, str]] | None = None
 
     def generator(self, source: ModelSource, sampling: Sampling | None = None) -> Callable[[], Generator]:
         """Makes a policy ready to sample from."""

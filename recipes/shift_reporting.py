@@ -1,6 +1,6 @@
 """What the shift analysis shows in a terminal."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
@@ -11,12 +11,16 @@ from tokenshift.recipes.reporting import console
 COLOURS = {SEEN: "green", NOT_SEEN: "red"}
 
 
-def show_statements(found: dict[str, list[Statement]], folder: RunFolder) -> None:
+PRODUCTS = ("report.html", "summary.json", "figures", "table")
+
+
+def show_statements(found: dict[str, list[Statement]], folder: RunFolder, products: Sequence[str] = PRODUCTS) -> None:
     """A table a kind of trajectory, and where the products are.
 
     Args:
         found: statements by kind.
         folder: of the run.
+        products: in it, to be named.
     """
     for kind, statements in found.items():
         table = Table(title=f"along {kind} trajectories, 95 % intervals by problem", title_justify="left")
@@ -26,10 +30,5 @@ def show_statements(found: dict[str, list[Statement]], folder: RunFolder) -> Non
             colour = COLOURS.get(each.verdict, "yellow")
             table.add_row(each.text, each.published, each.found, f"[{colour}]{each.verdict}[/]")
         console.print(table)
-    for name in ("report.html", "summary.json", "figures", "table"):
-        print(f"{name:13} {folder.path / name}")
-
-
-def plain(value: Any) -> str:
-    """A number for a table; a dash where there is none."""
-    return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+    for name in products:
+        print(f"{name:14} {folder.path / name}")

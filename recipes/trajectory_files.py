@@ -64,7 +64,7 @@ def load_trajectories(
         sample = seen[problem] if row.get("sample_id") is None else int(row["sample_id"])
         seen[problem] += 1
         found.append(Trajectory(problem, sample, list(pair[0]), list(pair[1]), verdict))
-        prompts.setdefault(problem, tokenizer.decode(pair[0]))
+        prompts.setdefault(problem, str(tokenizer.decode(pair[0])))
     doubled = [key for key, n in Counter((each.problem_id, each.sample_id) for each in found).items() if n > 1]
     if doubled:
         raise ValueError(f"trajectories={path!r} has problem_id={doubled[0][0]}, sample_id={doubled[0][1]} twice.")

@@ -47,5 +47,6 @@ def test_runs_through() -> None:
         env={**os.environ, "COLUMNS": "200"},  # words are not broken over lines
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    for word in ("token_statistics: N 64", "js against base", "none, probe off", "reverse_kl_top_p"):
+    words = ("token_statistics: N 64", "js against base", "none, probe off", "reverse_kl_top_p", "scoring: pocket")
+    for word in words:
         assert word in run.stdout

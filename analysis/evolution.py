@@ -1,0 +1,124 @@
+"""How shifts grow over checkpoints, along trajectories that stay the same (arXiv 2603.22446, section 5)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tokenshift.analysis.bootstrap import ProblemBootstrap, interval
+from tokenshift.analysis.shift_summary import column
+from tokenshift.analysis.statements import NOT_SEEN, OPEN, SEEN, Statement
+from tokenshift.analysis.statistics import OVERLAPS
+from tokenshift.analysis.summary import entry, summarise
+from tokenshift.analysis.thresholds import HIGH
+
+PERCENTILES = ("0.5", "0.9", "0.95", "0.99")
+KEYS = ("problem_id", "sample_id", "position")
+
+
+def high_mask(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens have JS > 0.1, bool `(N,)`, and their problems `(N,)`, in the order of the tokens' keys."""
+    order = np.lexsort([column(table, name) for name in reversed(KEYS)])
+    return column(table, "js")[order] > HIGH, column(table, "problem_id")[order]
+
+
+def set_overlap(
+    first: np.ndarray, second: np.ndarray, problems: np.ndarray, bootstrap: ProblemBootstrap
+) -> dict[str, float] | None:
+    """Jaccard overlap of two sets of tokens, with its interval; None where both are empty.
+
+    Args:
+        first, second: bool `(N,)`, of the same tokens.
+        problems: `(N,)` int, 0 to P - 1.
+        bootstrap: resamples of the P problems.
+    """
+    size = bootstrap.weights.shape[1]
+    both = np.bincount(problems, first & second, minlength=size)
+    either = np.bincount(problems, first | second, minlength=size)
+    if not either.any():
+        return None
+    low, high = interval(bootstrap.ratios(both[:, None], either[:, None]))
+    return {"value": float(both.sum() / either.sum()), "low": float(low[0]), "high": float(high[0])}
+
+
+def evolution_rows(
+    labels: Sequence[str],
+    steps: Sequence[int | None],
+    tables: Sequence[pa.Table],
+    own: Sequence[dict[str, float] | None],
+    *,
+    resamples: int = 1000,
+) -> list[dict[str, Any]]:
+    """The numbers of each checkpoint, in order.
+
+    Args:
+        labels, steps: of the checkpoints; steps are updates, None where unknown.
+        tables: base against each checkpoint, all along the same trajectories.
+        own: accuracy of each checkpoint's own responses: `value`, `low`, `high`, `n`.
+        resamples: of the bootstrap.
+
+    Returns:
+        A row a checkpoint: `label`, `step`, `tokens`, `quantiles` of JS, `near_zero`, `high` (shares), `overlap_high`
+        by k, `jaccard_final`, `jaccard_previous`, `accuracy`; intervals as `value`, `low`, `high`; None where there
+        is nothing to take a mean of.
+    """
+    masks = [high_mask(table) for table in tables]
+    ids, problems = np.unique(masks[-1][1], return_inverse=True)
+    bootstrap = ProblemBootstrap(len(ids), resamples)
+    rows = []
+    for place, (label, step, table) in enumerate(zip(labels, steps, tables, strict=True)):
+        (groups,) = summarise(table, resamples=resamples).values()
+        group = groups["all"]
+        previous = masks[place - 1][0] if place else None
+        rows.append(
+            {
+                "label": label,
+                "step": step,
+                "tokens": group["tokens"],
+                "quantiles": {name: entry(group["quantiles"], name) for name in PERCENTILES},
+                "near_zero": entry(group["means"]["sparsity"], "< 0.001"),
+                "high": entry(group["means"]["sparsity"], "> 0.1"),
+                "overlap_high": {str(k): entry(group["means"]["overlap_high"], str(k)) for k in OVERLAPS},
+                "jaccard_final": set_overlap(masks[place][0], masks[-1][0], problems, bootstrap),
+                "jaccard_previous": (
+                    None if previous is None else set_overlap(masks[place][0], previous, problems, bootstrap)
+                ),
+                "accuracy": own[place],
+            }
+        )
+    return rows
+
+
+def evolution_statements(rows: Sequence[dict[str, Any]]) -> list[Statement]:
+    """The publication's statements on evolution, held against the checkpoints' numbers."""
+    if len(rows) < 3:
+        return [Statement("Evolution", "over training", f"{len(rows)} checkpoints are too few", OPEN)]
+    values = {name: [row["quantiles"][name]["value"] for row in rows] for name in PERCENTILES}
+    rises = {name: bool(np.all(np.diff(series) >= 0)) for name, series in values.items()}
+    gains = {name: series[-1] - series[0] for name, series in values.items()}
+    falling = [f"p{100 * float(name):g}" for name, rising in rises.items() if not rising]
+    found = [
+        Statement(
+            "Percentiles of JS rise monotonically",
+            "yes",
+            "all do" if not falling else f"not {', '.join(falling)}",
+            NOT_SEEN if falling else SEEN,
+        ),
+        Statement(
+            "the 95th and 99th fastest",
+            "yes",
+            ", ".join(f"p{100 * float(name):g} by {gain:.2g}" for name, gain in gains.items()) + " nats",
+            SEEN if min(gains["0.95"], gains["0.99"]) > max(gains["0.5"], gains["0.9"]) else NOT_SEEN,
+        ),
+    ]
+    overlaps = [row["jaccard_final"] for row in rows]
+    text = "Overlap of the high-JS set with the final one rises slowly, then steeply, to 1"
+    if any(each is None for each in overlaps):
+        found.append(Statement(text, "yes", "a checkpoint has no high-JS token", OPEN))
+    else:
+        series = [each["value"] for each in overlaps]
+        late = np.diff(series)[len(series) // 2 :].mean() > np.diff(series)[: len(series) // 2].mean()
+        shown = ", ".join(f"{value:.2f}" for value in series)
+        found.append(Statement(text, "yes", shown, SEEN if late and np.all(np.diff(series) >= 0) else NOT_SEEN))
+    return found

@@ -1,0 +1,262 @@
+"""The shift analysis from two models to a table: killed, shared by processes, and given wrong input."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tokenshift.analysis.divergence import js_divergence
+from tokenshift.analysis.table import SCHEMA, read_metadata
+from tokenshift.analysis.trajectories import Trajectory, read_trajectories, write_trajectories
+from tokenshift.recipes import analyze_shift
+from tokenshift.recipes.pocket.problems import pocket_dataset
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPE = ROOT / "recipes" / "analyze_shift.py"
+BASE = ROOT / "recipes" / "pocket" / "base"
+QUICK = ["--size", "10", "--batch_size", "4", "--batch_tokens", "150", "--max_new_tokens", "40", "--samples", "2"]
+QUICK += ["--report_responses", "3", "--resamples", "20", "--verify_workers", "1"]
+KEYS = [("problem_id", "ascending"), ("sample_id", "ascending"), ("position", "ascending")]
+
+
+def perturbed(folder: Path, scale: float = 0.03) -> Path:
+    """Pocket's base with another head start."""
+    model = AutoModelForCausalLM.from_pretrained(BASE)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(scale * parameter.std() * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(BASE).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return perturbed(tmp_path_factory.mktemp("moved"))
+
+
+def command(moved: Path, out: Path, *arguments: str) -> list[str]:
+    return [str(RECIPE), "--rl_model", str(moved), "--output_dir", str(out), *QUICK, *arguments]
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(run: subprocess.Popen[str]) -> str:
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def undisturbed(moved: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    return out, finish(start(command(moved, out)))
+
+
+@pytest.mark.slow
+def test_leaves_what_it_promises(undisturbed: tuple[Path, str], moved: Path) -> None:
+    out, output = undisturbed
+    (part,) = (out / "table").glob("*.parquet")
+    table = pq.read_table(part)
+    assert table.schema.remove_metadata() == SCHEMA
+    trajectories = read_trajectories(out / "trajectories" / "rl.parquet")
+    assert [(each.problem_id, each.sample_id) for each in trajectories] == [(n, k) for n in range(10) for k in (0, 1)]
+    assert table.num_rows == sum(len(each.completion_ids) for each in trajectories)
+    assert {each.correct for each in trajectories} <= {True, False}
+    metadata = read_metadata(part)
+    assert (metadata["base_model"], metadata["rl_model"]) == ("pocket", str(moved))
+    assert (metadata["temperature"], metadata["top_p"], metadata["max_new_tokens"]) == (1.0, 0.7, 40)
+    assert metadata["prompts"]["3"] == pocket_dataset("analysis", 10)["prompt"][3]
+    summary = json.loads((out / "summary.json").read_text())["kinds"]["rl"]["all"]
+    assert summary["responses"] == 20
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert "near zero" in report
+    assert len(list((out / "figures").glob("*.png"))) == len(list((out / "figures").glob("*.svg"))) > 5
+    assert not (out / "units").exists()
+    assert "report.html" in output
+
+    # a response against full logits
+    each = trajectories[5]
+    rows = table.filter(pa.array((table["problem_id"].to_numpy() == 2) & (table["sample_id"].to_numpy() == 1)))
+    ids = torch.tensor([each.prompt_ids + each.completion_ids])
+    with torch.no_grad():
+        p, q = (
+            AutoModelForCausalLM.from_pretrained(path)(input_ids=ids).logits[0, len(each.prompt_ids) - 1 : -1].double()
+            for path in (BASE, moved)
+        )
+    assert rows["js"].to_pylist() == pytest.approx(js_divergence(p, q).tolist(), abs=1e-5)
+    assert rows["token_id"].to_pylist() == each.completion_ids
+
+
+@pytest.mark.slow
+def test_again_changes_nothing(undisturbed: tuple[Path, str], moved: Path) -> None:
+    out = undisturbed[0]
+    kept = {path: path.stat().st_mtime_ns for path in [*out.glob("table/*"), *out.glob("trajectories/*")]}
+    summary = (out / "summary.json").read_bytes()
+    finish(start(command(moved, out)))
+    assert kept == {path: path.stat().st_mtime_ns for path in [*out.glob("table/*"), *out.glob("trajectories/*")]}
+    assert (out / "summary.json").read_bytes() == summary
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["rl", "table", "explorer"])
+def test_killed_and_started_again_is_the_same_bit_for_bit(
+    undisturbed: tuple[Path, str], moved: Path, tmp_path: Path, stage: str
+) -> None:
+    run = start(command(moved, tmp_path))
+    deadline = time.monotonic() + 200
+    while not any((tmp_path / "units" / stage).glob("*[0-9].*")) and run.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    assert run.poll() is None, "it was over before it could be killed"
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    finish(start(command(moved, tmp_path)))
+    ours, theirs = (next(out.glob("table/*.parquet")) for out in (tmp_path, undisturbed[0]))
+    assert pq.read_table(ours).equals(pq.read_table(theirs))
+    for name in ("summary.json", "explorer.npz"):
+        assert (tmp_path / name).read_bytes() == (undisturbed[0] / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_write_the_same_rows(undisturbed: tuple[Path, str], moved: Path, tmp_path: Path) -> None:
+    launcher = ["-m", "accelerate.commands.launch", "--main_process_port", "0", "--use_cpu"]
+    launcher += ["--config_file", str(ROOT / "accelerate_configs" / "ddp.yaml")]
+    finish(start([*launcher, *command(moved, tmp_path)]))
+    assert len(list(tmp_path.glob("table/*.parquet"))) == 2
+    ours, theirs = (pq.read_table(out / "table").sort_by(KEYS) for out in (tmp_path, undisturbed[0]))
+    assert ours.equals(theirs)
+    assert (tmp_path / "summary.json").read_text() != ""
+    found, expected = (
+        json.loads((out / "summary.json").read_text())["kinds"]["rl"]["all"]["means"]["sparsity"]
+        for out in (tmp_path, undisturbed[0])
+    )
+    assert found == expected
+
+
+def test_responses_from_files(moved: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    one, two = "Q: 1+1=?\nA: ", "Q: 2+2=?\nA: "
+    texts = [(one, "Easy, \\boxed{2}.", "2"), (one, "\\boxed{3}", "2"), (two, "4", None)]
+    lines = [json.dumps({"prompt": p, "completion": c, "solution": s}) for p, c, s in texts]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    own = [Trajectory(4, 2, [5, 6], [7, 8, 9], True)]
+    write_trajectories(tmp_path / "ids.parquet", own)
+    words = ["--rl_model", str(moved), "--report_responses", "2", "--resamples", "5", "--dtype", "float32"]
+    read = {"texts.jsonl": [(0, 0, True), (0, 1, False), (1, 0, None)], "ids.parquet": [(4, 2, True)]}
+    for name, expected in read.items():
+        out = tmp_path / name.split(".")[0]
+        job = analyze_shift.prepare([*words, "--trajectories", str(tmp_path / name), "--output_dir", str(out)])
+        analyze_shift.run(job)
+        rows = pq.read_table(out / "table").to_pylist()
+        first = sorted((r["problem_id"], r["sample_id"], r["correct"]) for r in rows if r["position"] == 0)
+        assert first == expected
+    assert "".join(r["token"] for r in rows) == "".join(tokenizer.decode([token]) for token in (7, 8, 9))
+
+
+def test_an_adapter_is_loaded_as_one(tmp_path: Path) -> None:
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(BASE), LoraConfig(r=2, target_modules=["q_proj"]))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3)
+    model.peft_config["default"].base_model_name_or_path = str(BASE)
+    model.save_pretrained(tmp_path / "adapter")
+    words = ["--rl_model", str(tmp_path / "adapter"), "--output_dir", str(tmp_path / "out"), *QUICK]
+    job = analyze_shift.prepare(words)
+    assert job.rl.base == str(BASE)
+    loaded = job.load(job.rl)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.allclose(loaded(input_ids=ids).logits, model.eval()(input_ids=ids).logits, atol=1e-5)
+        assert not torch.allclose(loaded(input_ids=ids).logits, job.load(job.base)(input_ids=ids).logits, atol=1e-2)
+
+
+def _other_tokenizer(folder: Path, moved: Path) -> Path:
+    other = perturbed(folder / "other", 0.0)
+    content = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    names = sorted(vocabulary, key=vocabulary.get)
+    vocabulary[names[-1]], vocabulary[names[-2]] = vocabulary[names[-2]], vocabulary[names[-1]]
+    Tokenizer.from_str(json.dumps(content)).save(str(other / "tokenizer.json"))
+    return other
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--rl_model", "./nowhere"], "rl_model='./nowhere' is not a folder"),
+        (["--base_model", "{empty}"], "is not a folder with a config.json or an adapter_config.json"),
+        (["--rl_model", "org/not-there"], "rl_model='org/not-there' cannot be loaded"),
+        (["--rl_model", "{other}"], "The two tokenizers differ first at id"),
+        (["--dataset_name", "{empty_file}"], "it is empty"),
+        (["--dataset_name", "pocket", "--size", "0"], "size=0 must be at least 1"),
+        (["--trajectories", "{truncated}"], "cannot be read"),
+        (["--trajectories", "gone.parquet"], "is no file; give rl, base, both"),
+        (["--control", "{empty}"], "holds no summary.json"),
+        (["--max_new_tokens", "5000"], "lower max_new_tokens"),
+        (["--top_p", "0"], "top_p=0.0 must lie in (0, 1]"),
+        (["--temperature", "-1"], "temperature=-1.0 must be a finite number"),
+        (["--dtype", "int8"], "dtype='int8' is not known"),
+        (["--use_vllm", "true"], "needs vLLM"),
+        (["--reward_func", "acuracy"], "acuracy"),
+        (["--sampels", "3"], "did you mean samples?"),
+    ],
+)
+def test_mistakes_are_named_before_a_model_is_loaded(
+    arguments: list[str], words: str, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.jsonl").touch()
+    write_trajectories(tmp_path / "truncated.parquet", [Trajectory(0, 0, [5], [5] * 5000)])
+    whole = (tmp_path / "truncated.parquet").read_bytes()
+    (tmp_path / "truncated.parquet").write_bytes(whole[:-20])
+    places: dict[str, Any] = {
+        "{empty}": tmp_path / "empty",
+        "{empty_file}": tmp_path / "empty.jsonl",
+        "{truncated}": tmp_path / "truncated.parquet",
+        "{other}": _other_tokenizer(tmp_path, moved) if "{other}" in arguments else "",
+    }
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("a model was loaded"))
+    given = ["--rl_model", str(moved)] if "--rl_model" not in arguments else []
+    given += [str(places.get(word, word)) for word in arguments]
+    with pytest.raises(ValueError, match=re.escape(words)):
+        analyze_shift.prepare([*given, "--output_dir", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_analysis_is_not_mixed_in(moved: Path, tmp_path: Path) -> None:
+    words = ["--rl_model", str(moved), "--output_dir", str(tmp_path)]
+    analyze_shift.prepare([*words, "--seed", "1"])
+    with pytest.raises(ValueError, match="holds an analysis with seed=1, not 2"):
+        analyze_shift.prepare([*words, "--seed", "2"])
+    (tmp_path / "table").mkdir()
+    (tmp_path / "mine.txt").touch()
+    analyze_shift.prepare([*words, "--seed", "2", "--overwrite", "true"])
+    assert not (tmp_path / "table").exists()
+    assert (tmp_path / "mine.txt").exists()
