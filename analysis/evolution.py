@@ -1,6 +1,7 @@
 """How shifts grow over checkpoints, along trajectories that stay the same (arXiv 2603.22446, section 5)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -98,12 +99,17 @@ def evolution_statements(rows: Sequence[dict[str, Any]]) -> list[Statement]:
     rises = {name: bool(np.all(np.diff(series) >= 0)) for name, series in values.items()}
     gains = {name: series[-1] - series[0] for name, series in values.items()}
     falling = [f"p{100 * float(name):g}" for name, rising in rises.items() if not rising]
+    clearly = any(
+        after["high"] < before["low"]
+        for name in PERCENTILES
+        for before, after in pairwise(row["quantiles"][name] for row in rows)
+    )
     found = [
         Statement(
             "Percentiles of JS rise monotonically",
             "yes",
-            "all do" if not falling else f"not {', '.join(falling)}",
-            NOT_SEEN if falling else SEEN,
+            "all do" if not falling else f"not {', '.join(falling)}, {'beyond' if clearly else 'within'} its interval",
+            NOT_SEEN if clearly else OPEN if falling else SEEN,
         ),
         Statement(
             "the 95th and 99th fastest",

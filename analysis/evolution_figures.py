@@ -92,10 +92,11 @@ def percentile_evolution(rows: Rows, title: str) -> Figure:
 
 
 def jaccard_evolution(rows: Rows, title: str) -> Figure:
-    """Jaccard index of each checkpoint's high-JS positions with the last's, and with those of the one before.
+    """Jaccard index of each checkpoint's high-JS positions with the last's, and with those of the one before, with
+    95 % whiskers.
 
     Args:
-        rows: as for `percentile_evolution`, with `jaccard_final` and `jaccard_previous`, numbers or None.
+        rows: as for `percentile_evolution`, with `jaccard_final` and `jaccard_previous`, each `value`, `low` and `high`, or None.
         title: of the figure.
     """
     rows = _in_order(rows)
@@ -107,8 +108,7 @@ def jaccard_evolution(rows: Rows, title: str) -> Figure:
             ("jaccard_final", "with the last checkpoint", Look(BLUE, "o")),
             ("jaccard_previous", "with the one before", Look(ORANGE, "^", "--")),
         ):
-            values = [{"label": row["label"], key: {"value": row.get(key)}} for row in rows]
-            draw(axes, steps, of_rows(values, key), look, label)
+            draw(axes, steps, of_rows(rows, key), look, label)
         axes.set_ylim(-0.02, 1.04)
         axes.set_ylabel(f"Jaccard index, JS > {HIGH:g}")
         legend(figure, axes)

@@ -103,19 +103,20 @@ def groups() -> dict[str, Any]:
     return found
 
 
-def evolution_rows(with_steps: bool = True) -> list[dict[str, Any]]:
-    def share(value: float) -> dict[str, float]:
-        return {"value": value, "low": value * 0.9, "high": min(1, value * 1.1)}
+def _interval(value: float) -> dict[str, float]:
+    return {"value": value, "low": value * 0.9, "high": min(1, value * 1.1)}
 
+
+def evolution_rows(with_steps: bool = True) -> list[dict[str, Any]]:
     rows = [
         {
             "label": f"checkpoint-{20 * place}",
             "step": 20 * place if with_steps or place else None,
-            "quantiles": {name: share(float(name) ** 9 * place / 10) for name in ("0.5", "0.9", "0.95", "0.99")},
-            "jaccard_final": place / 4,
-            "jaccard_previous": place / 8 if place else None,
-            "overlap_high": {name: share(0.2 * place) for name in ("1", "2", "10")} if place else None,
-            "accuracy": share(0.2 + 0.1 * place) if place != 2 else None,
+            "quantiles": {name: _interval(float(name) ** 9 * place / 10) for name in ("0.5", "0.9", "0.95", "0.99")},
+            "jaccard_final": _interval(place / 4),
+            "jaccard_previous": _interval(place / 8) if place else None,
+            "overlap_high": {name: _interval(0.2 * place) for name in ("1", "2", "10")} if place else None,
+            "accuracy": _interval(0.2 + 0.1 * place) if place != 2 else None,
         }
         for place in range(5)
     ]
@@ -412,8 +413,8 @@ def test_evolution_draws_the_rows() -> None:
         np.testing.assert_allclose(line(axes, number), [row["quantiles"][name]["value"] for row in rows])
         assert whiskers(axes, number).shape == (5, 2)
     (axes,) = jaccard_evolution(rows, "t").axes
-    np.testing.assert_allclose(line(axes, 0), [row["jaccard_final"] for row in rows])
-    np.testing.assert_allclose(line(axes, 1), [np.nan, *(row["jaccard_previous"] for row in rows[1:])])
+    np.testing.assert_allclose(line(axes, 0), [row["jaccard_final"]["value"] for row in rows])
+    np.testing.assert_allclose(line(axes, 1), [np.nan, *(row["jaccard_previous"]["value"] for row in rows[1:])])
     left, right = overlap_accuracy_evolution(rows, "t").axes
     assert [each.get_label() for each in left.lines] == ["k = 1", "k = 2", "k = 10"]
     np.testing.assert_allclose(line(left), [np.nan, 20, 40, 60, 80])

@@ -144,7 +144,7 @@ def test_killed_and_started_again_is_the_same_bit_for_bit(
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_write_the_same_rows(undisturbed: tuple[Path, str], moved: Path, tmp_path: Path) -> None:
-    launcher = ["-m", "accelerate.commands.launch", "--main_process_port", "0", "--use_cpu"]
+    launcher = ["-m", "accelerate.commands.launch", "--main_process_port", "0"]
     launcher += ["--config_file", str(ROOT / "accelerate_configs" / "ddp.yaml")]
     finish(start([*launcher, *command(moved, tmp_path)]))
     assert len(list(tmp_path.glob("table/*.parquet"))) == 2
