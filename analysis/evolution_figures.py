@@ -96,7 +96,8 @@ def jaccard_evolution(rows: Rows, title: str) -> Figure:
     95 % whiskers.
 
     Args:
-        rows: as for `percentile_evolution`, with `jaccard_final` and `jaccard_previous`, each `value`, `low` and `high`, or None.
+        rows: as for `percentile_evolution`, with `jaccard_final` and `jaccard_previous`, each `value`, `low` and
+            `high`, or None.
         title: of the figure.
     """
     rows = _in_order(rows)

@@ -137,7 +137,7 @@ def _generator(job: ShiftJob, kind: str, sampling: Any) -> Generator:
 def _show(rows: list[dict[str, Any]]) -> None:
     table = Table(title="shares in %; their 95 % intervals are in robustness.md", title_justify="left")
     for name in COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for row in rows:
         table.add_row(*(cell.split(" [")[0] for cell in row["cells"]))
     console.print(table)
