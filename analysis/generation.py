@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
-from tokenshift.analysis.divergence import check_sampling, log_probabilities
-from tokenshift.analysis.gumbel import GumbelNoise, Row
+from tokenshift.analysis.divergence import check_sampling
+from tokenshift.analysis.drawing import coupled_draw
+from tokenshift.analysis.gumbel import Row
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Sampling:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must be at least 0.")
+
+    @property
+    def draw(self) -> dict[str, Any]:
+        """Arguments of `coupled_draw`."""
+        return {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -87,16 +93,15 @@ def padded_left(rows: Sequence[list[int]], pad: int, device: torch.device) -> tu
 
 
 class _CoupledDraw(LogitsProcessor):
-    """Turns logits into `log p + g`, of which the largest is a draw from p."""
+    """Leaves the drawn token alone in the scores."""
 
-    def __init__(self, noise: GumbelNoise, rows: list[Row], prompt_length: int, sampling: Sampling) -> None:
-        self._noise, self._rows, self._start, self._sampling = noise, rows, prompt_length, sampling
+    def __init__(self, rows: list[Row], prompt_length: int, sampling: Sampling) -> None:
+        self._rows, self._start, self._sampling = rows, prompt_length, sampling
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        position = input_ids.shape[1] - self._start
-        noise = self._noise(self._rows, [position] * len(self._rows)).to(scores.device)
-        logp = log_probabilities(scores, temperature=self._sampling.temperature, top_p=self._sampling.top_p)
-        return logp + noise
+        positions = [input_ids.shape[1] - self._start] * len(self._rows)
+        drawn = coupled_draw(scores, self._rows, positions, **self._sampling.draw)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, drawn.unsqueeze(-1), 0.0)
 
 
 class TransformersGenerator:
@@ -114,15 +119,14 @@ class TransformersGenerator:
         self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
         self._ends = end_tokens(tokenizer, model)
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self._ends, default=0)
-        self._noise = GumbelNoise(sampling.seed, model.config.get_text_config().vocab_size)
 
     def __call__(self, requests: Sequence[Request]) -> list[list[int]]:
         """Completion ids of each request, all in one batch."""
         ids, mask = padded_left([request.prompt_ids for request in requests], self._pad, self.model.device)
         rows = [request.row for request in requests]
-        draw = _CoupledDraw(self._noise, rows, ids.shape[1], self.sampling)
+        draw = _CoupledDraw(rows, ids.shape[1], self.sampling)
         config = GenerationConfig(
-            do_sample=False,  # the noise is in the scores
+            do_sample=False,  # the draw is in the scores
             num_beams=1,
             max_new_tokens=self.sampling.max_new_tokens,
             eos_token_id=sorted(self._ends) or None,
@@ -137,7 +141,6 @@ class TransformersGenerator:
                 generation_config=config,
                 logits_processor=LogitsProcessorList([draw]),
             )
-        self._noise.forget(rows)
         return [until_end(row, self._ends) for row in out[:, ids.shape[1] :].tolist()]
 
 

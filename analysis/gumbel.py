@@ -1,57 +1,61 @@
-"""Random numbers that belong to a token of a response, whatever else is sampled beside it.
+"""Random numbers that belong to a token at a place of a response, whatever else is sampled beside it.
 
 A token is drawn as `argmax(log p + g)` with standard Gumbel noise g, which is a draw from p. With noise that depends
-on (seed, problem, sample, position) alone, a run is the same for every batch size, batch order and number of
+on (seed, problem, sample, position, token) alone, a run is the same for every batch size, batch order and number of
 processes, and two policies that share the noise draw the same token wherever their distributions allow it.
+
+The noise of a place is the stream of SplitMix64 (Steele, Lea, Flood 2014) from a state that is mixed from the place's
+numbers; the token's id is the index in the stream, so that noise can be had for a few tokens alone.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-
-BLOCK_NUMBERS = 8192
-"""Numbers made at once for a response: as many positions as fit."""
 
 Row = tuple[int, int]
 """(problem_id, sample_id)"""
 
+_MASK = 2**64 - 1
+_GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
-class GumbelNoise:
-    """Noise by (problem, sample, position), from the counter-based generator Philox.
+
+def _signed(value: int) -> int:
+    """The int64 of the same bits."""
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _mixed(value: int) -> int:
+    """SplitMix64's output for a state, in Python's integers."""
+    value = ((value ^ (value >> 30)) * _FIRST) & _MASK
+    value = ((value ^ (value >> 27)) * _SECOND) & _MASK
+    return value ^ (value >> 31)
+
+
+def _state(seed: int, row: Row, position: int) -> int:
+    state = 0
+    for number in (seed, *row, position):
+        state = _mixed((state + _GOLDEN + number) & _MASK)
+    return _signed(state)
+
+
+def _xor_shifted(values: torch.Tensor, bits: int) -> torch.Tensor:
+    """`v ^ (v >> bits)`, the shift logical; in place."""
+    return values.bitwise_xor_((values >> bits).bitwise_and_(2 ** (64 - bits) - 1))
+
+
+def gumbel_noise(seed: int, rows: Sequence[Row], positions: Sequence[int], token_ids: torch.Tensor) -> torch.Tensor:
+    """Noise `(B, k)` float32 of k tokens at each of B places, on their device.
 
     Args:
         seed: >= 0; another one gives other noise everywhere.
-        vocab_size: V, numbers a position.
+        rows: (problem_id, sample_id) of each place.
+        positions: of each place in its completion, from 0.
+        token_ids: int64 `(B, k)`, or `(1, k)` for the same tokens everywhere.
     """
-
-    def __init__(self, seed: int, vocab_size: int) -> None:
-        self.seed, self.vocab_size = seed, vocab_size
-        self._positions = max(1, BLOCK_NUMBERS // vocab_size)
-        self._blocks: dict[Row, tuple[int, np.ndarray]] = {}  # the last block of each response
-
-    def __call__(self, rows: Sequence[Row], positions: Sequence[int]) -> torch.Tensor:
-        """Noise `(B, V)` float32 of B tokens, on CPU.
-
-        Args:
-            rows: (problem_id, sample_id) of each, >= 0.
-            positions: of each in its completion, from 0.
-        """
-        out = np.empty((len(rows), self.vocab_size), dtype=np.float32)
-        for place, (row, position) in enumerate(zip(rows, positions, strict=True)):
-            block, offset = divmod(position, self._positions)
-            if (held := self._blocks.get(row)) is None or held[0] != block:
-                held = self._blocks[row] = block, self._make(row, block)
-            out[place] = held[1][offset]
-        return torch.from_numpy(out)
-
-    def forget(self, rows: Sequence[Row]) -> None:
-        """Free what is held for responses that are done."""
-        for row in rows:
-            self._blocks.pop(row, None)
-
-    def _make(self, row: Row, block: int) -> np.ndarray:
-        """`(positions, V)`: minus the log of exponential numbers, in float64, since the tail decides."""
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, 0], counter=[0, block, row[0], row[1]]))
-        numbers = generator.standard_exponential((self._positions, self.vocab_size))
-        return -np.log(np.maximum(numbers, np.finfo(np.float64).tiny)).astype(np.float32)
+    states = [_state(seed, row, position) for row, position in zip(rows, positions, strict=True)]
+    values = torch.tensor(states, device=token_ids.device).unsqueeze(-1) + (token_ids + 1) * _signed(_GOLDEN)
+    values = _xor_shifted(values, 30).mul_(_signed(_FIRST))
+    values = _xor_shifted(values, 27).mul_(_signed(_SECOND))
+    bits = (_xor_shifted(values, 31) >> 11).bitwise_and_(2**53 - 1)
+    uniform = bits.double().add_(0.5).mul_(2.0**-53)  # in (0, 1); float64, since the tail decides
+    return uniform.neg_().log1p_().neg_().log_().neg_().float()

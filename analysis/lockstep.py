@@ -12,8 +12,8 @@ import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from tokenshift.analysis.divergence import js_divergence, log_probabilities
+from tokenshift.analysis.drawing import coupled_draw
 from tokenshift.analysis.generation import Request, Sampling, end_tokens, padded_left
-from tokenshift.analysis.gumbel import GumbelNoise
 
 Switch = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From the primary's and the intervention's log-probabilities `(B, V)` to where to intervene, bool `(B,)`."""
@@ -98,7 +98,6 @@ def mixed_responses(
     """
     ends = end_tokens(tokenizer, primary) | end_tokens(tokenizer, intervention)
     shared = min(model.config.get_text_config().vocab_size for model in (primary, intervention))
-    noise = GumbelNoise(sampling.seed, shared)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
     ids, mask = padded_left([request.prompt_ids for request in requests], pad, primary.device)
     policies = [CachedPolicy(model, ids, mask) for model in (primary, intervention)]
@@ -107,9 +106,8 @@ def mixed_responses(
     for position in range(sampling.max_new_tokens):
         logits = [policy.logits[:, :shared] for policy in policies]
         wide = [log_probabilities(each, temperature=sampling.temperature) for each in logits]
-        drawn_from = [log_probabilities(each, top_p=sampling.top_p) for each in wide]
-        g = noise([requests[row].row for row in alive], [position] * len(alive)).to(ids.device)  # (b, V)
-        own, other = ((logp + g).argmax(dim=-1) for logp in drawn_from)  # (b,)
+        places = [requests[row].row for row in alive], [position] * len(alive)
+        own, other = (coupled_draw(each, *places, **sampling.draw) for each in logits)  # (b,)
         switched = switch(*wide)
         tokens = torch.where(switched, other, own)
         for row, token, did, kept in zip(alive, tokens.tolist(), switched.tolist(), own.tolist(), strict=True):
@@ -123,7 +121,6 @@ def mixed_responses(
             rows = torch.tensor(going, device=ids.device)
             for policy in policies:
                 policy.keep(rows)
-            noise.forget([requests[row].row for row in set(alive) - {alive[place] for place in going}])
             alive, tokens = [alive[place] for place in going], tokens[rows]
         for policy in policies:
             policy.step(tokens)

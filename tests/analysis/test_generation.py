@@ -1,6 +1,7 @@
 """Sampled responses: distributed as the model says, and the same whatever they are sampled beside."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from scipy import stats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis.divergence import log_probabilities
+from tokenshift.analysis.drawing import coupled_draw
 from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, encode_prompt
-from tokenshift.analysis.gumbel import GumbelNoise
+from tokenshift.analysis.gumbel import _state, gumbel_noise
 from tokenshift.analysis.lockstep import js_above, mixed_responses
 from tokenshift.recipes.pocket.problems import pocket_dataset
 
@@ -36,16 +38,60 @@ def requests(tokenizer: Any, problems: int, samples: int = 1) -> list[Request]:
     ]
 
 
+def splitmix64(state: int) -> Iterator[int]:
+    """As published, in Python's integers."""
+    while True:
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        z = state
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        yield z ^ (z >> 31)
+
+
 def test_noise_is_gumbel_and_belongs_to_its_place() -> None:
-    noise = GumbelNoise(3, 50)
-    rows, positions = [(0, 0), (5, 1), (0, 0)], [0, 700, 1]
-    found = noise(rows, positions)
-    assert torch.equal(found[1:2], GumbelNoise(3, 50)([(5, 1)], [700]))
-    assert not torch.equal(found[0], found[2])
-    assert not torch.equal(found, GumbelNoise(4, 50)(rows, positions))
-    many = torch.cat([noise([(problem, 2)], [9]) for problem in range(400)]).flatten().numpy()
-    assert stats.kstest(many, "gumbel_r").pvalue > 1e-3
-    assert np.corrcoef(many[:-1], many[1:])[0, 1] == pytest.approx(0, abs=0.03)
+    every = torch.arange(50).unsqueeze(0)
+    rows, positions = [(0, 0), (5, 1), (0, 0), (0, 1), (1, 0)], [0, 700, 1, 0, 0]
+    found = gumbel_noise(3, rows, positions, every)
+    assert torch.equal(found[1:2], gumbel_noise(3, [(5, 1)], [700], every))
+    some = torch.tensor([[7, 49], [0, 3]])
+    assert torch.equal(gumbel_noise(3, rows[:2], positions[:2], some), found[:2].gather(-1, some))
+    assert len({tuple(row) for row in [*found.tolist(), *gumbel_noise(4, rows, positions, every).tolist()]}) == 10
+    stream = splitmix64(_state(3, (5, 1), 700) % 2**64)
+    uniform = np.array([((next(stream) >> 11) + 0.5) * 2.0**-53 for _ in range(50)])
+    assert found[1].numpy() == pytest.approx(-np.log(-np.log1p(-uniform)), rel=1e-6)
+    for noise in (  # over tokens, over positions, over problems
+        gumbel_noise(0, [(1, 2)], [9], torch.arange(20_000).unsqueeze(0)),
+        gumbel_noise(0, [(1, 2)] * 20_000, range(20_000), torch.tensor([[5]])),
+        gumbel_noise(0, [(n, 2) for n in range(20_000)], [0] * 20_000, torch.tensor([[5]])),
+    ):
+        values = noise.flatten().numpy()
+        assert stats.kstest(values, "gumbel_r").pvalue > 1e-3
+        assert np.corrcoef(values[:-1], values[1:])[0, 1] == pytest.approx(0, abs=0.03)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.95, 0.3, 1e-6])
+def test_draws_are_from_the_truncated_distribution(top_p: float) -> None:
+    """Narrow, wide and tied rows against the plain way: `argmax(log p + g)` over the whole vocabulary."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(40, 500, generator=generator) * torch.linspace(0, 8, 40).unsqueeze(-1)
+    logits[3, 100:] = -torch.inf
+    rows, positions = [(n, 0) for n in range(40)], list(range(40))
+    expected = log_probabilities(logits, temperature=0.7, top_p=top_p)
+    expected = (expected + gumbel_noise(9, rows, positions, torch.arange(500).unsqueeze(0))).argmax(-1)
+    found = coupled_draw(logits, rows, positions, temperature=0.7, top_p=top_p, seed=9)
+    assert torch.equal(found, expected)
+    assert coupled_draw(torch.zeros(1, 1), [(0, 0)], [0], top_p=0.5).tolist() == [0]
+
+
+def test_policies_that_share_noise_draw_the_same_where_they_can() -> None:
+    """Over many places the share of different draws is below twice the total variation."""
+    p, q = (torch.tensor(values) for values in ([0.5, 0.3, 0.2], [0.4, 0.35, 0.25]))
+    rows, positions = [(n, 0) for n in range(20_000)], [0] * 20_000
+    first, second = (coupled_draw(each.log().expand(20_000, 3), rows, positions) for each in (p, q))
+    different = float((first != second).float().mean())
+    assert 0.1 * 0.95 <= different <= 0.2
+    for each, drawn in ((p, first), (q, second)):
+        assert stats.chisquare(torch.bincount(drawn, minlength=3).numpy(), (20_000 * each).numpy()).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.7])
