@@ -1,5 +1,6 @@
 """Numbers about two policies: divergences of their next-token distributions, and statistics of them."""
 
+from tokenshift.analysis.cross_sample import cross_sample
 from tokenshift.analysis.divergence import entropy, js_divergence, kl_divergence
 from tokenshift.analysis.lm_head import LMHead, gathered_head
 from tokenshift.analysis.scoring import score_trajectories
@@ -11,6 +12,7 @@ __all__ = [
     "STATISTICS",
     "LMHead",
     "Trajectory",
+    "cross_sample",
     "entropy",
     "gathered_head",
     "js_divergence",

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from tokenshift.analysis.divergence import check_sampling
 from tokenshift.analysis.drawing import coupled_draw
-from tokenshift.analysis.gumbel import Row
+from tokenshift.analysis.gumbel import Row, place_seed
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class VLLMGenerator:
                 temperature=self.sampling.temperature,
                 top_p=self.sampling.top_p,
                 max_tokens=self.sampling.max_new_tokens,
-                seed=hash((self.sampling.seed, *request.row)) % 2**31,
+                seed=place_seed(self.sampling.seed, request.row) % 2**31,
                 stop_token_ids=sorted(self._ends),
                 detokenize=False,
             )

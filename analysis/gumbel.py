@@ -31,11 +31,13 @@ def _mixed(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def _state(seed: int, row: Row, position: int) -> int:
+def place_seed(*numbers: int | Row) -> int:
+    """64 bits mixed from a seed, a row, and what else tells a place apart."""
     state = 0
-    for number in (seed, *row, position):
-        state = _mixed((state + _GOLDEN + number) & _MASK)
-    return _signed(state)
+    for each in numbers:
+        for number in each if isinstance(each, tuple) else (each,):
+            state = _mixed((state + _GOLDEN + number) & _MASK)
+    return state
 
 
 def _xor_shifted(values: torch.Tensor, bits: int) -> torch.Tensor:
@@ -52,7 +54,7 @@ def gumbel_noise(seed: int, rows: Sequence[Row], positions: Sequence[int], token
         positions: of each place in its completion, from 0.
         token_ids: int64 `(B, k)`, or `(1, k)` for the same tokens everywhere.
     """
-    states = [_state(seed, row, position) for row, position in zip(rows, positions, strict=True)]
+    states = [_signed(place_seed(seed, row, position)) for row, position in zip(rows, positions, strict=True)]
     values = torch.tensor(states, device=token_ids.device).unsqueeze(-1) + (token_ids + 1) * _signed(_GOLDEN)
     values = _xor_shifted(values, 30).mul_(_signed(_FIRST))
     values = _xor_shifted(values, 27).mul_(_signed(_SECOND))

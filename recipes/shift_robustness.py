@@ -11,14 +11,16 @@ and `report.html`. Started again after a stop it goes on where it was.
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from accelerate import PartialState
 from rich.table import Table
 
-from tokenshift.analysis.generation import Generator
-from tokenshift.analysis.lockstep import MixedGenerator, js_above
+from tokenshift.analysis.cross_sample import cross_sample
+from tokenshift.analysis.generation import Generator, Request
+from tokenshift.analysis.intervention import Intervention
 from tokenshift.analysis.robustness import COLUMNS, cell_row, markdown
 from tokenshift.analysis.shift_report import write_robustness_report
 from tokenshift.analysis.shift_run import RunFolder, sample_trajectories, score_to_table
@@ -130,8 +132,14 @@ def run(job: ShiftJob) -> None:
 def _generator(job: ShiftJob, kind: str, sampling: Any) -> Generator:
     if kind != "mixed":
         return job.generator(job.rl if kind == "rl" else job.base, sampling)()
-    switch = js_above(job.args.mixed_epsilon)
-    return MixedGenerator(job.load(job.base), job.load(job.rl), job.base.tokenizer, sampling, switch)
+    base, rl, tokenizer = job.load(job.base), job.load(job.rl), job.base.tokenizer
+    plan = Intervention("js", job.args.mixed_epsilon)
+
+    def mixed(requests: Sequence[Request]) -> list[list[int]]:
+        found = cross_sample(base, rl, tokenizer, requests, plan=plan, sampling=sampling)
+        return [response.completion_ids for response in found]
+
+    return mixed
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -1,7 +1,10 @@
 """Sampled responses: distributed as the model says, and the same whatever they are sampled beside."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,16 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis.divergence import log_probabilities
 from tokenshift.analysis.drawing import coupled_draw
-from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, encode_prompt
-from tokenshift.analysis.gumbel import _state, gumbel_noise
-from tokenshift.analysis.lockstep import js_above, mixed_responses
+from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, VLLMGenerator, encode_prompt
+from tokenshift.analysis.gumbel import gumbel_noise, place_seed
 from tokenshift.recipes.pocket.problems import pocket_dataset
 
 
 @pytest.fixture(scope="module")
-def pocket(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
-    from pathlib import Path
-
+def pocket() -> tuple[Any, Any, Any]:
     folder = Path(__file__).parent.parent.parent / "recipes" / "pocket" / "base"
     base, moved = (AutoModelForCausalLM.from_pretrained(folder).eval() for _ in range(2))
     torch.manual_seed(0)
@@ -56,7 +56,7 @@ def test_noise_is_gumbel_and_belongs_to_its_place() -> None:
     some = torch.tensor([[7, 49], [0, 3]])
     assert torch.equal(gumbel_noise(3, rows[:2], positions[:2], some), found[:2].gather(-1, some))
     assert len({tuple(row) for row in [*found.tolist(), *gumbel_noise(4, rows, positions, every).tolist()]}) == 10
-    stream = splitmix64(_state(3, (5, 1), 700) % 2**64)
+    stream = splitmix64(place_seed(3, (5, 1), 700))
     uniform = np.array([((next(stream) >> 11) + 0.5) * 2.0**-53 for _ in range(50)])
     assert found[1].numpy() == pytest.approx(-np.log(-np.log1p(-uniform)), rel=1e-6)
     for noise in (  # over tokens, over positions, over problems
@@ -128,24 +128,6 @@ def test_responses_do_not_depend_on_their_batch(pocket: tuple[Any, Any, Any]) ->
     assert all(ids[-1] == tokenizer.eos_token_id for ids in together if len(ids) < 90)
 
 
-def test_lockstep_with_no_switch_is_the_primary_and_with_every_switch_the_intervention(
-    pocket: tuple[Any, Any, Any],
-) -> None:
-    base, moved, tokenizer = pocket
-    sampling = Sampling(temperature=0.9, top_p=0.8, max_new_tokens=60, seed=2)
-    wanted = requests(tokenizer, 5)
-    alone = {name: TransformersGenerator(model, tokenizer, sampling) for name, model in (("b", base), ("m", moved))}
-    never = mixed_responses(base, moved, wanted, tokenizer, sampling, js_above(0.7))
-    always = mixed_responses(base, moved, wanted, tokenizer, sampling, js_above(-1.0))
-    assert [each.completion_ids for each in never] == alone["b"](wanted)
-    assert [each.completion_ids for each in always] == alone["m"](wanted)
-    some = mixed_responses(base, moved, wanted, tokenizer, sampling, js_above(0.01))
-    assert any(any(each.switched) and not all(each.switched) for each in some)
-    for each in some:
-        kept = zip(each.completion_ids, each.primary_ids, each.switched, strict=True)
-        assert all(token == own for token, own, switched in kept if not switched)
-
-
 def test_bad_settings() -> None:
     with pytest.raises(ValueError, match="max_new_tokens=0"):
         Sampling(max_new_tokens=0)
@@ -153,3 +135,32 @@ def test_bad_settings() -> None:
         Sampling(seed=-1)
     with pytest.raises(ValueError, match="top_p=0"):
         Sampling(top_p=0)
+
+
+def test_vllm_is_asked_for_each_response_with_a_seed_of_its_own(
+    pocket: tuple[Any, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM itself is not installed here: what it is given is looked at."""
+    asked: dict[str, Any] = {}
+
+    class LLM:
+        def __init__(self, **options: Any) -> None:
+            asked["options"] = options
+
+        def generate(self, prompts: Any, params: Any, use_tqdm: bool) -> Any:
+            asked["prompts"], asked["params"] = prompts, params
+            return [SimpleNamespace(outputs=[SimpleNamespace(token_ids=(4, 2))]) for _ in prompts]
+
+    fake = SimpleNamespace(LLM=LLM, SamplingParams=lambda **settings: SimpleNamespace(**settings))
+    monkeypatch.setitem(sys.modules, "vllm", fake)
+    tokenizer = pocket[2]
+    generator = VLLMGenerator("org/model", "main", tokenizer, Sampling(0.6, 0.95, 33, seed=4))
+    wanted = requests(tokenizer, 2, samples=2)
+    assert generator(wanted) == [[4, 2]] * 4
+    assert (asked["options"]["model"], asked["options"]["revision"]) == ("org/model", "main")
+    assert [prompt["prompt_token_ids"] for prompt in asked["prompts"]] == [request.prompt_ids for request in wanted]
+    assert {(each.temperature, each.top_p, each.max_tokens) for each in asked["params"]} == {(0.6, 0.95, 33)}
+    seeds = [each.seed for each in asked["params"]]
+    assert len(set(seeds)) == 4
+    generator(wanted[::-1])
+    assert [each.seed for each in asked["params"]] == seeds[::-1]

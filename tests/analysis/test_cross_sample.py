@@ -1,0 +1,211 @@
+"""Cross-sampling: both engines against each other, against plain sampling, and the mixed policy's frequencies."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tokenshift.analysis.criteria import CRITERIA, Places
+from tokenshift.analysis.cross_sample import cross_sample
+from tokenshift.analysis.divergence import entropy, js_divergence, kl_divergence, log_probabilities
+from tokenshift.analysis.draft_and_verify import LONGEST_BLOCK, block_length
+from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, encode_prompt
+from tokenshift.analysis.intervention import CrossResponse, Intervention
+from tokenshift.analysis.thresholds import LOG_2
+from tokenshift.recipes.pocket.problems import pocket_dataset
+
+THRESHOLDS = {
+    "js": 0.01,
+    "forward_kl": 0.02,
+    "reverse_kl": 0.02,
+    "entropy_primary": 0.2,
+    "entropy_intervention": 0.2,
+    "delta_logp": 0.05,
+    "random": 0.8,
+    "position": -6.0,
+    "all": 0.0,
+    "none": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def pocket() -> tuple[Any, Any, Any]:
+    """Pocket's base, the same with noise on its weights, and the tokenizer."""
+    folder = Path(__file__).parent.parent.parent / "recipes" / "pocket" / "base"
+    base, moved = (AutoModelForCausalLM.from_pretrained(folder).eval() for _ in range(2))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return base, moved, AutoTokenizer.from_pretrained(folder)
+
+
+def requests(tokenizer: Any, problems: int, samples: int = 1) -> list[Request]:
+    prompts = pocket_dataset("analysis", problems)["prompt"]
+    return [
+        Request((n, k), encode_prompt(tokenizer, prompt)) for n, prompt in enumerate(prompts) for k in range(samples)
+    ]
+
+
+def tokens(responses: list[CrossResponse]) -> list[list[int]]:
+    return [response.completion_ids for response in responses]
+
+
+@pytest.mark.parametrize("criterion", list(CRITERIA))
+@pytest.mark.parametrize("most", [None, 1])
+def test_engines_agree_token_for_token(pocket: tuple[Any, Any, Any], criterion: str, most: int | None) -> None:
+    base, moved, tokenizer = pocket
+    wanted, sampling = requests(tokenizer, 6, samples=2), Sampling(0.9, 0.95, 70, seed=3)
+    plan = Intervention(criterion, THRESHOLDS[criterion], most)
+    draft, step = (
+        cross_sample(base, moved, tokenizer, wanted, plan=plan, sampling=sampling, engine=engine)
+        for engine in ("draft", "lockstep")
+    )
+    for ours, theirs in zip(draft, step, strict=True):
+        assert ours.completion_ids == theirs.completion_ids
+        assert (ours.switched, ours.primary_ids) == (theirs.switched, theirs.primary_ids)
+        assert ours.intervention_ids == theirs.intervention_ids
+        assert ours.scores == pytest.approx(theirs.scores, abs=1e-4)
+        assert ours.js == pytest.approx(theirs.js, abs=1e-4, nan_ok=True)
+        assert [value == value for value in ours.js] == ours.switched
+        assert most is None or sum(ours.effective) <= most
+    if criterion not in ("none", "position") and most is None:
+        assert any(any(each.effective) for each in draft)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    epsilon=st.sampled_from([0.0, 1e-4, 0.003, 0.03, 0.3]),
+    temperature=st.sampled_from([0.5, 1.0, 1.6]),
+    top_p=st.sampled_from([0.5, 0.9, 1.0]),
+    length=st.integers(1, 40),
+    seed=st.integers(0, 2**40),
+    gamma=st.sampled_from([0.0, 0.5, -0.5]),
+)
+def test_engines_agree_whatever_the_settings(
+    pocket: tuple[Any, Any, Any],
+    epsilon: float,
+    temperature: float,
+    top_p: float,
+    length: int,
+    seed: int,
+    gamma: float,
+) -> None:
+    base, moved, tokenizer = pocket
+    sampling, plan = Sampling(temperature, top_p, length, seed), Intervention("js", epsilon, gamma=gamma)
+    wanted = requests(tokenizer, 4)
+    draft = cross_sample(base, moved, tokenizer, wanted, plan=plan, sampling=sampling)
+    step = cross_sample(base, moved, tokenizer, wanted, plan=plan, sampling=sampling, engine="lockstep")
+    assert tokens(draft) == tokens(step)
+    assert [each.switched for each in draft] == [each.switched for each in step]
+
+
+@pytest.mark.parametrize("engine", ["draft", "lockstep"])
+def test_none_is_the_primary_and_all_is_the_intervention(pocket: tuple[Any, Any, Any], engine: str) -> None:
+    base, moved, tokenizer = pocket
+    wanted, sampling = requests(tokenizer, 6), Sampling(0.9, 0.8, 60, seed=2)
+    for criterion, model in (("none", base), ("all", moved)):
+        plan = Intervention(criterion, 0.0)
+        found = cross_sample(base, moved, tokenizer, wanted, plan=plan, sampling=sampling, engine=engine)
+        assert tokens(found) == TransformersGenerator(model, tokenizer, sampling)(wanted)
+    nowhere = cross_sample(base, moved, tokenizer, wanted, plan=Intervention("js", LOG_2), sampling=sampling)
+    assert not any(any(each.switched) for each in nowhere)
+    same = cross_sample(base, base, tokenizer, wanted, plan=Intervention("js", 0.0), sampling=sampling)
+    assert not any(any(each.effective) for each in same)
+
+
+def test_a_response_does_not_depend_on_its_batch(pocket: tuple[Any, Any, Any]) -> None:
+    base, moved, tokenizer = pocket
+    wanted, sampling = requests(tokenizer, 5, samples=2), Sampling(1.0, 1.0, 60)
+    together = cross_sample(base, moved, tokenizer, wanted, plan=Intervention("js", 0.01), sampling=sampling)
+    for batches in ([[each] for each in wanted], [wanted[::-1]], [wanted[:3], wanted[3:]]):
+        found = {
+            (each.problem_id, each.sample_id): each.completion_ids
+            for batch in batches
+            for each in cross_sample(base, moved, tokenizer, batch, plan=Intervention("js", 0.01), sampling=sampling)
+        }
+        assert [found[request.row] for request in wanted] == tokens(together)
+
+
+@pytest.mark.parametrize(("epsilon", "gamma"), [(0.0, 0.0), (0.69, 0.0), (0.0, 1.0)])
+def test_frequencies_are_those_of_the_mixed_policy(pocket: tuple[Any, Any, Any], epsilon: float, gamma: float) -> None:
+    base, moved, tokenizer = pocket
+    (request,) = requests(tokenizer, 1)
+    many = [Request((0, sample), request.prompt_ids) for sample in range(3000)]
+    sampling = Sampling(1.4, 1.0, 1)
+    plan = Intervention("js", epsilon, gamma=gamma)
+    counts = Counter(
+        ids[0] for ids in tokens(cross_sample(base, moved, tokenizer, many, plan=plan, sampling=sampling))
+    )
+    ids = torch.tensor([request.prompt_ids])
+    with torch.no_grad():
+        p, q = (log_probabilities(m(input_ids=ids).logits[0, -1], temperature=1.4) for m in (base, moved))
+    target = torch.log_softmax((1 + gamma) * q - gamma * p, -1) if js_divergence(p, q) > epsilon else p
+    expected = 3000 * target.exp()
+    likely = (expected >= 5).nonzero().flatten().tolist()
+    observed = [*(counts[token] for token in likely), 3000 - sum(counts[token] for token in likely)]
+    wanted = [*expected[likely].tolist(), 3000 - float(expected[likely].sum())]
+    if wanted[-1] < 1:
+        observed[-2:], wanted[-2:] = [sum(observed[-2:])], [sum(wanted[-2:])]
+    assert stats.chisquare(observed, [value * 3000 / sum(wanted) for value in wanted]).pvalue > 1e-3
+
+
+def test_criteria_against_the_reference() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p, q = (torch.randn(50, 30, generator=generator).mul(3).log_softmax(-1) for _ in range(2))
+    p[0, 3:] = -torch.inf
+    q[0, :3] = -torch.inf
+    p[0] = p[0].log_softmax(-1)
+    q[0] = q[0].log_softmax(-1)
+    drawn = torch.randint(0, 3, (50,), generator=generator)
+    places = Places(p, q, drawn, [(n, 0) for n in range(50)], list(range(50)), 7)
+    expected = {
+        "js": js_divergence(p, q),
+        "forward_kl": kl_divergence(p, q),
+        "reverse_kl": kl_divergence(q, p),
+        "entropy_primary": entropy(p),
+        "entropy_intervention": entropy(q),
+    }
+    for name, value in expected.items():
+        found = CRITERIA[name](places)
+        assert torch.allclose(found[1:], value[1:], atol=1e-5), name
+    assert CRITERIA["js"](places)[0] == pytest.approx(LOG_2, abs=1e-5)
+    assert CRITERIA["forward_kl"](places)[0] > 1e6
+    delta = p.gather(-1, drawn[:, None]) - q.gather(-1, drawn[:, None])
+    assert torch.equal(CRITERIA["delta_logp"](places), delta.squeeze(-1))
+    assert CRITERIA["position"](places).tolist() == [-float(n) for n in range(50)]
+    numbers = CRITERIA["random"](places)
+    assert stats.kstest(numbers.numpy(), "uniform").pvalue > 1e-3
+
+
+def test_block_lengths_follow_the_cuts() -> None:
+    lengths = [block_length(rate) for rate in (0.0, 0.01, 0.05, 0.2, 0.9)]
+    assert lengths[0] == LONGEST_BLOCK
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[-1] == 1
+
+
+def test_bad_input(pocket: tuple[Any, Any, Any]) -> None:
+    base, moved, tokenizer = pocket
+    for plan, words in (
+        ({"epsilon": 0.7}, r"epsilon=0.7 must lie in \[0, ln 2\]"),
+        ({"epsilon": -0.1}, "must lie in"),
+        ({"criterion": "kl"}, "criterion='kl' is not known"),
+        ({"most": -1}, "most=-1"),
+        ({"gamma": -1.0}, "gamma=-1.0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Intervention(**plan)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="engine='fast' is not known"):
+        cross_sample(base, moved, tokenizer, [], engine="fast")
+    with pytest.raises(ValueError, match="A prompt has 256 tokens, but the model reads 256"):
+        cross_sample(base, moved, tokenizer, [Request((0, 0), [5] * 256)])
+    with pytest.raises(ValueError, match="A prompt is empty"):
+        cross_sample(base, moved, tokenizer, [Request((0, 0), [])])
+    assert cross_sample(base, moved, tokenizer, []) == []
