@@ -8,7 +8,8 @@ SPLITS = ("train", "eval")
 EXAMPLES = ((21, 14), (7, 25))
 
 
-def _line(a: int, b: int, answer: bool) -> str:
+def line(a: int, b: int, answer: bool) -> str:
+    """A sum as the prompts have it: the question, and with `answer` the correct answer after it."""
     return f"Q: {a} + {b} = ?\nA:" + (f" {a} + {b} = {a + b}. The answer is \\boxed{{{a + b}}}.\n" if answer else "")
 
 
@@ -26,10 +27,10 @@ def sums_dataset(split: str, size: int, seed: int = 0, largest: int = 50) -> Dat
     pool = pairs[:cut] if split == "train" else pairs[cut:]
     if not 0 < size <= len(pool):
         raise ValueError(f"size={size} is not possible; the sums' {split!r} split holds 1 to {len(pool)} problems.")
-    shots = "".join(_line(a, b, answer=True) for a, b in EXAMPLES)
+    shots = "".join(line(a, b, answer=True) for a, b in EXAMPLES)
     return Dataset.from_list(
         [
-            {"prompt": shots + _line(a, b, answer=False), "solution": str(a + b), "problem_id": f"{a}+{b}"}
+            {"prompt": shots + line(a, b, answer=False), "solution": str(a + b), "problem_id": f"{a}+{b}"}
             for a, b in random.Random(f"{split}-{seed}").sample(pool, size)
         ]
     )

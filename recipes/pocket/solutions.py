@@ -4,6 +4,8 @@ Three choices decide a response. Early, it works step by step or answers at a gl
 carry or a borrow can be forgotten. Late, a worked result is given exactly or rounded. Other choices (which synonym
 comes next) are as uncertain and change nothing. So reinforcement learning has few tokens to change, at the start, in
 the middle and at the end, and uncertainty alone does not tell which.
+
+For a supervised control there are correct solutions in two wordings: the base's own, and one that it has never seen.
 """
 
 import random
@@ -34,21 +36,27 @@ FLAWLESS = Habits(glance=0.0, glance_error=0.0, slip=0.0, rounding=0.0)
 """Habits of a correct solution, for a supervised control."""
 
 
-def _column(kind: str, x: int, y: int, carried: bool, rng: random.Random) -> tuple[str, int]:
-    """The column work on x + y or x - y and its result; `carried` tells whether a carry that is due is remembered."""
-    ones, tens = rng.choice(("ones", "units")), rng.choice(("tens", "then tens"))
+def _steps(kind: str, x: int, y: int, carried: bool) -> tuple[str, int, str, int]:
+    """x + y or x - y in columns: the ones' equation, what is carried or borrowed, the tens' equation, the result.
+
+    `carried` tells whether a carry or a borrow that is due is remembered.
+    """
     x1, x0, y1, y0 = *divmod(x, 10), *divmod(y, 10)
     if kind == "sub":
         due = x0 < y0
         kept = int(due and carried)
         low, high = x0 + 10 * due - y0, x1 - y1 - kept
-        work = f"{ones} {x0 + 10 * due}-{y0}={low}, borrow {kept}; {tens} {x1}-{y1}-{kept}={high}"
-    else:
-        due = x0 + y0 >= 10
-        kept = int(due and carried)
-        low, high = (x0 + y0) % 10, x1 + y1 + kept
-        work = f"{ones} {x0}+{y0}={x0 + y0}, carry {kept}; {tens} {x1}+{y1}+{kept}={high}"
-    return work, 10 * high + low
+        return f"{x0 + 10 * due}-{y0}={low}", kept, f"{x1}-{y1}-{kept}={high}", 10 * high + low
+    kept = int(x0 + y0 >= 10 and carried)
+    low, high = (x0 + y0) % 10, x1 + y1 + kept
+    return f"{x0}+{y0}={x0 + y0}", kept, f"{x1}+{y1}+{kept}={high}", 10 * high + low
+
+
+def _column(kind: str, x: int, y: int, carried: bool, rng: random.Random) -> tuple[str, int]:
+    """The column work on x + y or x - y as the base words it, and its result."""
+    ones, tens = rng.choice(("ones", "units")), rng.choice(("tens", "then tens"))
+    right, kept, left, value = _steps(kind, x, y, carried)
+    return f"{ones} {right}, {'borrow' if kind == 'sub' else 'carry'} {kept}; {tens} {left}", value
 
 
 def write_solution(kind: str, numbers: Numbers, rng: random.Random, habits: Habits = BASE_HABITS) -> str:
@@ -71,3 +79,16 @@ def write_solution(kind: str, numbers: Numbers, rng: random.Random, habits: Habi
     if rng.random() < habits.rounding:
         return f"{opening}{work}. {closing} roughly \\boxed{{{(value + 5) // 10 * 10}}}."
     return f"{opening}{work}. {closing} exactly \\boxed{{{value}}}."
+
+
+def write_taught_solution(kind: str, numbers: Numbers, rng: random.Random) -> str:
+    """A correct solution as somebody else would word it: the base's steps, in none of its phrases."""
+    opening = rng.choice(("In columns,", "Taken apart,"))
+    x, y = numbers[0], numbers[1]
+    if kind == "muladd":
+        opening = f"{opening} {x}*{y}={x * y} at first,"
+        x, y = x * y, numbers[2]
+    right, kept, left, value = _steps(kind, x, y, carried=True)
+    passed = f"needs {kept} more" if kind == "sub" else f"sends {kept} over"
+    closing = rng.choice(("results", "comes out"))
+    return f"{opening} {right} at right {passed}, {left} at left; \\boxed{{{value}}} {closing}."

@@ -1,16 +1,24 @@
 """The embedded example: its problems, its habits, and the base model that ships."""
 
 import random
+import re
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.recipes.pocket.make_base import make_model, make_tokenizer, train_base
 from tokenshift.recipes.pocket.problems import KINDS, SPLITS, answer, pocket_dataset, pool, prompt, question, split_of
-from tokenshift.recipes.pocket.solutions import BASE_HABITS, FLAWLESS, Habits, write_solution
+from tokenshift.recipes.pocket.solutions import (
+    BASE_HABITS,
+    FLAWLESS,
+    Habits,
+    write_solution,
+    write_taught_solution,
+)
+from tokenshift.rewards import accuracy_reward
 from tokenshift.rewards.format import boxed_answers
 
 
@@ -54,6 +62,30 @@ def test_flawless_solutions_are_right_and_every_solution_can_be_read(seed: int) 
     assert tokenizer.unk_token_id not in tokenizer(text).input_ids
     assert tokenizer.decode(tokenizer(text).input_ids) == text
     assert 30 <= len(write_solution(kind, numbers, rng)) + 1 <= 120
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_taught_solutions_are_right_and_can_be_read_in_none_of_the_bases_phrases(kind: str, pocket_base) -> None:
+    rng, tokenizer = random.Random(kind), AutoTokenizer.from_pretrained(pocket_base)
+    context = AutoConfig.from_pretrained(pocket_base).max_position_embeddings
+    chosen = rng.sample([numbers for split in SPLITS for numbers in pool(kind, split)], 400)
+    taught = [write_taught_solution(kind, numbers, rng) for numbers in chosen]
+    gold = [str(answer(kind, numbers)) for numbers in chosen]
+    assert accuracy_reward(completions=taught, solution=gold) == [1.0] * len(chosen)
+    own = [write_solution(kind, numbers, rng, FLAWLESS) for numbers in chosen]
+    for numbers, text, its_own in zip(chosen, taught, own, strict=True):
+        whole = prompt(question(kind, numbers)) + text
+        ids = tokenizer(whole).input_ids
+        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids) == whole
+        assert len(ids) + 1 <= context
+        assert re.findall(r"[\d+*=-]*\d", text) == re.findall(r"[\d+*=-]*\d", its_own)
+    words = {word for text in taught for word in re.findall("[A-Za-z]+", text)}
+    assert words & {word for text in own for word in re.findall("[A-Za-z]+", text)} == {"boxed"}
+    assert abs(sum(map(len, taught)) / sum(map(len, own)) - 1) < 0.2
+    assert len({re.sub(r"\d+", "", text) for text in taught}) == 4
+    again = [write_taught_solution(kind, chosen[0], random.Random(5)) for _ in range(2)]
+    assert again[0] == again[1]
 
 
 @pytest.mark.parametrize(
