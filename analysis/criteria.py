@@ -45,8 +45,8 @@ def _mean(places: Places, name: str) -> torch.Tensor:
     """One of `row_sums`' means, the primary taken as its base."""
     strip = max(1, STRIP // (4 * places.primary.shape[-1]))
     floor = torch.finfo(torch.float32).min / 4  # a log-probability of -inf has no place in its arithmetic
-    pair = (each.float().clamp(min=floor) for each in (places.primary, places.intervention))
-    return row_sums(*pair, frozenset({name}), strip=strip, overwrite=False).means[name]
+    primary, intervention = (each.float().clamp(min=floor) for each in (places.primary, places.intervention))
+    return row_sums(primary, intervention, frozenset({name}), strip=strip, overwrite=False).means[name]
 
 
 def js(places: Places) -> torch.Tensor:

@@ -163,4 +163,5 @@ def _rise(group: dict[str, Any]) -> Statement:
         return Statement("Overlap rises steeply from k = 1 to 2", "steep", "no such token", OPEN)
     first, second = two[0] - one[0], three[0] - two[0]
     found = f"by {100 * first:.1f} points from 1 to 2, by {100 * second:.1f} from 2 to 3"
-    return Statement("Overlap rises steeply from k = 1 to 2", "steep", found, SEEN if first > second else NOT_SEEN)
+    verdict = SEEN if first > 2 * second else NOT_SEEN if first < second else OPEN
+    return Statement("Overlap rises steeply from k = 1 to 2, then less", "steep", found, verdict)

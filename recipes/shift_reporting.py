@@ -24,7 +24,7 @@ def show_statements(found: dict[str, list[Statement]], folder: RunFolder, produc
     """
     for kind, statements in found.items():
         table = Table(title=f"along {kind} trajectories, 95 % intervals by problem", title_justify="left")
-        for name in ("published", "figure", "here", ""):
+        for name in ("statement", "published", "here", "verdict"):
             table.add_column(name, overflow="fold")
         for each in statements:
             colour = COLOURS.get(each.verdict, "yellow")
