@@ -8,6 +8,7 @@ Shape legend: b rows still going, n tokens of a block, V vocabulary.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -17,20 +18,39 @@ from tokenshift.analysis.generation import Request, Sampling, padded_left
 from tokenshift.analysis.intervention import CrossResponse, Intervention, Pair, decide, take
 
 LONGEST_BLOCK = 32
-FIRST_BLOCK = 8
 
-READING, ROUND = 0.25, 1.0
+READING, ROUND = 0.2, 0.8
 """What reading a token of a block costs the intervention, and what a round costs beside, in steps of the primary."""
 
 
-def block_length(cut_rate: float) -> int:
-    """The length that yields most tokens for its cost, if each token is replaced with probability `cut_rate`."""
+class CutModel:
+    """How probable it is that a drafted token will be replaced, learnt from those that were.
 
-    def worth(length: int) -> float:
-        kept = length if cut_rate == 0 else (1 - (1 - cut_rate) ** length) / cut_rate
-        return kept / (length * (1 + READING) + ROUND)
+    A token is seldom replaced where the primary was sure of it: the chance is taken as `rate * (1 - p)` for a token
+    that the primary drew with probability p.
+    """
 
-    return max(range(1, LONGEST_BLOCK + 1), key=worth)
+    def __init__(self) -> None:
+        self._cuts, self._doubt = 1.0, 4.0  # as if one of four tokens in doubt had been replaced
+
+    @property
+    def rate(self) -> float:
+        return min(1.0, self._cuts / self._doubt)
+
+    def learn(self, cuts: int, doubt: float) -> None:
+        """Take in decided tokens: how many were replaced, and the sum of their 1 - p."""
+        self._cuts, self._doubt = 0.98 * self._cuts + cuts, 0.98 * self._doubt + doubt
+
+
+def goes_on(survivals: Sequence[float]) -> bool:
+    """Whether to draft another token, by what a block of its length yields for its cost.
+
+    Args:
+        survivals: for each token drafted so far, the share of rows in which everything up to it is expected to stay
+            and the response to go on.
+    """
+    yielded = sum((1.0, *survivals[:-1]))  # a token counts if what is before it stays
+    return survivals[-1] / (1 + READING) > yielded / (len(survivals) * (1 + READING) + ROUND)
 
 
 def decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention) -> list[CrossResponse]:
@@ -46,26 +66,26 @@ def decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: In
     mask = mask[:, :-1]
     alive = list(range(len(requests)))
     replaced = [0] * len(requests)
-    decided = cuts = 0
+    ends, cut_model = pair.ends, CutModel()
     while alive:
-        left = sampling.max_new_tokens - min(len(found[row].completion_ids) for row in alive)
-        # a cut is counted in where there is none yet: the first blocks are not all as long as can be
-        length = min(left, block_length((cuts + 0.5) / decided) if decided else FIRST_BLOCK)
-        block, drafted, logits_primary = _draft(primary, pending, mask, length, found, alive, pair, sampling)
-        logits = intervention.append(block, torch.cat([mask, torch.ones_like(block, dtype=torch.bool)], 1), length)
+        draft = _draft(primary, pending, mask, found, alive, pair, sampling, cut_model.rate)
+        length = draft.read.shape[1]
+        seen = torch.cat([mask, torch.ones_like(draft.read, dtype=torch.bool)], dim=1)
+        logits = intervention.append(draft.read, seen, keep=length)
         rows = [requests[row].row for row in alive for _ in range(length)]
         starts = [len(found[row].completion_ids) for row in alive]
         decisions = decide(
-            logits_primary.flatten(0, 1),
+            draft.logits.flatten(0, 1),
             logits[..., : pair.vocabulary].flatten(0, 1),
             rows,
             [start + step for start in starts for step in range(length)],
             sampling,
             plan,
-            drafted.flatten(),
-        )
-        valid = torch.zeros_like(block, dtype=torch.bool)
-        going, last = [], []
+            draft.drawn.flatten(),
+        ).lists()
+        doubts = draft.doubts.tolist()
+        kept_lengths, going, last = [], [], []
+        cuts, doubt = 0, 0.0
         for place, row in enumerate(alive):
             response = found[row]
             for step in range(min(length, sampling.max_new_tokens - starts[place])):
@@ -73,14 +93,16 @@ def decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: In
                 token = take(response, decisions, place * length + step, free)
                 cut = token != response.primary_ids[-1]
                 replaced[row] += cut
-                decided += 1
                 cuts += cut
-                valid[place, step] = True
-                if cut or token in pair.ends:
+                doubt += doubts[place][step]
+                if cut or token in ends:
                     break
-            if response.completion_ids[-1] not in pair.ends and len(response.completion_ids) < sampling.max_new_tokens:
+            kept_lengths.append(len(response.completion_ids) - starts[place])
+            if response.completion_ids[-1] not in ends and len(response.completion_ids) < sampling.max_new_tokens:
                 going.append(place)
                 last.append(response.completion_ids[-1])
+        cut_model.learn(cuts, doubt)
+        valid = torch.arange(length, device=ids.device) < torch.tensor(kept_lengths, device=ids.device).unsqueeze(-1)
         mask = torch.cat([mask, valid], dim=1)
         if len(going) < len(alive):
             kept = torch.tensor(going, dtype=torch.int64, device=ids.device)
@@ -92,28 +114,53 @@ def decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: In
     return found
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """A block that the primary drafted.
+
+    Attributes:
+        read: `(b, n)`, what both policies read: each row's pending token, and all draws but the last.
+        drawn: `(b, n)`, the draws.
+        logits: `(b, n, V)`, what they were drawn from.
+        doubts: `(b, n)`, 1 - p of the draws.
+    """
+
+    read: torch.Tensor
+    drawn: torch.Tensor
+    logits: torch.Tensor
+    doubts: torch.Tensor
+
+
 def _draft(
     primary: CachedPolicy,
     pending: torch.Tensor,
     mask: torch.Tensor,
-    length: int,
     found: Sequence[CrossResponse],
     alive: Sequence[int],
     pair: Pair,
     sampling: Sampling,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The primary's next `length` draws after each row's pending token.
-
-    Returns:
-        What both policies read, `(b, length)`: the pending tokens and all draws but the last; the draws, `(b,
-        length)`; and the logits they were drawn from, `(b, length, V)`.
-    """
-    read, drawn, logits = [pending], [], []
+    rate: float,
+) -> _Draft:
+    """Draw after each row's pending token until another step would yield too little."""
+    read, drawn, logits, doubts = [pending], [], [], []
     keys = [(found[row].problem_id, found[row].sample_id) for row in alive]
-    for step in range(length):
+    starts = [len(found[row].completion_ids) for row in alive]
+    ends = torch.tensor(sorted(pair.ends), device=pending.device)
+    surviving = torch.ones(len(alive), device=pending.device)  # (b,)
+    survivals: list[float] = []
+    longest = min(LONGEST_BLOCK, sampling.max_new_tokens - min(starts))
+    while len(drawn) < longest and (not survivals or goes_on(survivals)):
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
         logits.append(primary.append(read[-1].unsqueeze(-1), mask, keep=1)[:, 0, : pair.vocabulary])
-        positions = [len(found[row].completion_ids) + step for row in alive]
-        drawn.append(coupled_draw(logits[-1], keys, positions, **sampling.draw))
+        drawn.append(coupled_draw(logits[-1], keys, [start + len(drawn) for start in starts], **sampling.draw))
         read.append(drawn[-1])
-    return torch.stack(read[:-1], dim=1), torch.stack(drawn, dim=1), torch.stack(logits, dim=1)
+        doubts.append(1 - _probability(logits[-1], drawn[-1], sampling.temperature))
+        surviving = surviving * (1 - rate * doubts[-1]) * ~torch.isin(drawn[-1], ends)
+        survivals.append(float(surviving.mean()))
+    return _Draft(*(torch.stack(each, dim=1) for each in (read[:-1], drawn, logits, doubts)))
+
+
+def _probability(logits: torch.Tensor, drawn: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Of tokens `(b,)` under logits `(b, V)`."""
+    scaled = logits.float() / temperature
+    return (scaled.gather(-1, drawn.unsqueeze(-1)).squeeze(-1) - scaled.logsumexp(dim=-1)).exp()

@@ -45,6 +45,13 @@ def _xor_shifted(values: torch.Tensor, bits: int) -> torch.Tensor:
     return values.bitwise_xor_((values >> bits).bitwise_and_(2 ** (64 - bits) - 1))
 
 
+def _mixed_tensor(values: torch.Tensor) -> torch.Tensor:
+    """`_mixed` of each, in place; int64 wraps as it must."""
+    values = _xor_shifted(values, 30).mul_(_signed(_FIRST))
+    values = _xor_shifted(values, 27).mul_(_signed(_SECOND))
+    return _xor_shifted(values, 31)
+
+
 def gumbel_noise(seed: int, rows: Sequence[Row], positions: Sequence[int], token_ids: torch.Tensor) -> torch.Tensor:
     """Noise `(B, k)` float32 of k tokens at each of B places, on their device.
 
@@ -54,10 +61,10 @@ def gumbel_noise(seed: int, rows: Sequence[Row], positions: Sequence[int], token
         positions: of each place in its completion, from 0.
         token_ids: int64 `(B, k)`, or `(1, k)` for the same tokens everywhere.
     """
-    states = [_signed(place_seed(seed, row, position)) for row, position in zip(rows, positions, strict=True)]
-    values = torch.tensor(states, device=token_ids.device).unsqueeze(-1) + (token_ids + 1) * _signed(_GOLDEN)
-    values = _xor_shifted(values, 30).mul_(_signed(_FIRST))
-    values = _xor_shifted(values, 27).mul_(_signed(_SECOND))
-    bits = (_xor_shifted(values, 31) >> 11).bitwise_and_(2**53 - 1)
+    heads = {row: _signed((place_seed(seed, row) + _GOLDEN) & _MASK) for row in set(rows)}
+    places = torch.tensor([heads[row] for row in rows], dtype=torch.int64, device=token_ids.device)  # (B,)
+    places = _mixed_tensor(places + torch.tensor(positions, dtype=torch.int64, device=token_ids.device))
+    values = _mixed_tensor(places.unsqueeze(-1) + (token_ids + 1) * _signed(_GOLDEN))  # (B, k)
+    bits = (values >> 11).bitwise_and_(2**53 - 1)
     uniform = bits.double().add_(0.5).mul_(2.0**-53)  # in (0, 1); float64, since the tail decides
     return uniform.neg_().log1p_().neg_().log_().neg_().float()

@@ -126,6 +126,27 @@ class Decisions:
     scores: torch.Tensor
     js: torch.Tensor
 
+    def lists(self) -> "DecisionLists":
+        """The same as lists: a tensor is slow to look at element by element."""
+        return DecisionLists(
+            self.switched.tolist(),
+            self.primary_ids.tolist(),
+            self.intervention_ids.tolist(),
+            self.scores.tolist(),
+            self.js.tolist(),
+        )
+
+
+@dataclass(frozen=True)
+class DecisionLists:
+    """`Decisions`, B long each."""
+
+    switched: list[bool]
+    primary_ids: list[int]
+    intervention_ids: list[int]
+    scores: list[float]
+    js: list[float]
+
 
 def decide(
     primary: torch.Tensor,
@@ -166,14 +187,14 @@ def decide(
     return Decisions(torch.where(switched, other, own), switched, own, other, scores, js)
 
 
-def take(response: CrossResponse, decisions: Decisions, place: int, free: bool) -> int:
+def take(response: CrossResponse, decisions: DecisionLists, place: int, free: bool) -> int:
     """Append the token of a place to a response; its primary's where no replacement is left."""
-    own, other = int(decisions.primary_ids[place]), int(decisions.intervention_ids[place])
-    switched = bool(decisions.switched[place]) and free
+    own, other = decisions.primary_ids[place], decisions.intervention_ids[place]
+    switched = decisions.switched[place] and free
     response.completion_ids.append(other if switched else own)
     response.switched.append(switched)
     response.primary_ids.append(own)
     response.intervention_ids.append(other)
-    response.scores.append(float(decisions.scores[place]))
-    response.js.append(float(decisions.js[place]) if switched else float("nan"))
+    response.scores.append(decisions.scores[place])
+    response.js.append(decisions.js[place] if switched else float("nan"))
     return response.completion_ids[-1]

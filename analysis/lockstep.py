@@ -16,16 +16,16 @@ def decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: In
     ids, mask = padded_left([request.prompt_ids for request in requests], pair.pad, pair.primary.device)
     mask = mask.bool()
     policies = CachedPolicy(pair.primary), CachedPolicy(pair.intervention)
-    alive = list(range(len(requests)))
+    alive, ends = list(range(len(requests))), pair.ends
     for position in range(sampling.max_new_tokens):
         p, q = (policy.append(ids, mask, keep=1)[:, 0, : pair.vocabulary] for policy in policies)  # (b, V)
-        decisions = decide(p, q, [requests[row].row for row in alive], [position] * len(alive), sampling, plan)
+        decisions = decide(p, q, [requests[row].row for row in alive], [position] * len(alive), sampling, plan).lists()
         tokens = []
         for place, row in enumerate(alive):
             free = plan.most is None or replaced[row] < plan.most
             tokens.append(take(found[row], decisions, place, free))
             replaced[row] += found[row].switched[-1] and tokens[-1] != found[row].primary_ids[-1]
-        going = [place for place, token in enumerate(tokens) if token not in pair.ends]
+        going = [place for place, token in enumerate(tokens) if token not in ends]
         if not going:
             break
         if len(going) < len(alive):

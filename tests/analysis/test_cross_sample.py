@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tokenshift.analysis.criteria import CRITERIA, Places
 from tokenshift.analysis.cross_sample import cross_sample
 from tokenshift.analysis.divergence import entropy, js_divergence, kl_divergence, log_probabilities
-from tokenshift.analysis.draft_and_verify import LONGEST_BLOCK, block_length
+from tokenshift.analysis.draft_and_verify import CutModel, goes_on
 from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, encode_prompt
 from tokenshift.analysis.intervention import CrossResponse, Intervention
 from tokenshift.analysis.thresholds import LOG_2
@@ -185,10 +185,20 @@ def test_criteria_against_the_reference() -> None:
 
 
 def test_block_lengths_follow_the_cuts() -> None:
-    lengths = [block_length(rate) for rate in (0.0, 0.01, 0.05, 0.2, 0.9)]
-    assert lengths[0] == LONGEST_BLOCK
+    def length(survival: float) -> int:
+        survivals = [survival]
+        while goes_on(survivals) and len(survivals) < 100:
+            survivals.append(survivals[-1] * survival)
+        return len(survivals)
+
+    lengths = [length(survival) for survival in (1.0, 0.99, 0.9, 0.7, 0.1)]
+    assert lengths[0] == 100
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[-1] == 1
+    model = CutModel()
+    for _ in range(500):
+        model.learn(1, 20.0)
+    assert model.rate == pytest.approx(0.05, rel=0.01)
 
 
 def test_bad_input(pocket: tuple[Any, Any, Any]) -> None:
