@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 
 class CachedPolicy:
@@ -51,3 +52,31 @@ class CachedPolicy:
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some prefixes alone, by their places `(b,)`."""
         self._cache.batch_select_indices(rows)
+
+    def arrange(self, slots: torch.Tensor) -> None:
+        """Keep some slots of each row, by their places `(B, L)`, in that order."""
+        for layer in self._cache.layers:
+            for name in ("keys", "values"):
+                states = getattr(layer, name)  # (B, heads, l, size)
+                index = slots[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
+                setattr(layer, name, states.gather(2, index))
+        self.length = slots.shape[1]
+
+    def join(self, other: "CachedPolicy") -> None:
+        """Add another's rows below; whose cache is shorter gets empty slots on the left, to be masked."""
+        length = max(self.length, other.length)
+        for mine, theirs in zip(self._cache.layers, other._cache.layers, strict=True):
+            for name in ("keys", "values"):
+                parts = [_lengthened(getattr(layer, name), length) for layer in (mine, theirs)]
+                setattr(mine, name, torch.cat(parts))
+        self.length = length
+
+
+def _lengthened(states: torch.Tensor, length: int) -> torch.Tensor:
+    """States `(B, heads, l, size)` with zeros before them, `length` in all."""
+    return torch.nn.functional.pad(states, (0, 0, length - states.shape[2], 0))
+
+
+def masks_slots(model: Any) -> bool:
+    """Whether slots of a model's cache may be masked: not with sliding windows, which count slots, or other states."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)

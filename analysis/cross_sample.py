@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis import draft_and_verify, lockstep
+from tokenshift.analysis.cached_policy import masks_slots
 from tokenshift.analysis.generation import Request, Sampling
 from tokenshift.analysis.intervention import CrossResponse, Intervention, Pair
 
@@ -24,6 +25,7 @@ def cross_sample(
     plan: Intervention | None = None,
     sampling: Sampling | None = None,
     engine: str = "draft",
+    batch_size: int | None = None,
 ) -> list[CrossResponse]:
     """A response to each request, decoded side by side.
 
@@ -36,11 +38,14 @@ def cross_sample(
         requests: what is wanted.
         plan: where to intervene, by default where JS > 0.1.
         sampling: settings of both policies.
-        engine: `draft` or `lockstep`.
+        engine: `draft` or `lockstep`; models whose caches are not of whole attention alone are run by `lockstep`.
+        batch_size: responses at once; all when None.
 
     Raises:
         ValueError: for an unknown engine, models without an end token, or a prompt that leaves no room.
     """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1.")
     if engine not in ENGINES:
         raise ValueError(f"engine={engine!r} is not known; choose one of {', '.join(ENGINES)}.")
     sampling, plan = sampling or Sampling(), plan or Intervention()
@@ -54,4 +59,6 @@ def cross_sample(
         raise ValueError("A prompt is empty; give it a start token.")
     if not requests:
         return []
-    return ENGINES[engine](pair, requests, sampling, plan)
+    if not (masks_slots(primary) and masks_slots(intervention)):
+        engine = "lockstep"
+    return ENGINES[engine](pair, requests, sampling, plan, batch_size or len(requests))

@@ -19,6 +19,9 @@ from tokenshift.analysis.intervention import CrossResponse, Intervention, Pair, 
 
 LONGEST_BLOCK = 32
 
+ADMITTED = 8
+"""New requests are begun when one of so many rows is free: each time their prompts are read, and caches copied."""
+
 READING, ROUND = 0.2, 0.8
 """What reading a token of a block costs the intervention, and what a round costs beside, in steps of the primary."""
 
@@ -53,31 +56,83 @@ def goes_on(survivals: Sequence[float]) -> bool:
     return survivals[-1] / (1 + READING) > yielded / (len(survivals) * (1 + READING) + ROUND)
 
 
-def decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention) -> list[CrossResponse]:
-    """A response to each request; arguments as of `cross_sample`."""
+class _Going:
+    """The rows that are going on, and both policies' caches of them.
+
+    Attributes:
+        alive: which requests.
+        pending: `(b,)`, the last token of each, which neither policy has read.
+        mask: bool `(b, length)`, the slots that hold tokens.
+    """
+
+    def __init__(self, pair: Pair, requests: Sequence[Request], first: Sequence[int]) -> None:
+        self._pair, self._requests = pair, requests
+        self.alive = list(first)
+        ids, mask = padded_left([requests[row].prompt_ids for row in first], pair.pad, pair.primary.device)
+        self.pending, self.mask = ids[:, -1], mask[:, :-1].bool()
+        self.primary, self.intervention = CachedPolicy(pair.primary), CachedPolicy(pair.intervention)
+        if ids.shape[1] > 1:  # all of the prompt but its last token
+            for policy in (self.primary, self.intervention):
+                policy.append(ids[:, :-1], self.mask, keep=0)
+
+    def go_on(self, kept_lengths: Sequence[int], drafted: int, going: Sequence[int], last: Sequence[int]) -> None:
+        """After a block: which of its slots stay in each row, which rows go on, and their last tokens."""
+        device = self.mask.device
+        lengths = torch.tensor(kept_lengths, device=device).unsqueeze(-1)
+        self.mask = torch.cat([self.mask, torch.arange(drafted, device=device) < lengths], dim=1)
+        self.pending = torch.tensor(last, dtype=torch.int64, device=device)
+        if len(going) < len(self.alive):
+            rows = torch.tensor(going, dtype=torch.int64, device=device)
+            self.mask, self.alive = self.mask[rows], [self.alive[place] for place in going]
+            for policy in (self.primary, self.intervention):
+                policy.keep(rows)
+        longest = int(self.mask.sum(-1).max()) if going else 0
+        if longest and self.mask.shape[1] > 1.5 * longest:
+            slots = torch.sort(self.mask.byte(), dim=1, stable=True).indices[
+                :, -longest:
+            ]  # tokens come last, in order
+            self.mask = self.mask.gather(1, slots)
+            for policy in (self.primary, self.intervention):
+                policy.arrange(slots)
+
+    def admit(self, rows: Sequence[int]) -> None:
+        """Begin other requests in the places of those that are done."""
+        new = _Going(self._pair, self._requests, rows)
+        length = max(self.mask.shape[1], new.mask.shape[1])
+        masks = [torch.nn.functional.pad(each, (length - each.shape[1], 0)) for each in (self.mask, new.mask)]
+        self.mask = torch.cat(masks)
+        self.pending = torch.cat([self.pending, new.pending])
+        self.alive += new.alive
+        self.primary.join(new.primary)
+        self.intervention.join(new.intervention)
+
+
+def decode(
+    pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention, batch_size: int
+) -> list[CrossResponse]:
+    """A response to each request, `batch_size` at a time; one that ends makes room for the next.
+
+    Arguments as of `cross_sample`.
+    """
     found = [CrossResponse(*request.row, request.prompt_ids) for request in requests]
-    ids, mask = padded_left([request.prompt_ids for request in requests], pair.pad, pair.primary.device)
-    mask = mask.bool()
-    primary, intervention = CachedPolicy(pair.primary), CachedPolicy(pair.intervention)
-    if ids.shape[1] > 1:  # all of the prompt but its last token, which each block begins with
-        for policy in (primary, intervention):
-            policy.append(ids[:, :-1], mask[:, :-1], keep=0)
-    pending = ids[:, -1]  # (b,)
-    mask = mask[:, :-1]
-    alive = list(range(len(requests)))
     replaced = [0] * len(requests)
+    waiting = list(range(len(requests)))[::-1]
     ends, cut_model = pair.ends, CutModel()
-    while alive:
-        draft = _draft(primary, pending, mask, found, alive, pair, sampling, cut_model.rate)
+    rows: _Going | None = None
+    while waiting or (rows is not None and rows.alive):
+        if rows is None or not rows.alive:
+            rows = _Going(pair, requests, [waiting.pop() for _ in range(min(batch_size, len(waiting)))])
+        elif waiting and batch_size - len(rows.alive) >= max(1, batch_size // ADMITTED):
+            rows.admit([waiting.pop() for _ in range(min(batch_size - len(rows.alive), len(waiting)))])
+        draft = _draft(rows, found, pair, sampling, cut_model.rate)
         length = draft.read.shape[1]
-        seen = torch.cat([mask, torch.ones_like(draft.read, dtype=torch.bool)], dim=1)
-        logits = intervention.append(draft.read, seen, keep=length)
-        rows = [requests[row].row for row in alive for _ in range(length)]
-        starts = [len(found[row].completion_ids) for row in alive]
+        seen = torch.cat([rows.mask, torch.ones_like(draft.read, dtype=torch.bool)], dim=1)
+        logits = rows.intervention.append(draft.read, seen, keep=length)
+        starts = [len(found[row].completion_ids) for row in rows.alive]
         decisions = decide(
             draft.logits.flatten(0, 1),
             logits[..., : pair.vocabulary].flatten(0, 1),
-            rows,
+            [requests[row].row for row in rows.alive for _ in range(length)],
             [start + step for start in starts for step in range(length)],
             sampling,
             plan,
@@ -86,11 +141,11 @@ def decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: In
         doubts = draft.doubts.tolist()
         kept_lengths, going, last = [], [], []
         cuts, doubt = 0, 0.0
-        for place, row in enumerate(alive):
+        for place, row in enumerate(rows.alive):
             response = found[row]
             for step in range(min(length, sampling.max_new_tokens - starts[place])):
-                free = plan.most is None or replaced[row] < plan.most
-                token = take(response, decisions, place * length + step, free)
+                may = plan.most is None or replaced[row] < plan.most
+                token = take(response, decisions, place * length + step, may)
                 cut = token != response.primary_ids[-1]
                 replaced[row] += cut
                 cuts += cut
@@ -102,15 +157,7 @@ def decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: In
                 going.append(place)
                 last.append(response.completion_ids[-1])
         cut_model.learn(cuts, doubt)
-        valid = torch.arange(length, device=ids.device) < torch.tensor(kept_lengths, device=ids.device).unsqueeze(-1)
-        mask = torch.cat([mask, valid], dim=1)
-        if len(going) < len(alive):
-            kept = torch.tensor(going, dtype=torch.int64, device=ids.device)
-            mask, alive = mask[kept], [alive[place] for place in going]
-            if alive:
-                primary.keep(kept)
-                intervention.keep(kept)
-        pending = torch.tensor(last, dtype=torch.int64, device=ids.device)
+        rows.go_on(kept_lengths, length, going, last)
     return found
 
 
@@ -131,27 +178,18 @@ class _Draft:
     doubts: torch.Tensor
 
 
-def _draft(
-    primary: CachedPolicy,
-    pending: torch.Tensor,
-    mask: torch.Tensor,
-    found: Sequence[CrossResponse],
-    alive: Sequence[int],
-    pair: Pair,
-    sampling: Sampling,
-    rate: float,
-) -> _Draft:
+def _draft(rows: _Going, found: Sequence[CrossResponse], pair: Pair, sampling: Sampling, rate: float) -> _Draft:
     """Draw after each row's pending token until another step would yield too little."""
-    read, drawn, logits, doubts = [pending], [], [], []
-    keys = [(found[row].problem_id, found[row].sample_id) for row in alive]
-    starts = [len(found[row].completion_ids) for row in alive]
-    ends = torch.tensor(sorted(pair.ends), device=pending.device)
-    surviving = torch.ones(len(alive), device=pending.device)  # (b,)
+    read, drawn, logits, doubts = [rows.pending], [], [], []
+    keys = [(found[row].problem_id, found[row].sample_id) for row in rows.alive]
+    starts = [len(found[row].completion_ids) for row in rows.alive]
+    ends = torch.tensor(sorted(pair.ends), device=rows.pending.device)
+    surviving = torch.ones(len(keys), device=rows.pending.device)  # (b,)
     survivals: list[float] = []
-    longest = min(LONGEST_BLOCK, sampling.max_new_tokens - min(starts))
+    mask, longest = rows.mask, min(LONGEST_BLOCK, sampling.max_new_tokens - min(starts))
     while len(drawn) < longest and (not survivals or goes_on(survivals)):
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        logits.append(primary.append(read[-1].unsqueeze(-1), mask, keep=1)[:, 0, : pair.vocabulary])
+        mask = torch.cat([mask, torch.ones_like(rows.pending, dtype=torch.bool).unsqueeze(-1)], dim=1)
+        logits.append(rows.primary.append(read[-1].unsqueeze(-1), mask, keep=1)[:, 0, : pair.vocabulary])
         drawn.append(coupled_draw(logits[-1], keys, [start + len(drawn) for start in starts], **sampling.draw))
         read.append(drawn[-1])
         doubts.append(1 - _probability(logits[-1], drawn[-1], sampling.temperature))

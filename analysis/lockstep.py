@@ -9,8 +9,15 @@ from tokenshift.analysis.generation import Request, Sampling, padded_left
 from tokenshift.analysis.intervention import CrossResponse, Intervention, Pair, decide, take
 
 
-def decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention) -> list[CrossResponse]:
-    """A response to each request; arguments as of `cross_sample`."""
+def decode(
+    pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention, batch_size: int
+) -> list[CrossResponse]:
+    """A response to each request, `batch_size` at a time; arguments as of `cross_sample`."""
+    starts = range(0, len(requests), batch_size)
+    return [each for start in starts for each in _decode(pair, requests[start : start + batch_size], sampling, plan)]
+
+
+def _decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention) -> list[CrossResponse]:
     found = [CrossResponse(*request.row, request.prompt_ids) for request in requests]
     replaced = [0] * len(requests)
     ids, mask = padded_left([request.prompt_ids for request in requests], pair.pad, pair.primary.device)

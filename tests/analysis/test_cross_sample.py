@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,12 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
 
+from tokenshift.analysis.cached_policy import masks_slots
 from tokenshift.analysis.criteria import CRITERIA, Places
 from tokenshift.analysis.cross_sample import cross_sample
 from tokenshift.analysis.divergence import entropy, js_divergence, kl_divergence, log_probabilities
 from tokenshift.analysis.draft_and_verify import CutModel, goes_on
+from tokenshift.analysis.drawing import coupled_draw
 from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, encode_prompt
 from tokenshift.analysis.intervention import CrossResponse, Intervention
 from tokenshift.analysis.thresholds import LOG_2
@@ -131,6 +134,47 @@ def test_a_response_does_not_depend_on_its_batch(pocket: tuple[Any, Any, Any]) -
             for each in cross_sample(base, moved, tokenizer, batch, plan=Intervention("js", 0.01), sampling=sampling)
         }
         assert [found[request.row] for request in wanted] == tokens(together)
+    for size, engine in ((3, "draft"), (1, "draft"), (8, "draft"), (4, "lockstep")):  # rows that end make room
+        plan = Intervention("js", 0.01)
+        again = cross_sample(
+            base, moved, tokenizer, wanted, plan=plan, sampling=sampling, engine=engine, batch_size=size
+        )
+        assert [(each.problem_id, each.sample_id) for each in again] == [request.row for request in wanted]
+        assert tokens(again) == tokens(together)
+
+
+def test_prompts_of_all_lengths_share_a_batch(pocket: tuple[Any, Any, Any]) -> None:
+    """A long one joins short ones and the other way round; a single token is a prompt too."""
+    base, moved, tokenizer = pocket
+    text = encode_prompt(tokenizer, "Q: 1+1=?\nA: Step by step: ones 1+1=2, carry 0; tens 0+0+0=0. So exactly")
+    wanted = [Request((n, 0), text[: 1 + (n * 7) % len(text)]) for n in range(12)]
+    sampling, plan = Sampling(1.0, 1.0, 30, seed=8), Intervention("js", 0.003)
+    expected = cross_sample(base, moved, tokenizer, wanted, plan=plan, sampling=sampling, engine="lockstep")
+    for size in (2, 5):
+        found = cross_sample(base, moved, tokenizer, wanted, plan=plan, sampling=sampling, batch_size=size)
+        assert tokens(found) == tokens(expected)
+
+
+def test_sliding_windows_are_decoded_in_lockstep() -> None:
+    """Their caches count slots, so that none may be masked."""
+    config = MistralConfig(
+        vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, sliding_window=4, max_position_embeddings=64, eos_token_id=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    first, second = MistralForCausalLM(config).eval(), MistralForCausalLM(config).eval()
+    assert not masks_slots(first)
+    tokenizer: Any = SimpleNamespace(eos_token_id=2, pad_token_id=0)
+    wanted = [Request((n, 0), [5, 6, 7, 8, 9, 10][: n + 2]) for n in range(3)]
+    sampling, plan = Sampling(1.0, 1.0, 12), Intervention("random", 0.5)
+    found = cross_sample(first, second, tokenizer, wanted, plan=plan, sampling=sampling)
+    for response in found:  # against full forward passes, a token at a time
+        for place, token in enumerate(response.completion_ids):
+            ids = torch.tensor([response.prompt_ids + response.completion_ids[:place]])
+            model = second if response.switched[place] else first
+            row = [(response.problem_id, response.sample_id)]
+            with torch.no_grad():
+                assert int(coupled_draw(model(input_ids=ids).logits[:, -1], row, [place])) == token
 
 
 @pytest.mark.parametrize(("epsilon", "gamma"), [(0.0, 0.0), (0.69, 0.0), (0.0, 1.0)])
