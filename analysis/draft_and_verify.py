@@ -180,7 +180,10 @@ class _Draft:
 
 def _draft(rows: _Going, found: Sequence[CrossResponse], pair: Pair, sampling: Sampling, rate: float) -> _Draft:
     """Draw after each row's pending token until another step would yield too little."""
-    read, drawn, logits, doubts = [rows.pending], [], [], []
+    read = [rows.pending]
+    drawn: list[torch.Tensor] = []
+    logits: list[torch.Tensor] = []
+    doubts: list[torch.Tensor] = []
     keys = [(found[row].problem_id, found[row].sample_id) for row in rows.alive]
     starts = [len(found[row].completion_ids) for row in rows.alive]
     ends = torch.tensor(sorted(pair.ends), device=rows.pending.device)

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tokenshift.analysis.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.shift_summary import column
+from tokenshift.analysis.shift_table import Source
 from tokenshift.analysis.statements import NOT_SEEN, OPEN, SEEN, Statement
 from tokenshift.analysis.statistics import OVERLAPS
 from tokenshift.analysis.summary import entry, summarise
@@ -18,8 +20,10 @@ PERCENTILES = ("0.5", "0.9", "0.95", "0.99")
 KEYS = ("problem_id", "sample_id", "position")
 
 
-def high_mask(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+def high_mask(source: Source) -> tuple[np.ndarray, np.ndarray]:
     """Which tokens have JS > 0.1, bool `(N,)`, and their problems `(N,)`, in the order of the tokens' keys."""
+    columns = [*KEYS, "js"]
+    table = source.select(columns) if isinstance(source, pa.Table) else pq.read_table(source, columns=columns)
     order = np.lexsort([column(table, name) for name in reversed(KEYS)])
     return column(table, "js")[order] > HIGH, column(table, "problem_id")[order]
 
@@ -46,7 +50,7 @@ def set_overlap(
 def evolution_rows(
     labels: Sequence[str],
     steps: Sequence[int | None],
-    tables: Sequence[pa.Table],
+    tables: Sequence[Source],
     own: Sequence[dict[str, float] | None],
     *,
     resamples: int = 1000,

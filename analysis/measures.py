@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from tokenshift.analysis.landmarks import answer_start
 from tokenshift.analysis.shift_summary import column, js_bins, position_bins
+from tokenshift.analysis.shift_table import verdicts
 from tokenshift.analysis.statistics import OVERLAPS
 from tokenshift.analysis.thresholds import HIGH, IMPROBABLE, JS_BINS, LOW_ENTROPY, POSITION_BINS, SPARSITY
 
@@ -161,10 +162,9 @@ def responses(table: pa.Table, measure: str) -> dict[str, Terms]:
     """Accuracy, length (tokens), number of high-JS tokens of a response, and share of responses that have one."""
     starts = np.flatnonzero(column(table, "position") == 0)
     high = np.add.reduceat((column(table, measure) > HIGH).astype(np.int64), starts)
-    judged = table["correct"].take(pa.array(starts))
-    correct = judged.to_pandas().to_numpy()
-    known = np.flatnonzero([value is not None for value in correct])
-    columns = [correct[known].astype(float), column(table, "length")[starts], high, high > 0]
+    correct = verdicts(table)[starts]
+    known = np.flatnonzero(~np.isnan(correct))
+    columns = [correct[known], column(table, "length")[starts], high, high > 0]
     rows = [starts[known], starts, starts, starts]
     return {
         "response": Terms(

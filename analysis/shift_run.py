@@ -6,6 +6,7 @@ number of processes, ends in the same rows, bit for bit on one kind of machine.
 """
 
 import random
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
@@ -171,9 +171,10 @@ def score_to_table(
             return table.num_rows
 
         run_units(files, work, "scoring", state=state)
-        _merge(folder, files, metadata, state)
-    if explored and not folder.explorer.exists():
-        chosen = explored_responses(trajectories, explored)
+        empty = sum(not each.completion_ids for own in trajectories.values() for each in own)
+        _merge(folder, files, {**metadata, "empty_responses": empty}, state)
+    chosen = explored_responses(trajectories, explored)
+    if chosen and explored_keys(folder) != {(kind, each.problem_id, each.sample_id) for kind, each in chosen}:
         files = [folder.units("explorer") / f"{place:06d}.npz" for place in range(len(chosen))]
 
         def explore(place: int, file: Path) -> int:
@@ -199,8 +200,12 @@ def score_to_table(
 
 
 def is_scored(folder: RunFolder) -> bool:
-    """Whether the table is complete."""
-    return any(folder.table.glob("part-*.parquet")) and not folder.units("table").exists()
+    """Whether the table is complete: a file of each process that wrote it."""
+    parts = [re.fullmatch(r"part-(\d+)-of-(\d+)\.parquet", path.name) for path in folder.table.glob("part-*.parquet")]
+    there = {(int(part[1]), int(part[2])) for part in parts if part}
+    sizes = {size for _, size in there}
+    whole = len(sizes) == 1 and there == {(rank, size) for size in sizes for rank in range(size)}
+    return whole and not folder.units("table").exists()
 
 
 def _merge(folder: RunFolder, files: Sequence[Path], metadata: Mapping[str, Any], state: PartialState) -> None:
@@ -238,6 +243,15 @@ def explored_responses(trajectories: Mapping[str, Sequence[Trajectory]], count: 
     return sorted(every[:count], key=lambda each: (each[1].problem_id, each[1].sample_id, each[0]))
 
 
+def explored_keys(folder: RunFolder) -> set[tuple[str, int, int]]:
+    """Responses whose most probable tokens are kept, as (kind, problem_id, sample_id)."""
+    if not folder.explorer.exists():
+        return set()
+    with np.load(folder.explorer) as arrays:
+        names = [name.rsplit("/", 3) for name in arrays.files]
+    return {(kind, int(problem), int(sample)) for kind, problem, sample, _ in names}
+
+
 def read_explored(folder: RunFolder) -> dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray]]:
     """Ids and log-probabilities of `PairScorer.top_tokens` by (kind, problem_id, sample_id)."""
     found: dict[tuple[str, int, int], dict[str, np.ndarray]] = {}
@@ -248,8 +262,3 @@ def read_explored(folder: RunFolder) -> dict[tuple[str, int, int], tuple[np.ndar
             kind, problem, sample, which = name.rsplit("/", 3)
             found.setdefault((kind, int(problem), int(sample)), {})[which] = arrays[name]
     return {key: (value["ids"], value["logps"]) for key, value in found.items()}
-
-
-def read_table(folder: RunFolder) -> pa.Table:
-    """All rows of all processes."""
-    return pq.read_table(folder.table)

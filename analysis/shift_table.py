@@ -6,7 +6,10 @@ from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from tokenshift.analysis.table import SCHEMA
 
 BATCH_ROWS = 2**18
 
@@ -76,15 +79,48 @@ def response_batches(
 
 def _parts(source: Source, columns: list[str] | None, rows: int) -> Iterator[pa.Table]:
     if isinstance(source, pa.Table):
-        table = source if columns is None else source.select(columns)
+        table = _typed(source if columns is None else source.select(columns))
         yield from (table.slice(start, rows) for start in range(0, table.num_rows, rows))
         return
     for path in table_files(source):
         try:
             for batch in _open(path).iter_batches(rows, columns=columns):
-                yield pa.Table.from_batches([batch])
+                yield _typed(pa.Table.from_batches([batch]))
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{path} is not a whole Parquet file: {_line(error)}") from error
+
+
+def verdicts(table: pa.Table) -> np.ndarray:
+    """The column `correct` as `(N,)` float: 1, 0, or NaN where none judged."""
+    found: np.ndarray = table["correct"].cast(pa.float32()).to_numpy()
+    return found
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """Columns in the types of `SCHEMA`, whatever wrote them.
+
+    Raises:
+        ValueError: for values of another kind, or missing ones.
+    """
+    columns = {}
+    for name in table.column_names:
+        values = table[name]
+        text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+        if name in SCHEMA.names and not (name == "problem_id" and text):  # problems may have names
+            wanted = SCHEMA.field(name).type
+            wanted = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
+            try:
+                if name == "correct" and pa.types.is_floating(values.type):
+                    values = pc.if_else(pc.is_nan(values), None, values)  # pandas' way of a missing one
+                values = values.cast(pa.string()) if pa.types.is_dictionary(values.type) else values
+                values = values.cast(wanted)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise ValueError(f"The column {name!r} does not hold {wanted}: {_line(error)}") from error
+            missing = values.null_count or (pa.types.is_floating(wanted) and pc.any(pc.is_nan(values)).as_py())
+            if missing and name != "correct":
+                raise ValueError(f"The column {name!r} has missing values.")
+        columns[name] = values
+    return pa.table(columns)
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -107,4 +143,4 @@ def _checked(table: pa.Table) -> pa.Table:
             "The rows of a response must stand together, positions 0 to length - 1; sort the table by problem_id, "
             "sample_id (and trajectory), and position."
         )
-    return table.unify_dictionaries()
+    return table

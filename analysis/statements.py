@@ -1,9 +1,15 @@
 """What the publication says of shifts, held against the numbers of a table (arXiv 2603.22446, sections 3 and 5)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tokenshift.analysis.thresholds import HIGH, LOW_ENTROPY, NEAR_ZERO
+
+FEWEST = 5
+"""Problems below which intervals by problem say nothing, and every verdict is left open."""
+
+FEWEST_TOKENS = 5
+"""Frequent tokens below which nothing is said of them."""
 
 SEEN, NOT_SEEN, OPEN = "seen", "not seen", "open"
 
@@ -16,7 +22,8 @@ class Statement:
         text: the statement.
         published: its published figure.
         found: the table's, with its 95 % interval.
-        verdict: `seen` or `not seen` where the whole interval is on one side, else `open`.
+        verdict: `seen` or `not seen` where the whole interval of a mean is on one side, else `open`; of the frequent
+            tokens more than half, of the rise twice as much as the next decides.
     """
 
     text: str
@@ -38,10 +45,6 @@ def statements(group: dict[str, Any], control: dict[str, Any] | None = None) -> 
         *_positions(group),
         *_entropies(group),
         _identity(group),
-    ]
-    if _mean(group, "overlap_high", "2")[0] is None:
-        return found
-    found += [
         _share(
             group, "overlap_high", "2", "High-JS tokens keep their top-2 candidates (overlap)", "> 80 %", least=0.8
         ),
@@ -57,6 +60,9 @@ def statements(group: dict[str, Any], control: dict[str, Any] | None = None) -> 
             most=0.1,
         ),
     ]
+    if group["problems"] < FEWEST:
+        few = f"of {group['problems']} problems"
+        found = [replace(each, verdict=OPEN, found=f"{each.found}; {few}") for each in found]
     return found
 
 
@@ -113,23 +119,25 @@ def _control(group: dict[str, Any], control: dict[str, Any] | None) -> list[Stat
 
 
 def _positions(group: dict[str, Any]) -> list[Statement]:
-    means = group["means"].get("position_relative")
-    if means is None or any(value is None for value in means["value"]):
-        return []
+    means = group["means"]["position_relative"]
     size = len(means["labels"])
     ends = {"start": (0, 1), "middle": (size // 4, 3 * size // 4), "end": (size - 1, size)}
-    value: dict[str, float] = {}
-    low: dict[str, float] = {}
-    high: dict[str, float] = {}
+    found: dict[str, tuple[float, float, float] | None] = {}
     for name, (first, last) in ends.items():
-        for target, key in ((value, "value"), (low, "low"), (high, "high")):
-            target[name] = sum(means[key][first:last]) / (last - first)
-    shown = ", ".join(f"{name} {_nats(value[name], low[name], high[name])}" for name in ends)
-    found = []
+        there = [place for place in range(first, last) if means["value"][place] is not None]
+        triple = tuple(
+            sum(means[key][place] for place in there) / max(1, len(there)) for key in ("value", "low", "high")
+        )
+        found[name] = (triple[0], triple[1], triple[2]) if there else None
+    shown = ", ".join(f"{name} {_nats(*(triple or (None,) * 3))}" for name, triple in found.items())
+    middle = found["middle"]
+    rows = []
     for name, text in (("start", "JS is high at the start, low in the middle"), ("end", "JS is up again at the end")):
-        verdict = SEEN if low[name] > high["middle"] else NOT_SEEN if high[name] < low["middle"] else OPEN
-        found.append(Statement(text, "a U, its end lower", f"{shown} nats", verdict))
-    return found
+        verdict, own = OPEN, found[name]
+        if own is not None and middle is not None:
+            verdict = SEEN if own[1] > middle[2] else NOT_SEEN if own[2] < middle[1] else OPEN
+        rows.append(Statement(text, "a U, its end lower", f"{shown} nats", verdict))
+    return rows
 
 
 def _entropies(group: dict[str, Any]) -> list[Statement]:
@@ -154,7 +162,8 @@ def _identity(group: dict[str, Any]) -> Statement:
     text = f"Tokens frequent among high ones lie mostly low (median below {HIGH:g}): context decides"
     if share is None:
         return Statement(text, "yes", "no high token", OPEN)
-    return Statement(text, "yes", f"{100 * share:.0f} % of {count} tokens", SEEN if share > 0.5 else NOT_SEEN)
+    verdict = OPEN if count < FEWEST_TOKENS else SEEN if share > 0.5 else NOT_SEEN
+    return Statement(text, "yes", f"{100 * share:.0f} % of {count} tokens", verdict)
 
 
 def _rise(group: dict[str, Any]) -> Statement:

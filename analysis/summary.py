@@ -14,7 +14,7 @@ from tokenshift.analysis.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.identity import token_identity
 from tokenshift.analysis.measures import MEASURES, Measure, Terms
 from tokenshift.analysis.shift_summary import column
-from tokenshift.analysis.shift_table import KEYS, Source, column_names, response_batches
+from tokenshift.analysis.shift_table import KEYS, Source, column_names, response_batches, verdicts
 from tokenshift.analysis.table import SCHEMA
 from tokenshift.analysis.thresholds import LOG_2
 
@@ -135,8 +135,8 @@ def _quantiles(js: np.ndarray, problems: np.ndarray, bootstrap: ProblemBootstrap
     counts = np.bincount(problems * size + places, minlength=rows * size).reshape(rows, size)
     cumulative = np.cumsum(bootstrap.weights @ counts.astype(np.float32), axis=1)  # (R, bins)
     cumulative /= np.maximum(cumulative[:, -1:], 1)
-    upper = LOG_BINS[1:]
-    sampled = np.stack([upper[(cumulative < q - 1e-6).sum(axis=1).clip(max=size - 1)] for q in QUANTILES], axis=1)
+    middles = np.minimum(np.sqrt(LOG_BINS[:-1] * LOG_BINS[1:]), LOG_2)
+    sampled = np.stack([middles[(cumulative < q - 1e-6).sum(axis=1).clip(max=size - 1)] for q in QUANTILES], axis=1)
     low, high = interval(sampled)
     value = np.quantile(js, QUANTILES)
     labels = [f"{q:g}" for q in QUANTILES]
@@ -184,13 +184,13 @@ def summarise(
             numbers.setdefault(problem, len(numbers))
         problems = np.array([numbers[problem] for problem in ids.tolist()])[place]
         kinds = np.array(batch["trajectory"].to_pylist() if "trajectory" in names else ["rl"] * batch.num_rows)
-        correct = batch["correct"].to_pandas().to_numpy()
+        correct = verdicts(batch)
         for kind in np.unique(kinds):
             groups = tallies.setdefault(str(kind), {name: _Tally(measures, measure) for name in GROUPS})
             for group, tally in groups.items():
                 mask = kinds == kind
                 if group != "all":
-                    mask &= np.array([value is not None and bool(value) == (group == "correct") for value in correct])
+                    mask &= correct == (group == "correct")
                 tally.add(batch.filter(pa.array(mask)), problems[mask], len(numbers))
     if not numbers:
         raise ValueError("The table is empty: there is nothing to summarise.")

@@ -10,6 +10,7 @@ checkpoint answers for itself to be judged. `output_dir` gets `models/NAME/` (ta
 `figures/` and `report.html`. Started again after a stop it goes on where it was.
 """
 
+import hashlib
 import json
 import re
 import sys
@@ -23,14 +24,21 @@ from accelerate import PartialState
 from tokenshift.analysis.bootstrap import accuracy
 from tokenshift.analysis.evolution import evolution_rows, evolution_statements
 from tokenshift.analysis.shift_report import write_evolution_report
-from tokenshift.analysis.shift_run import RunFolder, read_table, sample_trajectories, score_to_table
+from tokenshift.analysis.shift_run import RunFolder, sample_trajectories, score_to_table
 from tokenshift.analysis.tokenizers import shared_vocabulary
 from tokenshift.analysis.trajectories import Trajectory
 from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.arguments import parse_into
 from tokenshift.recipes.entry import guarded
 from tokenshift.recipes.models import ModelSource, find_model
-from tokenshift.recipes.shift_arguments import ShiftArguments, ShiftJob, open_folder, prepare_shift, row_settings
+from tokenshift.recipes.shift_arguments import (
+    ShiftArguments,
+    ShiftJob,
+    model_content,
+    open_folder,
+    prepare_shift,
+    row_settings,
+)
 from tokenshift.recipes.shift_reporting import show_statements
 
 LAST = "last"
@@ -74,7 +82,7 @@ def expand(checkpoints: list[str]) -> list[str]:
     """
     names: list[str] = []
     for name in checkpoints:
-        if not any(sign in name for sign in "*?["):
+        if not any(sign in name for sign in "*?[") or Path(name).expanduser().is_dir():
             names.append(name)
             continue
         found = sorted((path for path in glob(str(Path(name).expanduser())) if Path(path).is_dir()), key=_number)
@@ -116,6 +124,7 @@ def prepare(arguments: list[str] | None = None) -> EvolutionJob:
             raise ValueError(f"base_model={args.base_model!r} and {source.name!r}: {error}") from error
     settings = row_settings(shift)
     del settings["resamples"]
+    settings["checkpoints_content"] = [model_content(source) for source in sources]
     open_folder(shift, settings)
     return EvolutionJob(shift, sources)
 
@@ -125,7 +134,7 @@ def run(job: EvolutionJob) -> None:
     shift, state = job.shift, PartialState()
     names = [source.name for source in job.sources]
     fixed = _sampled(shift, shift.folder, LAST, job.sources[-1])
-    folders = [RunFolder(shift.folder.path / "models" / re.sub(r"[^\w.@-]+", "_", name)) for name in names]
+    folders = [RunFolder(shift.folder.path / "models" / _folder_name(name)) for name in names]
     own = []
     for source, folder in zip(job.sources, folders, strict=True):
         responses = fixed if source is job.sources[-1] else _sampled(shift, folder, "own", source)
@@ -139,13 +148,20 @@ def run(job: EvolutionJob) -> None:
         )
     if state.is_main_process:
         steps = [step_of(name) for name in names]
-        tables = [read_table(folder) for folder in folders]
+        tables = [folder.table for folder in folders]
         rows = evolution_rows(_short(names), steps, tables, own, resamples=shift.args.resamples)
         write_whole(shift.folder.path / "evolution.json", json.dumps(rows, indent=1) + "\n")
         found = evolution_statements(rows)
         write_evolution_report(shift.folder, rows, found, shift.metadata())
         show_statements({"the last checkpoint's": found}, shift.folder, ("report.html", "evolution.json", "figures"))
     state.wait_for_everyone()
+    shift.close()
+
+
+def _folder_name(name: str) -> str:
+    """The name as a folder's, and a hash: two names can look alike so."""
+    plain = re.sub(r"[^\w.@-]+", "_", name).strip("_")
+    return f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _short(names: list[str]) -> list[str]:

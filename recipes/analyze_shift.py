@@ -21,7 +21,14 @@ from tokenshift.analysis.shift_run import sample_trajectories, score_to_table
 from tokenshift.analysis.trajectories import Trajectory
 from tokenshift.recipes.arguments import parse_into
 from tokenshift.recipes.entry import guarded
-from tokenshift.recipes.shift_arguments import ShiftArguments, ShiftJob, open_folder, prepare_shift, row_settings
+from tokenshift.recipes.shift_arguments import (
+    ShiftArguments,
+    ShiftJob,
+    content_hash,
+    open_folder,
+    prepare_shift,
+    row_settings,
+)
 from tokenshift.recipes.shift_reporting import show_statements
 from tokenshift.recipes.trajectory_files import load_trajectories
 from tokenshift.rewards import load_reward
@@ -50,6 +57,8 @@ class AnalyzeShiftArguments(ShiftArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.control is not None:
+            self.control = str(Path(self.control).expanduser())
         if self.report_responses < 0 or self.resamples < 1:
             raise ValueError("report_responses must be at least 0 and resamples at least 1.")
 
@@ -87,6 +96,7 @@ def run(job: ShiftJob) -> None:
         found = write_shift_report(folder, job.base.tokenizer, resamples=args.resamples, control=control)
         show_statements(found, folder)
     state.wait_for_everyone()
+    job.close()
 
 
 def prepare(arguments: list[str] | None = None) -> ShiftJob:
@@ -103,10 +113,13 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
         raise ValueError(f"trajectories={args.trajectories!r} is no file; give rl, base, both or a file's path.")
     job = prepare_shift(args, problems=not from_file)
     if from_file:
-        job.given = load_trajectories(args.trajectories, job.base.tokenizer, load_reward(args.reward_func))
+        context = getattr(job.base.config.get_text_config(), "max_position_embeddings", None)
+        job.given = load_trajectories(args.trajectories, job.base.tokenizer, load_reward(args.reward_func), context)
     settings = row_settings(job)
     for name in ("report_responses", "resamples", "control"):
         del settings[name]
+    if from_file:
+        settings["trajectories_content"] = content_hash([Path(args.trajectories).expanduser()])
     open_folder(job, settings)
     return job
 

@@ -1,16 +1,21 @@
 """Arguments of the shift analysis, and all of it that can be looked at before a model is loaded."""
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from accelerate import PartialState
 from datasets import Dataset
+from filelock import FileLock, Timeout
 
 from tokenshift.analysis.generation import Generator, Sampling, TransformersGenerator, VLLMGenerator, encode_prompt
 from tokenshift.analysis.scoring import PairScorer
@@ -24,6 +29,11 @@ from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer.launch import check_launch
 
 SETTINGS_FILE = "settings.json"
+LOCK_FILE = ".lock"
+WEIGHTS = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "tokenizer.json")
+SAMPLE = 2**16
+"""Bytes of a file that are looked at in one place."""
+
 LONGEST = 1024
 """Tokens of a response where neither the user nor the model sets a limit."""
 
@@ -108,6 +118,7 @@ class ShiftArguments:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
         _ = self.sampling  # the other numbers are checked there
+        self.output_dir = str(Path(self.output_dir).expanduser())
 
     @property
     def sampling(self) -> Sampling:
@@ -126,6 +137,7 @@ class ShiftJob:
         judge: verdicts.
         folder: where results go.
         given: trajectories that were read from a file, and their prompts as text by problem.
+        lock: held on the folder by the main process.
     """
 
     args: Any
@@ -136,6 +148,7 @@ class ShiftJob:
     judge: Judge
     folder: RunFolder
     given: tuple[list[Trajectory], dict[int, str]] | None = None
+    lock: FileLock | None = None
 
     def generator(self, source: ModelSource, sampling: Sampling | None = None) -> Callable[[], Generator]:
         """Makes a policy ready to sample from."""
@@ -157,6 +170,11 @@ class ShiftJob:
 
         return ready
 
+    def close(self) -> None:
+        """Let others use the folder; the end of the process does so too."""
+        if self.lock is not None:
+            self.lock.release()
+
     def load(self, source: ModelSource) -> Any:
         """A model on this process's device."""
         options = {"attn_implementation": self.args.attn_implementation} if self.args.attn_implementation else {}
@@ -164,14 +182,16 @@ class ShiftJob:
 
     def metadata(self, **more: Any) -> dict[str, Any]:
         """What a table's rows come from."""
+        if self.given is None:
+            sampled = {"dataset": self.args.dataset_name, "samples": self.args.samples, **asdict(self.args.sampling)}
+        else:  # how the file's responses were sampled is not known
+            sampled = {"temperature": self.args.temperature, "top_p": self.args.top_p}
         return {
             "base_model": self.base.name,
             "base_revision": self.base.revision or getattr(self.base.config, "_commit_hash", None),
             "rl_model": self.rl.name,
             "rl_revision": self.rl.revision or getattr(self.rl.config, "_commit_hash", None),
-            "dataset": self.args.dataset_name,
-            "samples": self.args.samples,
-            **asdict(self.args.sampling),
+            **sampled,
             "prompts": {prompt.problem_id: prompt.text for prompt in self.prompts},
             **more,
         }
@@ -194,8 +214,9 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True) -> ShiftJob:
     configure_verification(args.verify_workers, args.verify_timeout)
     reward = load_reward(args.reward_func)
     base, rl = find_model("base_model", args.base_model), find_model("rl_model", args.rl_model)
+    sizes = [source.config.get_text_config().vocab_size for source in (base, rl)]
     try:
-        shared_vocabulary(base.tokenizer, rl.tokenizer)
+        shared_vocabulary(base.tokenizer, rl.tokenizer, *sizes)
     except ValueError as error:
         raise ValueError(f"base_model={args.base_model!r} and rl_model={args.rl_model!r}: {error}") from error
     if not problems:
@@ -212,7 +233,9 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True) -> ShiftJob:
             prompt_template=args.prompt_template,
         )
     prompts = _prompts(data, base, args)
-    return ShiftJob(args, base, rl, data, prompts, _judge(data, reward), RunFolder(Path(args.output_dir)))
+    unjudged = args.reward_func == "accuracy_reward" and "solution" not in data.column_names
+    judge = _no_judge if unjudged else _judge(data, reward)
+    return ShiftJob(args, base, rl, data, prompts, judge, RunFolder(Path(args.output_dir)))
 
 
 def _prompts(data: Dataset, base: ModelSource, args: ShiftArguments) -> list[Prompt]:
@@ -264,39 +287,98 @@ def open_folder(job: ShiftJob, settings: dict[str, Any]) -> None:
     """Make the output folder ready: go on with an earlier analysis of the same settings, refuse one of others.
 
     Args:
-        job: the analysis.
+        job: the analysis; it holds the folder's lock from now on.
         settings: whatever its rows depend on.
 
     Raises:
-        ValueError: if the folder holds another analysis.
+        ValueError: if the folder holds another analysis, somebody else's files, damaged files, or is in use.
     """
     folder, file = job.folder.path, job.folder.path / SETTINGS_FILE
     state = PartialState()
     text = json.dumps(settings, indent=1, sort_keys=True, default=str) + "\n"
-    wrong = None
-    if folder.exists() and not folder.is_dir():
-        wrong = f"output_dir={job.args.output_dir!r} is a file."
-    elif file.exists() and not job.args.overwrite and file.read_text() != text:
-        before = json.loads(file.read_text())
-        now = json.loads(text)
-        name = next(name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name))
-        wrong = (
-            f"output_dir={job.args.output_dir!r} holds an analysis with {name}={before.get(name)!r}, not "
-            f"{now.get(name)!r}; choose another --output_dir, or delete it by --overwrite true."
-        )
+    overwrite = job.args.overwrite
+    wrong = _wrong_with(folder, None if overwrite else json.loads(text))
     state.wait_for_everyone()  # all have looked before anything is written
     if wrong:
-        raise ValueError(wrong)
+        raise ValueError(f"output_dir={job.args.output_dir!r} {wrong}")
     if state.is_main_process:
-        if job.args.overwrite:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            job.lock = FileLock(folder / LOCK_FILE)
+            job.lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ValueError(f"output_dir={job.args.output_dir!r} is in use by another analysis.") from error
+        except OSError as error:
+            raise ValueError(f"output_dir={job.args.output_dir!r} cannot be written: {error.strerror}.") from error
+        if overwrite and file.exists():
             for path in (path for pattern in PRODUCTS for path in folder.glob(pattern)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         write_whole(file, text)
     state.wait_for_everyone()
 
 
+def _wrong_with(folder: Path, settings: dict[str, Any] | None) -> str | None:
+    """What keeps an analysis of these settings from the folder; `settings` None where it is to be overwritten."""
+    if folder.exists() and not folder.is_dir():
+        return "is a file."
+    file = folder / SETTINGS_FILE
+    if not file.exists():
+        foreign = next((path for pattern in PRODUCTS for path in folder.glob(pattern)), None)
+        return f"has a {foreign.name} that no analysis made; choose another --output_dir." if foreign else None
+    if settings is None:
+        return None
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return f"has a damaged {SETTINGS_FILE}; delete the analysis by --overwrite true."
+    for name in sorted(before.keys() | settings.keys()):
+        old, new = before.get(name), settings.get(name)
+        if old != new:
+            what = "other contents" if name.endswith("_content") else f"{name}={old!r}, not {new!r}"
+            of = f" of {name.removesuffix('_content')}" if name.endswith("_content") else ""
+            return f"holds an analysis with {what}{of}; choose another --output_dir, or --overwrite true."
+    for path in [*folder.rglob("*.parquet"), *folder.rglob("*.npz")]:
+        if not (zipfile.is_zipfile(path) if path.suffix == ".npz" else _is_parquet(path)):
+            return f"has a damaged file, {path.relative_to(folder)}; delete it, and start again."
+    return None
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError):
+        return False
+    return True
+
+
+def content_hash(paths: Iterable[Path]) -> str:
+    """Of files' names, sizes, and what stands at their begin, middle and end: another model shows in any of it."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size} ".encode())
+        with path.open("rb") as file:
+            for place in (0, size // 2, max(0, size - SAMPLE)):
+                file.seek(place)
+                digest.update(file.read(SAMPLE))
+    return digest.hexdigest()[:16]
+
+
+def model_content(source: ModelSource) -> str | None:
+    """What a model's name stood for: a hash of a folder's weights and tokenizer, or the hub's commit."""
+    folder = Path(source.path)
+    if not folder.is_dir():
+        return getattr(source.config, "_commit_hash", None)
+    return content_hash(path for pattern in WEIGHTS for path in folder.glob(pattern))
+
+
 def row_settings(job: ShiftJob) -> dict[str, Any]:
-    """The arguments that rows depend on."""
+    """The arguments that rows depend on, and hashes of what the names among them stand for."""
     loose = ("output_dir", "overwrite", "verify_workers", "verify_timeout")
-    every = asdict(job.args)
-    return {name: value for name, value in every.items() if name not in loose}
+    found = {name: value for name, value in asdict(job.args).items() if name not in loose}
+    rows = json.dumps(job.data.to_list(), sort_keys=True, default=str)
+    return found | {
+        "base_model_content": model_content(job.base),
+        "rl_model_content": model_content(job.rl),
+        "dataset_content": hashlib.sha256(rows.encode()).hexdigest()[:16],
+    }

@@ -145,24 +145,42 @@ def test_someone_elses_table(table: pa.Table) -> None:
     assert "mass_moved_high" not in group["means"]
 
 
+@pytest.mark.parametrize("kind", ["float64", "Int8", "object", "boolean"])
+def test_verdicts_as_pandas_writes_them(table: pa.Table, tmp_path: Path, kind: str) -> None:
+    """A missing verdict is neither right nor wrong."""
+    frame = table.to_pandas()
+    frame["correct"] = frame["correct"].map({True: 1, False: 0}).astype(kind)
+    frame["position"] = frame["position"].astype("int64")
+    frame.to_parquet(tmp_path / "table.parquet")
+    found = summarise(tmp_path / "table.parquet", resamples=5)["rl"]
+    assert (found["correct"]["responses"], found["incorrect"]["responses"]) == (2, 1)
+    assert entry(found["all"]["means"]["response"], "accuracy")["value"] == pytest.approx(2 / 3)  # type: ignore[index]
+
+
 def test_nothing_high(table: pa.Table) -> None:
     low = table.filter(pa.array(table["problem_id"].to_numpy() == 3))
     group = summarise(low, resamples=10)["rl"]["all"]
     assert entry(group["means"]["overlap_high"], "2") is None
     assert group["identity"]["high"] == []
-    assert "no such token" in {each.found for each in statements(group)} or statements(group)
+    found = statements({**group, "problems": 50})
+    assert len(found) == 11  # none is left out
+    assert [each.verdict for each in found[-4:]] == ["open"] * 4
+    assert found[-1].found == "no such token"
 
 
 def test_verdicts(summary: dict[str, Any]) -> None:
-    group = {**summary["all"], "means": {**summary["all"]["means"]}}
+    group = {**summary["all"], "means": {**summary["all"]["means"]}, "problems": 50}
     listed = {"labels": ["< 0.001"], "n": [40]}
     cases = ((0.9, 0.85, 0.95, "seen"), (0.9, 0.8, 0.95, "open"), (0.7, 0.6, 0.8, "not seen"))
     for value, low, high, verdict in cases:
         group["means"]["sparsity"] = {**listed, "value": [value], "low": [low], "high": [high]}
         assert statements(group)[0].verdict == verdict
-    denser = {**summary["all"], "means": {"sparsity": {**listed, "value": [0.4], "low": [0.3], "high": [0.5]}}}
+    dense = {**group["means"], "sparsity": {**listed, "value": [0.4], "low": [0.3], "high": [0.5]}}
+    denser = {**group, "means": dense}
     assert statements(group, denser)[1].verdict == "seen"
-    assert statements(denser | {"means": {**group["means"], **denser["means"]}}, group)[1].verdict == "not seen"
+    assert statements(denser, group)[1].verdict == "not seen"
+    assert {each.verdict for each in statements(summary["all"])} == {"open"}  # of three problems
+    assert len(statements(group)) == 11
 
 
 def test_intervals_are_those_of_scipy() -> None:
@@ -235,6 +253,14 @@ def test_bad_tables(table: pa.Table, tmp_path: Path) -> None:
         summarise(table, measure="kl")
     with pytest.raises(ValueError, match="neither a Parquet file nor a folder"):
         summarise(tmp_path)
+    for name, value in (("js", None), ("token", None), ("trajectory", None), ("js", float("nan"))):
+        frame = table.to_pandas().astype({"trajectory": object})
+        frame.loc[5, name] = value
+        with pytest.raises(ValueError, match=f"The column '{name}' has missing values"):
+            summarise(pa.Table.from_pandas(frame))
+    frame = table.to_pandas().assign(correct="yes")
+    with pytest.raises(ValueError, match="The column 'correct' does not hold bool"):
+        summarise(pa.Table.from_pandas(frame))
     pq.write_table(table, tmp_path / "a.parquet")
     pq.write_table(table, tmp_path / "b.parquet")
     whole = (tmp_path / "b.parquet").read_bytes()

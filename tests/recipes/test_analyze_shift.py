@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis.divergence import js_divergence
+from tokenshift.analysis.shift_run import RunFolder, is_scored
 from tokenshift.analysis.table import SCHEMA, read_metadata
 from tokenshift.analysis.trajectories import Trajectory, read_trajectories, write_trajectories
 from tokenshift.recipes import analyze_shift
@@ -250,9 +251,112 @@ def test_mistakes_are_named_before_a_model_is_loaded(
     assert not (tmp_path / "out").exists()
 
 
+def _wrong_rows() -> list[tuple[list[Any], str]]:
+    good = {"prompt": "Q: 1+1=?\nA: ", "completion": "2"}
+    ids = {"prompt_ids": [5], "completion_ids": [6]}
+    return [
+        ([good, {"prompt": "Q"}], "row 1 has neither text nor messages in completion"),
+        ([[1]], "row 0 has no columns"),
+        ([ids, {**ids, "completion_ids": None}], "row 1 has no list of token ids in completion_ids"),
+        ([{**ids, "completion_ids": ["a"]}], "row 0 has no list of token ids"),
+        ([{**ids, "completion_ids": [5000]}], "row 0 has token id 5000"),
+        ([{**ids, "completion_ids": [6] * 300}], "row 0 has 301 tokens, but the model reads 256"),
+        ([{**ids, "problem_id": True}], "problem_id=True"),
+        ([{**ids, "problem_id": 2**70}], "problem_id="),
+        ([{**ids, "sample_id": "a"}], "sample_id='a'"),
+        ([{**ids, "correct": "yes"}], "correct='yes'"),
+        ([{**ids, "correct": 0.5}], "correct=0.5"),
+        ([{**good, "completion": ""}], "no completion that is not empty"),
+        ([{"text": "x"}], "needs the columns prompt_ids and completion_ids, or prompt and completion"),
+        ([{**ids, "problem_id": 1, "sample_id": 0}] * 2, "problem_id=1, sample_id=0 twice"),
+    ]
+
+
+@pytest.mark.parametrize(("rows", "words"), _wrong_rows())
+def test_wrong_trajectories(rows: list[Any], words: str, moved: Path, tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(ValueError, match=re.escape(words)):
+        analyze_shift.prepare(["--rl_model", str(moved), "--trajectories", str(file), "--output_dir", str(tmp_path)])
+
+
+def test_lines_of_text_may_hold_line_separators(moved: Path, tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    row = {"prompt": "Q: 1+1=?\nA: ", "completion": "a\u2028b", "solution": 2, "problem_id": "one"}
+    file.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    out = tmp_path / "out"
+    job = analyze_shift.prepare(["--rl_model", str(moved), "--trajectories", str(file), "--output_dir", str(out)])
+    assert job.given is not None
+    assert [(each.problem_id, each.correct) for each in job.given[0]] == [(0, False)]
+    assert "dataset" not in job.metadata()
+    assert "seed" not in job.metadata()
+
+
+def test_what_names_stand_for_is_part_of_the_settings(moved: Path, tmp_path: Path) -> None:
+    model = perturbed(tmp_path / "model", 0.01)
+    words = ["--rl_model", str(model), "--output_dir", str(tmp_path / "out"), *QUICK]
+    analyze_shift.prepare(words)
+    perturbed(model, 0.02)
+    with pytest.raises(ValueError, match="holds an analysis with other contents of rl_model"):
+        analyze_shift.prepare(words)
+
+
+def test_a_tokenizer_longer_than_the_heads(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        perturbed(tmp_path / name, 0.0)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
+        tokenizer.add_tokens(["<new>"])
+        tokenizer.save_pretrained(tmp_path / name)
+    with pytest.raises(ValueError, match="The tokenizers have ids up to 61, but the shorter LM head has 61 rows"):
+        analyze_shift.prepare(["--base_model", str(tmp_path / "a"), "--rl_model", str(tmp_path / "b")])
+
+
+def test_without_solutions_responses_stay_unjudged(moved: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "Q: 1+1=?\nA: "}))
+    words = ["--rl_model", str(moved), "--dataset_name", str(tmp_path / "p.jsonl"), "--solution_column", "none"]
+    job = analyze_shift.prepare([*words, "--output_dir", str(tmp_path / "out")])
+    assert job.judge([0], ["\\boxed{2}"]) == [None]
+
+
+def test_folders_that_cannot_be_used(moved: Path, tmp_path: Path) -> None:
+    words = ["--rl_model", str(moved), "--output_dir"]
+    (tmp_path / "file").touch()
+    for place in ("file", "file/below"):
+        with pytest.raises(ValueError, match=r"is a file|cannot be written"):
+            analyze_shift.prepare([*words, str(tmp_path / place)])
+    (tmp_path / "theirs" / "models").mkdir(parents=True)
+    for overwrite in ("true", "false"):
+        with pytest.raises(ValueError, match="has a models that no analysis made"):
+            analyze_shift.prepare([*words, str(tmp_path / "theirs"), "--overwrite", overwrite])
+    assert (tmp_path / "theirs" / "models").is_dir()
+
+    job = analyze_shift.prepare([*words, str(tmp_path / "used")])
+    with pytest.raises(ValueError, match="is in use by another analysis"):
+        analyze_shift.prepare([*words, str(tmp_path / "used")])
+    job.close()
+    (tmp_path / "used" / "table").mkdir()
+    (tmp_path / "used" / "table" / "part-00000-of-00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"has a damaged file, table/part-00000-of-00001\.parquet; delete it"):
+        analyze_shift.prepare([*words, str(tmp_path / "used")])
+    (tmp_path / "used" / "settings.json").write_text("")
+    with pytest.raises(ValueError, match=r"has a damaged settings\.json"):
+        analyze_shift.prepare([*words, str(tmp_path / "used")])
+
+
+def test_a_table_without_all_its_parts_is_not_complete(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.table.mkdir()
+    (folder.table / "part-00000-of-00002.parquet").touch()
+    assert not is_scored(folder)
+    (folder.table / "part-00001-of-00002.parquet").touch()
+    assert is_scored(folder)
+    (folder.table / "part-00000-of-00001.parquet").touch()
+    assert not is_scored(folder)
+
+
 def test_another_analysis_is_not_mixed_in(moved: Path, tmp_path: Path) -> None:
     words = ["--rl_model", str(moved), "--output_dir", str(tmp_path)]
-    analyze_shift.prepare([*words, "--seed", "1"])
+    analyze_shift.prepare([*words, "--seed", "1"]).close()
     with pytest.raises(ValueError, match="holds an analysis with seed=1, not 2"):
         analyze_shift.prepare([*words, "--seed", "2"])
     (tmp_path / "table").mkdir()

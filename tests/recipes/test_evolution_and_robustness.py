@@ -31,7 +31,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in (9, 10, 100):  # in the order of numbers, not of names
         with torch.no_grad():
             for parameter, moved in zip(model.parameters(), noise, strict=True):
-                parameter.add_(0.06 * moved)
+                parameter.add_(0.1 * moved)
         model.save_pretrained(folder / f"checkpoint-{step}")
         AutoTokenizer.from_pretrained(BASE).save_pretrained(folder / f"checkpoint-{step}")
     (folder / "checkpoint-notes.txt").touch()
