@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tokenshift.analysis.scoring import PairScorer
 from tokenshift.analysis.trajectories import Trajectory, batch_of
 from tokenshift.recipes.models import resolve_model
+from tokenshift.recipes.pocket.problems import pocket_dataset
+from tokenshift.recipes.sums import sums_dataset
 
 FORWARDS = "two forward passes with logits"
 SCORING = "scoring: all columns of the table"
@@ -32,14 +34,22 @@ def functions(model: str, tokens: int) -> tuple[dict[str, Callable[[], object]],
         for parameter in rl.parameters():
             noise = torch.randn(parameter.shape, generator=generator).to(device)
             parameter.add_(0.02 * float(parameter.std(correction=0)) * noise)
-    scorer = PairScorer(base, rl, AutoTokenizer.from_pretrained(path))
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    scorer = PairScorer(base, rl, tokenizer)
     context = base.config.max_position_embeddings
     length = min(256, context)
     count = -(-tokens // length)
     vocabulary = base.config.vocab_size
 
+    lines = (pocket_dataset if model == "pocket" else sums_dataset)("train", 256)
+    text = "".join(
+        f"{prompt} {solution}\n" for prompt, solution in zip(lines["prompt"], lines["solution"], strict=True)
+    )
+    ids = tokenizer(text)["input_ids"]
+
     def trajectories(number: int, size: int) -> list[Trajectory]:
-        rows = torch.randint(3, vocabulary, (number, size), generator=generator).tolist()
+        """Problems one after another: text of about the entropy that models score in earnest."""
+        rows = [ids[place * 97 % (len(ids) - size) :][:size] for place in range(number)]
         return [Trajectory(place, 0, row[:16], row[16:]) for place, row in enumerate(rows)]
 
     timed = _pair(scorer, trajectories(count, length))

@@ -1,7 +1,6 @@
 """Cross-sampling: both engines against each other, against plain sampling, and the mixed policy's frequencies."""
 
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pocket_models import base_and_moved, requests
 from scipy import stats
-from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
+from transformers import MistralConfig, MistralForCausalLM
 
 from tokenshift.analysis.cached_policy import masks_slots
 from tokenshift.analysis.criteria import CRITERIA, Places
@@ -21,7 +21,6 @@ from tokenshift.analysis.drawing import coupled_draw
 from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, encode_prompt
 from tokenshift.analysis.intervention import CrossResponse, Intervention
 from tokenshift.analysis.thresholds import LOG_2
-from tokenshift.recipes.pocket.problems import pocket_dataset
 
 THRESHOLDS = {
     "js": 0.01,
@@ -39,21 +38,7 @@ THRESHOLDS = {
 
 @pytest.fixture(scope="module")
 def pocket() -> tuple[Any, Any, Any]:
-    """Pocket's base, the same with noise on its weights, and the tokenizer."""
-    folder = Path(__file__).parent.parent.parent / "recipes" / "pocket" / "base"
-    base, moved = (AutoModelForCausalLM.from_pretrained(folder).eval() for _ in range(2))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in moved.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return base, moved, AutoTokenizer.from_pretrained(folder)
-
-
-def requests(tokenizer: Any, problems: int, samples: int = 1) -> list[Request]:
-    prompts = pocket_dataset("analysis", problems)["prompt"]
-    return [
-        Request((n, k), encode_prompt(tokenizer, prompt)) for n, prompt in enumerate(prompts) for k in range(samples)
-    ]
+    return base_and_moved()
 
 
 def tokens(responses: list[CrossResponse]) -> list[list[int]]:

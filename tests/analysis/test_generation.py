@@ -3,39 +3,24 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pocket_models import base_and_moved, requests
 from scipy import stats
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis.divergence import log_probabilities
 from tokenshift.analysis.drawing import coupled_draw
-from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, VLLMGenerator, encode_prompt
+from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, VLLMGenerator
 from tokenshift.analysis.gumbel import gumbel_noise, place_seed
-from tokenshift.recipes.pocket.problems import pocket_dataset
 
 
 @pytest.fixture(scope="module")
 def pocket() -> tuple[Any, Any, Any]:
-    folder = Path(__file__).parent.parent.parent / "recipes" / "pocket" / "base"
-    base, moved = (AutoModelForCausalLM.from_pretrained(folder).eval() for _ in range(2))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in moved.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return base, moved, AutoTokenizer.from_pretrained(folder)
-
-
-def requests(tokenizer: Any, problems: int, samples: int = 1) -> list[Request]:
-    prompts = pocket_dataset("analysis", problems)["prompt"]
-    return [
-        Request((n, k), encode_prompt(tokenizer, prompt)) for n, prompt in enumerate(prompts) for k in range(samples)
-    ]
+    return base_and_moved()
 
 
 def splitmix64(state: int) -> Iterator[int]:

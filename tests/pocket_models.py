@@ -1,0 +1,30 @@
+"""Pocket's base beside a moved copy of it, and requests of its problems."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tokenshift.analysis.generation import Request, encode_prompt
+from tokenshift.recipes.pocket.problems import pocket_dataset
+
+BASE = Path(__file__).parent.parent / "recipes" / "pocket" / "base"
+
+
+def base_and_moved() -> tuple[Any, Any, Any]:
+    """Pocket's base, the same with noise on its weights, and the tokenizer."""
+    base, moved = (AutoModelForCausalLM.from_pretrained(BASE).eval() for _ in range(2))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return base, moved, AutoTokenizer.from_pretrained(BASE)
+
+
+def requests(tokenizer: Any, problems: int, samples: int = 1) -> list[Request]:
+    """Of the first problems of the analysis split."""
+    prompts = pocket_dataset("analysis", problems)["prompt"]
+    return [
+        Request((n, k), encode_prompt(tokenizer, prompt)) for n, prompt in enumerate(prompts) for k in range(samples)
+    ]
