@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tokenshift.analysis import explorer_data
 from tokenshift.analysis.explorer_data import ExploredResponse, TextTable, pack_js, pack_response
@@ -25,6 +25,36 @@ WIDE = 2.2
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A part of a response's text.
+
+    Attributes:
+        text: of it.
+        kind: `shared` with the response beside it, from the start; `own`; or `replaced`, a token in another's place.
+        instead_of: text of the token that a replaced one took the place of.
+    """
+
+    text: str
+    kind: Literal["shared", "own", "replaced"] = "own"
+    instead_of: str | None = None
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Two responses to a problem, as far as they are the same and where they part.
+
+    Attributes:
+        name: heading.
+        prompt: text before either response.
+        sides: two of a heading, a verdict (None where there is none), and the response's pieces in order.
+    """
+
+    name: str
+    prompt: str
+    sides: tuple[tuple[str, bool | None, Sequence[Piece]], tuple[str, bool | None, Sequence[Piece]]]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page.
 
@@ -33,12 +63,14 @@ class Section:
         text: plain text, a paragraph a block between blank lines.
         table: header and rows, plain text.
         figures: SVG texts and their captions.
+        pairs: responses side by side.
     """
 
     title: str
     text: str = ""
     table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
     figures: Sequence[tuple[str, str]] = ()
+    pairs: Sequence[SideBySide] = ()
 
 
 def write_report(
@@ -135,6 +167,7 @@ def _section(section: Section, name: str) -> str:
         parts.append(_table(*section.table))
     if section.figures:
         parts.extend(('<div class="figures">', *(_figure(svg, caption) for svg, caption in section.figures), "</div>"))
+    parts.extend(_pair(pair) for pair in section.pairs)
     return "\n".join([*parts, "</section>\n"])
 
 
@@ -176,6 +209,47 @@ def _figure(svg: str, caption: str) -> str:
         f'<figure{kind}><img src="data:image/svg+xml;base64,{source}" alt="{escape(caption)}"{size}>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def _pair(pair: SideBySide) -> str:
+    sides = "\n".join(_side(*side) for side in pair.sides)
+    return f"""<article class="pair">
+<h3>{escape(pair.name)}</h3>
+<details><summary>Prompt</summary><div class="pair-text" dir="auto">{escape(pair.prompt)}</div></details>
+<div class="sides">
+{sides}
+</div>
+</article>"""
+
+
+def _side(name: str, correct: bool | None, pieces: Sequence[Piece]) -> str:
+    verdict = {True: "correct", False: "incorrect", None: "unjudged"}[correct]
+    sign = {True: "\N{CHECK MARK} ", False: "\N{BALLOT X} ", None: ""}[correct]
+    parts, before = [], "shared"
+    for piece in pieces:
+        if before == "shared" != piece.kind:
+            parts.append('<span class="parting"><span class="unseen">[here the two part]</span></span>')
+        before = piece.kind
+        if piece.kind == "replaced":
+            note = "" if piece.instead_of is None else f' title="{escape(f"in place of {visible(piece.instead_of)}")}"'
+            parts.append(f"<mark{note}>{escape(visible(piece.text))}</mark>" + "\n" * piece.text.count("\n"))
+        elif piece.kind == "shared":
+            parts.append(f'<span class="shared">{escape(piece.text)}</span>')
+        else:
+            parts.append(escape(piece.text))
+    return (
+        f'<div class="side" role="group" aria-label="{escape(name)}"><h4>{escape(name)} '
+        f'<span class="badge {verdict}">{sign}{verdict}</span></h4>'
+        f'<div class="pair-text" dir="auto">{"".join(parts)}</div></div>'
+    )
+
+
+def visible(text: str) -> str:
+    """A token's text with signs for what cannot be seen: every line end, and blanks where there is nothing else."""
+    if not text:
+        return "\N{EMPTY SET}"
+    text = text.replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}").replace("\t", "\N{RIGHTWARDS ARROW TO BAR}")
+    return text if text.strip() else text.replace(" ", "\N{OPEN BOX}")
 
 
 def _data(

@@ -23,7 +23,7 @@ from tokenshift.analysis.explorer_data import (
     code_logps,
     code_values,
 )
-from tokenshift.analysis.report import Section, write_report
+from tokenshift.analysis.report import Piece, Section, SideBySide, write_report
 from tokenshift.analysis.thresholds import HIGH, LOG_2
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the report is tested in a browser: install playwright")
@@ -239,6 +239,40 @@ def test_hostile_text_is_text(opened: Callable[..., Opened]) -> None:
     assert page.locator("img").count() == 1
     assert page.locator("img").evaluate("image => image.complete && image.naturalWidth > 0")
     found.check_quiet()
+
+
+def test_responses_side_by_side(opened: Callable[..., Opened]) -> None:
+    """All text is text; a replaced token is marked by more than colour, and can be seen if it is a line's end."""
+    before = [Piece(HOSTILE, "shared"), Piece(HOSTILE), Piece("\nend")]
+    after = [Piece(HOSTILE, "shared"), Piece("\n", "replaced", HOSTILE), Piece("then "), Piece(" ", "replaced", "")]
+    whole = [Piece("the same", "shared")]
+    section = Section(
+        "Pairs",
+        pairs=[
+            SideBySide(HOSTILE, HOSTILE, ((HOSTILE, False, before), ("mixed", True, after))),
+            SideBySide("twice", "", (("one", None, whole), ("two", None, whole))),
+        ],
+    )
+    found = opened([], sections=[section])
+    page = found.page
+    found.check_quiet()
+    first, second = page.locator(".pair").all()
+    assert first.locator("h3").text_content() == first.locator("details .pair-text").text_content() == HOSTILE
+    left, right = first.locator(".side").all()
+    assert left.locator("h4").text_content() == f"{HOSTILE} ✗ incorrect"
+    assert right.locator("h4").text_content() == "mixed ✓ correct"
+    part = "[here the two part]"
+    assert left.locator(".pair-text").text_content() == f"{HOSTILE}{part}{HOSTILE}\nend"
+    assert right.locator(".pair-text").text_content() == f"{HOSTILE}{part}↵\nthen ␣"
+    marks = right.locator("mark").all()
+    assert [mark.get_attribute("title") for mark in marks] == [f"in place of {HOSTILE}", "in place of ∅"]
+    line, weight = marks[0].evaluate("m => [getComputedStyle(m).textDecorationLine, getComputedStyle(m).fontWeight]")
+    assert (line, weight) == ("underline", "700")
+    assert not second.locator(".parting").count()
+    boxes = [side.bounding_box() for side in (left, right)]
+    assert boxes[0]["y"] == boxes[1]["y"]
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_figures_keep_their_own_styles(opened: Callable[..., Opened]) -> None:

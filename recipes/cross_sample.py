@@ -1,0 +1,94 @@
+"""Are the tokens that RL moved the cause of what it gained, and of how much? One policy decodes, the other intervenes.
+
+    python recipes/cross_sample.py                                               # pocket, after `make demo`
+    python recipes/cross_sample.py --criteria js random delta_logp --budgets 0.02 0.1 --seeds 0 1 2
+    python recipes/cross_sample.py --base_model Qwen/Qwen2.5-7B --rl_model org/rl-model --samples 32 \\
+        --dataset_name problems.jsonl --epsilons 0.1 0.2 --criteria js --output_dir outputs/mine
+    accelerate launch --config_file accelerate_configs/ddp.yaml recipes/cross_sample.py --output_dir outputs/ddp
+
+Forward, the base decodes and RL draws the token where the criterion lies above a threshold; backward, the other way.
+Thresholds are given, or found on a pilot for wanted shares of tokens. `output_dir` gets `cells/` (Parquet, a row a
+response), `thresholds.json`, `cross.json`, `cross.md`, `figures/` and `report.html`. Started again after a stop it
+goes on where it was; started with more criteria, budgets or seeds it runs those alone.
+"""
+
+import functools
+import sys
+from typing import Any
+
+from accelerate import PartialState
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from tokenshift.analysis.cross_report import UNDEFINED, percent, plain, write_cross_report
+from tokenshift.analysis.cross_run import Decoding, find_thresholds, run_cells, sweep_cells
+from tokenshift.analysis.recovery_figures import curve_name
+from tokenshift.recipes.cross_arguments import prepare
+from tokenshift.recipes.entry import guarded
+from tokenshift.recipes.reporting import console
+from tokenshift.recipes.shift_arguments import ShiftJob
+
+PRODUCTS = ("report.html", "cross.md", "cross.json", "figures", "cells")
+
+
+def run(job: ShiftJob) -> None:
+    """Find thresholds, cross-sample, summarise, draw."""
+    args, state = job.args, PartialState()
+    policies = functools.cache(lambda: (job.load(job.base), job.load(job.rl)))
+    decoding = Decoding(policies, job.base.tokenizer, args.sampling, args.engine, args.samples, args.batch_size)
+    wanted = [
+        (direction, criterion, gamma, budget)
+        for direction in args.directions
+        for criterion in args.swept
+        for gamma in args.gammas
+        for budget in args.budgets or ()
+    ]
+    found = find_thresholds(job.folder, wanted, job.prompts[: args.pilot], decoding)
+    cells = sweep_cells(args.directions, args.swept, args.epsilons or (), found, args.gammas, args.seeds, args.most)
+    run_cells(job.folder, cells, job.prompts, job.judge, decoding, job.metadata(engine=args.engine))
+    if state.is_main_process:
+        summary = write_cross_report(
+            job.folder,
+            cells,
+            job.base.tokenizer,
+            job.metadata(engine=args.engine, seeds=args.seeds, pilot=args.pilot),
+            resamples=args.resamples,
+        )
+        _show(summary)
+        for name in PRODUCTS:
+            print(f"{name:12} {job.folder.path / name}")
+    state.wait_for_everyone()
+
+
+def _show(summary: dict[str, Any]) -> None:
+    levels = summary["levels"]
+    for direction in dict.fromkeys(cell["direction"] for cell in summary["cells"]):
+        title = f"{direction}, in %; base {percent(levels['base'])}, RL {percent(levels['rl'])} correct"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        for name in ("criterion", "inter-\nvened", "effec-\ntive", "effec-\ntive #", "accu-\nracy", "recovery"):
+            table.add_column(name, justify="left" if name == "criterion" else "right", no_wrap=name != "criterion")
+        for cell in summary["cells"]:
+            if cell["direction"] == direction:
+                count = cell["effective_count"]
+                table.add_row(
+                    curve_name(cell),
+                    *(percent(cell[name], bare=True) for name in ("intervened", "effective")),
+                    "-" if count is None else f"{count['value']:.3g}",
+                    percent(cell["accuracy"], bare=True),
+                    percent(cell["recovery"]),
+                )
+        console.print(table)
+    table = Table(title="area under the recovery curve", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("", "criterion", "by intervened", "by effective"):
+        table.add_column(name, justify="right" if name.startswith("by") else "left")
+    for curve in summary["curves"]:
+        found = (curve[name] for name in ("area_intervened", "area_effective"))
+        table.add_row(curve["direction"], curve_name(curve), *map(plain, found))
+    if not summary["defined"]:
+        console.print(UNDEFINED)
+    elif summary["curves"]:
+        console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(__file__, prepare, run))
