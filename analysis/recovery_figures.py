@@ -161,7 +161,7 @@ def areas(summary: Numbers, direction: str, title: str) -> Figure:
     curves = sorted(curves, key=lambda curve: -(curve["area_intervened"] or {"value": -np.inf})["value"])
     rows = [{**curve, "label": curve_name(curve)} for curve in curves]
     with style():
-        figure = Figure(figsize=(5.6, max(2.2, 1.5 + 0.24 * len(rows))), layout="constrained")
+        figure = Figure(figsize=(5.6, max(2.7, 1.5 + 0.24 * len(rows))), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for axes, (name, words) in zip(panels, AREAS.items(), strict=True):
             for place, row in enumerate(rows):

@@ -45,8 +45,7 @@ def tokens(responses: list[CrossResponse]) -> list[list[int]]:
     return [response.completion_ids for response in responses]
 
 
-@pytest.mark.parametrize("criterion", list(CRITERIA))
-@pytest.mark.parametrize("most", [None, 1])
+@pytest.mark.parametrize(("criterion", "most"), [*((name, None) for name in CRITERIA), ("js", 1), ("random", 1)])
 def test_engines_agree_token_for_token(pocket: tuple[Any, Any, Any], criterion: str, most: int | None) -> None:
     base, moved, tokenizer = pocket
     wanted, sampling = requests(tokenizer, 6, samples=2), Sampling(0.9, 0.95, 70, seed=3)

@@ -123,7 +123,7 @@ def test_again_changes_nothing(undisturbed: tuple[Path, str], moved: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["rl", "table", "explorer"])
+@pytest.mark.parametrize("stage", ["rl", "table"])
 def test_killed_and_started_again_is_the_same_bit_for_bit(
     undisturbed: tuple[Path, str], moved: Path, tmp_path: Path, stage: str
 ) -> None:
