@@ -1,16 +1,34 @@
 """How a recipe begins and ends: a user's mistake in one line, a clean stop, process groups closed."""
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 import torch
 from transformers.utils.logging import disable_progress_bar
 
 Job = TypeVar("Job")
+
+
+class RememberedInterrupt:
+    """Handler of Ctrl-C that raises KeyboardInterrupt and remembers: raised in a destructor it would be lost.
+
+    Attributes:
+        received: whether it was called.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+        raise KeyboardInterrupt
 
 
 def guarded(
@@ -39,6 +57,8 @@ def guarded(
         if main_process:
             print(f"{Path(file).name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGINT, RememberedInterrupt()) if in_main_thread else None
     try:
         run(job)
     except KeyboardInterrupt:
@@ -46,6 +66,8 @@ def guarded(
             print(f"\n{stopped}")
         return 130
     finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, previous)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # left open, a process can abort after all work is done
     return 0

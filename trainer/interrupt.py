@@ -44,6 +44,8 @@ class CheckpointOnSignal(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if getattr(signal.getsignal(signal.SIGINT), "received", False):
+            raise KeyboardInterrupt  # it came before training and was lost
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._on_signal) for number in self.signals}
 
