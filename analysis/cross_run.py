@@ -23,7 +23,7 @@ from tokenshift.analysis.criteria import RANGES
 from tokenshift.analysis.cross_sample import cross_sample
 from tokenshift.analysis.generation import Request, Sampling
 from tokenshift.analysis.intervention import CrossResponse, Intervention
-from tokenshift.analysis.shift_run import Judge, Prompt, RunFolder
+from tokenshift.analysis.shift_run import Judge, Prompt, RunFolder, prompt_groups, requests_of
 from tokenshift.analysis.table import table_metadata
 from tokenshift.analysis.units import run_units
 from tokenshift.analysis.whole_file import whole_file, write_whole
@@ -305,7 +305,7 @@ def find_thresholds(
         if key not in known:
             groups.setdefault(key[:3], []).append(key[3])
     if groups:
-        requests = [Request((prompt.problem_id, 0), prompt.ids) for prompt in prompts]
+        requests = requests_of(prompts, 1)
         # a budget's threshold does not depend on which others are looked for with it, its file's name does
         units = [(*group, budgets) for group, budgets in groups.items()]
         names = ["-".join(map(str, (*group, *budgets))) for *group, budgets in units]
@@ -356,18 +356,13 @@ def run_cells(
     left = [cell for cell in cells if not cell_file(folder, cell).exists()]
     state.wait_for_everyone()  # all have looked before anything is written
     size = max(1, UNIT * run.batch_size // run.samples)
-    ordered = sorted(prompts, key=lambda prompt: (-len(prompt.ids), prompt.problem_id))
-    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    batches = prompt_groups(prompts, size)
     units = [(cell, batch) for cell in left for batch in range(len(batches))]
     files = [folder.units("cells") / f"{cell.name}-{batch:06d}.parquet" for cell, batch in units]
 
     def work(unit: int, file: Path) -> int:
         cell, batch = units[unit]
-        requests = [
-            Request((prompt.problem_id, sample), prompt.ids)
-            for prompt in batches[batch]
-            for sample in range(run.samples)
-        ]
+        requests = requests_of(batches[batch], run.samples)
         responses = run(cell.direction, cell.plan, requests, cell.seed)
         table = _rows(cell, responses, judge, run.tokenizer)
         with whole_file(file) as partial:

@@ -137,7 +137,7 @@ def decode(
             sampling,
             plan,
             draft.drawn.flatten(),
-        ).lists()
+        )
         doubts = draft.doubts.tolist()
         kept_lengths, going, last = [], [], []
         cuts, doubt = 0, 0.0

@@ -117,29 +117,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What happens at B places, `(B,)` each; tokens are what is taken."""
-
-    tokens: torch.Tensor
-    switched: torch.Tensor
-    primary_ids: torch.Tensor
-    intervention_ids: torch.Tensor
-    scores: torch.Tensor
-    js: torch.Tensor
-
-    def lists(self) -> "DecisionLists":
-        """The same as lists: a tensor is slow to look at element by element."""
-        return DecisionLists(
-            self.switched.tolist(),
-            self.primary_ids.tolist(),
-            self.intervention_ids.tolist(),
-            self.scores.tolist(),
-            self.js.tolist(),
-        )
-
-
-@dataclass(frozen=True)
-class DecisionLists:
-    """`Decisions`, B long each."""
+    """What happens at B places, a list of B each: a tensor is slow to look at element by element."""
 
     switched: list[bool]
     primary_ids: list[int]
@@ -184,10 +162,10 @@ def decide(
         js[places] = scores[places]
     elif len(places):
         js[places] = CRITERIA["js"](Places(logp[places], logq[places], own[places], (), (), sampling.seed))
-    return Decisions(torch.where(switched, other, own), switched, own, other, scores, js)
+    return Decisions(*(each.tolist() for each in (switched, own, other, scores, js)))
 
 
-def take(response: CrossResponse, decisions: DecisionLists, place: int, free: bool) -> int:
+def take(response: CrossResponse, decisions: Decisions, place: int, free: bool) -> int:
     """Append the token of a place to a response; its primary's where no replacement is left."""
     own, other = decisions.primary_ids[place], decisions.intervention_ids[place]
     switched = decisions.switched[place] and free

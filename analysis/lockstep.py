@@ -26,7 +26,7 @@ def _decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: I
     alive, ends = list(range(len(requests))), pair.ends
     for position in range(sampling.max_new_tokens):
         p, q = (policy.append(ids, mask, keep=1)[:, 0, : pair.vocabulary] for policy in policies)  # (b, V)
-        decisions = decide(p, q, [requests[row].row for row in alive], [position] * len(alive), sampling, plan).lists()
+        decisions = decide(p, q, [requests[row].row for row in alive], [position] * len(alive), sampling, plan)
         tokens = []
         for place, row in enumerate(alive):
             free = plan.most is None or replaced[row] < plan.most

@@ -65,6 +65,17 @@ class RunFolder:
         return self.path / "units" / stage
 
 
+def prompt_groups(prompts: Sequence[Prompt], size: int) -> list[list[Prompt]]:
+    """Groups of `size` problems, the longest prompts first; they depend on nothing else."""
+    ordered = sorted(prompts, key=lambda prompt: (-len(prompt.ids), prompt.problem_id))
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def requests_of(prompts: Sequence[Prompt], samples: int) -> list[Request]:
+    """A request for each of `samples` responses to each problem."""
+    return [Request((prompt.problem_id, sample), prompt.ids) for prompt in prompts for sample in range(samples)]
+
+
 def sample_trajectories(
     folder: RunFolder,
     kind: str,
@@ -93,19 +104,14 @@ def sample_trajectories(
     path = folder.trajectories(kind)
     if not path.exists():
         size = max(1, batch_size // samples)
-        ordered = sorted(prompts, key=lambda prompt: (-len(prompt.ids), prompt.problem_id))
-        groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        groups = prompt_groups(prompts, size)
         files = [folder.units(kind) / f"{unit:06d}.parquet" for unit in range(len(groups))]
         ready: list[Generator] = []
 
         def work(unit: int, file: Path) -> int:
             if not ready:
                 ready.append(generator())
-            requests = [
-                Request((prompt.problem_id, sample), prompt.ids)
-                for prompt in groups[unit]
-                for sample in range(samples)
-            ]
+            requests = requests_of(groups[unit], samples)
             found = []
             for start in range(0, len(requests), batch_size):
                 part = requests[start : start + batch_size]
@@ -254,11 +260,8 @@ def explored_keys(folder: RunFolder) -> set[tuple[str, int, int]]:
 
 def read_explored(folder: RunFolder) -> dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray]]:
     """Ids and log-probabilities of `PairScorer.top_tokens` by (kind, problem_id, sample_id)."""
-    found: dict[tuple[str, int, int], dict[str, np.ndarray]] = {}
-    if not folder.explorer.exists():
+    keys = explored_keys(folder)
+    if not keys:
         return {}
     with np.load(folder.explorer) as arrays:
-        for name in arrays.files:
-            kind, problem, sample, which = name.rsplit("/", 3)
-            found.setdefault((kind, int(problem), int(sample)), {})[which] = arrays[name]
-    return {key: (value["ids"], value["logps"]) for key, value in found.items()}
+        return {key: tuple(arrays["/".join(map(str, (*key, name)))] for name in ("ids", "logps")) for key in keys}

@@ -122,8 +122,7 @@ def prepare(arguments: list[str] | None = None) -> EvolutionJob:
             shared_vocabulary(shift.base.tokenizer, source.tokenizer)
         except ValueError as error:
             raise ValueError(f"base_model={args.base_model!r} and {source.name!r}: {error}") from error
-    settings = row_settings(shift)
-    del settings["resamples"]
+    settings = row_settings(shift, "resamples")
     settings["checkpoints_content"] = [model_content(source) for source in sources]
     open_folder(shift, settings)
     return EvolutionJob(shift, sources)

@@ -115,9 +115,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
     if from_file:
         context = getattr(job.base.config.get_text_config(), "max_position_embeddings", None)
         job.given = load_trajectories(args.trajectories, job.base.tokenizer, load_reward(args.reward_func), context)
-    settings = row_settings(job)
-    for name in ("report_responses", "resamples", "control"):
-        del settings[name]
+    settings = row_settings(job, "report_responses", "resamples", "control")
     if from_file:
         settings["trajectories_content"] = content_hash([Path(args.trajectories).expanduser()])
     open_folder(job, settings)

@@ -1,12 +1,9 @@
 """Arguments of cross-sampling, and what can be looked at before a model is loaded."""
 
 from dataclasses import dataclass, field
-from typing import Any
-
-from accelerate import PartialState
 
 from tokenshift.analysis.criteria import CRITERIA, check_threshold
-from tokenshift.analysis.cross_run import DIRECTIONS, ENDS, THRESHOLDS_FILE
+from tokenshift.analysis.cross_run import DIRECTIONS, ENDS
 from tokenshift.analysis.cross_sample import ENGINES
 from tokenshift.analysis.intervention import Intervention
 from tokenshift.recipes.arguments import parse_into
@@ -14,7 +11,6 @@ from tokenshift.recipes.sft_data import model_ends
 from tokenshift.recipes.shift_arguments import ShiftArguments, ShiftJob, open_folder, prepare_shift, row_settings
 
 BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
-OUTPUTS = (THRESHOLDS_FILE, "cross.json", "cross.md")
 
 SWEPT = ("directions", "criteria", "epsilons", "budgets", "seeds", "most", "gammas", "resamples")
 """Settings that may differ when a run is gone on with: rows of other cells do not depend on them."""
@@ -119,16 +115,8 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
             "end. Set eos_token_id in a generation_config.json, or the tokenizer's eos_token."
         )
     _check_context(job)
-    if args.overwrite and job.folder.path.is_dir() and PartialState().is_main_process:
-        for name in OUTPUTS:
-            (job.folder.path / name).unlink(missing_ok=True)
-    open_folder(job, _settings(job))
+    open_folder(job, row_settings(job, *SWEPT))
     return job
-
-
-def _settings(job: ShiftJob) -> dict[str, Any]:
-    """What rows depend on; cells of other settings may be added."""
-    return {name: value for name, value in row_settings(job).items() if name not in SWEPT}
 
 
 def _check_context(job: ShiftJob) -> None:

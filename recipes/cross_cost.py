@@ -101,7 +101,7 @@ def by_generate(
             model.generate(input_ids=ids, attention_mask=mask, generation_config=config).logits[0]
             for model in (pair.primary, pair.intervention)
         )
-        decisions = decide(p, q, [requests[row].row for row in alive], [position] * len(alive), sampling, plan).lists()
+        decisions = decide(p, q, [requests[row].row for row in alive], [position] * len(alive), sampling, plan)
         tokens = [take(found[row], decisions, place, True) for place, row in enumerate(alive)]
         alive = [row for row, token in zip(alive, tokens, strict=True) if token not in pair.ends]
         if not alive:

@@ -1,6 +1,7 @@
 """All of a training run that can be looked at before a model is loaded."""
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -161,5 +162,10 @@ def prepare_output(job: Preparation) -> None:
         if PartialState().is_main_process:
             job.output_dir.mkdir(parents=True, exist_ok=True)
             if job.script_args.overwrite and job.args.resume_from_checkpoint is None:
-                for path in (path for pattern in PRODUCTS for path in job.output_dir.glob(pattern)):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                delete_products(job.output_dir, PRODUCTS)
+
+
+def delete_products(folder: Path, patterns: Iterable[str]) -> None:
+    """Delete what an earlier run left in a folder, files and folders by the patterns of their names."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

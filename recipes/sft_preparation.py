@@ -1,6 +1,5 @@
 """All of the supervised control that can be looked at before a model is loaded, and how accuracy is measured."""
 
-import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from tokenshift.analysis.generation import Request, Sampling, TransformersGenera
 from tokenshift.analysis.tokenizers import shared_vocabulary
 from tokenshift.recipes.arguments import parse_into
 from tokenshift.recipes.models import ModelSource, find_model
-from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE, checkpoint_to_resume
+from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE, checkpoint_to_resume, delete_products
 from tokenshift.recipes.reporting import console
 from tokenshift.recipes.sft_data import check_wording, load_solutions, model_ends, tokenized_solutions
 from tokenshift.recipes.shift_arguments import LONGEST
@@ -300,6 +299,5 @@ def prepare_output(job: SftJob) -> None:
     if PartialState().is_main_process:
         job.output_dir.mkdir(parents=True, exist_ok=True)
         if job.ours.overwrite and job.args.resume_from_checkpoint is None:
-            for path in (path for pattern in PRODUCTS for path in job.output_dir.glob(pattern)):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            delete_products(job.output_dir, PRODUCTS)
     PartialState().wait_for_everyone()

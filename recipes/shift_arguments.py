@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,7 @@ from tokenshift.analysis.trajectories import Trajectory
 from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.data import load_problem_set
 from tokenshift.recipes.models import ModelSource, find_model
+from tokenshift.recipes.preparation import delete_products
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer.launch import check_launch
 
@@ -47,6 +47,12 @@ PRODUCTS = (
     "report.html",
     "models",
     "cells",
+    "evolution.json",
+    "robustness.json",
+    "robustness.md",
+    "thresholds.json",
+    "cross.json",
+    "cross.md",
     SETTINGS_FILE,
 )
 
@@ -311,8 +317,7 @@ def open_folder(job: ShiftJob, settings: dict[str, Any]) -> None:
         except OSError as error:
             raise ValueError(f"output_dir={job.args.output_dir!r} cannot be written: {error.strerror}.") from error
         if overwrite and file.exists():
-            for path in (path for pattern in PRODUCTS for path in folder.glob(pattern)):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            delete_products(folder, PRODUCTS)
         write_whole(file, text)
     state.wait_for_everyone()
 
@@ -372,9 +377,14 @@ def model_content(source: ModelSource) -> str | None:
     return content_hash(path for pattern in WEIGHTS for path in folder.glob(pattern))
 
 
-def row_settings(job: ShiftJob) -> dict[str, Any]:
-    """The arguments that rows depend on, and hashes of what the names among them stand for."""
-    loose = ("output_dir", "overwrite", "verify_workers", "verify_timeout")
+def row_settings(job: ShiftJob, *loose: str) -> dict[str, Any]:
+    """The arguments that rows depend on, and hashes of what the names among them stand for.
+
+    Args:
+        job: the analysis.
+        loose: arguments of the recipe's own on which no row depends.
+    """
+    loose = ("output_dir", "overwrite", "verify_workers", "verify_timeout", *loose)
     found = {name: value for name, value in asdict(job.args).items() if name not in loose}
     rows = json.dumps(job.data.to_list(), sort_keys=True, default=str)
     return found | {

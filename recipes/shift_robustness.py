@@ -79,10 +79,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
         ValueError: for whatever is wrong, in one line.
     """
     job = prepare_shift(parse_into((RobustnessArguments,), arguments)[0])
-    settings = row_settings(job)
-    for name in ("kinds", "temperatures", "top_ps", "resamples"):  # more cells may be asked for later
-        del settings[name]
-    open_folder(job, settings)
+    open_folder(job, row_settings(job, "kinds", "temperatures", "top_ps", "resamples"))  # cells may be added later
     return job
 
 
