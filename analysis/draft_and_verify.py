@@ -12,15 +12,13 @@ from dataclasses import dataclass
 
 import torch
 
-from tokenshift.analysis.cached_policy import CachedPolicy
+from tokenshift.analysis.divergence import log_probabilities
 from tokenshift.analysis.drawing import coupled_draw
-from tokenshift.analysis.generation import Request, Sampling, padded_left
+from tokenshift.analysis.generation import Request, Sampling
+from tokenshift.analysis.going import Going
 from tokenshift.analysis.intervention import CrossResponse, Intervention, Pair, decide, take
 
 LONGEST_BLOCK = 32
-
-ADMITTED = 8
-"""New requests are begun when one of so many rows is free: each time their prompts are read, and caches copied."""
 
 READING, ROUND = 0.2, 0.8
 """What reading a token of a block costs the intervention, and what a round costs beside, in steps of the primary."""
@@ -56,57 +54,6 @@ def goes_on(survivals: Sequence[float]) -> bool:
     return survivals[-1] / (1 + READING) > yielded / (len(survivals) * (1 + READING) + ROUND)
 
 
-class _Going:
-    """The rows that are going on, and both policies' caches of them.
-
-    Attributes:
-        alive: which requests.
-        pending: `(b,)`, the last token of each, which neither policy has read.
-        mask: bool `(b, length)`, the slots that hold tokens.
-    """
-
-    def __init__(self, pair: Pair, requests: Sequence[Request], first: Sequence[int]) -> None:
-        self._pair, self._requests = pair, requests
-        self.alive = list(first)
-        ids, mask = padded_left([requests[row].prompt_ids for row in first], pair.pad, pair.primary.device)
-        self.pending, self.mask = ids[:, -1], mask[:, :-1].bool()
-        self.primary, self.intervention = CachedPolicy(pair.primary), CachedPolicy(pair.intervention)
-        if ids.shape[1] > 1:  # all of the prompt but its last token
-            for policy in (self.primary, self.intervention):
-                policy.append(ids[:, :-1], self.mask, keep=0)
-
-    def go_on(self, kept_lengths: Sequence[int], drafted: int, going: Sequence[int], last: Sequence[int]) -> None:
-        """After a block: which of its slots stay in each row, which rows go on, and their last tokens."""
-        device = self.mask.device
-        lengths = torch.tensor(kept_lengths, device=device).unsqueeze(-1)
-        self.mask = torch.cat([self.mask, torch.arange(drafted, device=device) < lengths], dim=1)
-        self.pending = torch.tensor(last, dtype=torch.int64, device=device)
-        if len(going) < len(self.alive):
-            rows = torch.tensor(going, dtype=torch.int64, device=device)
-            self.mask, self.alive = self.mask[rows], [self.alive[place] for place in going]
-            for policy in (self.primary, self.intervention):
-                policy.keep(rows)
-        longest = int(self.mask.sum(-1).max()) if going else 0
-        if longest and self.mask.shape[1] > 1.5 * longest:
-            slots = torch.sort(self.mask.byte(), dim=1, stable=True).indices[
-                :, -longest:
-            ]  # tokens come last, in order
-            self.mask = self.mask.gather(1, slots)
-            for policy in (self.primary, self.intervention):
-                policy.arrange(slots)
-
-    def admit(self, rows: Sequence[int]) -> None:
-        """Begin other requests in the places of those that are done."""
-        new = _Going(self._pair, self._requests, rows)
-        length = max(self.mask.shape[1], new.mask.shape[1])
-        masks = [torch.nn.functional.pad(each, (length - each.shape[1], 0)) for each in (self.mask, new.mask)]
-        self.mask = torch.cat(masks)
-        self.pending = torch.cat([self.pending, new.pending])
-        self.alive += new.alive
-        self.primary.join(new.primary)
-        self.intervention.join(new.intervention)
-
-
 def decode(
     pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention, batch_size: int
 ) -> list[CrossResponse]:
@@ -118,20 +65,17 @@ def decode(
     replaced = [0] * len(requests)
     waiting = list(range(len(requests)))[::-1]
     ends, cut_model = pair.ends, CutModel()
-    rows: _Going | None = None
-    while waiting or (rows is not None and rows.alive):
-        if rows is None or not rows.alive:
-            rows = _Going(pair, requests, [waiting.pop() for _ in range(min(batch_size, len(waiting)))])
-        elif waiting and batch_size - len(rows.alive) >= max(1, batch_size // ADMITTED):
-            rows.admit([waiting.pop() for _ in range(min(batch_size - len(rows.alive), len(waiting)))])
+    first = [waiting.pop() for _ in range(min(batch_size, len(waiting)))]
+    rows = Going((pair.primary, pair.intervention), pair.pad, requests, first)
+    while rows.alive:
         draft = _draft(rows, found, pair, sampling, cut_model.rate)
         length = draft.read.shape[1]
         seen = torch.cat([rows.mask, torch.ones_like(draft.read, dtype=torch.bool)], dim=1)
-        logits = rows.intervention.append(draft.read, seen, keep=length)
+        logits = rows.policies[1].append(draft.read, seen, keep=length)[..., : pair.vocabulary]
         starts = [len(found[row].completion_ids) for row in rows.alive]
         decisions = decide(
-            draft.logits.flatten(0, 1),
-            logits[..., : pair.vocabulary].flatten(0, 1),
+            draft.logp.flatten(0, 1),
+            log_probabilities(logits, temperature=sampling.temperature).flatten(0, 1),
             [requests[row].row for row in rows.alive for _ in range(length)],
             [start + step for start in starts for step in range(length)],
             sampling,
@@ -158,6 +102,8 @@ def decode(
                 last.append(response.completion_ids[-1])
         cut_model.learn(cuts, doubt)
         rows.go_on(kept_lengths, length, going, last)
+        if waiting:
+            rows.refill(waiting, batch_size)
     return found
 
 
@@ -168,21 +114,21 @@ class _Draft:
     Attributes:
         read: `(b, n)`, what both policies read: each row's pending token, and all draws but the last.
         drawn: `(b, n)`, the draws.
-        logits: `(b, n, V)`, what they were drawn from.
+        logp: `(b, n, V)`, log-probabilities of what they were drawn from, not truncated.
         doubts: `(b, n)`, 1 - p of the draws.
     """
 
     read: torch.Tensor
     drawn: torch.Tensor
-    logits: torch.Tensor
+    logp: torch.Tensor
     doubts: torch.Tensor
 
 
-def _draft(rows: _Going, found: Sequence[CrossResponse], pair: Pair, sampling: Sampling, rate: float) -> _Draft:
+def _draft(rows: Going, found: Sequence[CrossResponse], pair: Pair, sampling: Sampling, rate: float) -> _Draft:
     """Draw after each row's pending token until another step would yield too little."""
     read = [rows.pending]
     drawn: list[torch.Tensor] = []
-    logits: list[torch.Tensor] = []
+    logps: list[torch.Tensor] = []
     doubts: list[torch.Tensor] = []
     keys = [(found[row].problem_id, found[row].sample_id) for row in rows.alive]
     starts = [len(found[row].completion_ids) for row in rows.alive]
@@ -192,16 +138,12 @@ def _draft(rows: _Going, found: Sequence[CrossResponse], pair: Pair, sampling: S
     mask, longest = rows.mask, min(LONGEST_BLOCK, sampling.max_new_tokens - min(starts))
     while len(drawn) < longest and (not survivals or goes_on(survivals)):
         mask = torch.cat([mask, torch.ones_like(rows.pending, dtype=torch.bool).unsqueeze(-1)], dim=1)
-        logits.append(rows.primary.append(read[-1].unsqueeze(-1), mask, keep=1)[:, 0, : pair.vocabulary])
-        drawn.append(coupled_draw(logits[-1], keys, [start + len(drawn) for start in starts], **sampling.draw))
+        logits = rows.policies[0].append(read[-1].unsqueeze(-1), mask, keep=1)[:, 0, : pair.vocabulary]
+        logp = log_probabilities(logits, temperature=sampling.temperature)  # (b, V)
+        logps.append(logp)
+        drawn.append(coupled_draw(logp, keys, [start + len(drawn) for start in starts], **sampling.draw))
         read.append(drawn[-1])
-        doubts.append(1 - _probability(logits[-1], drawn[-1], sampling.temperature))
+        doubts.append(1 - logp.gather(-1, drawn[-1].unsqueeze(-1)).squeeze(-1).exp())
         surviving = surviving * (1 - rate * doubts[-1]) * ~torch.isin(drawn[-1], ends)
         survivals.append(float(surviving.mean()))
-    return _Draft(*(torch.stack(each, dim=1) for each in (read[:-1], drawn, logits, doubts)))
-
-
-def _probability(logits: torch.Tensor, drawn: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Of tokens `(b,)` under logits `(b, V)`."""
-    scaled = logits.float() / temperature
-    return (scaled.gather(-1, drawn.unsqueeze(-1)).squeeze(-1) - scaled.logsumexp(dim=-1)).exp()
+    return _Draft(*(torch.stack(each, dim=1) for each in (read[:-1], drawn, logps, doubts)))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from tokenshift.analysis.divergence import log_probabilities, top_p_support
+from tokenshift.analysis.divergence import top_p_support
 from tokenshift.analysis.gumbel import Row, gumbel_noise
 from tokenshift.analysis.topk import top_k
 
@@ -13,24 +13,22 @@ NARROW = 64
 
 
 def coupled_draw(
-    logits: torch.Tensor,
+    logp: torch.Tensor,
     rows: Sequence[Row],
     positions: Sequence[int],
     *,
-    temperature: float = 1.0,
     top_p: float = 1.0,
     seed: int = 0,
 ) -> torch.Tensor:
     """A token `(B,)` int64 for each of B places, drawn from the truncated distributions.
 
     Args:
-        logits: `(B, V)`.
+        logp: log-probabilities `(B, V)` at the sampling temperature; `log_probabilities`.
         rows: (problem_id, sample_id) of each place.
         positions: of each in its completion, from 0.
-        temperature, top_p: of the distributions; `log_probabilities`.
+        top_p: what they are truncated to, in (0, 1].
         seed: of the draws; the same place and seed have the same noise for every policy.
     """
-    logp = log_probabilities(logits, temperature=temperature)
     every = torch.arange(logp.shape[-1], device=logp.device).unsqueeze(0)  # (1, V)
     if top_p == 1:
         return (logp + gumbel_noise(seed, rows, positions, every)).argmax(dim=-1)

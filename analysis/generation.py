@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
-from tokenshift.analysis.divergence import check_sampling
+from tokenshift.analysis.divergence import check_sampling, log_probabilities
 from tokenshift.analysis.drawing import coupled_draw
 from tokenshift.analysis.gumbel import Row, place_seed
 
@@ -41,7 +41,7 @@ class Sampling:
     @property
     def draw(self) -> dict[str, Any]:
         """Arguments of `coupled_draw`."""
-        return {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
+        return {"top_p": self.top_p, "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class _CoupledDraw(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         positions = [input_ids.shape[1] - self._start] * len(self._rows)
-        drawn = coupled_draw(scores, self._rows, positions, **self._sampling.draw)
+        logp = log_probabilities(scores, temperature=self._sampling.temperature)
+        drawn = coupled_draw(logp, self._rows, positions, **self._sampling.draw)
         return torch.full_like(scores, -torch.inf).scatter_(-1, drawn.unsqueeze(-1), 0.0)
 
 

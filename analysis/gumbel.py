@@ -9,6 +9,7 @@ numbers; the token's id is the index in the stream, so that noise can be had for
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 
@@ -52,6 +53,12 @@ def _mixed_tensor(values: torch.Tensor) -> torch.Tensor:
     return _xor_shifted(values, 31)
 
 
+@lru_cache(maxsize=2**16)
+def _head(seed: int, row: Row) -> int:
+    """State of a response's first place."""
+    return _signed((place_seed(seed, row) + _GOLDEN) & _MASK)
+
+
 def gumbel_noise(seed: int, rows: Sequence[Row], positions: Sequence[int], token_ids: torch.Tensor) -> torch.Tensor:
     """Noise `(B, k)` float32 of k tokens at each of B places, on their device.
 
@@ -61,8 +68,7 @@ def gumbel_noise(seed: int, rows: Sequence[Row], positions: Sequence[int], token
         positions: of each place in its completion, from 0.
         token_ids: int64 `(B, k)`, or `(1, k)` for the same tokens everywhere.
     """
-    heads = {row: _signed((place_seed(seed, row) + _GOLDEN) & _MASK) for row in set(rows)}
-    places = torch.tensor([heads[row] for row in rows], dtype=torch.int64, device=token_ids.device)  # (B,)
+    places = torch.tensor([_head(seed, row) for row in rows], dtype=torch.int64, device=token_ids.device)  # (B,)
     places = _mixed_tensor(places + torch.tensor(positions, dtype=torch.int64, device=token_ids.device))
     values = _mixed_tensor(places.unsqueeze(-1) + (token_ids + 1) * _signed(_GOLDEN))  # (B, k)
     bits = (values >> 11).bitwise_and_(2**53 - 1)

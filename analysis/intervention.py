@@ -138,30 +138,29 @@ def decide(
     """Scores and draws at B places.
 
     Args:
-        primary, intervention: logits `(B, V)`.
+        primary, intervention: log-probabilities `(B, V)` at the sampling temperature.
         rows: (problem_id, sample_id) of each place.
         positions: of each in its completion.
         sampling: settings of both policies.
         plan: what decides; its `most` is the caller's to keep.
         primary_ids: the primary's draws, if they are there already.
     """
-    draw = {**sampling.draw, "temperature": 1.0}  # what is drawn from has its temperature already
-    logp, logq = (log_probabilities(each, temperature=sampling.temperature) for each in (primary, intervention))
-    own = coupled_draw(logp, rows, positions, **draw) if primary_ids is None else primary_ids
+    own = coupled_draw(primary, rows, positions, **sampling.draw) if primary_ids is None else primary_ids
     criterion: Criterion = CRITERIA[plan.criterion]
-    scores = criterion(Places(logp, logq, own, rows, positions, sampling.seed))
-    target = logq
+    scores = criterion(Places(primary, intervention, own, rows, positions, sampling.seed))
+    target = intervention
     if plan.gamma:
         floor = torch.finfo(torch.float32).min / 8  # -inf minus -inf would be NaN
-        target = (1 + plan.gamma) * logq.clamp(min=floor) - plan.gamma * logp.clamp(min=floor)
-    other = coupled_draw(target, rows, positions, **draw)
+        target = (1 + plan.gamma) * intervention.clamp(min=floor) - plan.gamma * primary.clamp(min=floor)
+        target = log_probabilities(target)
+    other = coupled_draw(target, rows, positions, **sampling.draw)
     switched = scores > plan.epsilon
     js = torch.full_like(scores, torch.nan, dtype=torch.float32)
     places = switched.nonzero().squeeze(-1)
     if plan.criterion == "js":
         js[places] = scores[places]
     elif len(places):
-        js[places] = CRITERIA["js"](Places(logp[places], logq[places], own[places], (), (), sampling.seed))
+        js[places] = CRITERIA["js"](Places(primary[places], intervention[places], own[places], (), (), sampling.seed))
     return Decisions(*(each.tolist() for each in (switched, own, other, scores, js)))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from tokenshift.analysis.cached_policy import CachedPolicy
+from tokenshift.analysis.divergence import log_probabilities
 from tokenshift.analysis.generation import Request, Sampling, padded_left
 from tokenshift.analysis.intervention import CrossResponse, Intervention, Pair, decide, take
 
@@ -25,7 +26,12 @@ def _decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: I
     policies = CachedPolicy(pair.primary), CachedPolicy(pair.intervention)
     alive, ends = list(range(len(requests))), pair.ends
     for position in range(sampling.max_new_tokens):
-        p, q = (policy.append(ids, mask, keep=1)[:, 0, : pair.vocabulary] for policy in policies)  # (b, V)
+        p, q = (
+            log_probabilities(
+                policy.append(ids, mask, keep=1)[:, 0, : pair.vocabulary], temperature=sampling.temperature
+            )
+            for policy in policies
+        )  # (b, V)
         decisions = decide(p, q, [requests[row].row for row in alive], [position] * len(alive), sampling, plan)
         tokens = []
         for place, row in enumerate(alive):

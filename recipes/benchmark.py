@@ -1,10 +1,11 @@
 """What tokenshift costs, in one table: `token_statistics` against projections and TRL, scoring against forward passes,
-training against stock GRPO.
+training against stock GRPO, cross-sampling against plain decoding.
 
-    python recipes/benchmark.py                                # all, training on pocket
+    python recipes/benchmark.py                                # all but the last, on pocket
     python recipes/benchmark.py --parts training --model smollm2 --trainings "js against base"
     python recipes/benchmark.py --parts statistics --tokens 512
     python recipes/benchmark.py --parts scoring --model smollm2
+    python recipes/benchmark.py --parts cross_sampling --rl_model outputs/pocket/model --epsilon 0.005
 
 All that is compared runs in turn in every round; figures are medians of the rounds' ratios, with quartiles. Shapes
 are SmolLM2-135M's on CPU and a 7 B model's on an accelerator. Nothing else should run on the machine.
@@ -23,10 +24,12 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
-from tokenshift.recipes import scoring_cost, statistics_cost, statistics_error, training_cost
+from tokenshift.recipes import cross_cost, scoring_cost, statistics_cost, statistics_error, training_cost
 from tokenshift.recipes.timing import ratio, timed
 
-PARTS = ["statistics", "errors", "scoring", "training"]
+PARTS = ["statistics", "errors", "scoring", "cross_sampling", "training"]
+ALWAYS = [part for part in PARTS if part != "cross_sampling"]
+"""Parts for which no model must have been trained."""
 AIMS = {
     "cpu": {
         statistics_cost.JS: "at most 1.25",
@@ -86,6 +89,24 @@ def add_scoring(table: Table, model: str, tokens: int, rounds: int) -> str:
     return words
 
 
+def add_cross_sampling(table: Table, model: str, rl_model: str, epsilon: float, rounds: int) -> str:
+    """Rows for cross-sampling; its shape in words."""
+    cost = cross_cost.cross_cost(model, rl_model, epsilon)
+    once = {
+        cross_cost.OBVIOUS: cost.functions.pop(cross_cost.OBVIOUS),
+        cross_cost.DRAFT: cost.functions[cross_cost.DRAFT],
+    }
+    times = timed(cost.functions, rounds, "cross-sampling")
+    faster = ratio(times, cross_cost.LOCKSTEP, cross_cost.DRAFT)
+    table.add_row(f"{cross_cost.DRAFT}, times faster", cross_cost.LOCKSTEP, str(faster), "at least 1.6")
+    slower = ratio(times, cross_cost.DRAFT, cross_cost.PLAIN)
+    table.add_row(f"{cross_cost.DRAFT}, time", cross_cost.PLAIN, str(slower), "at most 1.35")
+    table.add_row(f"{cross_cost.DRAFT}, time a token", cross_cost.PLAIN, str(slower.scaled(1 / cost.longer)), "")
+    obvious = ratio(timed(once, 1, "the obvious way"), cross_cost.OBVIOUS, cross_cost.DRAFT)
+    table.add_row(f"{cross_cost.DRAFT}, times faster", cross_cost.OBVIOUS, str(obvious), "")
+    return f"{cost.words}; {cost.unequal} responses differ between the engines"
+
+
 def error_table(shapes: statistics_cost.Shapes) -> Table:
     """Largest errors of `token_statistics` against float64, by dtype of its inputs."""
     found = statistics_error.errors(shapes)
@@ -113,10 +134,12 @@ def add_training(table: Table, model: str, names: list[str], rounds: int) -> str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shapes = statistics_cost.default_shapes()
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=ALWAYS)
     parser.add_argument(
-        "--model", choices=sorted(training_cost.BATCH), default="pocket", help="of scoring and training"
+        "--model", choices=sorted(training_cost.BATCH), default="pocket", help="of all parts but statistics and errors"
     )
+    parser.add_argument("--rl_model", default="outputs/pocket/model", help="of cross-sampling")
+    parser.add_argument("--epsilon", type=float, default=0.005, help="of cross-sampling, JS in nats")
     parser.add_argument("--trainings", nargs="+", choices=list(training_cost.OURS), default=list(training_cost.OURS))
     parser.add_argument("--rounds", type=int, default=9)
     for name in ("tokens", "hidden", "vocabulary"):
@@ -137,6 +160,9 @@ def main() -> None:
         lines.append(f"token_statistics: {chosen}")
     if "scoring" in args.parts:
         lines.append(f"scoring: {add_scoring(table, args.model, args.tokens, args.rounds)}")
+    if "cross_sampling" in args.parts:
+        words = add_cross_sampling(table, args.model, args.rl_model, args.epsilon, args.rounds)
+        lines.append(f"cross-sampling: {words}")
     if "training" in args.parts:
         lines.append(f"training: {add_training(table, args.model, args.trainings, args.rounds)}")
     table.title = "\n".join(lines)

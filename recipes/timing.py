@@ -27,6 +27,10 @@ class Ratio:
         """How many times faster."""
         return Ratio(1 / self.middle, 1 / self.high, 1 / self.low, self.rounds)
 
+    def scaled(self, factor: float) -> "Ratio":
+        """Of another unit: each time `factor`."""
+        return Ratio(factor * self.middle, factor * self.low, factor * self.high, self.rounds)
+
     def __str__(self) -> str:
         return f"{self.middle:.3g} ({self.low:.3g} to {self.high:.3g})"
 

@@ -158,7 +158,8 @@ def test_sliding_windows_are_decoded_in_lockstep() -> None:
             model = second if response.switched[place] else first
             row = [(response.problem_id, response.sample_id)]
             with torch.no_grad():
-                assert int(coupled_draw(model(input_ids=ids).logits[:, -1], row, [place])) == token
+                logp = log_probabilities(model(input_ids=ids).logits[:, -1])
+                assert int(coupled_draw(logp, row, [place])) == token
 
 
 @pytest.mark.parametrize(("epsilon", "gamma"), [(0.0, 0.0), (0.69, 0.0), (0.0, 1.0)])

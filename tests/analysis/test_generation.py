@@ -63,7 +63,7 @@ def test_draws_are_from_the_truncated_distribution(top_p: float) -> None:
     rows, positions = [(n, 0) for n in range(40)], list(range(40))
     expected = log_probabilities(logits, temperature=0.7, top_p=top_p)
     expected = (expected + gumbel_noise(9, rows, positions, torch.arange(500).unsqueeze(0))).argmax(-1)
-    found = coupled_draw(logits, rows, positions, temperature=0.7, top_p=top_p, seed=9)
+    found = coupled_draw(log_probabilities(logits, temperature=0.7), rows, positions, top_p=top_p, seed=9)
     assert torch.equal(found, expected)
     assert coupled_draw(torch.zeros(1, 1), [(0, 0)], [0], top_p=0.5).tolist() == [0]
 

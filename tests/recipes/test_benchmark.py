@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from pocket_models import base_and_moved
 
+from tokenshift.analysis.thresholds import LOG_2
+from tokenshift.recipes import cross_cost
 from tokenshift.recipes.statistics_cost import JS, Shapes, functions, peak_bytes
 from tokenshift.recipes.statistics_error import errors
 from tokenshift.recipes.timing import ratio
@@ -33,6 +36,24 @@ def test_errors_are_within_the_promise() -> None:
         for name, (absolute, relative) in outputs.items():
             allowed = absolute <= 1e-5 if name.startswith("js") else min(absolute, relative) <= 1e-4
             assert allowed, (dtype, name, absolute, relative)
+
+
+def test_ways_of_cross_sampling_that_are_compared_agree(tmp_path: Path) -> None:
+    """Or their times could not be compared."""
+    _base, moved, tokenizer = base_and_moved()
+    moved.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    cost = cross_cost.cross_cost("pocket", str(tmp_path), 0.01, shape=(7, 3, 12))
+    draft, lockstep, obvious = (
+        [each.completion_ids for each in cost.functions[name]()]
+        for name in (cross_cost.DRAFT, cross_cost.LOCKSTEP, cross_cost.OBVIOUS)
+    )
+    assert draft == lockstep == obvious
+    assert cost.unequal == 0
+    never = cross_cost.cross_cost("pocket", str(tmp_path), LOG_2, obvious=False, shape=(7, 3, 12))
+    alone = never.functions[cross_cost.PLAIN]()
+    assert alone == [each.completion_ids for each in never.functions[cross_cost.DRAFT]()] != draft
+    assert cost.longer == sum(map(len, draft)) / sum(map(len, alone))
 
 
 @pytest.mark.slow
