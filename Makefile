@@ -21,8 +21,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(VENV)/bin/python recipes/grpo_divweighted.py --overwrite true
 
+# Two workers: many tests wait for a process of their own. A file's tests stay together, as their fixtures do.
+WORKERS ?= 2
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest -m "not gpu" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not gpu" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
