@@ -21,6 +21,8 @@ class CachedPolicy:
     def __init__(self, model: Any) -> None:
         self.model, self.length = model, 0
         self._cache = DynamicCache(config=model.config)
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._last_position = None if context is None else context - 1
         self._spares = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @torch.no_grad()
@@ -36,7 +38,8 @@ class CachedPolicy:
             Logits `(B, keep, V)` after the last tokens; for `keep` 0 none are made where the model can do without.
         """
         new = token_ids.shape[1]
-        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -new:]
+        # a draft may go beyond the longest response, and is then dropped; learned positions end there
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0, max=self._last_position)[:, -new:]
         spare = {"logits_to_keep": max(keep, 1)} if self._spares else {}
         out = self.model(
             input_ids=token_ids,
@@ -62,13 +65,19 @@ class CachedPolicy:
                 setattr(layer, name, states.gather(2, index))
         self.length = slots.shape[1]
 
-    def join(self, other: "CachedPolicy") -> None:
-        """Add another's rows below; whose cache is shorter gets empty slots on the left, to be masked."""
+    def join(self, other: "CachedPolicy", rows: int) -> None:
+        """Add another's rows below; whose cache is shorter gets empty slots on the left, to be masked.
+
+        Args:
+            other: of the same model; it may have read nothing.
+            rows: how many it has.
+        """
         length = max(self.length, other.length)
         for mine, theirs in zip(self._cache.layers, other._cache.layers, strict=True):
             for name in ("keys", "values"):
-                parts = [_lengthened(getattr(layer, name), length) for layer in (mine, theirs)]
-                setattr(mine, name, torch.cat(parts))
+                own, new = getattr(mine, name), getattr(theirs, name)
+                new = own.new_zeros(rows, own.shape[1], 0, own.shape[3]) if new is None else new
+                setattr(mine, name, torch.cat([_lengthened(own, length), _lengthened(new, length)]))
         self.length = length
 
 

@@ -2,7 +2,8 @@
 
 Under a folder: `thresholds.json`, and `cells/`, a Parquet file a cell, which readers take as one table. Work is cut
 into units whose contents depend on the settings alone: a run that was stopped, that had another number of processes,
-or that was given more cells later ends in the same rows, bit for bit on one kind of machine.
+or that was given more cells later ends in the same rows. With other threads or processes libraries may add in another
+order, so that scores and JS can differ in their last bits.
 """
 
 import json
@@ -274,11 +275,18 @@ def next_threshold(
 
 
 def read_thresholds(folder: RunFolder) -> list[Threshold]:
-    """Those found so far."""
+    """Those found so far.
+
+    Raises:
+        ValueError: if their file is damaged.
+    """
     file = folder.path / THRESHOLDS_FILE
     if not file.exists():
         return []
-    return [Threshold(**entry) for entry in json.loads(file.read_text(encoding="utf-8"))]
+    try:
+        return [Threshold(**entry) for entry in json.loads(file.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({' '.join(str(error).split())}); delete it.") from error
 
 
 def find_thresholds(

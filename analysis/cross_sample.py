@@ -50,15 +50,18 @@ def cross_sample(
         raise ValueError(f"engine={engine!r} is not known; choose one of {', '.join(ENGINES)}.")
     sampling, plan = sampling or Sampling(), plan or Intervention()
     pair = Pair(primary, intervention, tokenizer)
-    for model in (primary, intervention):
-        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        longest = max((len(request.prompt_ids) for request in requests), default=0)
-        if context is not None and longest >= context:
-            raise ValueError(f"A prompt has {longest} tokens, but the model reads {context}.")
     if not all(request.prompt_ids for request in requests):
         raise ValueError("A prompt is empty; give it a start token.")
     if not requests:
         return []
+    for model in (primary, intervention):
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        longest = max(len(request.prompt_ids) for request in requests)
+        if context is not None and longest + sampling.max_new_tokens > context:
+            raise ValueError(
+                f"A prompt has {longest} tokens and a response may have max_new_tokens={sampling.max_new_tokens}, but "
+                f"the model reads {context}: lower max_new_tokens, or leave the prompt out."
+            )
     if not (masks_slots(primary) and masks_slots(intervention)):
         engine = "lockstep"
     return ENGINES[engine](pair, requests, sampling, plan, batch_size or len(requests))

@@ -59,7 +59,7 @@ class Going:
         self.pending = torch.cat([self.pending, new.pending])
         self.alive += new.alive
         for policy, other in zip(self.policies, new.policies, strict=True):
-            policy.join(other)
+            policy.join(other, len(rows))
 
     def go_on(self, kept_lengths: Sequence[int], read: int, going: Sequence[int], last: Sequence[int]) -> None:
         """After `read` tokens: how many of them stay in each row, which rows go on, and their last tokens."""

@@ -150,7 +150,7 @@ def decide(
     scores = criterion(Places(primary, intervention, own, rows, positions, sampling.seed))
     target = intervention
     if plan.gamma:
-        floor = torch.finfo(torch.float32).min / 8  # -inf minus -inf would be NaN
+        floor = torch.finfo(torch.float32).min / (4 * (2 + plan.gamma))  # -inf minus -inf would be NaN
         target = (1 + plan.gamma) * intervention.clamp(min=floor) - plan.gamma * primary.clamp(min=floor)
         target = log_probabilities(target)
     other = coupled_draw(target, rows, positions, **sampling.draw)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from tokenshift.analysis.criteria import CRITERIA, check_threshold
-from tokenshift.analysis.cross_run import DIRECTIONS, ENDS
+from tokenshift.analysis.cross_run import DIRECTIONS, ENDS, read_thresholds
 from tokenshift.analysis.cross_sample import ENGINES
 from tokenshift.analysis.intervention import Intervention
 from tokenshift.recipes.arguments import parse_into
@@ -51,7 +51,12 @@ class CrossArguments(ShiftArguments):
     criteria: list[str] = field(
         default_factory=lambda: ["js", "random"], metadata={"help": f"Of {', '.join(CRITERIA)}; the last two always."}
     )
-    epsilons: list[float] | None = field(default=None, metadata={"help": "Thresholds, for each of the criteria."})
+    epsilons: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Thresholds, the same for each of the criteria; random's rate is 1 minus it. Budgets match rates."
+        },
+    )
     budgets: list[float] | None = field(
         default=None,
         metadata={
@@ -84,8 +89,10 @@ class CrossArguments(ShiftArguments):
             self.budgets = list(BUDGETS)
         if wrong := [each for each in self.budgets or () if not 0 < each < 1]:
             raise ValueError(f"budgets has {wrong[0]}; shares of tokens lie in (0, 1), and 0 and 1 are always there.")
-        if wrong := [each for each in self.seeds if each < 0]:
-            raise ValueError(f"seeds has {wrong[0]}, which must be at least 0.")
+        if wrong := [each for each in self.seeds if not 0 <= each < 2**63]:
+            raise ValueError(f"seeds has {wrong[0]}, which must be at least 0 and below 2**63.")
+        if self.most is not None and self.most >= 2**31:
+            raise ValueError(f"most={self.most} must be below 2**31; leave it out for any number.")
         for criterion in self.swept:
             for epsilon in self.epsilons or ():
                 check_threshold(criterion, epsilon)
@@ -116,6 +123,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
         )
     _check_context(job)
     open_folder(job, row_settings(job, *SWEPT))
+    read_thresholds(job.folder)  # a damaged file is named before a model is loaded
     return job
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pocket_models import base_and_moved, requests
 from scipy import stats
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from tokenshift.analysis.cached_policy import masks_slots
 from tokenshift.analysis.criteria import CRITERIA, Places
@@ -139,6 +139,32 @@ def test_prompts_of_all_lengths_share_a_batch(pocket: tuple[Any, Any, Any]) -> N
         assert tokens(found) == tokens(expected)
 
 
+def test_prompts_of_one_token_begin_while_others_go_on(pocket: tuple[Any, Any, Any]) -> None:
+    """They have no cache yet."""
+    base, moved, tokenizer = pocket
+    text = encode_prompt(tokenizer, "Q: 1+1=?\nA: Step by step")
+    wanted = [Request((n, 0), text[:size]) for n, size in enumerate((1, 20, 5, 1, 1, 1))]
+    sampling, plan = Sampling(1.0, 1.0, 30, seed=8), Intervention("js", 0.003)
+    expected = cross_sample(base, moved, tokenizer, wanted, plan=plan, sampling=sampling, engine="lockstep")
+    found = cross_sample(base, moved, tokenizer, wanted, plan=plan, sampling=sampling, batch_size=3)
+    assert tokens(found) == tokens(expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_learned_positions_are_used_to_the_last(batch_size: int) -> None:
+    """A draft beyond them is dropped, and must not be looked up."""
+    config = GPT2Config(vocab_size=20, n_embd=16, n_layer=2, n_head=2, n_positions=24, eos_token_id=2, bos_token_id=1)
+    torch.manual_seed(0)
+    first, second = GPT2LMHeadModel(config).eval(), GPT2LMHeadModel(config).eval()
+    tokenizer: Any = SimpleNamespace(eos_token_id=2, pad_token_id=0)
+    wanted = [Request((n, 0), [5, 6, 7, 8, 9, 10][: n + 1]) for n in range(4)]
+    sampling, plan = Sampling(1.0, 1.0, 20), Intervention("random", 0.9)
+    expected = cross_sample(first, second, tokenizer, wanted, plan=plan, sampling=sampling, engine="lockstep")
+    found = cross_sample(first, second, tokenizer, wanted, plan=plan, sampling=sampling, batch_size=batch_size)
+    assert tokens(found) == tokens(expected)
+    assert max(len(response.completion_ids) for response in found) == 20
+
+
 def test_sliding_windows_are_decoded_in_lockstep() -> None:
     """Their caches count slots, so that none may be masked."""
     config = MistralConfig(
@@ -243,7 +269,7 @@ def test_bad_input(pocket: tuple[Any, Any, Any]) -> None:
             Intervention(**plan)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="engine='fast' is not known"):
         cross_sample(base, moved, tokenizer, [], engine="fast")
-    with pytest.raises(ValueError, match="A prompt has 256 tokens, but the model reads 256"):
+    with pytest.raises(ValueError, match="A prompt has 256 tokens and a response may have"):
         cross_sample(base, moved, tokenizer, [Request((0, 0), [5] * 256)])
     with pytest.raises(ValueError, match="A prompt is empty"):
         cross_sample(base, moved, tokenizer, [Request((0, 0), [])])
