@@ -49,3 +49,13 @@ def history(path: Path) -> list[dict[str, Any]]:
                 place[leaf] = json.loads(item.value_json)
             rows.append(row)
     return rows
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """The last value of each summary key in a `.wandb` file, nested keys joined by dots."""
+    found = {}
+    for record in _records(path):
+        if record.WhichOneof("record_type") == "summary":
+            for item in record.summary.update:
+                found[item.key or ".".join(item.nested_key)] = json.loads(item.value_json)
+    return found

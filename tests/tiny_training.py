@@ -28,6 +28,11 @@ def digit_reward(completions: list[str], **columns: Any) -> list[float]:
     return [sum(map(str.isdigit, text)) / (len(text) + 1) for text in completions]
 
 
+def even_digits(completions: list[str], **columns: Any) -> list[float]:
+    """Whether a completion has an even number of digits: about every second one, and nobody has to verify it."""
+    return [1.0 - sum(map(str.isdigit, text)) % 2 for text in completions]
+
+
 def parameters(trainer: GRPOTrainer) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
 

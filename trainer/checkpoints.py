@@ -126,7 +126,9 @@ class ResumableGRPOTrainer(GRPOTrainer):
         file = _generation_file(checkpoint, self.accelerator.process_index)
         if not file.exists():  # a checkpoint of stock TRL, or of fewer processes
             return
-        state = torch.load(file, map_location=self.accelerator.device, weights_only=True)
+        device = self.accelerator.device
+        # several processes on CPU are on "cpu:0", which torch.load does not know
+        state = torch.load(file, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
         now = (self.accelerator.num_processes, self.args.steps_per_generation, self.num_iterations)
         if now != (state["num_processes"], state["steps_per_generation"], state["num_iterations"]):
             logger.warning(

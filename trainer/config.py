@@ -53,6 +53,13 @@ class DivergenceGRPOConfig(GRPOConfig):
             `"shuffle"` puts the same weights on random valid tokens of the batch; `"mean"` sets each to their mean.
         normalize_weights (`bool`, *optional*, defaults to `False`):
             Divide the weights by their mean over the batch.
+        dynamic_sampling (`bool`, *optional*, defaults to `False`):
+            DAPO's (arXiv 2503.14476): prompts whose completions all have exactly the same reward, summed over the
+            reward functions, are replaced by the next ones, so that the whole batch teaches. The prompts, one sequence
+            that is set by `seed`, are recorded in `output_dir/dynamic_sampling.jsonl`. `max_steps` counts updates;
+            `num_train_epochs` counts as without, though more prompts are used.
+        dynamic_sampling_max_rounds (`int`, *optional*, defaults to `10`):
+            Generations a batch, the first one included; what is still missing then stays with equal rewards.
         log_divergence (`bool`, *optional*, defaults to `False`):
             Log `divergence/*` also with `advantage_weighting="none"`. Otherwise they are always logged. With whole
             distributions come `divergence_entropy/*` and `divergence_position/*`.
@@ -91,6 +98,12 @@ class DivergenceGRPOConfig(GRPOConfig):
         default="none", metadata={"help": "Control: shuffle the weights over tokens, or set each to the mean."}
     )
     normalize_weights: bool = field(default=False, metadata={"help": "Divide the weights by their batch mean."})
+    dynamic_sampling: bool = field(
+        default=False, metadata={"help": "Replace prompts whose completions all have the same reward."}
+    )
+    dynamic_sampling_max_rounds: int = field(
+        default=10, metadata={"help": "Generations a batch with dynamic sampling, the first one included."}
+    )
     log_divergence: bool = field(
         default=False, metadata={"help": "Log divergence/* also with advantage_weighting none."}
     )
@@ -106,6 +119,7 @@ class DivergenceGRPOConfig(GRPOConfig):
         self._check_names()
         self._check_numbers()
         self._check_reference()
+        self._check_dynamic_sampling()
         super().__post_init__()
         if self.advantage_weighting != "none":
             self._check_token_level()
@@ -179,6 +193,23 @@ class DivergenceGRPOConfig(GRPOConfig):
             raise ValueError(
                 f"divergence_reference='base' needs divergence js, forward_kl or reverse_kl: {self.divergence} "
                 "estimates a KL from tokens that its reference sampled, and these come from the rollout policy."
+            )
+
+    def _check_dynamic_sampling(self) -> None:
+        rounds: Any = self.dynamic_sampling_max_rounds
+        if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
+            raise ValueError(f"dynamic_sampling_max_rounds={rounds!r} must be a whole number of at least 1.")
+        if not self.dynamic_sampling:
+            return
+        if rounds == 1:
+            raise ValueError(
+                "dynamic_sampling_max_rounds=1 leaves no round to replace a prompt in; use 2 or more, for example 10, "
+                "or dynamic_sampling=False."
+            )
+        if self.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                f"multi_objective_aggregation={self.multi_objective_aggregation!r} normalises over the batch before "
+                "rewards are summed, which dynamic_sampling cannot do for replaced prompts; use 'sum_then_normalize'."
             )
 
     def _check_token_level(self) -> None:

@@ -16,11 +16,11 @@ from datasets import Dataset
 
 from tokenshift.analysis.hidden_states import captured_hidden_states, completion_states
 from tokenshift.analysis.whole_file import write_whole
-from tokenshift.trainer.checkpoints import ResumableGRPOTrainer
 from tokenshift.trainer.completions import CompletionWeights
 from tokenshift.trainer.config import DivergenceGRPOConfig
 from tokenshift.trainer.controls import mean_weights, normalize_weights, shuffle_weights
 from tokenshift.trainer.distributions import REFERENCE_HIDDEN, DistributionReference
+from tokenshift.trainer.dynamic_sampling import DynamicSamplingGRPOTrainer
 from tokenshift.trainer.metrics import TokenWindow
 from tokenshift.trainer.model_card import weighting_section
 from tokenshift.trainer.probe import ShiftProbeCallback
@@ -30,7 +30,7 @@ COMPLETION_INDEX = "completion_index"
 """Key under which a generation's tensors carry each completion's place, through TRL's shuffling and splitting."""
 
 
-class DivergenceGRPOTrainer(ResumableGRPOTrainer):
+class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
     """
     [`~trl.GRPOTrainer`] whose advantages are weighted token by token by how far the policy moved there.
 
@@ -57,7 +57,8 @@ class DivergenceGRPOTrainer(ResumableGRPOTrainer):
     - `divergence_entropy/{policy,reference}_{near_zero,low,middle,high}`, mean entropies (nats) of tokens by their JS,
       and `divergence_position/00..19`, mean JS (nats) by relative position, if whole distributions are compared;
     - `advantage_weight/{mean,std,min,max}`, and `advantage_weight/frac_active`, the share of weights further than
-      0.01 from 1.
+      0.01 from 1;
+    - `dynamic_sampling/{rounds,kept_share,all_right_share,all_wrong_share,filled}`, if `dynamic_sampling`.
 
     Source: "Sparse but Critical" (arXiv 2603.22446), section 5.
     """

@@ -28,6 +28,7 @@ def variant_name(args: DivergenceGRPOConfig) -> str:
 
 def weighting_section(args: DivergenceGRPOConfig) -> str:
     """A Markdown section: formula, control, and the updates per generation, without which k3 is always zero."""
+    rounds = f"at most {args.dynamic_sampling_max_rounds} rounds" if args.dynamic_sampling else "no"
     return (
         "\n## Advantage weighting\n\n"
         f"Each token's advantage was multiplied by `{weighting_formula(args)}`.\n\n"
@@ -36,6 +37,7 @@ def weighting_section(args: DivergenceGRPOConfig) -> str:
         f"| weight control | `{args.weight_control}` |\n"
         f"| weights normalised to mean 1 | {str(args.normalize_weights).lower()} |\n"
         f"| loss type | `{args.loss_type}` |\n"
+        f"| dynamic sampling | {rounds} |\n"
         f"| updates per generation | {args.updates_per_generation:g} |\n\n"
         "Made with tokenshift, an implementation of [arXiv 2603.22446](https://huggingface.co/papers/2603.22446).\n"
     )

@@ -39,6 +39,16 @@ def make(tmp_path: Path, **settings: Any) -> DivergenceGRPOConfig:
         ({"loss_type": "luspo"}, "loss_type='luspo' weighs whole sequences"),
         ({"loss_type": "vespo"}, "loss_type='vespo' weighs whole sequences"),
         ({"weight_control": "mean", "normalize_weights": True}, "makes every weight 1"),
+        ({"dynamic_sampling_max_rounds": 0}, "dynamic_sampling_max_rounds=0 must be a whole number of at least 1"),
+        ({"dynamic_sampling_max_rounds": 2.5}, "dynamic_sampling_max_rounds=2.5 must be a whole number"),
+        (
+            {"dynamic_sampling": True, "dynamic_sampling_max_rounds": 1},
+            "dynamic_sampling_max_rounds=1 leaves no round",
+        ),
+        (
+            {"dynamic_sampling": True, "multi_objective_aggregation": "normalize_then_sum"},
+            "multi_objective_aggregation='normalize_then_sum' normalises over the batch",
+        ),
     ],
 )
 def test_refused(tmp_path: Path, settings: dict[str, Any], words: str) -> None:

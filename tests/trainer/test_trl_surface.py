@@ -1,11 +1,14 @@
 """TRL's private surface in use, so that a new TRL fails here, in words, and not in a user's run."""
 
 import inspect
+import re
 
 import trl
 from transformers import Trainer
 from trl import GRPOTrainer
-from trl.trainer.utils import RepeatSampler
+from trl.trainer.utils import RepeatSampler, nanstd
+
+from tokenshift.trainer.prompt_groups import paddings
 
 METHODS = {
     GRPOTrainer: {
@@ -20,7 +23,13 @@ METHODS = {
         "log": ("logs", "start_time"),
         "create_model_card": ("model_name",),
     },
-    Trainer: {"_get_output_dir": ("trial",), "_push_from_checkpoint": ("checkpoint_folder",), "_run_epoch": ()},
+    Trainer: {
+        "_get_output_dir": ("trial",),
+        "_push_from_checkpoint": ("checkpoint_folder",),
+        "_run_epoch": (),
+        "_remove_unused_columns": ("dataset", "description"),
+        "train": ("resume_from_checkpoint",),
+    },
     RepeatSampler: {"__iter__": (), "__init__": ("data_source", "mini_repeat_count", "batch_size", "repeat_count")},
 }
 ATTRIBUTES = (
@@ -31,7 +40,12 @@ ATTRIBUTES = (
     "_metrics",
     "_logs",
     "num_iterations",
+    "num_generations",
     "num_generations_eval",
+    "reward_weights",
+    "scale_rewards",
+    "shuffle_dataset",
+    "_tokenizer",
 )
 LOSS_READS = (
     'completion_ids, completion_mask = inputs["completion_ids"], inputs["completion_mask"]',
@@ -41,6 +55,21 @@ LOSS_READS = (
     'inputs.get("old_per_token_logps")',
     'inputs["tool_mask"]',
 )
+LOGS = {"images", "prompt", "completion", "rewards", "advantages", "extra"}
+REWARD_SUM = "(rewards_per_func * self.reward_weights.to(device).unsqueeze(0)).nansum(dim=1)"
+FOR_IMAGES = {
+    "pixel_values",
+    "image_grid_thw",
+    "pixel_attention_mask",
+    "spatial_shapes",
+    "image_sizes",
+    "token_type_ids",
+    "mm_token_type_ids",
+    "image_position_ids",
+    "num_images",
+    "num_tiles",
+}
+"""Tensors of a generation with images, which dynamic sampling refuses."""
 
 
 def test_private_surface_of_trl() -> None:
@@ -59,7 +88,19 @@ def test_private_surface_of_trl() -> None:
     changed += [f"_compute_loss no longer has: {text}" for text, at in zip(LOSS_READS, places, strict=True) if at < 0]
     if places[1] >= places[2] >= 0:
         changed.append("_compute_loss reads the advantages before the log-probabilities are there")
+    made = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    tensors = set(re.findall(r'output\["(\w+)"\] =', made)) | set(re.findall(r'^ {12}"(\w+)": \w+,$', made, re.M))
+    known = set(paddings(0)) | {"num_items_in_batch"} | FOR_IMAGES
+    changed += [f"a generation has {name} now, or no longer" for name in sorted(tensors ^ known)]
+    logs = re.search(r"self\._logs = \{\n(.*?)\n {8}\}", source, re.S)
+    if logs is None or set(re.findall(r'"(\w+)":', logs[1])) != LOGS:
+        changed.append("the completions log has other columns")
+    if REWARD_SUM not in made:
+        changed.append(f"rewards are no longer summed as {REWARD_SUM}")
+    if tuple(inspect.signature(nanstd).parameters)[:2] != ("tensor", "dim"):
+        changed.append("nanstd takes something else")
     assert not changed, (
         f"TRL {trl.__version__} changed what tokenshift's trainer stands on: {'; '.join(changed)}. "
-        "Look at trainer/grpo.py and trainer/checkpoints.py before widening the pin in pyproject.toml."
+        "Look at trainer/grpo.py, trainer/checkpoints.py and trainer/dynamic_sampling.py before widening the pin in "
+        "pyproject.toml."
     )
