@@ -10,7 +10,6 @@ checkpoint answers for itself to be judged. `output_dir` gets `models/NAME/` (ta
 `figures/` and `report.html`. Started again after a stop it goes on where it was.
 """
 
-import hashlib
 import json
 import re
 import sys
@@ -23,19 +22,19 @@ from accelerate import PartialState
 
 from tokenshift.analysis.bootstrap import accuracy
 from tokenshift.analysis.evolution import evolution_rows, evolution_statements
+from tokenshift.analysis.file_names import file_name
 from tokenshift.analysis.shift_report import write_evolution_report
 from tokenshift.analysis.shift_run import RunFolder, sample_trajectories, score_to_table
 from tokenshift.analysis.tokenizers import shared_vocabulary
 from tokenshift.analysis.trajectories import Trajectory
 from tokenshift.analysis.whole_file import write_whole
+from tokenshift.recipes.analysis_folder import model_content, open_folder
 from tokenshift.recipes.arguments import parse_into
 from tokenshift.recipes.entry import guarded
 from tokenshift.recipes.models import ModelSource, find_model
 from tokenshift.recipes.shift_arguments import (
     ShiftArguments,
     ShiftJob,
-    model_content,
-    open_folder,
     prepare_shift,
     row_settings,
 )
@@ -133,7 +132,7 @@ def run(job: EvolutionJob) -> None:
     shift, state = job.shift, PartialState()
     names = [source.name for source in job.sources]
     fixed = _sampled(shift, shift.folder, LAST, job.sources[-1])
-    folders = [RunFolder(shift.folder.path / "models" / _folder_name(name)) for name in names]
+    folders = [RunFolder(shift.folder.path / "models" / file_name(name)) for name in names]
     own = []
     for source, folder in zip(job.sources, folders, strict=True):
         responses = fixed if source is job.sources[-1] else _sampled(shift, folder, "own", source)
@@ -155,12 +154,6 @@ def run(job: EvolutionJob) -> None:
         show_statements({"the last checkpoint's": found}, shift.folder, ("report.html", "evolution.json", "figures"))
     state.wait_for_everyone()
     shift.close()
-
-
-def _folder_name(name: str) -> str:
-    """The name as a folder's, and a hash: two names can look alike so."""
-    plain = re.sub(r"[^\w.@-]+", "_", name).strip("_")
-    return f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _short(names: list[str]) -> list[str]:

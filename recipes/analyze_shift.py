@@ -19,13 +19,12 @@ from accelerate import PartialState
 from tokenshift.analysis.shift_report import read_summary, write_shift_report
 from tokenshift.analysis.shift_run import sample_trajectories, score_to_table
 from tokenshift.analysis.trajectories import Trajectory
+from tokenshift.recipes.analysis_folder import content_hash, open_folder
 from tokenshift.recipes.arguments import parse_into
 from tokenshift.recipes.entry import guarded
 from tokenshift.recipes.shift_arguments import (
     ShiftArguments,
     ShiftJob,
-    content_hash,
-    open_folder,
     prepare_shift,
     row_settings,
 )

@@ -72,6 +72,7 @@ def load_problem_set(
     solution_column: str | None = "solution",
     system_prompt: str | None = None,
     prompt_template: str | None = None,
+    setting: str = "dataset_name",
 ) -> Dataset:
     """Problems to look at a trained model with, in the columns of `load_problems`.
 
@@ -81,27 +82,28 @@ def load_problem_set(
             data's only split.
         size: how many, chosen at random, the same ones each time; all of them (of made data: 256) when None.
         config, prompt_column, solution_column, system_prompt, prompt_template: as of `load_problems`.
+        setting: the argument that messages name.
 
     Raises:
         ValueError: as `load_problems` does.
     """
     if name in MADE:
         return MADE[name](split or {"pocket": "analysis", "sums": "eval"}[name], 256 if size is None else size)
-    data = _read(name, config)
+    data = _read(name, config, setting)
     if split is None:
         split = "test" if "test" in data or len(data) > 1 else next(iter(data))
     if split not in data:
-        raise ValueError(f"dataset_name={name!r} has no split {split!r}; it has {_listed(data)}.")
+        raise ValueError(f"{setting}={name!r} has no split {split!r}; it has {_listed(data)}.")
     rows = data[split]
     if size is not None and size < len(rows):
         rows = rows.shuffle(seed=HELD_OUT_SEED).select(range(size))
     return _shape(rows, prompt_column, solution_column, system_prompt, prompt_template)
 
 
-def _read(name: str, config: str | None) -> DatasetDict:
+def _read(name: str, config: str | None, setting: str = "dataset_name") -> DatasetDict:
     path = Path(name).expanduser()
     if path.suffix in READERS and not path.is_file():
-        raise ValueError(f"dataset_name={name!r}: there is no such file.")
+        raise ValueError(f"{setting}={name!r}: there is no such file.")
     try:
         if path.suffix in READERS:
             return load_dataset(READERS[path.suffix], data_files=str(path))
@@ -111,7 +113,7 @@ def _read(name: str, config: str | None) -> DatasetDict:
             return DatasetDict({"train": load_from_disk(str(path))})
         return load_dataset(name, config)
     except Exception as error:  # datasets, its readers and the hub raise many kinds
-        raise ValueError(f"dataset_name={name!r} cannot be loaded: {_first_line(error)}") from error
+        raise ValueError(f"{setting}={name!r} cannot be loaded: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,8 +18,8 @@ from tokenshift.recipes.arguments import parse_into
 from tokenshift.recipes.models import ModelSource, find_model
 from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE, checkpoint_to_resume, delete_products
 from tokenshift.recipes.reporting import console
+from tokenshift.recipes.sampling_arguments import LONGEST
 from tokenshift.recipes.sft_data import check_wording, load_solutions, model_ends, tokenized_solutions
-from tokenshift.recipes.shift_arguments import LONGEST
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer.checkpoints import STAGING_DIR
 from tokenshift.trainer.heldout import HeldOutScore, score_interval

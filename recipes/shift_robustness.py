@@ -26,10 +26,11 @@ from tokenshift.analysis.shift_report import write_robustness_report
 from tokenshift.analysis.shift_run import RunFolder, sample_trajectories, score_to_table
 from tokenshift.analysis.thresholds import HIGH, LOG_2
 from tokenshift.analysis.whole_file import write_whole
+from tokenshift.recipes.analysis_folder import open_folder
 from tokenshift.recipes.arguments import parse_into
 from tokenshift.recipes.entry import guarded
 from tokenshift.recipes.reporting import console
-from tokenshift.recipes.shift_arguments import ShiftArguments, ShiftJob, open_folder, prepare_shift, row_settings
+from tokenshift.recipes.shift_arguments import ShiftArguments, ShiftJob, prepare_shift, row_settings
 
 KINDS = ("rl", "base", "mixed")
 

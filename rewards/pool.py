@@ -17,13 +17,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from tokenshift.rewards.verdicts import Verdict
 
 START_LIMIT = 120.0  # seconds for a process to import math-verify on a busy machine
 LONGEST_LIMIT = 3600.0  # seconds
 GRACE = 2.0  # seconds past the limit before the process, which ends itself, is killed from outside
-CACHE_SIZE = 100_000  # verdicts
+CACHE_SIZE = 100_000  # replies
 
 
 class _Worker:
@@ -55,17 +56,17 @@ class _Worker:
             )
         return process
 
-    def _reply(self, seconds: float) -> str | None:
+    def _reply(self, seconds: float) -> Any:
         """The process's next line, or None when it ended or `seconds` passed."""
         assert self._process is not None
         assert self._process.stdout is not None
         if not self._replies.select(seconds):
             return None
         line = self._process.stdout.readline()
-        return str(json.loads(line)) if line else None
+        return json.loads(line) if line else None
 
-    def verify(self, gold: str, completion: str) -> Verdict:
-        """The process's verdict, or `KILLED`.
+    def ask(self, gold: str | None, completion: str) -> Any:
+        """The process's reply, or `KILLED`.
 
         Raises:
             RuntimeError: if the process cannot be started.
@@ -83,7 +84,7 @@ class _Worker:
         if reply is None:
             self.stop()
             return Verdict.KILLED
-        return Verdict(reply)
+        return reply
 
     def stop(self) -> None:
         """End the process; the next verification starts another."""
@@ -98,7 +99,7 @@ class _Worker:
 class VerificationPool:
     """Verifies (gold, completion) pairs in `workers` processes, each verification bounded by `limit` seconds.
 
-    Verdicts are cached, but for killed ones: another try on a less busy machine may succeed. Thread-safe.
+    Replies are cached, but for killed ones: another try on a less busy machine may succeed. Thread-safe.
 
     Args:
         workers: processes; they start when first needed and take about 100 MB each.
@@ -116,33 +117,41 @@ class VerificationPool:
         self.workers, self.limit = workers, limit
         self._idle = [_Worker(limit) for _ in range(workers)]
         self._threads: ThreadPoolExecutor | None = None
-        self._cache: OrderedDict[bytes, Verdict] = OrderedDict()
+        self._cache: OrderedDict[bytes, Any] = OrderedDict()
         self._lock = threading.Lock()
         atexit.register(self.close)
 
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """The verdict on each (gold, completion)."""
+        return [Verdict(reply) for reply in self._ask(pairs)]
+
+    def answers(self, completions: Sequence[str]) -> list[str | None]:
+        """The text of each completion's answer, as verification takes it; None where there is none, or no reply."""
+        replies = self._ask([(None, completion) for completion in completions])
+        return [reply[0] if isinstance(reply, list) and reply else None for reply in replies]
+
+    def _ask(self, pairs: Sequence[tuple[str | None, str]]) -> list[Any]:
         keys = [hashlib.blake2b(json.dumps(pair).encode(), digest_size=16).digest() for pair in pairs]
         with self._lock:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="verify")
             known = {key: self._cache[key] for key in keys if key in self._cache}
             pending = {
-                key: self._threads.submit(self._verify, *pair)
+                key: self._threads.submit(self._ask_one, *pair)
                 for key, pair in dict(zip(keys, pairs, strict=True)).items()
                 if key not in known
             }
         fresh = {key: future.result() for key, future in pending.items()}
         with self._lock:
-            self._cache |= {key: verdict for key, verdict in fresh.items() if verdict is not Verdict.KILLED}
+            self._cache |= {key: reply for key, reply in fresh.items() if reply is not Verdict.KILLED}
             while len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
         return [known[key] if key in known else fresh[key] for key in keys]
 
-    def _verify(self, gold: str, completion: str) -> Verdict:
+    def _ask_one(self, gold: str | None, completion: str) -> Any:
         worker = self._idle.pop()  # as many workers as threads, and list operations are atomic
         try:
-            return worker.verify(gold, completion)
+            return worker.ask(gold, completion)
         finally:
             self._idle.append(worker)
 

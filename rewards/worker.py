@@ -1,5 +1,7 @@
 """One verification process: reads a JSON line `[gold, completion]`, answers with a JSON line, until its input ends.
 
+The reply is a verdict; where gold is null, a list of the completion's answer, empty without one.
+
 Started by `tokenshift.rewards.pool`. Imports nothing but math-verify, so that it starts fast and stays small. A
 verification that outlives the time limit is ended by the kernel together with this process: no Python signal handler
 could interrupt a computation inside C code, and no process is left behind when the training run itself is killed.
@@ -49,15 +51,23 @@ def _parsed_gold(gold: str) -> Any:
     return parse(delimited(gold), parsing_timeout=None)
 
 
+def _parsed_answer(completion: str) -> Any:
+    return parse(completion, extraction_config=ANSWER_EXTRACTION, extraction_mode="first_match", parsing_timeout=None)
+
+
+def extract(completion: str) -> list[str]:
+    """The text of the completion's answer; nothing where there is none. May never return."""
+    texts = [each for each in _parsed_answer(completion) if isinstance(each, str)]
+    return [text.strip() for text in texts[-1:] if text.strip()]
+
+
 def judge(gold: str, completion: str) -> Verdict:
     """Compare the completion's answer with the gold answer. May never return."""
     parsed_gold = _parsed_gold(gold)
     if not parsed_gold:
         return Verdict.NO_GOLD
-    answer = parse(
-        completion, extraction_config=ANSWER_EXTRACTION, extraction_mode="first_match", parsing_timeout=None
-    )
-    return Verdict.CORRECT if verify(parsed_gold, answer, timeout_seconds=None) else Verdict.WRONG
+    correct = verify(parsed_gold, _parsed_answer(completion), timeout_seconds=None)
+    return Verdict.CORRECT if correct else Verdict.WRONG
 
 
 def main(limit: float) -> None:
@@ -70,7 +80,8 @@ def main(limit: float) -> None:
     print(json.dumps(READY), file=replies, flush=True)
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_REAL, limit)
-        reply = judge(*json.loads(line))
+        gold, completion = json.loads(line)
+        reply = extract(completion) if gold is None else judge(gold, completion)
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(json.dumps(reply), file=replies, flush=True)
 

@@ -1,0 +1,96 @@
+"""How well does a model answer, and is it better than another? Mean@k, pass@k and majority@k with intervals.
+
+    python recipes/evaluate.py                                                   # pocket, after `make demo`
+    python recipes/evaluate.py --model org/rl-model --datasets problems.jsonl org/more --samples 32 --ks 1 8 32 \\
+        --output_dir outputs/mine
+    python recipes/evaluate.py --model org/rl-model --against Qwen/Qwen2.5-7B --datasets problems.jsonl \\
+        --output_dir outputs/mine
+    accelerate launch --config_file accelerate_configs/ddp.yaml recipes/evaluate.py --output_dir outputs/ddp
+
+Each model answers each problem of each set `samples` times, two models with the same random numbers, so that they are
+compared problem by problem. `output_dir` gets `responses/` (Parquet, a row a response), `evaluation.json`,
+`evaluation.md` and `figures/`. Started again after a stop it goes on where it was; started with another model or set
+it samples that alone.
+"""
+
+import sys
+from typing import Any
+
+import pyarrow as pa
+from accelerate import PartialState
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from tokenshift.analysis.evaluation import evaluate_model
+from tokenshift.analysis.evaluation_report import shown, shown_detectable, shown_p, unit_of, write_evaluation_report
+from tokenshift.recipes.entry import guarded
+from tokenshift.recipes.evaluation_arguments import EvaluationJob, prepare
+from tokenshift.recipes.reporting import console
+
+PRODUCTS = ("evaluation.md", "evaluation.json", "figures", "responses")
+
+
+def run(job: EvaluationJob) -> None:
+    """Sample, grade, summarise, draw."""
+    args, state = job.args, PartialState()
+    tables = [
+        evaluate_model(
+            job.folder,
+            job.subject(name),
+            job.sets(name),
+            samples=args.samples,
+            seed=args.seed,
+            batch_size=args.batch_size,
+            metadata=job.metadata(),
+        )
+        for name in job.models
+    ]
+    if state.is_main_process:
+        summary = write_evaluation_report(
+            job.folder,
+            pa.concat_tables(tables),
+            job.metadata(),
+            samples=args.samples,
+            ks=args.ks,
+            resamples=args.resamples,
+            notes=job.notes,
+        )
+        _show(summary, job.notes)
+        for name in PRODUCTS:
+            print(f"{name:16} {job.folder.path / name}")
+    state.wait_for_everyone()
+    job.close()
+
+
+def _show(summary: dict[str, Any], notes: list[str]) -> None:
+    models = summary["models"]
+    for name, group in summary["groups"].items():
+        title = f"{name}: {group['problems']:,} problems x {summary['samples']} responses, 95 % intervals"
+        table = _table(title, [*(["A", "B"] if len(models) > 1 else models)])
+        for metric in summary["metrics"]:
+            table.add_row(unit_of(metric), *(shown(metric, group["models"][model][metric]) for model in models))
+        console.print(table)
+        if "comparison" in group:
+            table = _table(f"{name}: A - B, paired by problem", ["difference", "p", "could show"])
+            for metric, own in group["comparison"].items():
+                difference = shown(metric, own, "difference", "+")
+                table.add_row(unit_of(metric), difference, shown_p(own["p_value"]), shown_detectable(metric, own))
+            console.print(table)
+    if len(models) > 1:
+        for letter, model in zip("AB", models, strict=True):
+            console.print(f"{letter}: {model}", highlight=False)
+        console.print("could show: the smallest true difference found with a power of 80 % at a level of 5 %")
+    for note in notes:
+        console.print(note)
+
+
+def _table(title: str, columns: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right", overflow="fold")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(__file__, prepare, run))
