@@ -1,0 +1,133 @@
+"""Which way of training is best, and does it move other tokens? Variants x seeds, trained, evaluated, compared.
+
+    python recipes/compare_variants.py --dry_run                # the cells, and what they take by a measured step
+    python recipes/compare_variants.py                          # recipes/configs/compare_pocket.yaml
+    python recipes/compare_variants.py --config mine.yaml --output_dir outputs/mine --parallel 2
+
+The YAML names a training config, variants (each a set of overrides), seeds, and what models are evaluated on; `launch`
+names an accelerate config for it. Each cell is trained by `grpo_divweighted.py`, evaluated by `evaluate.py`, and, if
+wanted, cross-sampled by `cross_sample.py`, as processes of their own; a crashed one is tried once more. `output_dir`
+gets `comparison.md`, `.csv`, `.json`, `figures/` and `cells/`; W&B a group with a run a cell. Started again after a
+stop it goes on where it was; with more variants or seeds it makes those alone. Exit status 1: some cell failed.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from tokenshift.analysis.variant_comparison import comparison_summary
+from tokenshift.analysis.variant_report import accuracy_table, remarks, write_comparison
+from tokenshift.analysis.variant_results import CellResult, mean_accuracy, problem_accuracies, read_cell
+from tokenshift.recipes.compare_arguments import CompareJob, prepare
+from tokenshift.recipes.comparison_cost import measured_cost
+from tokenshift.recipes.comparison_run import run_comparison
+from tokenshift.recipes.comparison_tracking import log_evaluations
+from tokenshift.recipes.comparison_view import duration
+from tokenshift.recipes.entry import guarded
+from tokenshift.recipes.reporting import console
+from tokenshift.recipes.training_cells import CROSS_DIR, EVALUATION_DIR, SCRIPTS, Cell, Scripts
+from tokenshift.trainer.checkpoints import TRAINER_STATE
+
+PRODUCTS = ("comparison.md", "comparison.csv", "comparison.json", "figures", "cells")
+"""What a comparison leaves."""
+
+
+def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
+    """Work through the cells, then write and show what came of them."""
+    if job.args.dry_run:
+        show_plan(job, scripts)
+        return
+    run_comparison(job.cells, job.comparison, job.parallel, accuracy_of, console, scripts)
+    results = [result_of(cell) for cell in job.cells if cell.accuracy is not None]
+    failures = {cell.name: cell.failure for cell in job.cells if cell.failure is not None}
+    summary = summary_of(job, results)
+    write_comparison(job.folder, summary, results, failures)
+    show(summary, failures)
+    for name in PRODUCTS:
+        console.print(f"{name:16} {job.folder / name}", soft_wrap=True, highlight=False)
+    log_evaluations(job.cells, results)
+    job.close()
+
+
+def accuracy_of(folder: Path) -> float:
+    """Of a cell's evaluation."""
+    return mean_accuracy(problem_accuracies(folder / EVALUATION_DIR / "responses"))
+
+
+def result_of(cell: Cell) -> CellResult:
+    """What a cell ended with."""
+    return read_cell(
+        cell.variant.name,
+        cell.seed,
+        cell.folder,
+        responses=cell.folder / EVALUATION_DIR / "responses",
+        cross=cell.folder / CROSS_DIR / "cross.json",
+        state=cell.folder / TRAINER_STATE,
+    )
+
+
+def summary_of(job: CompareJob, results: list[CellResult]) -> dict[str, Any]:
+    """Numbers of the comparison, and what they are numbers of."""
+    comparison = job.comparison
+    return {
+        "name": comparison.name,
+        **comparison_summary(results, list(comparison.variants), comparison.baseline, comparison.seeds),
+        "evaluation": comparison.evaluation,
+        "recovery": comparison.recovery,
+        "overrides": {name: variant.overrides for name, variant in comparison.variants.items()},
+        "distinguishing": {name: comparison.distinguishing(name) for name in comparison.variants},
+    }
+
+
+def show(summary: dict[str, Any], failures: dict[str, str]) -> None:
+    """Print the table of accuracies, and what a reader must know."""
+    header, rows = accuracy_table(summary)
+    table = Table(title=f"{summary['name']}, in %", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(header):
+        table.add_column(name, justify="right" if place else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for line in remarks(summary, failures):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_plan(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
+    """Print the cells and an estimate of what they take."""
+    comparison = job.comparison
+    table = Table(title=f"{len(job.cells)} cells", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("variant", no_wrap=True)
+    table.add_column("seeds", no_wrap=True)
+    table.add_column(f"set otherwise than {comparison.baseline}", overflow="fold")
+    for variant in comparison.variants.values():
+        own = ", ".join(f"{name}: {value}" for name, value in comparison.distinguishing(variant.name).items())
+        table.add_row(variant.name, " ".join(map(str, comparison.seeds)), own)
+    console.print(table)
+    cost = measured_cost(comparison, scripts)
+    every = len(job.cells) * cost.cell / job.parallel
+    console.print(
+        f"Estimate, from {cost.measured} updates of {comparison.baseline}: {cost.step:.2f} s an update x "
+        f"{cost.updates} + {cost.start:.0f} s to start = {duration(cost.cell)} to train a cell; {len(job.cells)} "
+        f"cells, {job.parallel} at once: {duration(every)}. Held-out scores, probes, evaluation and recovery come on "
+        "top, and other variants may take longer.",
+        highlight=False,
+    )
+
+
+def main(arguments: list[str] | None = None, scripts: Scripts = SCRIPTS) -> int:
+    """Exit status: 0; 1 if some cell failed; 2 after a user's mistake; 130 after Ctrl-C."""
+    jobs: list[CompareJob] = []
+
+    def start(job: CompareJob) -> None:
+        jobs.append(job)
+        run(job, scripts)
+
+    status = guarded(__file__, lambda: prepare(arguments), start)
+    return status or int(any(cell.failure is not None for job in jobs for cell in job.cells))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""What a comparison will take, by a very short training of its baseline."""
+
+import json
+import math
+import re
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tokenshift.recipes.comparison_file import Comparison
+from tokenshift.recipes.preparation import SUMMARY_FILE
+from tokenshift.recipes.training_cells import SCRIPTS, Scripts, launcher
+
+GENERATIONS = 2
+EVALUATED = 8
+"""Held-out problems of the short training."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Measured on the baseline.
+
+    Attributes:
+        step: seconds an update, sampling included.
+        start: seconds of everything else: starting, scoring a few problems, saving.
+        updates: of a whole training.
+        measured: updates on which `step` was measured.
+    """
+
+    step: float
+    start: float
+    updates: int
+    measured: int
+
+    @property
+    def cell(self) -> float:
+        """Seconds of a training."""
+        return self.start + self.updates * self.step
+
+
+def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
+    """Train the baseline for two generations in a temporary folder.
+
+    Raises:
+        ValueError: if that training fails, with the last line it said.
+    """
+    variant = comparison.variants[comparison.baseline]
+    per_generation = _updates_per_generation(variant.training)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        short = {
+            **variant.training,
+            "seed": comparison.seeds[0],
+            "output_dir": str(folder),
+            "max_steps": GENERATIONS * per_generation,
+            "eval_size": EVALUATED,
+            "probe_steps": None,
+            "save_strategy": "no",
+            "eval_strategy": "no",
+            "report_to": "none",
+            "push_to_hub": False,
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(short), encoding="utf-8")
+        started = time.monotonic()
+        run = subprocess.run(
+            [*launcher(comparison.launch), *scripts["training"], "--config", str(folder / "config.yaml")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        seconds = time.monotonic() - started
+        if run.returncode:
+            last = (run.stdout.strip().splitlines() or ["it said nothing"])[-1]
+            raise ValueError(f"The short training of {variant.name} failed: {last}")
+        summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+    training = float(summary["train_seconds"])
+    updates = int(summary["updates"])
+    return Cost(training / updates, seconds - training, _updates(comparison, run.stdout), updates)
+
+
+def _updates_per_generation(training: dict[str, object]) -> int:
+    """Optimizer updates on one generation of completions, as TRL derives them."""
+    accumulation = _number(training, "gradient_accumulation_steps", 1)
+    steps = _number(training, "steps_per_generation", accumulation)
+    return max(1, math.ceil(steps * _number(training, "num_iterations", 1) / accumulation))
+
+
+def _number(training: dict[str, object], name: str, default: int) -> int:
+    value = training.get(name)
+    return default if value is None else int(str(value))
+
+
+def _updates(comparison: Comparison, output: str) -> int:
+    """Of a whole training: `max_steps`, or what its epochs come to with as many problems as the plan says."""
+    training = comparison.variants[comparison.baseline].training
+    if _number(training, "max_steps", -1) > 0:
+        return _number(training, "max_steps", -1)
+    found = re.search(r"([\d,]+) training and", output)
+    problems = int(found[1].replace(",", "")) if found else 0
+    completions = problems * _number(training, "num_generations", 8) * _number(training, "num_iterations", 1)
+    batch = _number(training, "per_device_train_batch_size", 8) * _number(training, "gradient_accumulation_steps", 1)
+    batch *= comparison.launch.num_processes
+    return math.ceil(float(str(training.get("num_train_epochs", 3))) * completions / batch)

@@ -1,0 +1,88 @@
+"""Works through the cells of a comparison, several at once, and stops them all when it is stopped."""
+
+import queue
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from tokenshift.recipes.child_processes import Children, Stopped
+from tokenshift.recipes.comparison_file import Comparison
+from tokenshift.recipes.comparison_view import ComparisonView
+from tokenshift.recipes.training_cells import SCRIPTS, Cell, Scripts, run_cell, shares
+
+REFRESH = 0.5
+"""Seconds between looks at the cells."""
+
+
+def run_comparison(
+    cells: Sequence[Cell],
+    comparison: Comparison,
+    parallel: int,
+    accuracy: Callable[[Path], float],
+    console: Console,
+    scripts: Scripts = SCRIPTS,
+) -> None:
+    """Do what is left of all cells, in order; failed ones are left behind.
+
+    Ctrl-C and SIGTERM stop the running recipes by SIGINT, so that trainings end with a checkpoint, and wait for them;
+    a second Ctrl-C ends them at once.
+
+    Args:
+        cells: all.
+        comparison: theirs.
+        parallel: cells at once.
+        accuracy: of a cell's folder, once it is evaluated.
+        console: where to show the live table.
+        scripts: what is launched for each step.
+
+    Raises:
+        KeyboardInterrupt: when it was stopped.
+    """
+    children = Children()
+    places: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    for share in shares(parallel):
+        places.put(share)
+
+    def work(cell: Cell) -> None:
+        environment = places.get()
+        try:
+            run_cell(cell, comparison, children, environment, accuracy, scripts)
+        except Stopped:
+            cell.enter("waiting")
+        finally:
+            places.put(environment)
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, _interrupt) if in_main_thread else None
+    pool = ThreadPoolExecutor(parallel)
+    try:
+        with ComparisonView(cells, parallel, console) as view:
+            left: set[Future[None]] = {pool.submit(work, cell) for cell in cells}
+            while left:
+                finished, left = wait(left, timeout=REFRESH, return_when=FIRST_EXCEPTION)
+                for each in finished:
+                    each.result()
+                view.refresh()
+    except BaseException as error:
+        running = children.stop()
+        if isinstance(error, KeyboardInterrupt) and running:
+            console.print(f"Stopping {running} running; trainings save a checkpoint. Ctrl-C again ends them at once.")
+        try:
+            pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            children.kill()
+            pool.shutdown(cancel_futures=True)
+        raise
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, previous)
+    pool.shutdown()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,327 @@
+"""A cell of a comparison: a variant trained with a seed, evaluated, cross-sampled; each step a recipe of its own that
+can be killed and goes on where it was.
+
+A cell's folder holds what the training recipe leaves, `evaluation/`, `cross/`, the `config.yaml` that trains the cell
+alone, `cell.json` with the settings of each step, and `log.txt` with all that the recipes said.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import torch
+import yaml
+
+from tokenshift.analysis.whole_file import write_whole
+from tokenshift.recipes.child_processes import Children, end_orphans
+from tokenshift.recipes.comparison_file import Comparison, Launch, Variant, words_of
+from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE, delete_products
+from tokenshift.trainer.checkpoints import TRAINER_STATE
+
+RECIPES = Path(__file__).parent
+CELL_FILE, LOG_FILE, CONFIG_FILE = "cell.json", "log.txt", "config.yaml"
+EVALUATION_DIR, CROSS_DIR = "evaluation", "cross"
+ATTEMPTS = 2
+"""Of each step: one that crashed is tried once more."""
+
+MISTAKE = 2
+"""Exit status of a recipe that refuses its arguments; it would refuse them again."""
+
+LOOK = 2**14
+"""Bytes at the end of a log that are looked at."""
+
+StepName = Literal["training", "evaluation", "recovery"]
+Scripts = Mapping[StepName, Sequence[str]]
+"""What is launched for each step, before its arguments."""
+
+SCRIPTS: Scripts = {
+    "training": [str(RECIPES / "grpo_divweighted.py")],
+    "evaluation": [str(RECIPES / "evaluate.py")],
+    "recovery": [str(RECIPES / "cross_sample.py")],
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One recipe of a cell.
+
+    Attributes:
+        name: which.
+        settings: whatever its product depends on, beside the steps before.
+        command: its words.
+        folders: what it leaves in the cell's folder, by patterns; None for all of it.
+        is_done: whether its product is there.
+    """
+
+    name: StepName
+    settings: dict[str, Any]
+    command: list[str]
+    folders: tuple[str, ...] | None
+    is_done: Callable[[], bool]
+
+
+@dataclass
+class Cell:
+    """A variant and a seed, and how far it has come.
+
+    Attributes:
+        variant, seed: which.
+        folder: where its files are.
+        phase: `waiting`, the step it is in, `done` or `failed`.
+        started: when this phase began, by `time.monotonic`.
+        accuracy: of the trained model, where it is known.
+        failure: the step that failed, and the last line it said.
+    """
+
+    variant: Variant
+    seed: int
+    folder: Path
+    phase: str = "waiting"
+    started: float = field(default_factory=time.monotonic)
+    accuracy: float | None = None
+    failure: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant.name}-seed{self.seed}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / LOG_FILE
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase."""
+        self.phase, self.started = phase, time.monotonic()
+
+    def updates(self) -> tuple[int, int] | None:
+        """Updates made in training, and all of them, as the log says; None before the first line."""
+        found = re.findall(r"^update (\d+)/(\d+)", _tail(self.log), re.MULTILINE)
+        return (int(found[-1][0]), int(found[-1][1])) if found else None
+
+    def record(self) -> dict[str, Any]:
+        """Settings and seconds of the steps so far; empty where there is none."""
+        file = self.folder / CELL_FILE
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return found
+
+    def seconds(self) -> float:
+        """What its steps took, over all launches."""
+        return float(sum(self.record().get("seconds", {}).values()))
+
+
+def _tail(file: Path) -> str:
+    if not file.is_file():
+        return ""
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - LOOK))
+        return opened.read().decode("utf-8", errors="replace")
+
+
+def cells_of(comparison: Comparison, folder: Path) -> list[Cell]:
+    """All variants with the first seed, then with the next: what is stopped early is a fair comparison too."""
+    return [
+        Cell(variant, seed, folder / "cells" / f"{variant.name}-seed{seed}")
+        for seed in comparison.seeds
+        for variant in comparison.variants.values()
+    ]
+
+
+def steps_of(cell: Cell, comparison: Comparison, scripts: Scripts = SCRIPTS) -> list[Step]:
+    """The steps of a cell, in order."""
+    folder, model = cell.folder, str(cell.folder / MODEL_DIR)
+
+    def command(name: StepName, settings: Mapping[str, Any]) -> list[str]:
+        return [*launcher(comparison.launch, comparison.parallel), *scripts[name], *words_of(settings)]
+
+    evaluation = {"model": model, **comparison.evaluation, "output_dir": str(folder / EVALUATION_DIR)}
+    steps = [
+        Step(
+            "training",
+            {**cell.variant.resolved, "seed": cell.seed},
+            command("training", {"config": str(folder / CONFIG_FILE)}),
+            None,
+            lambda: _is_trained(folder),
+        ),
+        Step(
+            "evaluation",
+            comparison.evaluation,
+            command("evaluation", evaluation),
+            (EVALUATION_DIR,),
+            lambda: (folder / EVALUATION_DIR / "evaluation.json").is_file(),
+        ),
+    ]
+    if comparison.recovery is not None:
+        recovery = {"rl_model": model, **comparison.recovery, "output_dir": str(folder / CROSS_DIR)}
+        steps.append(
+            Step(
+                "recovery",
+                comparison.recovery,
+                command("recovery", recovery),
+                (CROSS_DIR,),
+                lambda: (folder / CROSS_DIR / "cross.json").is_file(),
+            )
+        )
+    return steps
+
+
+def launcher(launch: Launch, parallel: int = 1) -> list[str]:
+    """The words before a script."""
+    if launch.config_file is None:
+        return [sys.executable]
+    words = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch.config_file]
+    words += ["--num_processes", str(launch.num_processes)]
+    return [*words, "--main_process_port", "0"] if parallel > 1 else words  # 0: any that is free
+
+
+def _is_trained(folder: Path) -> bool:
+    file = folder / SUMMARY_FILE
+    return file.is_file() and not json.loads(file.read_text())["stopped_early"] and (folder / MODEL_DIR).is_dir()
+
+
+def changed_setting(cell: Cell, steps: Sequence[Step]) -> tuple[Step, str] | None:
+    """The first step that was made with other settings, and what differs; None where all is as it was."""
+    record = cell.record()
+    for step in steps:
+        before, now = record.get(step.name), json.loads(json.dumps(step.settings, default=str))
+        if before is None or before == now:
+            continue
+        name = next(each for each in sorted({*before, *now}) if before.get(each) != now.get(each))
+        return step, f"{name}={before.get(name)!r}, not {now.get(name)!r}"
+    return None
+
+
+def forget(cell: Cell, first: Step) -> None:
+    """Delete what a step and, after training, those behind it left."""
+    end_orphans(cell.folder)
+    if first.folders is None:
+        shutil.rmtree(cell.folder)
+        return
+    delete_products(cell.folder, first.folders)
+    record = cell.record()
+    record.pop(first.name)
+    _write_record(cell, record)
+
+
+def _write_record(cell: Cell, record: Mapping[str, Any]) -> None:
+    write_whole(cell.folder / CELL_FILE, json.dumps(record, indent=1, default=str) + "\n")
+
+
+def cell_config(cell: Cell, comparison: Comparison) -> dict[str, Any]:
+    """Arguments of the training recipe for a cell."""
+    return {
+        **cell.variant.training,
+        "seed": cell.seed,
+        "output_dir": str(cell.folder),
+        "run_name": cell.name,
+        "wandb_group": comparison.name,
+        "resume_from_checkpoint": True,
+    }
+
+
+def run_cell(
+    cell: Cell,
+    comparison: Comparison,
+    children: Children,
+    environment: Mapping[str, str],
+    accuracy: Callable[[Path], float],
+    scripts: Scripts = SCRIPTS,
+) -> None:
+    """Do what is left of a cell; a step that fails twice, or refuses its arguments, marks it as failed.
+
+    Args:
+        cell: which; its `phase` follows.
+        comparison: its.
+        children: where processes are started.
+        environment: of them.
+        accuracy: of a cell's folder, once it is evaluated.
+        scripts: what is launched.
+
+    Raises:
+        Stopped: when the children are.
+    """
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    end_orphans(cell.folder)
+    for step in steps_of(cell, comparison, scripts):
+        if not step.is_done():
+            cell.enter(step.name)
+            _write_record(cell, cell.record() | {step.name: step.settings})  # before all else: whose folder it is
+            if step.name == "training":
+                config = yaml.safe_dump(cell_config(cell, comparison), sort_keys=False, allow_unicode=True)
+                write_whole(cell.folder / CONFIG_FILE, config)
+            for attempt in range(1, ATTEMPTS + 1):
+                status = _attempt(cell, step, attempt, children, environment)
+                if step.is_done() or status == MISTAKE:
+                    break
+        if not step.is_done():
+            cell.failure = f"{step.name}: {_last_line(cell.log)}"
+            cell.enter("failed")
+            return
+        if step.name == "training":
+            keep_history(cell, comparison.keep_checkpoints)
+        if step.name == "evaluation":
+            cell.accuracy = accuracy(cell.folder)
+    cell.enter("done")
+
+
+def _attempt(cell: Cell, step: Step, attempt: int, children: Children, environment: Mapping[str, str]) -> int:
+    """Run a step; its exit status."""
+    with cell.log.open("a", encoding="utf-8") as log:
+        log.write(f"--- {step.name}, attempt {attempt}\n")
+    started = time.monotonic()
+    try:
+        return children.run(step.command, cell.folder, cell.log, environment)
+    finally:
+        record = cell.record()
+        seconds = dict(record.get("seconds", {}))
+        seconds[step.name] = round(seconds.get(step.name, 0.0) + time.monotonic() - started, 1)
+        _write_record(cell, record | {"seconds": seconds})
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in _tail(log).splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The one with the most updates."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
+    return max(found, key=lambda path: int(path.name.split("-")[-1]), default=None)
+
+
+def keep_history(cell: Cell, checkpoints: bool) -> None:
+    """Copy the last checkpoint's log history to the cell's folder; delete the checkpoints unless they are to stay."""
+    last = last_checkpoint(cell.folder)
+    if last is not None and (last / TRAINER_STATE).is_file():
+        write_whole(cell.folder / TRAINER_STATE, (last / TRAINER_STATE).read_text(encoding="utf-8"))
+    if not checkpoints:
+        delete_products(cell.folder, ["checkpoint-*"])
+
+
+def shares(parallel: int) -> list[dict[str, str]]:
+    """Environments of cells that run side by side: each has its share of CPU threads, and of the visible GPUs."""
+    if parallel == 1:
+        return [{}]
+    threads = int(os.environ.get("OMP_NUM_THREADS") or psutil.cpu_count() or 1)
+    found = [{"OMP_NUM_THREADS": str(max(1, threads // parallel))} for _ in range(parallel)]
+    gpus = _visible_gpus()
+    if len(gpus) > 1:
+        each = max(1, len(gpus) // parallel)
+        for place, environment in enumerate(found):
+            start = place * each % len(gpus)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[start : start + each])
+    return found
+
+
+def _visible_gpus() -> list[str]:
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [each.strip() for each in named.split(",") if each.strip()]
+    return [str(place) for place in range(torch.cuda.device_count())]
