@@ -36,6 +36,7 @@ PRODUCTS = (
     SUMMARY_FILE,
     "training_curves.*",
     "shift",
+    "dynamic_sampling.jsonl",
 )
 
 
