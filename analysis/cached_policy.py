@@ -7,6 +7,8 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from tokenshift.analysis.generation import context_length
+
 
 class CachedPolicy:
     """A model with the cache of a batch of prefixes.
@@ -21,7 +23,7 @@ class CachedPolicy:
     def __init__(self, model: Any) -> None:
         self.model, self.length = model, 0
         self._cache = DynamicCache(config=model.config)
-        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        context = context_length(model.config)
         self._last_position = None if context is None else context - 1
         self._spares = "logits_to_keep" in inspect.signature(model.forward).parameters
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.cross_run import THRESHOLDS_FILE, Cell, read_cells, read_thresholds
+from tokenshift.analysis.markdown import markdown_table
 from tokenshift.analysis.recovery import COLUMNS, ENOUGH, recovery_summary
 from tokenshift.analysis.recovery_figures import AXES, accuracy_curves, areas, curve_name
 from tokenshift.analysis.report import Piece, Section, SideBySide, write_report
@@ -84,7 +85,7 @@ def write_cross_report(
     record = json.loads(next(iter(table_metadata(metadata).values())))
     write_whole(folder.path / "cross.json", json.dumps({"metadata": record, **summary}, indent=1) + "\n")
     numbers, curves = _numbers(summary, str(metadata["dataset"])), _curves(summary)
-    text = f"{_markdown(*numbers)}\n" + (f"{_markdown(*curves)}" if curves[1] else "")
+    text = f"{markdown_table(*numbers)}\n" + (f"{markdown_table(*curves)}" if curves[1] else "")
     write_whole(folder.path / "cross.md", text + ("" if summary["defined"] else f"\n{UNDEFINED}\n"))
 
     models = f"{record['base_model']} to {record['rl_model']}"
@@ -209,11 +210,6 @@ def _curves(summary: Mapping[str, Any]) -> Table:
         areas = ("area_intervened", "area_intervened_to_js", "area_effective", "area_effective_to_js")
         rows.append((curve["direction"], curve_name(curve), *(plain(curve[area]) for area in areas), *enough))
     return header, rows
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _figures(folder: RunFolder, summary: Mapping[str, Any], direction: str, title: str) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ from tokenshift.analysis.generation import Request, Sampling
 from tokenshift.analysis.intervention import CrossResponse, Intervention
 from tokenshift.analysis.shift_run import Judge, Prompt, RunFolder, prompt_groups, requests_of
 from tokenshift.analysis.table import table_metadata
-from tokenshift.analysis.units import run_units
+from tokenshift.analysis.units import join_rows, run_units
 from tokenshift.analysis.whole_file import whole_file, write_whole
 
 DIRECTIONS = ("forward", "backward")
@@ -384,10 +384,7 @@ def run_cells(
         for (cell, _batch), file in zip(units, files, strict=True):
             own.setdefault(cell, []).append(file)
         for cell, parts in own.items():
-            table = pa.concat_tables([pq.read_table(part, schema=SCHEMA) for part in parts])
-            table = table.sort_by([("problem_id", "ascending"), ("sample_id", "ascending")])
-            with whole_file(cell_file(folder, cell)) as partial:
-                pq.write_table(table.cast(schema), partial, compression="zstd")
+            join_rows(parts, cell_file(folder, cell), schema)
         shutil.rmtree(folder.units(""), ignore_errors=True)
     state.wait_for_everyone()
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis import draft_and_verify, lockstep
 from tokenshift.analysis.cached_policy import masks_slots
-from tokenshift.analysis.generation import Request, Sampling
+from tokenshift.analysis.generation import Request, Sampling, context_length
 from tokenshift.analysis.intervention import CrossResponse, Intervention, Pair
 
 ENGINES = {"draft": draft_and_verify.decode, "lockstep": lockstep.decode}
@@ -55,7 +55,7 @@ def cross_sample(
     if not requests:
         return []
     for model in (primary, intervention):
-        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        context = context_length(model.config)
         longest = max(len(request.prompt_ids) for request in requests)
         if context is not None and longest + sampling.max_new_tokens > context:
             raise ValueError(

@@ -21,7 +21,7 @@ from tokenshift.analysis.file_names import file_name
 from tokenshift.analysis.generation import Generator
 from tokenshift.analysis.shift_run import Prompt, RunFolder, prompt_groups, requests_of
 from tokenshift.analysis.table import table_metadata
-from tokenshift.analysis.units import run_units
+from tokenshift.analysis.units import join_rows, run_units
 from tokenshift.analysis.whole_file import whole_file
 
 SCHEMA = pa.schema(
@@ -168,10 +168,8 @@ def evaluate_model(
     if state.is_main_process:
         schema = SCHEMA.with_metadata(table_metadata({**metadata, "model": subject.name}))
         for each in left:
-            parts = [pq.read_table(file, schema=SCHEMA) for owner, _, file in units if owner is each]
-            table = pa.concat_tables(parts).sort_by([("problem_id", "ascending"), ("sample_id", "ascending")])
-            with whole_file(response_file(folder, each.name, subject.name)) as partial:
-                pq.write_table(table.cast(schema), partial, compression="zstd")
+            parts = [file for owner, _, file in units if owner is each]
+            join_rows(parts, response_file(folder, each.name, subject.name), schema)
         shutil.rmtree(folder.units(""), ignore_errors=True)
     state.wait_for_everyone()
     return read_responses(folder, [subject.name], [each.name for each in sets])

@@ -78,6 +78,12 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Any) -> set[int]:
     return found - {None}
 
 
+def context_length(config: Any) -> int | None:
+    """Tokens that a model of a config can read; None where it names no limit."""
+    length: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return length
+
+
 def until_end(ids: list[int], ends: set[int]) -> list[int]:
     """A row of token ids up to its first end token, that one included."""
     first = next((place for place, token in enumerate(ids) if token in ends), None)

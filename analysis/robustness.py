@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tokenshift.analysis.markdown import markdown_table
 from tokenshift.analysis.shift_table import Source
 from tokenshift.analysis.summary import entry, summarise
 
@@ -60,8 +61,7 @@ def cell_row(source: Source, place: Mapping[str, Any], measure: str, resamples: 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table in Markdown."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *(row["cells"] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(COLUMNS, [row["cells"] for row in rows])
 
 
 def _text(entry: dict[str, Any] | None) -> str:

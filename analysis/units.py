@@ -4,8 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from accelerate import PartialState
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tokenshift.analysis.whole_file import whole_file
 
 
 def run_units(
@@ -48,6 +52,20 @@ def run_units(
             progress.update(task, completed=_done(files), rate=f"{rate:,.0f} {noun}/s")
         state.wait_for_everyone()
         progress.update(task, completed=len(files))
+
+
+def join_rows(units: Sequence[Path], file: Path, schema: pa.Schema) -> None:
+    """Write the rows of units to one Parquet file, by problem and sample.
+
+    Args:
+        units: Parquet files.
+        file: appears whole.
+        schema: of their columns, with the metadata of the file.
+    """
+    table = pa.concat_tables([pq.read_table(unit, schema=schema.remove_metadata()) for unit in units])
+    table = table.sort_by([("problem_id", "ascending"), ("sample_id", "ascending")])
+    with whole_file(file) as partial:
+        pq.write_table(table.cast(schema), partial, compression="zstd")
 
 
 def _done(files: Sequence[Path]) -> int:

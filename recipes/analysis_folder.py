@@ -89,20 +89,35 @@ def open_folder(job: FolderJob, settings: dict[str, Any], parts: dict[str, Any] 
     if wrong:
         raise ValueError(f"output_dir={job.args.output_dir!r} {wrong}")
     if state.is_main_process:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            job.lock = FileLock(folder / LOCK_FILE)
-            job.lock.acquire(blocking=False)
-        except Timeout as error:
-            raise ValueError(f"output_dir={job.args.output_dir!r} is in use by another analysis.") from error
-        except OSError as error:
-            raise ValueError(f"output_dir={job.args.output_dir!r} cannot be written: {error.strerror}.") from error
+        job.lock = locked_folder(folder, f"output_dir={job.args.output_dir!r}", "analysis")
         if overwrite and file.exists():
             delete_products(folder, PRODUCTS)
         if parts and file.exists():
             plain[PARTS] |= json.loads(file.read_text(encoding="utf-8")).get(PARTS, {})
         write_whole(file, json.dumps(plain, indent=1, sort_keys=True) + "\n")
     state.wait_for_everyone()
+
+
+def locked_folder(folder: Path, where: str, what: str) -> FileLock:
+    """Make a folder if it is not there, and hold it.
+
+    Args:
+        folder: to be held.
+        where: the setting that names it, for the message.
+        what: holds it, in a word.
+
+    Raises:
+        ValueError: if it is in use or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_FILE)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise ValueError(f"{where} is in use by another {what}.") from error
+    except OSError as error:
+        raise ValueError(f"{where} cannot be written: {error.strerror}.") from error
+    return lock
 
 
 def _wrong_with(folder: Path, settings: dict[str, Any] | None) -> str | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from tokenshift.analysis.generation import context_length
 from tokenshift.analysis.shift_report import read_summary, write_shift_report
 from tokenshift.analysis.shift_run import sample_trajectories, score_to_table
 from tokenshift.analysis.trajectories import Trajectory
@@ -112,7 +113,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
         raise ValueError(f"trajectories={args.trajectories!r} is no file; give rl, base, both or a file's path.")
     job = prepare_shift(args, problems=not from_file)
     if from_file:
-        context = getattr(job.base.config.get_text_config(), "max_position_embeddings", None)
+        context = context_length(job.base.config)
         job.given = load_trajectories(args.trajectories, job.base.tokenizer, load_reward(args.reward_func), context)
     settings = row_settings(job, "report_responses", "resamples", "control")
     if from_file:

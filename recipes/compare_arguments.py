@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from transformers import HfArgumentParser
 
+from tokenshift.recipes.analysis_folder import locked_folder
 from tokenshift.recipes.comparison_file import CONFIGS, Comparison, read_comparison
 from tokenshift.recipes.training_cells import CELL_FILE, Cell, cells_of, changed_setting, forget, steps_of
-
-LOCK_FILE = ".lock"
 
 
 @dataclass
@@ -108,14 +107,7 @@ def _open(job: CompareJob) -> None:
     where = f"output_dir={str(job.folder)!r}"
     if job.folder.exists() and not job.folder.is_dir():
         raise ValueError(f"{where} is a file.")
-    try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        job.lock = FileLock(job.folder / LOCK_FILE)
-        job.lock.acquire(blocking=False)
-    except Timeout as error:
-        raise ValueError(f"{where} is in use by another comparison.") from error
-    except OSError as error:
-        raise ValueError(f"{where} cannot be written: {error.strerror}.") from error
+    job.lock = locked_folder(job.folder, where, "comparison")
     changed = []
     for cell in job.cells:
         if _is_foreign(cell):

@@ -49,7 +49,7 @@ def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
         ValueError: if that training fails, with the last line it said.
     """
     variant = comparison.variants[comparison.baseline]
-    per_generation = _updates_per_generation(variant.training)
+    per_generation = max(1, math.ceil(variant.args.updates_per_generation))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         short = {
@@ -83,26 +83,13 @@ def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
     return Cost(training / updates, seconds - training, _updates(comparison, run.stdout), updates)
 
 
-def _updates_per_generation(training: dict[str, object]) -> int:
-    """Optimizer updates on one generation of completions, as TRL derives them."""
-    accumulation = _number(training, "gradient_accumulation_steps", 1)
-    steps = _number(training, "steps_per_generation", accumulation)
-    return max(1, math.ceil(steps * _number(training, "num_iterations", 1) / accumulation))
-
-
-def _number(training: dict[str, object], name: str, default: int) -> int:
-    value = training.get(name)
-    return default if value is None else int(str(value))
-
-
 def _updates(comparison: Comparison, output: str) -> int:
     """Of a whole training: `max_steps`, or what its epochs come to with as many problems as the plan says."""
-    training = comparison.variants[comparison.baseline].training
-    if _number(training, "max_steps", -1) > 0:
-        return _number(training, "max_steps", -1)
+    args = comparison.variants[comparison.baseline].args
+    if args.max_steps > 0:
+        return args.max_steps
     found = re.search(r"([\d,]+) training and", output)
     problems = int(found[1].replace(",", "")) if found else 0
-    completions = problems * _number(training, "num_generations", 8) * _number(training, "num_iterations", 1)
-    batch = _number(training, "per_device_train_batch_size", 8) * _number(training, "gradient_accumulation_steps", 1)
-    batch *= comparison.launch.num_processes
-    return math.ceil(float(str(training.get("num_train_epochs", 3))) * completions / batch)
+    completions = problems * (args.num_generations or 1) * args.num_iterations
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * comparison.launch.num_processes
+    return math.ceil(args.num_train_epochs * completions / batch)

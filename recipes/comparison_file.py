@@ -4,7 +4,7 @@ import difflib
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from trl import ModelConfig
 from tokenshift.recipes.arguments import RecipeArguments, parse_into
 from tokenshift.recipes.cross_arguments import CrossArguments
 from tokenshift.recipes.evaluation_arguments import EvaluationArguments
+from tokenshift.recipes.lined_yaml import Given, LinedYaml
 from tokenshift.recipes.shipped_variants import SHIPPED
 from tokenshift.trainer import DivergenceGRPOConfig
 
@@ -54,12 +55,14 @@ class Variant:
         resolved: every argument of the training recipe that is set, after the file's and the variant's overrides,
             with the types it has there.
         training: the same as they are written to a cell's config.
+        args: the trainer's, as they are in a run.
     """
 
     name: str
     overrides: dict[str, Any]
     resolved: dict[str, Any]
     training: dict[str, Any]
+    args: DivergenceGRPOConfig
 
 
 @dataclass(frozen=True)
@@ -109,92 +112,6 @@ class Comparison:
         return {key: own[key] for key in sorted(differ & own.keys())}
 
 
-@dataclass(frozen=True)
-class _Given:
-    """A value with the line on which its name stands."""
-
-    value: Any
-    line: int
-    node: Any = field(repr=False)
-
-
-class _Reader:
-    """Reads a file, and knows the lines of what it read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-            self.root = self._loader.get_single_node()
-            self._refuse_duplicates(self.root, set())
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            raise self.wrong(mark.line + 1 if mark else 1, f"this is not YAML: {error.problem}.") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise self.wrong(1, f"this is not YAML: {error}.") from error
-
-    def wrong(self, line: int, text: object) -> ValueError:
-        """A mistake, ready to be raised."""
-        return ValueError(f"{self.path}:{line}: {' '.join(str(text).split())}")
-
-    def _refuse_duplicates(self, node: Any, done: set[int]) -> None:
-        if isinstance(node, yaml.ScalarNode) or node is None or id(node) in done:
-            return
-        done.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            for each in node.value:
-                self._refuse_duplicates(each, done)
-            return
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            name = str(key.value)
-            if name in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise self.wrong(line, f"{name!r} is there twice, first on line {seen[name]}; rename or drop one.")
-            seen[name] = line
-            self._refuse_duplicates(value, done)
-
-    def mapping(self, node: Any, what: str, line: int) -> dict[str, _Given]:
-        """A mapping's values by name; none of it for an empty node.
-
-        Raises:
-            ValueError: if it is something else.
-        """
-        if node is None or (isinstance(node, yaml.ScalarNode) and self.value(node) is None):
-            return {}
-        if not isinstance(node, yaml.MappingNode):
-            raise self.wrong(line, f"{what} must be a mapping of names to values, not {self.value(node)!r}.")
-        self._loader.flatten_mapping(node)
-        return {str(key.value): _Given(self.value(value), key.start_mark.line + 1, value) for key, value in node.value}
-
-    def value(self, node: Any) -> Any:
-        """What a node stands for."""
-        try:
-            return self._loader.construct_object(node, deep=True)
-        except yaml.MarkedYAMLError as error:
-            raise self.wrong(node.start_mark.line + 1, f"{error.problem}.") from error
-
-    def refuse_unknown(self, names: Mapping[str, _Given], known: Iterable[str], what: str) -> None:
-        known = list(known)
-        for name, given in names.items():
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}."
-                if len(known) > 40 and not close:
-                    hint = "python recipes/grpo_divweighted.py --help lists them."
-                raise self.wrong(given.line, f"{what} {name!r} is not known; {hint}")
-
-    def blame(self, error: Exception, names: Mapping[str, _Given], line: int, prefix: str = "") -> ValueError:
-        """An error with the line of the first of these names that it speaks of."""
-        text = str(error)
-        places = {
-            match.start(): each.line
-            for name, each in names.items()
-            if (match := re.search(rf"\b{re.escape(name)}\b", text))
-        }
-        return self.wrong(places[min(places)] if places else line, prefix + text)
-
-
 def read_comparison(path: Path) -> Comparison:
     """Read and check a comparison's file; nothing is loaded or launched.
 
@@ -203,7 +120,7 @@ def read_comparison(path: Path) -> Comparison:
     """
     if not path.is_file():
         raise ValueError(f"--config {str(path)!r} is not a file; recipes/configs/compare_pocket.yaml is one.")
-    reader = _Reader(path)
+    reader = LinedYaml(path)
     given = reader.mapping(reader.root, "a comparison", 1)
     reader.refuse_unknown(given, _TOP, "the setting")
     for name in ("config", "seeds", "baseline", "variants", "evaluation"):
@@ -259,21 +176,21 @@ def _bad_name(what: str, name: str) -> str:
     return f"{what} {name!r} is also the name of a folder: use letters, digits, and . _ + - after the first."
 
 
-def _count(reader: _Reader, given: Mapping[str, _Given], name: str) -> int:
+def _count(reader: LinedYaml, given: Mapping[str, Given], name: str) -> int:
     value = given[name].value if name in given else 1
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise reader.wrong(given[name].line, f"{name}={value!r} must be a whole number of at least 1.")
     return value
 
 
-def _flag(reader: _Reader, given: Mapping[str, _Given], name: str) -> bool:
+def _flag(reader: LinedYaml, given: Mapping[str, Given], name: str) -> bool:
     value = given[name].value if name in given else False
     if not isinstance(value, bool):
         raise reader.wrong(given[name].line, f"{name}={value!r} must be true or false.")
     return value
 
 
-def _seeds(reader: _Reader, given: _Given) -> list[int]:
+def _seeds(reader: LinedYaml, given: Given) -> list[int]:
     seeds = given.value
     if not isinstance(seeds, list) or any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds):
         raise reader.wrong(given.line, f"seeds={seeds!r} must be a list of whole numbers, for example [0, 1, 2].")
@@ -288,7 +205,7 @@ def _seeds(reader: _Reader, given: _Given) -> list[int]:
     return list(seeds)
 
 
-def _file(reader: _Reader, given: _Given, what: str, shipped: Path) -> Path:
+def _file(reader: LinedYaml, given: Given, what: str, shipped: Path) -> Path:
     """A file by its path, seen from here or from the comparison's file, or by its name among the shipped ones."""
     name = str(given.value)
     bare = Path(name).expanduser()
@@ -300,7 +217,7 @@ def _file(reader: _Reader, given: _Given, what: str, shipped: Path) -> Path:
     return found
 
 
-def _launch(reader: _Reader, given: _Given | None) -> Launch:
+def _launch(reader: LinedYaml, given: Given | None) -> Launch:
     if given is None:
         return Launch()
     own = reader.mapping(given.node, "launch", given.line)
@@ -322,18 +239,19 @@ def _training_fields() -> list[str]:
     return [each.name for kind in (RecipeArguments, DivergenceGRPOConfig, ModelConfig) for each in fields(kind)]
 
 
-def _overrides(reader: _Reader, own: Mapping[str, _Given], what: str) -> dict[str, Any]:
+def _overrides(reader: LinedYaml, own: Mapping[str, Given], what: str) -> dict[str, Any]:
     for name, each in own.items():
         if name in RESERVED:
             raise reader.wrong(each.line, f"{what} sets {name}, which the comparison sets for each cell; drop it.")
-    reader.refuse_unknown(own, _training_fields(), f"{what}: the field")
+    listed = "python recipes/grpo_divweighted.py --help lists them."
+    reader.refuse_unknown(own, _training_fields(), f"{what}: the field", listed)
     return {name: each.value for name, each in own.items()}
 
 
-def _variants(reader: _Reader, given: Mapping[str, _Given], launch: Launch) -> dict[str, Variant]:
+def _variants(reader: LinedYaml, given: Mapping[str, Given], launch: Launch) -> dict[str, Variant]:
     file = _file(reader, given["config"], "config", CONFIGS)
     config = _config(reader, given["config"], file)
-    everywhere: dict[str, _Given] = {}
+    everywhere: dict[str, Given] = {}
     if "overrides" in given:
         everywhere = reader.mapping(given["overrides"].node, "overrides", given["overrides"].line)
     common = {**config, **_overrides(reader, everywhere, "overrides")}
@@ -353,7 +271,7 @@ def _variants(reader: _Reader, given: Mapping[str, _Given], launch: Launch) -> d
             overrides = {**SHIPPED.get(name, {}), **_overrides(reader, own, f"variant {name!r}")}
             training = {**common, **overrides}
             try:
-                resolved = resolved_training(training, launch.num_processes, Path(folder))
+                resolved, args = resolved_training(training, launch.num_processes, Path(folder))
             except (ValueError, TypeError) as error:
                 raise reader.blame(error, {**everywhere, **own}, each.line, f"variant {name!r}: ") from error
             for other in found.values():
@@ -361,11 +279,11 @@ def _variants(reader: _Reader, given: Mapping[str, _Given], launch: Launch) -> d
                     raise reader.wrong(
                         each.line, f"variant {name!r} trains exactly as {other.name!r} does; drop one of them."
                     )
-            found[name] = Variant(name, overrides, resolved, training)
+            found[name] = Variant(name, overrides, resolved, training, args)
     return found
 
 
-def _config(reader: _Reader, given: _Given, file: Path) -> dict[str, Any]:
+def _config(reader: LinedYaml, given: Given, file: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -381,8 +299,11 @@ def _config(reader: _Reader, given: _Given, file: Path) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in RESERVED}
 
 
-def resolved_training(training: Mapping[str, Any], processes: int, folder: Path) -> dict[str, Any]:
-    """The training recipe's arguments with their types, of those that are set and that a trained weight depends on.
+def resolved_training(
+    training: Mapping[str, Any], processes: int, folder: Path
+) -> tuple[dict[str, Any], DivergenceGRPOConfig]:
+    """The training recipe's arguments with their types, of those that are set and that a trained weight depends on,
+    and the trainer's, all of them.
 
     Args:
         training: as they would be written to a config.
@@ -409,21 +330,21 @@ def resolved_training(training: Mapping[str, Any], processes: int, folder: Path)
     found: dict[str, Any] = {}
     for name in sorted(training.keys() - set(LOOSE)):
         found[name] = next(getattr(each, name) for each in parsed if hasattr(each, name))
-    return found
+    return found, parsed[1]
 
 
 _EVALUATION_RESERVED = ("model", "against", "output_dir", "overwrite")
 _RECOVERY_RESERVED = ("rl_model", "base_model", "directions", "criteria", "budgets", "output_dir", "overwrite")
 
 
-def _arguments(reader: _Reader, given: _Given, kind: Any, reserved: Iterable[str], more: Iterable[str] = ()) -> Any:
+def _arguments(reader: LinedYaml, given: Given, kind: Any, reserved: Iterable[str], more: Iterable[str] = ()) -> Any:
     own = reader.mapping(given.node, "it", given.line)
     known = [each.name for each in fields(kind) if each.name not in reserved]
     reader.refuse_unknown(own, [*known, *more], "the field")
     return own
 
 
-def _evaluation(reader: _Reader, given: _Given) -> dict[str, Any]:
+def _evaluation(reader: LinedYaml, given: Given) -> dict[str, Any]:
     own = _arguments(reader, given, EvaluationArguments, _EVALUATION_RESERVED)
     settings = {name: each.value for name, each in own.items()}
     if not settings.get("datasets"):
@@ -436,7 +357,7 @@ def _evaluation(reader: _Reader, given: _Given) -> dict[str, Any]:
 
 
 def _recovery(
-    reader: _Reader, given: _Given | None, evaluation: Mapping[str, Any], training: Mapping[str, Any]
+    reader: LinedYaml, given: Given | None, evaluation: Mapping[str, Any], training: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     if given is None or given.value in (None, False, "off"):
         return None

@@ -94,12 +94,10 @@ class ComparisonView:
             if cell.phase != self._said.get(cell.name, "waiting"):
                 self._said[cell.name] = cell.phase
                 state = f"{cell.accuracy:.3f} correct" if cell.phase == "done" and cell.accuracy is not None else ""
-                words = [cell.name, cell.failure or state or cell.phase]
+                said = f"failed, {cell.failure}" if cell.failure else state or cell.phase
                 done = sum(each.phase in ("done", "failed") for each in self._cells)
                 tail = f"  ({done} of {len(self._cells)} cells, {self._times()})" if cell.phase == "done" else ""
-                self._console.print(
-                    f"{words[0]:28} {'failed, ' if cell.failure else ''}{words[1]}{tail}", soft_wrap=True
-                )
+                self._console.print(f"{cell.name:28} {said}{tail}", soft_wrap=True)
 
     def _times(self) -> str:
         elapsed = duration(time.monotonic() - self._started)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from tokenshift.analysis.criteria import CRITERIA, check_threshold
 from tokenshift.analysis.cross_run import DIRECTIONS, ENDS, read_thresholds
 from tokenshift.analysis.cross_sample import ENGINES
+from tokenshift.analysis.generation import context_length
 from tokenshift.analysis.intervention import Intervention
 from tokenshift.recipes.arguments import parse_into
-from tokenshift.recipes.sft_data import model_ends
+from tokenshift.recipes.models import model_ends
 from tokenshift.recipes.shift_arguments import ShiftArguments, ShiftJob, open_folder, prepare_shift, row_settings
 
 BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
@@ -129,7 +130,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
 
 def _check_context(job: ShiftJob) -> None:
     """The base's was looked at with the prompts; RL's may be shorter."""
-    context = getattr(job.rl.config.get_text_config(), "max_position_embeddings", None)
+    context = context_length(job.rl.config)
     longest = max(len(prompt.ids) for prompt in job.prompts)
     if context is not None and longest + job.args.sampling.max_new_tokens > context:
         raise ValueError(

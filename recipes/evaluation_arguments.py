@@ -13,9 +13,8 @@ from tokenshift.recipes.analysis_folder import LOOSE, data_content, model_conten
 from tokenshift.recipes.arguments import parse_into
 from tokenshift.recipes.data import load_problem_set
 from tokenshift.recipes.judged_problems import encoded_prompts, grader_of, response_room
-from tokenshift.recipes.models import ModelSource, find_model
+from tokenshift.recipes.models import ModelSource, find_model, model_ends
 from tokenshift.recipes.sampling_arguments import LONGEST, SamplingArguments, check_machine, generator_maker
-from tokenshift.recipes.sft_data import model_ends
 from tokenshift.rewards import load_reward
 
 KS = (1, 4, 8)

@@ -5,7 +5,7 @@ from typing import Any
 from datasets import Dataset
 
 from tokenshift.analysis.evaluation import Grade, Grader
-from tokenshift.analysis.generation import encode_prompt
+from tokenshift.analysis.generation import context_length, encode_prompt
 from tokenshift.analysis.shift_run import Judge, Prompt
 from tokenshift.recipes.models import ModelSource
 from tokenshift.rewards import format_reward, load_reward
@@ -37,11 +37,11 @@ def response_room(prompts: list[Prompt], source: ModelSource, max_new_tokens: in
     Raises:
         ValueError: if they are fewer than `max_new_tokens`, or none.
     """
-    context = getattr(source.config.get_text_config(), "max_position_embeddings", None)
+    context = context_length(source.config)
     if context is None:
         return None
     longest = max(prompts, key=lambda each: len(each.ids))
-    left = int(context) - len(longest.ids)
+    left = context - len(longest.ids)
     if left < (max_new_tokens or 1):
         raise ValueError(
             f"The prompt of row {longest.problem_id} has {len(longest.ids)} tokens, which leaves {left} of the "

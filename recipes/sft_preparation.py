@@ -12,14 +12,14 @@ from datasets.utils.logging import disable_progress_bar
 from rich.progress import track
 from trl import ModelConfig, SFTConfig
 
-from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, encode_prompt
+from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, context_length, encode_prompt
 from tokenshift.analysis.tokenizers import shared_vocabulary
 from tokenshift.recipes.arguments import parse_into
-from tokenshift.recipes.models import ModelSource, find_model
+from tokenshift.recipes.models import ModelSource, find_model, model_ends
 from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE, checkpoint_to_resume, delete_products
 from tokenshift.recipes.reporting import console
 from tokenshift.recipes.sampling_arguments import LONGEST
-from tokenshift.recipes.sft_data import check_wording, load_solutions, model_ends, tokenized_solutions
+from tokenshift.recipes.sft_data import check_wording, load_solutions, tokenized_solutions
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer.checkpoints import STAGING_DIR
 from tokenshift.trainer.heldout import HeldOutScore, score_interval
@@ -240,7 +240,7 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
         )
         if not isinstance(solutions[0]["prompt"], str) and base.tokenizer.chat_template is None:
             raise ValueError("The prompts are conversations, but the base model's tokenizer has no chat template.")
-        context = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+        context = context_length(base.config)
         longest = min((size for size in (args.max_length, context) if size is not None), default=None)
         train, left_out = tokenized_solutions(solutions, base.tokenizer, model_ends(base), longest)
     if not args.packing:

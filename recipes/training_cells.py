@@ -19,6 +19,7 @@ from typing import Any, Literal
 import psutil
 import torch
 import yaml
+from transformers.trainer_utils import get_last_checkpoint
 
 from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.child_processes import Children, end_orphans
@@ -290,17 +291,11 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The one with the most updates."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
-    return max(found, key=lambda path: int(path.name.split("-")[-1]), default=None)
-
-
 def keep_history(cell: Cell, checkpoints: bool) -> None:
     """Copy the last checkpoint's log history to the cell's folder; delete the checkpoints unless they are to stay."""
-    last = last_checkpoint(cell.folder)
-    if last is not None and (last / TRAINER_STATE).is_file():
-        write_whole(cell.folder / TRAINER_STATE, (last / TRAINER_STATE).read_text(encoding="utf-8"))
+    last = get_last_checkpoint(str(cell.folder))
+    if last is not None and (state := Path(last) / TRAINER_STATE).is_file():
+        write_whole(cell.folder / TRAINER_STATE, state.read_text(encoding="utf-8"))
     if not checkpoints:
         delete_products(cell.folder, ["checkpoint-*"])
 

@@ -22,6 +22,18 @@ def base_and_moved() -> tuple[Any, Any, Any]:
     return base, moved, AutoTokenizer.from_pretrained(BASE)
 
 
+def save_moved(folder: Path, scale: float) -> Path:
+    """Write pocket's base with noise on its weights, `scale` of each one's spread, and its tokenizer."""
+    model: Any = AutoModelForCausalLM.from_pretrained(BASE)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(scale * parameter.std() * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(BASE).save_pretrained(folder)
+    return folder
+
+
 def requests(tokenizer: Any, problems: int, samples: int = 1) -> list[Request]:
     """Of the first problems of the analysis split."""
     prompts = pocket_dataset("analysis", problems)["prompt"]

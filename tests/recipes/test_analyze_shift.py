@@ -1,12 +1,7 @@
 """The shift analysis from two models to a table: killed, shared by processes, and given wrong input."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from launched_recipes import DDP, ROOT, finish, kill_once, start
 from peft import LoraConfig, get_peft_model
+from pocket_models import BASE, save_moved
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -25,50 +22,19 @@ from tokenshift.analysis.trajectories import Trajectory, read_trajectories, writ
 from tokenshift.recipes import analyze_shift
 from tokenshift.recipes.pocket.problems import pocket_dataset
 
-ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "recipes" / "analyze_shift.py"
-BASE = ROOT / "recipes" / "pocket" / "base"
 QUICK = ["--size", "10", "--batch_size", "4", "--batch_tokens", "150", "--max_new_tokens", "40", "--samples", "2"]
 QUICK += ["--report_responses", "3", "--resamples", "20", "--verify_workers", "1"]
 KEYS = [("problem_id", "ascending"), ("sample_id", "ascending"), ("position", "ascending")]
 
 
-def perturbed(folder: Path, scale: float = 0.03) -> Path:
-    """Pocket's base with another head start."""
-    model = AutoModelForCausalLM.from_pretrained(BASE)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(scale * parameter.std() * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(BASE).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return perturbed(tmp_path_factory.mktemp("moved"))
+    return save_moved(tmp_path_factory.mktemp("moved"), 0.03)
 
 
 def command(moved: Path, out: Path, *arguments: str) -> list[str]:
     return [str(RECIPE), "--rl_model", str(moved), "--output_dir", str(out), *QUICK, *arguments]
-
-
-def start(words: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def finish(run: subprocess.Popen[str]) -> str:
-    output, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, output
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +94,7 @@ def test_killed_and_started_again_is_the_same_bit_for_bit(
     undisturbed: tuple[Path, str], moved: Path, tmp_path: Path, stage: str
 ) -> None:
     run = start(command(moved, tmp_path))
-    deadline = time.monotonic() + 200
-    while not any((tmp_path / "units" / stage).glob("*[0-9].*")) and run.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    assert run.poll() is None, "it was over before it could be killed"
-    run.send_signal(signal.SIGKILL)
-    run.wait()
+    kill_once(run, lambda: any((tmp_path / "units" / stage).glob("*[0-9].*")))
     finish(start(command(moved, tmp_path)))
     ours, theirs = (next(out.glob("table/*.parquet")) for out in (tmp_path, undisturbed[0]))
     assert pq.read_table(ours).equals(pq.read_table(theirs))
@@ -145,9 +105,7 @@ def test_killed_and_started_again_is_the_same_bit_for_bit(
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_write_the_same_rows(undisturbed: tuple[Path, str], moved: Path, tmp_path: Path) -> None:
-    launcher = ["-m", "accelerate.commands.launch", "--main_process_port", "0"]
-    launcher += ["--config_file", str(ROOT / "accelerate_configs" / "ddp.yaml")]
-    finish(start([*launcher, *command(moved, tmp_path)]))
+    finish(start([*DDP, *command(moved, tmp_path)]))
     assert len(list(tmp_path.glob("table/*.parquet"))) == 2
     ours, theirs = (pq.read_table(out / "table").sort_by(KEYS) for out in (tmp_path, undisturbed[0]))
     assert ours.equals(theirs)
@@ -199,7 +157,7 @@ def test_an_adapter_is_loaded_as_one(tmp_path: Path) -> None:
 
 
 def _other_tokenizer(folder: Path, moved: Path) -> Path:
-    other = perturbed(folder / "other", 0.0)
+    other = save_moved(folder / "other", 0.0)
     content = json.loads((other / "tokenizer.json").read_text())
     vocabulary = content["model"]["vocab"]
     names = sorted(vocabulary, key=vocabulary.get)
@@ -293,17 +251,17 @@ def test_lines_of_text_may_hold_line_separators(moved: Path, tmp_path: Path) -> 
 
 
 def test_what_names_stand_for_is_part_of_the_settings(moved: Path, tmp_path: Path) -> None:
-    model = perturbed(tmp_path / "model", 0.01)
+    model = save_moved(tmp_path / "model", 0.01)
     words = ["--rl_model", str(model), "--output_dir", str(tmp_path / "out"), *QUICK]
     analyze_shift.prepare(words)
-    perturbed(model, 0.02)
+    save_moved(model, 0.02)
     with pytest.raises(ValueError, match="holds an analysis with other contents of rl_model"):
         analyze_shift.prepare(words)
 
 
 def test_a_tokenizer_longer_than_the_heads(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        perturbed(tmp_path / name, 0.0)
+        save_moved(tmp_path / name, 0.0)
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
         tokenizer.add_tokens(["<new>"])
         tokenizer.save_pretrained(tmp_path / name)

@@ -1,20 +1,15 @@
 """Cross-sampling from two models to tables and a page: killed, shared by processes, and given wrong input."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
+from launched_recipes import DDP, ROOT, finish, kill_once, start
+from pocket_models import save_moved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis.cross_run import SCHEMA
@@ -23,25 +18,14 @@ from tokenshift.analysis.table import read_metadata
 from tokenshift.recipes import cross_arguments, cross_sample
 from tokenshift.recipes.pocket.problems import pocket_dataset
 
-ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "recipes" / "cross_sample.py"
-BASE = ROOT / "recipes" / "pocket" / "base"
 QUICK = ["--size", "6", "--batch_size", "4", "--max_new_tokens", "24", "--resamples", "20", "--verify_workers", "1"]
 QUICK += ["--pilot", "5", "--budgets", "0.1", "0.3"]
 
 
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pocket's base with noise on its weights."""
-    folder = tmp_path_factory.mktemp("moved")
-    model: Any = AutoModelForCausalLM.from_pretrained(BASE)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * parameter.std() * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(BASE).save_pretrained(folder)
-    return folder
+    return save_moved(tmp_path_factory.mktemp("moved"), 0.1)
 
 
 def words(moved: Path, out: Path, *arguments: str) -> list[str]:
@@ -130,22 +114,6 @@ def test_given_thresholds_and_a_cap(moved: Path, tmp_path: Path) -> None:
     assert len(contents(tmp_path)) == 4  # with all at both gammas
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def finish(run: subprocess.Popen[str]) -> None:
-    output, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, output
-
-
 def same(ours: Path, theirs: Path) -> None:
     found, expected = contents(ours), contents(theirs)
     assert found.keys() == expected.keys()
@@ -161,13 +129,8 @@ def test_killed_and_started_again_is_the_same_bit_for_bit(undisturbed: Path, mov
     """Once while thresholds are looked for, once while cells are run."""
     for stage, units in (("pilot", "*.json"), ("cells", "*.parquet")):
         run = start([str(RECIPE), *words(moved, tmp_path)])
-        deadline = time.monotonic() + 200
-        while not any((tmp_path / "units" / stage).glob(units)) and run.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        assert run.poll() is None, "it was over before it could be killed"
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+        folder = tmp_path / "units" / stage
+        kill_once(run, lambda folder=folder, units=units: any(folder.glob(units)))
         assert not (tmp_path / "cells").exists()
     finish(start([str(RECIPE), *words(moved, tmp_path)]))
     same(tmp_path, undisturbed)
@@ -176,9 +139,7 @@ def test_killed_and_started_again_is_the_same_bit_for_bit(undisturbed: Path, mov
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_write_the_same_rows(undisturbed: Path, moved: Path, tmp_path: Path) -> None:
-    launcher = ["-m", "accelerate.commands.launch", "--main_process_port", "0"]
-    launcher += ["--config_file", str(ROOT / "accelerate_configs" / "ddp.yaml")]
-    finish(start([*launcher, str(RECIPE), *words(moved, tmp_path)]))
+    finish(start([*DDP, str(RECIPE), *words(moved, tmp_path)]))
     found, expected = contents(tmp_path), contents(undisturbed)
     assert found.keys() == expected.keys()
     rounded = ["scores", "js"]  # sums in another order

@@ -1,13 +1,8 @@
 """Evaluation from models to rows and numbers: killed, shared by processes, and given wrong input."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from launched_recipes import DDP, ROOT, finish, kill_once, start
+from pocket_models import BASE, save_moved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis.evaluation import SCHEMA, read_responses
@@ -25,25 +22,14 @@ from tokenshift.analysis.table import read_metadata
 from tokenshift.recipes import evaluate, evaluation_arguments
 from tokenshift.recipes.pocket.problems import pocket_dataset
 
-ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "recipes" / "evaluate.py"
-BASE = ROOT / "recipes" / "pocket" / "base"
 QUICK = ["--size", "6", "--samples", "4", "--ks", "1", "3", "--batch_size", "12", "--max_new_tokens", "50"]
 QUICK += ["--resamples", "200", "--verify_workers", "1"]
 
 
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pocket's base with noise on its weights."""
-    folder = tmp_path_factory.mktemp("moved")
-    model: Any = AutoModelForCausalLM.from_pretrained(BASE)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * parameter.std() * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(BASE).save_pretrained(folder)
-    return folder
+    return save_moved(tmp_path_factory.mktemp("moved"), 0.1)
 
 
 def words(moved: Path, out: Path, *arguments: str) -> list[str]:
@@ -207,22 +193,6 @@ def test_models_may_have_different_tokenizers_and_sets_no_answers(moved: Path, t
     assert entries["length"]["value"] > 0
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def finish(run: subprocess.Popen[str]) -> None:
-    output, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, output
-
-
 def same(ours: Path, theirs: Path) -> None:
     found, expected = contents(ours), contents(theirs)
     assert found.keys() == expected.keys()
@@ -239,17 +209,9 @@ def test_killed_and_gone_on_with_by_two_processes_is_the_same_bit_for_bit(
     undisturbed: Path, moved: Path, tmp_path: Path
 ) -> None:
     alone = start([str(RECIPE), *words(moved, tmp_path)])
-    deadline = time.monotonic() + 200
-    while not any((tmp_path / "units" / "responses").glob("*.parquet")) and alone.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    assert alone.poll() is None, "it was over before it could be killed"
-    alone.send_signal(signal.SIGKILL)
-    alone.wait()
+    kill_once(alone, lambda: any((tmp_path / "units" / "responses").glob("*.parquet")))
     assert not (tmp_path / "responses").exists()
-    launcher = ["-m", "accelerate.commands.launch", "--main_process_port", "0"]
-    launcher += ["--config_file", str(ROOT / "accelerate_configs" / "ddp.yaml")]
-    finish(start([*launcher, str(RECIPE), *words(moved, tmp_path)]))
+    finish(start([*DDP, str(RECIPE), *words(moved, tmp_path)]))
     same(tmp_path, undisturbed)
 
 

@@ -1,40 +1,28 @@
 """The training recipe from start to end, killed, interrupted and resumed."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import launched_recipes
 import pytest
 import torch
+from launched_recipes import ROOT, finish
 from offline_wandb import history
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-ROOT = Path(__file__).parent.parent.parent
 # 4 updates a generation: checkpoints at 3, 6, 9 fall inside one
 QUICK = ["--max_steps", "12", "--eval_size", "16", "--per_device_train_batch_size", "8", "--save_steps", "3"]
 QUICK += ["--probe_size", "4"]
 
 
 def start(out: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "recipes" / "grpo_divweighted.py"), "--output_dir", str(out), *QUICK, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def finish(run: subprocess.Popen[str]) -> str:
-    output, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, output
-    return output
+    script = str(ROOT / "recipes" / "grpo_divweighted.py")
+    return launched_recipes.start([script, "--output_dir", str(out), *QUICK, *arguments])
 
 
 def wait_for(path: Path) -> None:

@@ -1,7 +1,6 @@
 """The supervised control: what it learns from, when it stops, what it leaves, and mistakes in one line."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,22 +9,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import launched_recipes
 import pytest
 import torch
 from datasets import Dataset
+from launched_recipes import DDP, ROOT
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 from tokenshift.analysis.generation import Sampling, encode_prompt
 from tokenshift.recipes.data import MADE
-from tokenshift.recipes.models import SMOLLM2_PACKAGE, find_model, resolve_model
+from tokenshift.recipes.models import SMOLLM2_PACKAGE, find_model, model_ends, resolve_model
 from tokenshift.recipes.sft_control import main
-from tokenshift.recipes.sft_data import load_solutions, model_ends, solution_ids, tokenized_solutions
+from tokenshift.recipes.sft_data import load_solutions, solution_ids, tokenized_solutions
 from tokenshift.recipes.sft_preparation import Exam, prepare
 from tokenshift.rewards import accuracy_reward
 
-ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "recipes" / "sft_control.py"
 TRAINING = {
     "max_steps": 4,
@@ -391,21 +391,12 @@ def test_an_earlier_run_is_kept_unless_overwritten(
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
-def start(out: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *arguments, "--output_dir", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-    )
-
-
 def finish(run: subprocess.Popen[str]) -> str:
-    output, _ = run.communicate(timeout=400)
-    assert run.returncode == 0, output
-    return output
+    return launched_recipes.finish(run, seconds=400)
+
+
+def start(out: Path, *arguments: str) -> subprocess.Popen[str]:
+    return launched_recipes.start([*arguments, "--output_dir", str(out)])
 
 
 QUICK = ["--target_accuracy", "1", "--eval_size", "24", "--train_size", "128", "--check_steps", "2"]
@@ -436,10 +427,8 @@ def test_pocket_learns_and_goes_on_after_ctrl_c(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_stop_together_with_the_same_accuracy_before_training(tmp_path: Path) -> None:
-    launcher = ["-m", "accelerate.commands.launch", "--main_process_port", "0"]
-    launcher += ["--config_file", str(ROOT / "accelerate_configs" / "ddp.yaml")]
     quick = [*QUICK, "--eval_size", "25", "--max_steps", "4"]
-    output = finish(start(tmp_path / "two", *launcher, str(RECIPE), *quick))
+    output = finish(start(tmp_path / "two", *DDP, str(RECIPE), *quick))
     finish(start(tmp_path / "one", str(RECIPE), *quick))
     two, one = summary(tmp_path / "two"), summary(tmp_path / "one")
     assert (two["batch"], one["batch"]) == (64, 32)
