@@ -21,8 +21,9 @@ torch.set_num_threads(1)  # tiny matrices: more threads only wait for each other
 
 @pytest.fixture(autouse=True)
 def _wandb_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """W&B stages artifacts under the home folder."""
+    """W&B stages artifacts under the home folder, and names its service to processes that are started."""
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.getbasetemp() / "wandb-data"))
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # this process's would go on with the run of a killed one
 
 
 @pytest.fixture(scope="session")
