@@ -95,6 +95,8 @@ def write_cross_report(
     ]
     if curves[1]:
         sections.append(Section("Area under the recovery curve, and the least that is enough", AREA_TEXT, curves))
+    for stale in (folder.path / "figures").glob("*"):
+        stale.unlink()  # of a direction or curve that is asked for no more
     for direction in dict.fromkeys(cell.direction for cell in cells):
         drawn = _figures(folder, summary, direction, f"{models}, {direction}")
         sections.append(Section(f"Figures, {direction}", figures=drawn))

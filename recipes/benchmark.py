@@ -93,7 +93,7 @@ def add_cross_sampling(table: Table, model: str, rl_model: str, epsilon: float, 
     """Rows for cross-sampling; its shape in words."""
     cost = cross_cost.cross_cost(model, rl_model, epsilon)
     obvious = cost.functions.pop(cross_cost.OBVIOUS)  # once: it takes minutes
-    times = timed(cost.functions, rounds, "cross-sampling")
+    times = timed(cost.functions, rounds, "cross-sampling", warm=True)
     faster = ratio(times, cross_cost.LOCKSTEP, cross_cost.DRAFT)
     table.add_row(f"{cross_cost.DRAFT}, times faster", cross_cost.LOCKSTEP, str(faster), "at least 1.6")
     slower = ratio(times, cross_cost.DRAFT, cross_cost.PLAIN)

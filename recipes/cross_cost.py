@@ -19,7 +19,7 @@ from tokenshift.recipes.sums import sums_dataset
 DRAFT, LOCKSTEP = "cross-sampling: draft and verify", "cross-sampling: lock-step"
 PLAIN, OBVIOUS = "the primary alone, in the same batches", "both models' generate, a token at a time"
 
-SHAPES = {"pocket": (256, 64, 120), "smollm2": (64, 16, 32)}
+SHAPES = {"pocket": (256, 64, 120), "smollm2": (16, 16, 32)}
 """Responses, how many at once, and tokens of a response at most."""
 
 

@@ -44,10 +44,12 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def timed(functions: dict[str, Callable[[], object]], rounds: int, description: str) -> dict[str, list[float]]:
-    """Seconds of each function in each of `rounds` rounds; one more round before them warms up."""
+def timed(
+    functions: dict[str, Callable[[], object]], rounds: int, description: str, warm: bool = False
+) -> dict[str, list[float]]:
+    """Seconds of each function in each of `rounds` rounds; one more round before them warms up what is not `warm`."""
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for number in track(range(rounds + 1), description, transient=True):
+    for number in track(range(int(warm), rounds + 1), description, transient=True):
         for name, function in functions.items():
             taken = seconds(function)
             if number:

@@ -96,6 +96,7 @@ def test_more_cells_leave_the_others_as_they_are(
     cross_sample.run(cross_arguments.prepare([*words(moved, tmp_path), *more]))
     assert len(contents(tmp_path)) == len(before) + 3
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert {path.name.split("_")[0] for path in (tmp_path / "figures").iterdir()} == {"forward"}
     cells = json.loads((tmp_path / "cross.json").read_text())["cells"]
     assert [(cell["criterion"], cell["seeds"], cell["responses"]) for cell in cells] == [
         (name, [0, 1], 12) for name in ("none", "all", "js")
