@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
 
 from tokenshift.analysis.bootstrap import LEVEL
 from tokenshift.analysis.comparison import ALPHA, POWER, ROUNDING
@@ -138,8 +139,21 @@ def _student(
         float(2 * stats.t.sf(abs(mean) / error, degrees)),
         error,
         degrees,
-        float(stats.t.ppf(1 - ALPHA / 2, degrees) + stats.t.ppf(POWER, degrees)) * error,
+        _detectable(degrees) * error,
         seeds,
         problems,
         floored,
     )
+
+
+def _detectable(degrees: float) -> float:
+    """True difference, in standard errors, that a t test finds with the power: by the noncentral t distribution."""
+    critical = float(stats.t.ppf(1 - ALPHA / 2, degrees))
+
+    def power(shift: float) -> float:
+        return float(stats.nct.sf(critical, degrees, shift)) - POWER
+
+    high = critical
+    while power(high) < 0:
+        high *= 2
+    return float(brentq(power, 0.0, high))

@@ -170,7 +170,10 @@ def evaluate_model(
         for each in left:
             parts = [file for owner, _, file in units if owner is each]
             join_rows(parts, response_file(folder, each.name, subject.name), schema)
-        shutil.rmtree(folder.units(""), ignore_errors=True)
+        for _, _, file in units:
+            file.unlink(missing_ok=True)
+        if stage.is_dir() and not any(stage.iterdir()):  # another model's may be there, to be gone on with
+            shutil.rmtree(folder.units(""))
     state.wait_for_everyone()
     return read_responses(folder, [subject.name], [each.name for each in sets])
 

@@ -35,8 +35,8 @@ class Sampling:
         check_sampling(self.temperature, self.top_p)
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must be at least 0.")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed={self.seed} must be at least 0 and below 2**63.")
 
     @property
     def draw(self) -> dict[str, Any]:

@@ -24,8 +24,8 @@ WEIGHTS = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "toke
 PARTS = "parts"
 """Key of the settings under which those of models and sets that can be added later are."""
 
-SAMPLE = 2**16
-"""Bytes of a file that are looked at in one place."""
+SAMPLE, PLACES = 2**16, 1024
+"""Bytes of a large file that are looked at in one place, and in how many: 64 MiB in all."""
 
 PRODUCTS = (
     "trajectories",
@@ -157,14 +157,15 @@ def _is_parquet(path: Path) -> bool:
 
 
 def content_hash(paths: Iterable[Path]) -> str:
-    """Of files' names, sizes, and what stands at their begin, middle and end: another model shows in any of it."""
+    """Of files' names, sizes and bytes; of files above 64 MiB those in 1,024 places: a training changes all."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         size = path.stat().st_size
         digest.update(f"{path.name} {size} ".encode())
         with path.open("rb") as file:
-            for place in (0, size // 2, max(0, size - SAMPLE)):
-                file.seek(place)
+            whole = size <= PLACES * SAMPLE
+            for place in range(-(-size // SAMPLE) if whole else PLACES):
+                file.seek(place * SAMPLE if whole else place * (size - SAMPLE) // (PLACES - 1))
                 digest.update(file.read(SAMPLE))
     return digest.hexdigest()[:16]
 

@@ -25,9 +25,9 @@ def test_by_hand() -> None:
     reach = stats.t.ppf(0.975, degrees) * np.sqrt(variance)
     assert (found.low, found.high) == pytest.approx((3 - reach, 3 + reach))
     assert found.p_value == pytest.approx(2 * stats.t.sf(3 / np.sqrt(variance), degrees))
-    assert found.detectable == pytest.approx(
-        (stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees)) * np.sqrt(variance)
-    )
+    assert found.detectable is not None
+    shift = found.detectable / np.sqrt(variance)
+    assert stats.nct.sf(stats.t.ppf(0.975, degrees), degrees, shift) == pytest.approx(0.8)
     assert (found.seeds, found.problems, found.floored) == (2, 3, False)
     turned = crossed_difference([-HAND])
     assert (turned.difference, turned.p_value, turned.low) == (-3, found.p_value, -found.high)  # type: ignore[operator]

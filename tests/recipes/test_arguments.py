@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tokenshift.recipes.analysis_folder import PLACES, SAMPLE, content_hash
 from tokenshift.recipes.arguments import parse_arguments
 from tokenshift.recipes.models import resolve_model
 from tokenshift.recipes.preparation import checkpoint_to_resume, prepare
@@ -118,3 +119,17 @@ def test_which_checkpoint_is_resumed(tmp_path: Path) -> None:
     for value in (None, "false"):
         with pytest.raises(ValueError, match=r"holds checkpoint-10 of an earlier run; go on with it by"):
             asked(value)
+
+
+@pytest.mark.parametrize("size", [3 * SAMPLE + 5, PLACES * SAMPLE + 12345])
+def test_a_changed_model_has_another_hash(size: int, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(bytes(size))
+    before = content_hash([file])
+    for place in (0, size - 1) if size > PLACES * SAMPLE else (0, SAMPLE, size // 2 + 1, size - 1):
+        with file.open("r+b") as opened:
+            opened.seek(place)
+            opened.write(b"1")
+        changed = content_hash([file])
+        assert changed != before
+        before = changed

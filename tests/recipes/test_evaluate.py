@@ -129,7 +129,11 @@ def test_more_sets_and_models_leave_the_others_as_they_are(
     mine = tmp_path / "mine.jsonl"
     mine.write_text("".join(json.dumps(row) + "\n" for row in asked))
     more = ["--datasets", "pocket", str(mine), "--prompt_column", "none", "ask", "--solution_column", "none", "gold"]
+    stopped = out / "units" / "responses" / "another-model-000000.parquet"
+    stopped.parent.mkdir(parents=True)
+    shutil.copy(next(iter(before)), stopped)
     run(words(moved, out, *more))
+    assert stopped.exists()  # to be gone on with when that model is asked for
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert len(contents(out)) == 4
     groups = numbers(out)["groups"]
@@ -228,6 +232,7 @@ def test_without_arguments_pockets_pair_is_compared() -> None:
         (["--ks", "1", "5"], "ks has 5, which must be at least 1, and at most samples=4."),
         (["--ks", "0"], "ks has 0"),
         (["--samples", "0"], "samples=0 must be at least 1."),
+        (["--seed", str(2**63)], "must be at least 0 and below 2**63."),
         (["--resamples", "0"], "resamples=0 must be at least 1."),
         (["--temperature", "0"], "temperature"),
         (["--datasets", "nothing.jsonl"], "datasets='nothing.jsonl': there is no such file."),
