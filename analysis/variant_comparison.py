@@ -62,7 +62,8 @@ def comparison_summary(
             },
         }
         level = _crossed([(cell, None) for cell in own.values()], judged, list(judged))
-        row["accuracy"] |= {"low": level.low, "high": level.high}
+        ends = {"low": level.low, "high": level.high}
+        row["accuracy"] |= {name: None if end is None else min(1.0, max(0.0, end)) for name, end in ends.items()}
         for name, number in MOVED.items():
             row[name] = _entry({seed: number(cell) for seed, cell in own.items()})
         if variant != baseline:

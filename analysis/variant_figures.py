@@ -25,6 +25,10 @@ SMOOTH = 5
 """Logs in a trailing mean of the training reward."""
 
 
+FIGURES = ("final_accuracy", "training_reward", "probed_accuracy", "shift")
+"""Names of the figures that there can be."""
+
+
 def variant_figures(summary: Numbers, results: Sequence[CellResult]) -> dict[str, Figure]:
     """Every figure that the numbers allow, by file name.
 

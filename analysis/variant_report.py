@@ -10,11 +10,14 @@ from typing import Any
 from tokenshift.analysis.markdown import markdown_table
 from tokenshift.analysis.style import save
 from tokenshift.analysis.thresholds import NEAR_ZERO
-from tokenshift.analysis.variant_figures import variant_figures
-from tokenshift.analysis.variant_results import FIXED, OWN, SHIFT, CellResult, mean_accuracy
+from tokenshift.analysis.variant_figures import FIGURES, variant_figures
+from tokenshift.analysis.variant_results import FIXED, OWN, SHIFT, CellResult
 from tokenshift.analysis.whole_file import write_whole
 
 NONE = "-"
+
+WRITTEN = ("comparison.md", "comparison.csv", "comparison.json", "figures")
+"""What `write_comparison` leaves in a folder."""
 
 METHOD = """Accuracies are in %: mean ± standard deviation (n - 1) over seeds{sets}. Each difference is to \
 {baseline}, over the seeds that both have, with a 95 % interval and a two-sided p-value, corrected by Holm's \
@@ -22,7 +25,7 @@ method for the number of variants. Seeds and problems count as samples, crossed:
 is (MS_seed + MS_problem - MS_error) / (S P) of the two-way analysis of variance without replication (MS_error in \
 place of a smaller sum), with Satterthwaite's degrees of freedom, so intervals speak of other seeds and other \
 problems. "Could show" is the smallest true difference that this many seeds and problems find with a power of 80 % \
-at a level of 5 %."""
+at a level of 5 %, not corrected for the number of variants."""
 
 MOVED_TEXT = """JS between the model before and after training, in nats, per token, of the final probe's own \
 responses; near zero: JS < {near_zero:g}, this project's value. Differences to {baseline} are paired by seed, with \
@@ -110,16 +113,26 @@ def remarks(summary: Mapping[str, Any], failures: Mapping[str, str]) -> list[str
             "One seed: there is no interval and no p-value, since nothing tells how much another seed would change; "
             "add seeds."
         )
-    if failures:
-        found.append(f"{len(failures)} cell{'s' * (len(failures) != 1)} failed, and the table is without them:")
-        found += [f"- {name}, {reason}" for name, reason in failures.items()]
+    there = {f"{row['variant']}-seed{seed}" for row in summary["variants"] for seed in row["seeds"]}
+    for words, names in (
+        ("failed, and the table is without them", [name for name in failures if name not in there]),
+        ("failed in what follows their evaluation", [name for name in failures if name in there]),
+    ):
+        if names:
+            found.append(f"{len(names)} cell{'s' * (len(names) != 1)} {words}:")
+            found += [f"- {name}, {failures[name]}" for name in names]
     floored = [row["variant"] for row in summary["variants"] if (row["accuracy"]["difference"] or {}).get("floored")]
     if floored:
         found.append(f"MS_error took the place of the sum of mean squares for: {', '.join(floored)}.")
     for name, count in summary["unjudged"].items():
         if count:
             found.append(f"{count} problems of {name} are left out: some model has no verdict on them.")
-    undefined = [row["variant"] for row in summary["variants"] if row["recovery"]["value"] is None]
+    undefined = [
+        row["variant"]
+        for row in summary["variants"]
+        if row["recovery"]["value"] is None
+        and any(f"{row['variant']}-seed{seed}" not in failures for seed in row["seeds"])
+    ]
     if summary["recovery"] is not None and undefined:
         found.append(f"Recovery is not defined for {', '.join(undefined)}: no gain in accuracy to recover.")
     return found
@@ -164,9 +177,9 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def comparison_csv(results: Sequence[CellResult]) -> str:
+def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) -> str:
     """`comparison.csv`: a row a trained model, shares as fractions, JS in nats."""
-    sets = list(dict.fromkeys(name for cell in results for name in cell.correct))
+    sets, variants = list(summary["sets"]), {row["variant"]: row for row in summary["variants"]}
     shift = [f"{kind}_js_{name}" for kind in (OWN, FIXED) for name in SHIFT]
     recovery = ["value", "low", "high", "intervened"]
     header = ["variant", "seed", "accuracy", *(f"accuracy_{name}" for name in sets), *shift]
@@ -175,8 +188,9 @@ def comparison_csv(results: Sequence[CellResult]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for cell in results:
-        row: list[Any] = [cell.variant, cell.seed, mean_accuracy(cell.correct)]
-        row += [mean_accuracy({name: cell.correct[name]}) for name in sets]
+        numbers, seed = variants[cell.variant], str(cell.seed)
+        row: list[Any] = [cell.variant, cell.seed, numbers["accuracy"]["by_seed"][seed]]
+        row += [numbers["sets"][name]["by_seed"][seed] for name in sets]
         row += [cell.shift.get(kind, {}).get(name) for kind in (OWN, FIXED) for name in SHIFT]
         row += [(cell.recovery or {}).get(name) for name in recovery]
         writer.writerow(row)
@@ -194,10 +208,14 @@ def write_comparison(
         results: of the trained models.
         failures: of the cells that are not there, by name.
     """
-    write_whole(folder / "comparison.csv", comparison_csv(results))
+    write_whole(folder / "comparison.csv", comparison_csv(summary, results))
     record = {**summary, "failed": dict(failures)}
     write_whole(folder / "comparison.json", json.dumps(record, indent=1, default=str) + "\n")
     write_whole(folder / "comparison.md", comparison_markdown(summary, failures))
-    if results:
-        for name, figure in variant_figures(summary, results).items():
-            save(figure, folder / "figures" / name)
+    drawn = variant_figures(summary, results) if results else {}
+    for name in FIGURES:
+        if name in drawn:
+            save(drawn[name], folder / "figures" / name)
+        else:  # an earlier comparison's may be there
+            for path in (folder / "figures").glob(f"{name}.*"):
+                path.unlink()

@@ -53,19 +53,26 @@ def problem_accuracies(folder: Path) -> dict[str, np.ndarray]:
     """Share of correct responses `(P,)` to each problem of each set, from a folder of response files.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or one is damaged.
     """
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise ValueError(f"{folder} has no responses.")
     names = ["set", "problem_id", "correct"]
-    table = pa.concat_tables([pq.read_table(file, columns=names) for file in files])
+    table = pa.concat_tables([_read(file, names) for file in files])
     found = {}
     for name in pc.unique(table["set"]).to_pylist():
         rows = table.filter(pc.equal(table["set"], name)).group_by("problem_id").aggregate([("correct", "mean")])
         rows = rows.sort_by("problem_id")
         found[name] = np.array(rows["correct_mean"].to_pylist(), dtype=float)
     return found
+
+
+def _read(file: Path, columns: list[str]) -> pa.Table:
+    try:
+        return pq.read_table(file, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{file} is damaged; delete its folder.") from error
 
 
 def mean_accuracy(correct: dict[str, np.ndarray]) -> float:
@@ -78,7 +85,7 @@ def final_shift(folder: Path) -> dict[str, dict[str, float]]:
     tables = sorted(folder.glob("step_*.parquet"))
     if not tables:
         return {}
-    table = pq.read_table(tables[-1], columns=["trajectory", "js"])
+    table = _read(tables[-1], ["trajectory", "js"])
     found = {}
     for kind in (OWN, FIXED):
         rows = table.filter(pc.equal(table["trajectory"], kind))

@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -99,15 +100,57 @@ def working_on(folder: Path) -> list[psutil.Process]:
 
 
 def end_orphans(folder: Path, grace: float = GRACE) -> int:
-    """End what a killed recipe left working on a folder, by SIGTERM first; how many there were."""
+    """End what a killed recipe left working on a folder, by SIGTERM first; how many there were.
+
+    Parents come before the processes that serve them: a training needs its verification workers and W&B's service to
+    end with a checkpoint.
+    """
     orphans = working_on(folder)
-    for process in orphans:
-        _send(process, signal.SIGTERM)
-    _, left = psutil.wait_procs(orphans, timeout=grace)
+    left = orphans
+    while left:
+        pids = {process.pid for process in left}
+        first = [process for process in left if _parent(process) not in pids]
+        for process in first:
+            _send(process, signal.SIGTERM)
+        _, stubborn = psutil.wait_procs(first, timeout=grace)
+        if stubborn or not first:
+            break
+        left = [process for process in left if _runs(process)]
     for process in left:
         _send(process, signal.SIGKILL)
     psutil.wait_procs(left, timeout=grace)
     return len(orphans)
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does; outside of the main thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:

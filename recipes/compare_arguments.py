@@ -1,14 +1,14 @@
 """Arguments of a comparison of variants, and what can be looked at before anything is launched."""
 
 import os
-import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from filelock import FileLock
 from transformers import HfArgumentParser
 
+from tokenshift.analysis.variant_report import WRITTEN
 from tokenshift.recipes.analysis_folder import locked_folder
 from tokenshift.recipes.comparison_file import CONFIGS, Comparison, read_comparison
 from tokenshift.recipes.training_cells import CELL_FILE, Cell, cells_of, changed_setting, forget, steps_of
@@ -52,7 +52,6 @@ class CompareJob:
         args: of the command line.
         comparison: of the file.
         folder: where results go.
-        parallel: cells at once.
         cells: all of them.
         lock: held on the folder.
     """
@@ -60,7 +59,6 @@ class CompareJob:
     args: CompareArguments
     comparison: Comparison
     folder: Path
-    parallel: int
     cells: list[Cell]
     lock: FileLock | None = None
 
@@ -91,8 +89,9 @@ def prepare(arguments: list[str] | None = None) -> CompareJob:
     parallel = comparison.parallel if args.parallel is None else args.parallel
     if parallel < 1:
         raise ValueError(f"parallel={parallel} must be at least 1.")
+    comparison = replace(comparison, parallel=parallel)
     folder = Path(args.output_dir or comparison.output_dir).expanduser()
-    job = CompareJob(args, comparison, folder, parallel, cells_of(comparison, folder))
+    job = CompareJob(args, comparison, folder, cells_of(comparison, folder))
     if not args.dry_run:
         _open(job)
     return job
@@ -107,12 +106,16 @@ def _open(job: CompareJob) -> None:
     where = f"output_dir={str(job.folder)!r}"
     if job.folder.exists() and not job.folder.is_dir():
         raise ValueError(f"{where} is a file.")
+    if not any(job.folder.glob(f"cells/*/{CELL_FILE}")):
+        foreign = next((name for name in WRITTEN if (job.folder / name).exists()), None)
+        if foreign is not None:
+            raise ValueError(f"{where} has a {foreign} that no comparison made; choose another --output_dir.")
     job.lock = locked_folder(job.folder, where, "comparison")
     changed = []
     for cell in job.cells:
         if _is_foreign(cell):
             raise ValueError(f"{where} has a cells/{cell.name} that no comparison made; choose another --output_dir.")
-        found = changed_setting(cell, steps_of(cell, job.comparison))
+        found = changed_setting(cell, steps_of(cell, job.comparison), job.comparison.contents)
         if found is not None and not job.args.overwrite:
             raise ValueError(
                 f"{where}: the {found[0].name} of the cell {cell.name} was made with {found[1]}; --overwrite true "
@@ -120,9 +123,8 @@ def _open(job: CompareJob) -> None:
             )
         changed += [cell] if found is not None else []
     for cell in changed:  # after all were looked at
-        while (found := changed_setting(cell, steps_of(cell, job.comparison))) is not None:
+        while (found := changed_setting(cell, steps_of(cell, job.comparison), job.comparison.contents)) is not None:
             forget(cell, found[0])
-    shutil.rmtree(job.folder / "figures", ignore_errors=True)
 
 
 def _is_foreign(cell: Cell) -> bool:

@@ -19,7 +19,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tokenshift.analysis.variant_comparison import comparison_summary
-from tokenshift.analysis.variant_report import accuracy_table, remarks, write_comparison
+from tokenshift.analysis.variant_report import WRITTEN, accuracy_table, remarks, write_comparison
 from tokenshift.analysis.variant_results import CellResult, mean_accuracy, problem_accuracies, read_cell
 from tokenshift.recipes.compare_arguments import CompareJob, prepare
 from tokenshift.recipes.comparison_cost import measured_cost
@@ -31,7 +31,7 @@ from tokenshift.recipes.reporting import console
 from tokenshift.recipes.training_cells import CROSS_DIR, EVALUATION_DIR, SCRIPTS, Cell, Scripts
 from tokenshift.trainer.checkpoints import TRAINER_STATE
 
-PRODUCTS = ("comparison.md", "comparison.csv", "comparison.json", "figures", "cells")
+PRODUCTS = (*WRITTEN, "cells")
 """What a comparison leaves."""
 
 
@@ -40,8 +40,14 @@ def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
     if job.args.dry_run:
         show_plan(job, scripts)
         return
-    run_comparison(job.cells, job.comparison, job.parallel, accuracy_of, console, scripts)
-    results = [result_of(cell) for cell in job.cells if cell.accuracy is not None]
+    run_comparison(job.cells, job.comparison, accuracy_of, console, scripts)
+    results = []
+    for cell in job.cells:
+        if cell.accuracy is not None:
+            try:
+                results.append(result_of(cell))
+            except (ValueError, OSError, KeyError) as error:  # whatever a damaged file raises
+                cell.failure = f"its files cannot be read: {' '.join(str(error).split())}"
     failures = {cell.name: cell.failure for cell in job.cells if cell.failure is not None}
     summary = summary_of(job, results)
     write_comparison(job.folder, summary, results, failures)
@@ -107,11 +113,12 @@ def show_plan(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
         table.add_row(variant.name, " ".join(map(str, comparison.seeds)), own)
     console.print(table)
     cost = measured_cost(comparison, scripts)
-    every = len(job.cells) * cost.cell / job.parallel
+    parallel = comparison.parallel
+    every = len(job.cells) * cost.cell / parallel
     console.print(
         f"Estimate, from {cost.measured} updates of {comparison.baseline}: {cost.step:.2f} s an update x "
         f"{cost.updates} + {cost.start:.0f} s to start = {duration(cost.cell)} to train a cell; {len(job.cells)} "
-        f"cells, {job.parallel} at once: {duration(every)}. Held-out scores, probes, evaluation and recovery come on "
+        f"cells, {parallel} at once: {duration(every)}. Held-out scores, probes, evaluation and recovery come on "
         "top, and other variants may take longer.",
         highlight=False,
     )

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from pathlib import Path
 
 import yaml
 
+from tokenshift.recipes.child_processes import Children, sigterm_interrupts
 from tokenshift.recipes.comparison_file import Comparison
 from tokenshift.recipes.preparation import SUMMARY_FILE
-from tokenshift.recipes.training_cells import SCRIPTS, Scripts, launcher
+from tokenshift.recipes.training_cells import SCRIPTS, Scripts, launcher, shares
 
 GENERATIONS = 2
 EVALUATED = 8
@@ -43,7 +43,7 @@ class Cost:
 
 
 def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
-    """Train the baseline for two generations in a temporary folder.
+    """Train the baseline for two generations in a temporary folder, with a cell's share of the machine.
 
     Raises:
         ValueError: if that training fails, with the last line it said.
@@ -65,22 +65,22 @@ def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
             "push_to_hub": False,
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(short), encoding="utf-8")
-        started = time.monotonic()
-        run = subprocess.run(
-            [*launcher(comparison.launch), *scripts["training"], "--config", str(folder / "config.yaml")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        seconds = time.monotonic() - started
-        if run.returncode:
-            last = (run.stdout.strip().splitlines() or ["it said nothing"])[-1]
+        started, log, children = time.monotonic(), folder / "log.txt", Children()
+        command = [*launcher(comparison.launch), *scripts["training"], "--config", str(folder / "config.yaml")]
+        try:
+            with sigterm_interrupts():
+                status = children.run(command, folder, log, shares(comparison.parallel)[0])
+        except BaseException:
+            children.kill()
+            raise
+        seconds, output = time.monotonic() - started, log.read_text(encoding="utf-8", errors="replace")
+        if status:
+            last = (output.strip().splitlines() or ["it said nothing"])[-1]
             raise ValueError(f"The short training of {variant.name} failed: {last}")
         summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
     training = float(summary["train_seconds"])
     updates = int(summary["updates"])
-    return Cost(training / updates, seconds - training, _updates(comparison, run.stdout), updates)
+    return Cost(training / updates, seconds - training, _updates(comparison, output), updates)
 
 
 def _updates(comparison: Comparison, output: str) -> int:

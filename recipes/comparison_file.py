@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from datasets import Dataset
 from trl import ModelConfig
 
+from tokenshift.recipes.analysis_folder import data_content
 from tokenshift.recipes.arguments import RecipeArguments, parse_into
 from tokenshift.recipes.cross_arguments import CrossArguments
-from tokenshift.recipes.evaluation_arguments import EvaluationArguments
+from tokenshift.recipes.data import MADE
+from tokenshift.recipes.evaluation_arguments import BY_SET, EvaluationArguments, problem_sets
 from tokenshift.recipes.lined_yaml import Given, LinedYaml
+from tokenshift.recipes.preparation import training_problems
 from tokenshift.recipes.shipped_variants import SHIPPED
 from tokenshift.trainer import DivergenceGRPOConfig
 
@@ -55,14 +59,26 @@ class Variant:
         resolved: every argument of the training recipe that is set, after the file's and the variant's overrides,
             with the types it has there.
         training: the same as they are written to a cell's config.
-        args: the trainer's, as they are in a run.
+        recipe, args, model: the recipe's, the trainer's and the model's, as they are in a run.
     """
 
     name: str
     overrides: dict[str, Any]
     resolved: dict[str, Any]
     training: dict[str, Any]
+    recipe: RecipeArguments
     args: DivergenceGRPOConfig
+    model: ModelConfig
+
+    def trains_as(self, other: "Variant") -> bool:
+        """Whether nothing on which a trained weight depends differs, given or by default."""
+        pairs = ((self.recipe, other.recipe), (self.args, other.args), (self.model, other.model))
+        return all(
+            getattr(own, each.name) == getattr(theirs, each.name)
+            for own, theirs in pairs
+            for each in fields(own)
+            if each.name not in LOOSE
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,7 @@ class Comparison:
         baseline: the variant that the others are compared with.
         variants: by name, in the file's order.
         evaluation: arguments of `recipes/evaluate.py`.
+        contents: hashes of the evaluation's problems, by the names that its `settings.json` has for them.
         recovery: arguments of `recipes/cross_sample.py`; None where it is off.
         launch: how each step is launched.
         parallel: cells at once.
@@ -98,6 +115,7 @@ class Comparison:
     baseline: str
     variants: dict[str, Variant]
     evaluation: dict[str, Any]
+    contents: dict[str, str]
     recovery: dict[str, Any] | None
     launch: Launch
     parallel: int = 1
@@ -137,7 +155,11 @@ def read_comparison(path: Path) -> Comparison:
         )
     if len(variants) < 2:
         raise reader.wrong(given["variants"].line, f"variants has {baseline!r} alone; name one to compare with it.")
-    evaluation = _evaluation(reader, given["evaluation"])
+    evaluation, sets = _evaluation(reader, given["evaluation"])
+    _refuse_trained_on(
+        reader, given["evaluation"].line, dict(zip(sets, evaluation["datasets"], strict=True)), sets, variants
+    )
+    given = {name: each for name, each in given.items() if each.value is not None}
     name = str(given["name"].value) if "name" in given else path.stem
     if not NAME.fullmatch(name):
         raise reader.wrong(given["name"].line if "name" in given else 1, _bad_name("name", name))
@@ -149,6 +171,7 @@ def read_comparison(path: Path) -> Comparison:
         baseline=baseline,
         variants=variants,
         evaluation=evaluation,
+        contents={f"set {name}": data_content(rows) for name, rows in sets.items()},
         recovery=_recovery(reader, given.get("recovery"), evaluation, variants[baseline].training),
         launch=launch,
         parallel=_count(reader, given, "parallel"),
@@ -198,8 +221,8 @@ def _seeds(reader: LinedYaml, given: Given) -> list[int]:
         raise reader.wrong(given.line, f"seeds is empty: {_TOP['seeds']}.")
     for place, seed in enumerate(seeds):
         line = given.node.value[place].start_mark.line + 1
-        if seed < 0:
-            raise reader.wrong(line, f"seeds has {seed}, which must be at least 0.")
+        if not 0 <= seed < 2**32:
+            raise reader.wrong(line, f"seeds has {seed}, which must be at least 0 and below 2**32.")
         if seed in seeds[:place]:
             raise reader.wrong(line, f"seeds has {seed} twice; a seed trained again is the same cell.")
     return list(seeds)
@@ -227,7 +250,10 @@ def _launch(reader: LinedYaml, given: Given | None) -> Launch:
     if "config_file" not in own:
         raise reader.wrong(given.line, "launch has no config_file; name one of accelerate_configs/.")
     file = _file(reader, own["config_file"], "config_file", ACCELERATE_CONFIGS)
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        config = None
     if not isinstance(config, dict):
         raise reader.wrong(own["config_file"].line, f"config_file={str(file)!r} is not an accelerate config.")
     if "num_processes" in own:
@@ -271,15 +297,16 @@ def _variants(reader: LinedYaml, given: Mapping[str, Given], launch: Launch) -> 
             overrides = {**SHIPPED.get(name, {}), **_overrides(reader, own, f"variant {name!r}")}
             training = {**common, **overrides}
             try:
-                resolved, args = resolved_training(training, launch.num_processes, Path(folder))
+                resolved, parsed = resolved_training(training, launch.num_processes, Path(folder))
             except (ValueError, TypeError) as error:
                 raise reader.blame(error, {**everywhere, **own}, each.line, f"variant {name!r}: ") from error
+            variant = Variant(name, overrides, resolved, training, *parsed)
             for other in found.values():
-                if other.resolved == resolved:
+                if variant.trains_as(other):
                     raise reader.wrong(
                         each.line, f"variant {name!r} trains exactly as {other.name!r} does; drop one of them."
                     )
-            found[name] = Variant(name, overrides, resolved, training, args)
+            found[name] = variant
     return found
 
 
@@ -301,9 +328,9 @@ def _config(reader: LinedYaml, given: Given, file: Path) -> dict[str, Any]:
 
 def resolved_training(
     training: Mapping[str, Any], processes: int, folder: Path
-) -> tuple[dict[str, Any], DivergenceGRPOConfig]:
+) -> tuple[dict[str, Any], tuple[RecipeArguments, DivergenceGRPOConfig, ModelConfig]]:
     """The training recipe's arguments with their types, of those that are set and that a trained weight depends on,
-    and the trainer's, all of them.
+    and all of them: the recipe's, the trainer's and the model's.
 
     Args:
         training: as they would be written to a config.
@@ -321,6 +348,11 @@ def resolved_training(
         def world_size(self) -> int:
             return processes
 
+    for kind in (RecipeArguments, DivergenceGRPOConfig, ModelConfig):
+        for each in fields(kind):
+            value, wanted = training.get(each.name), str(each.type)
+            if isinstance(value, list | dict) and type(value).__name__ not in wanted:
+                raise ValueError(f"{each.name}={value!r} must be of the type {wanted}.")
     file = folder / "config.yaml"
     settings = {**training, "output_dir": str(folder), "report_to": "none"}
     file.write_text(yaml.safe_dump(settings), encoding="utf-8")
@@ -330,7 +362,7 @@ def resolved_training(
     found: dict[str, Any] = {}
     for name in sorted(training.keys() - set(LOOSE)):
         found[name] = next(getattr(each, name) for each in parsed if hasattr(each, name))
-    return found, parsed[1]
+    return found, (parsed[0], parsed[1], parsed[2])
 
 
 _EVALUATION_RESERVED = ("model", "against", "output_dir", "overwrite")
@@ -344,16 +376,56 @@ def _arguments(reader: LinedYaml, given: Given, kind: Any, reserved: Iterable[st
     return own
 
 
-def _evaluation(reader: LinedYaml, given: Given) -> dict[str, Any]:
+def _evaluation(reader: LinedYaml, given: Given) -> tuple[dict[str, Any], dict[str, Dataset]]:
     own = _arguments(reader, given, EvaluationArguments, _EVALUATION_RESERVED)
     settings = {name: each.value for name, each in own.items()}
     if not settings.get("datasets"):
         raise reader.wrong(given.line, f"evaluation names no datasets; {_TOP['evaluation']}.")
+    if not isinstance(settings["datasets"], list):
+        settings["datasets"] = [settings["datasets"]]
     try:
-        parse_into((EvaluationArguments,), ["--model", "-", *words_of(settings)])
+        args = parse_into((EvaluationArguments,), ["--model", "-", *words_of(settings)])[0]
+        return settings, problem_sets(args)
     except (ValueError, TypeError) as error:
         raise reader.blame(error, own, given.line, "evaluation: ") from error
-    return settings
+
+
+def _refuse_trained_on(
+    reader: LinedYaml,
+    line: int,
+    origins: Mapping[str, str],
+    sets: Mapping[str, Dataset],
+    variants: Mapping[str, Variant],
+) -> None:
+    """Raise where a set has problems that some variant is trained on; made problems never do.
+
+    Raises:
+        ValueError: for the first such set.
+    """
+    done: list[dict[str, Any]] = []
+    for variant in variants.values():
+        recipe = variant.recipe
+        arguments = {each.name: getattr(recipe, each.name) for each in fields(recipe)}
+        same = [name for name, origin in origins.items() if origin == recipe.dataset_name]
+        if recipe.dataset_name in MADE or not same or arguments in done:
+            continue
+        done.append(arguments)
+        train, _ = training_problems(recipe)
+        seen = {str(prompt) for prompt in train["prompt"]}
+        for name in same:
+            count = sum(str(prompt) in seen for prompt in sets[name]["prompt"])
+            if count:
+                raise reader.wrong(
+                    line,
+                    f"evaluation: {count} of the {len(sets[name])} problems of {name!r} are trained on; name a "
+                    f"dataset_split without them, or a size of at most eval_size={recipe.eval_size}.",
+                )
+
+
+def base_model(training: Mapping[str, Any]) -> str:
+    """The model that a variant's training starts from, with its revision."""
+    name, revision = str(training.get("model_name_or_path")), training.get("model_revision")
+    return name if revision in (None, "main") else f"{name}@{revision}"
 
 
 def _recovery(
@@ -365,14 +437,16 @@ def _recovery(
     settings = {name: each.value for name, each in own.items()}
     if "budget" not in settings:
         raise reader.wrong(given.line, "recovery has no budget; give a share of tokens, for example budget: 0.02.")
-    revision = training.get("model_revision")
-    base = str(training.get("model_name_or_path"))
+    first = parse_into((EvaluationArguments,), ["--model", "-", *words_of(evaluation)])[0]
+    read = {name: first.of_set(name, 0) for name in BY_SET}
+    read |= {name: getattr(first, name) for name in ("system_prompt", "prompt_template")}
     settings = {
-        "base_model": f"{base}@{revision}" if revision not in (None, "main") else base,
+        "base_model": base_model(training),
         "directions": ["forward"],
         "criteria": ["js"],
         "budgets": [settings.pop("budget")],
         "dataset_name": evaluation["datasets"][0],
+        **{name: value for name, value in read.items() if value is not None},
         **settings,
     }
     try:

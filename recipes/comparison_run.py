@@ -1,16 +1,13 @@
 """Works through the cells of a comparison, several at once, and stops them all when it is stopped."""
 
 import queue
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
-from tokenshift.recipes.child_processes import Children, Stopped
+from tokenshift.recipes.child_processes import Children, Stopped, sigterm_interrupts
 from tokenshift.recipes.comparison_file import Comparison
 from tokenshift.recipes.comparison_view import ComparisonView
 from tokenshift.recipes.training_cells import SCRIPTS, Cell, Scripts, run_cell, shares
@@ -22,7 +19,6 @@ REFRESH = 0.5
 def run_comparison(
     cells: Sequence[Cell],
     comparison: Comparison,
-    parallel: int,
     accuracy: Callable[[Path], float],
     console: Console,
     scripts: Scripts = SCRIPTS,
@@ -35,7 +31,6 @@ def run_comparison(
     Args:
         cells: all.
         comparison: theirs.
-        parallel: cells at once.
         accuracy: of a cell's folder, once it is evaluated.
         console: where to show the live table.
         scripts: what is launched for each step.
@@ -43,7 +38,7 @@ def run_comparison(
     Raises:
         KeyboardInterrupt: when it was stopped.
     """
-    children = Children()
+    children, parallel = Children(), comparison.parallel
     places: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     for share in shares(parallel):
         places.put(share)
@@ -57,11 +52,9 @@ def run_comparison(
         finally:
             places.put(environment)
 
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGTERM, _interrupt) if in_main_thread else None
     pool = ThreadPoolExecutor(parallel)
     try:
-        with ComparisonView(cells, parallel, console) as view:
+        with sigterm_interrupts(), ComparisonView(cells, parallel, console) as view:
             left: set[Future[None]] = {pool.submit(work, cell) for cell in cells}
             while left:
                 finished, left = wait(left, timeout=REFRESH, return_when=FIRST_EXCEPTION)
@@ -78,11 +71,4 @@ def run_comparison(
             children.kill()
             pool.shutdown(cancel_futures=True)
         raise
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGTERM, previous)
     pool.shutdown()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -8,10 +8,7 @@ import yaml
 from tokenshift.analysis.variant_results import OWN, CellResult, mean_accuracy
 from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.tracking import RUN_ID_FILE, start_wandb
-from tokenshift.recipes.training_cells import CONFIG_FILE, Cell
-
-DONE_FILE = "wandb_evaluation.txt"
-"""Holds the id of the run whose summary has the evaluation."""
+from tokenshift.recipes.training_cells import CONFIG_FILE, TRACKED_FILE, Cell
 
 
 def log_evaluations(cells: Sequence[Cell], results: Sequence[CellResult]) -> None:
@@ -21,7 +18,7 @@ def log_evaluations(cells: Sequence[Cell], results: Sequence[CellResult]) -> Non
         result, id_file = found.get((cell.variant.name, cell.seed)), cell.folder / RUN_ID_FILE
         if result is None or not id_file.is_file():
             continue
-        run_id, done = id_file.read_text().strip(), cell.folder / DONE_FILE
+        run_id, done = id_file.read_text().strip(), cell.folder / TRACKED_FILE
         if done.is_file() and done.read_text().strip() == run_id:
             continue
         config = yaml.safe_load((cell.folder / CONFIG_FILE).read_text(encoding="utf-8"))

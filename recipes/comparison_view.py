@@ -97,7 +97,8 @@ class ComparisonView:
                 said = f"failed, {cell.failure}" if cell.failure else state or cell.phase
                 done = sum(each.phase in ("done", "failed") for each in self._cells)
                 tail = f"  ({done} of {len(self._cells)} cells, {self._times()})" if cell.phase == "done" else ""
-                self._console.print(f"{cell.name:28} {said}{tail}", soft_wrap=True)
+                line = f"{cell.name:28} {said}{tail}"
+                self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def _times(self) -> str:
         elapsed = duration(time.monotonic() - self._started)

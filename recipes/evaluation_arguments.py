@@ -171,7 +171,7 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     load_reward(args.reward_func)  # an unknown one is named before all else
     models, notes = _models(args)
     with state.main_process_first():
-        data = _sets(args)
+        data = problem_sets(args)
     prompts: dict[tuple[str, str], list[Prompt]] = {}
     rooms = [LONGEST]
     for model, source in models.items():
@@ -216,8 +216,12 @@ def _models(args: EvaluationArguments) -> tuple[dict[str, ModelSource], list[str
     return {model.name: model, again: against}, notes
 
 
-def _sets(args: EvaluationArguments) -> dict[str, Dataset]:
-    """Rows of the sets by name: that of the data, with its configuration and split where these are given."""
+def problem_sets(args: EvaluationArguments) -> dict[str, Dataset]:
+    """Rows of the sets by name: that of the data, with its configuration and split where these are given.
+
+    Raises:
+        ValueError: for data that cannot be read, or a set that is named twice.
+    """
     found: dict[str, Dataset] = {}
     for place, dataset in enumerate(args.datasets):
         config, split, prompt, solution = (args.of_set(name, place) for name in BY_SET)

@@ -65,7 +65,7 @@ def run(job: Preparation) -> None:
             group=script_args.wandb_group,
             name=args.run_name,
             config={"variant": variant, "weighting": weighting_formula(args), **asdict(script_args)},
-            resume=args.resume_from_checkpoint is not None,
+            resume=job.goes_on,
         )
     base = BaseScoreCallback(trainer, job.held_out, job.output_dir / BASE_SCORE_FILE)
     trainer.remove_callback(ProgressCallback)

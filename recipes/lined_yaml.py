@@ -65,15 +65,18 @@ class LinedYaml:
             return {}
         if not isinstance(node, yaml.MappingNode):
             raise self.wrong(line, f"{what} must be a mapping of names to values, not {self.value(node)!r}.")
-        self._loader.flatten_mapping(node)
+        try:
+            self._loader.flatten_mapping(node)
+        except yaml.MarkedYAMLError as error:
+            raise self.wrong(line, f"{error.problem}.") from error
         return {str(key.value): Given(self.value(value), key.start_mark.line + 1, value) for key, value in node.value}
 
     def value(self, node: Any) -> Any:
         """What a node stands for."""
         try:
             return self._loader.construct_object(node, deep=True)
-        except yaml.MarkedYAMLError as error:
-            raise self.wrong(node.start_mark.line + 1, f"{error.problem}.") from error
+        except (yaml.MarkedYAMLError, ValueError) as error:  # a date or number of an impossible form
+            raise self.wrong(node.start_mark.line + 1, f"{getattr(error, 'problem', error)}.") from error
 
     def refuse_unknown(
         self, names: Mapping[str, Given], known: Iterable[str], what: str, listed: str | None = None

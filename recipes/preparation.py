@@ -25,6 +25,9 @@ from tokenshift.trainer.launch import check_launch
 BASE_SCORE_FILE = "base_score.json"
 SUMMARY_FILE = "summary.json"
 MODEL_DIR = "model"
+NOT_ASKED = ("false", "0", "no", "none")
+"""Words of `--resume_from_checkpoint` for no resume."""
+
 PRODUCTS = (
     "checkpoint-*",
     STAGING_DIR,
@@ -42,7 +45,10 @@ PRODUCTS = (
 
 @dataclass
 class Preparation:
-    """A run ready to begin: arguments checked, rewards and problems loaded, the model found but not loaded."""
+    """A run ready to begin: arguments checked, rewards and problems loaded, the model found but not loaded.
+
+    `goes_on`: whether a resume was asked for, also where there is no checkpoint yet.
+    """
 
     script_args: RecipeArguments
     args: DivergenceGRPOConfig
@@ -51,6 +57,7 @@ class Preparation:
     train: Dataset
     held_out: Dataset
     model_path: str
+    goes_on: bool = False
 
     @property
     def output_dir(self) -> Path:
@@ -71,6 +78,7 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     configure_verification(script_args.verify_workers, script_args.verify_timeout)
     lengths = {"overlong_max_length": script_args.overlong_max_length, "overlong_cache": script_args.overlong_cache}
     rewards = [load_reward(name, **lengths) for name in script_args.reward_funcs]
+    goes_on = str(args.resume_from_checkpoint or "false").lower() not in NOT_ASKED
     args.resume_from_checkpoint = checkpoint_to_resume(args, script_args.overwrite)
     model_path = resolve_model(str(model_args.model_name_or_path))
     args.model_init_kwargs = {
@@ -80,21 +88,30 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
         **(args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}),
     }
     with PartialState().main_process_first():  # one process fills the caches
-        train, held_out = load_problems(
-            script_args.dataset_name,
-            config=script_args.dataset_config,
-            train_split=script_args.dataset_train_split,
-            test_split=script_args.dataset_test_split,
-            train_size=script_args.train_size,
-            eval_size=script_args.eval_size,
-            prompt_column=script_args.prompt_column,
-            solution_column=script_args.solution_column,
-            system_prompt=script_args.system_prompt,
-            prompt_template=script_args.prompt_template,
-        )
-    job = Preparation(script_args, args, model_args, rewards, train, held_out, model_path)
+        train, held_out = training_problems(script_args)
+    job = Preparation(script_args, args, model_args, rewards, train, held_out, model_path, goes_on)
     _check_together(job)
     return job
+
+
+def training_problems(script_args: RecipeArguments) -> tuple[Dataset, Dataset]:
+    """Problems to train on, and those held out.
+
+    Raises:
+        ValueError: as `load_problems` does.
+    """
+    return load_problems(
+        script_args.dataset_name,
+        config=script_args.dataset_config,
+        train_split=script_args.dataset_train_split,
+        test_split=script_args.dataset_test_split,
+        train_size=script_args.train_size,
+        eval_size=script_args.eval_size,
+        prompt_column=script_args.prompt_column,
+        solution_column=script_args.solution_column,
+        system_prompt=script_args.system_prompt,
+        prompt_template=script_args.prompt_template,
+    )
 
 
 def _check_together(job: Preparation) -> None:
@@ -142,7 +159,7 @@ def checkpoint_to_resume(args: DivergenceGRPOConfig, overwrite: bool) -> str | N
     last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
     if asked.lower() in ("true", "1", "yes"):
         return last  # None: the run was stopped before its first checkpoint, and begins again
-    if asked.lower() not in ("false", "0", "no", "none"):
+    if asked.lower() not in NOT_ASKED:
         if not (Path(asked) / TRAINER_STATE).is_file():
             raise ValueError(f"resume_from_checkpoint={asked!r} is not a checkpoint folder.")
         return asked

@@ -22,14 +22,21 @@ import yaml
 from transformers.trainer_utils import get_last_checkpoint
 
 from tokenshift.analysis.whole_file import write_whole
+from tokenshift.recipes.analysis_folder import PARTS, SETTINGS_FILE
 from tokenshift.recipes.child_processes import Children, end_orphans
-from tokenshift.recipes.comparison_file import Comparison, Launch, Variant, words_of
+from tokenshift.recipes.comparison_file import Comparison, Launch, Variant, base_model, words_of
 from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE, delete_products
 from tokenshift.trainer.checkpoints import TRAINER_STATE
 
 RECIPES = Path(__file__).parent
 CELL_FILE, LOG_FILE, CONFIG_FILE = "cell.json", "log.txt", "config.yaml"
 EVALUATION_DIR, CROSS_DIR = "evaluation", "cross"
+TRACKED_FILE = "wandb_evaluation.txt"
+"""Holds the id of the W&B run whose summary has what came after the training."""
+
+NO_ROW = ("verify_workers", "verify_timeout", "resamples", "ks")
+"""Arguments on which no response and no verdict depends."""
+
 ATTEMPTS = 2
 """Of each step: one that crashed is tried once more."""
 
@@ -110,7 +117,10 @@ class Cell:
     def record(self) -> dict[str, Any]:
         """Settings and seconds of the steps so far; empty where there is none."""
         file = self.folder / CELL_FILE
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        try:
+            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged; delete the folder {self.folder}.") from error
         return found
 
     def seconds(self) -> float:
@@ -146,7 +156,7 @@ def steps_of(cell: Cell, comparison: Comparison, scripts: Scripts = SCRIPTS) -> 
     steps = [
         Step(
             "training",
-            {**cell.variant.resolved, "seed": cell.seed},
+            {**cell.variant.resolved, "seed": cell.seed, **_processes(comparison.launch)},
             command("training", {"config": str(folder / CONFIG_FILE)}),
             None,
             lambda: _is_trained(folder),
@@ -155,22 +165,28 @@ def steps_of(cell: Cell, comparison: Comparison, scripts: Scripts = SCRIPTS) -> 
             "evaluation",
             comparison.evaluation,
             command("evaluation", evaluation),
-            (EVALUATION_DIR,),
+            (EVALUATION_DIR, TRACKED_FILE),
             lambda: (folder / EVALUATION_DIR / "evaluation.json").is_file(),
         ),
     ]
     if comparison.recovery is not None:
-        recovery = {"rl_model": model, **comparison.recovery, "output_dir": str(folder / CROSS_DIR)}
+        wanted = {**comparison.recovery, "base_model": base_model(cell.variant.training)}
+        recovery = {"rl_model": model, **wanted, "output_dir": str(folder / CROSS_DIR)}
         steps.append(
             Step(
                 "recovery",
-                comparison.recovery,
+                wanted,
                 command("recovery", recovery),
-                (CROSS_DIR,),
+                (CROSS_DIR, TRACKED_FILE),
                 lambda: (folder / CROSS_DIR / "cross.json").is_file(),
             )
         )
     return steps
+
+
+def _processes(launch: Launch) -> dict[str, int]:
+    """What a training of several processes has beside its arguments: its batches are larger."""
+    return {"num_processes": launch.num_processes} if launch.num_processes > 1 else {}
 
 
 def launcher(launch: Launch, parallel: int = 1) -> list[str]:
@@ -184,26 +200,54 @@ def launcher(launch: Launch, parallel: int = 1) -> list[str]:
 
 def _is_trained(folder: Path) -> bool:
     file = folder / SUMMARY_FILE
-    return file.is_file() and not json.loads(file.read_text())["stopped_early"] and (folder / MODEL_DIR).is_dir()
+    if not file.is_file() or not (folder / MODEL_DIR).is_dir():
+        return False
+    try:
+        return not json.loads(file.read_text(encoding="utf-8"))["stopped_early"]
+    except (ValueError, KeyError):  # damaged
+        return False
 
 
-def changed_setting(cell: Cell, steps: Sequence[Step]) -> tuple[Step, str] | None:
-    """The first step that was made with other settings, and what differs; None where all is as it was."""
+def changed_setting(cell: Cell, steps: Sequence[Step], contents: Mapping[str, str]) -> tuple[Step, str] | None:
+    """The first step that was made with other settings, and what differs; None where all is as it was.
+
+    Args:
+        cell: which.
+        steps: its.
+        contents: hashes of the evaluation's problems, by the names that its settings have for them.
+    """
     record = cell.record()
     for step in steps:
         before, now = record.get(step.name), json.loads(json.dumps(step.settings, default=str))
-        if before is None or before == now:
+        if before is None:
             continue
-        name = next(each for each in sorted({*before, *now}) if before.get(each) != now.get(each))
-        return step, f"{name}={before.get(name)!r}, not {now.get(name)!r}"
+        for name in sorted({*before, *now} - set(NO_ROW)):
+            if before.get(name) != now.get(name):
+                return step, f"{name}={before.get(name)!r}, not {now.get(name)!r}"
+        if step.name == "evaluation":
+            there = _contents(cell.folder / EVALUATION_DIR / SETTINGS_FILE)
+            other = [name for name, content in contents.items() if there.get(name, content) != content]
+            if other:
+                return step, f"other problems in the {other[0]}"
     return None
+
+
+def _contents(settings: Path) -> dict[str, str]:
+    """Hashes of what an evaluation was made with, by name; none without one."""
+    try:
+        found: dict[str, str] = json.loads(settings.read_text(encoding="utf-8")).get(PARTS, {})
+    except (OSError, ValueError):
+        return {}
+    return found
 
 
 def forget(cell: Cell, first: Step) -> None:
     """Delete what a step and, after training, those behind it left."""
     end_orphans(cell.folder)
     if first.folders is None:
-        shutil.rmtree(cell.folder)
+        for path in [path for path in cell.folder.iterdir() if path.name != CELL_FILE]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(cell.folder)  # with the record, which says whose folder it is, last
         return
     delete_products(cell.folder, first.folders)
     record = cell.record()
@@ -268,7 +312,12 @@ def run_cell(
         if step.name == "training":
             keep_history(cell, comparison.keep_checkpoints)
         if step.name == "evaluation":
-            cell.accuracy = accuracy(cell.folder)
+            try:
+                cell.accuracy = accuracy(cell.folder)
+            except (ValueError, OSError) as error:
+                cell.failure = f"{step.name}: {' '.join(str(error).split())}"
+                cell.enter("failed")
+                return
     cell.enter("done")
 
 
@@ -295,9 +344,15 @@ def keep_history(cell: Cell, checkpoints: bool) -> None:
     """Copy the last checkpoint's log history to the cell's folder; delete the checkpoints unless they are to stay."""
     last = get_last_checkpoint(str(cell.folder))
     if last is not None and (state := Path(last) / TRAINER_STATE).is_file():
-        write_whole(cell.folder / TRAINER_STATE, state.read_text(encoding="utf-8"))
+        kept, text = cell.folder / TRAINER_STATE, state.read_text(encoding="utf-8")
+        if not kept.is_file() or _updates(text) >= _updates(kept.read_text(encoding="utf-8")):
+            write_whole(kept, text)  # else a deletion that was stopped has left an older one
     if not checkpoints:
         delete_products(cell.folder, ["checkpoint-*"])
+
+
+def _updates(state: str) -> int:
+    return int(json.loads(state).get("global_step", 0))
 
 
 def shares(parallel: int) -> list[dict[str, str]]:

@@ -43,7 +43,7 @@ def train(words: list[str]) -> int:
         print(f"update {update}/{updates}  reward 0.5", flush=True)
         if update == updates // 2:
             if name.startswith("broken") or (name.startswith("shaky") and times == 1):
-                raise RuntimeError("out of memory")
+                raise RuntimeError("out of memory at [/INST]")  # no markup
             if name.startswith("hangs") and times == 1:
                 signal.signal(signal.SIGINT, lambda *_: sys.exit(0))  # as a training that saved a checkpoint
                 time.sleep(600)

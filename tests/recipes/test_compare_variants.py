@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from rich.console import Console
 
 from tokenshift.analysis import variant_report
 from tokenshift.recipes import comparison_cost
-from tokenshift.recipes.child_processes import Children, end_orphans, working_on
+from tokenshift.recipes.child_processes import MARK, Children, end_orphans, working_on
 from tokenshift.recipes.compare_arguments import CompareJob, prepare
 from tokenshift.recipes.compare_variants import main, result_of, run
 from tokenshift.recipes.comparison_file import read_comparison
@@ -31,7 +32,7 @@ from tokenshift.recipes.comparison_run import run_comparison
 from tokenshift.recipes.comparison_tracking import log_evaluations
 from tokenshift.recipes.comparison_view import ComparisonView, duration, seconds_left
 from tokenshift.recipes.shipped_variants import SHIPPED
-from tokenshift.recipes.training_cells import Cell, Scripts, launcher, shares, steps_of
+from tokenshift.recipes.training_cells import Cell, Scripts, keep_history, launcher, shares, steps_of
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.model_card import variant_name
 
@@ -158,6 +159,18 @@ def test_what_a_file_says(write: Callable[..., Path]) -> None:
         (("[0, 1]", "[0,\n  1, 0]"), 5, "seeds has 0 twice"),
         (("[0, 1]", "3"), 4, "seeds=3 must be a list of whole numbers"),
         (("[0, 1]", "[-1]"), 4, "seeds has -1, which must be at least 0"),
+        (("[0, 1]", "[4294967296]"), 4, "seeds has 4294967296, which must be at least 0 and below 2**32"),
+        (("[0, 1]", "[2020-13-45]"), 4, "month must be in 1..12"),
+        (("seeds:", "<<: 3\nseeds:"), 1, "expected a mapping or list of mappings for merging"),
+        (("  high_kl:", "  mine: {advantage_weighting: none}"), 8, "'mine' trains exactly as 'dapo' does"),
+        (("  high_kl:", "  high_kl: {beta: [1, 2]}"), 8, "beta=[1, 2] must be of the type <class 'float'>"),
+        (
+            ("  datasets: [pocket]", "  datasets: [nowhere.jsonl]"),
+            10,
+            "datasets='nowhere.jsonl': there is no such file",
+        ),
+        (("  datasets: [pocket]", "  datasets: [pocket, pocket]"), 10, "datasets names 'pocket' twice"),
+        (("seeds:", "launch: {config_file: LICENSE}\nseeds:"), 4, "is not an accelerate config"),
         (("baseline: dapo", "baseline: grpo"), 5, "baseline='grpo' is none of the variants: dapo, high_kl."),
         (("  high_kl:\n", ""), 6, "variants has 'dapo' alone"),
         (("  high_kl:", "  mine:"), 8, "variant 'mine' has no overrides, and is none of the shipped ones"),
@@ -166,7 +179,10 @@ def test_what_a_file_says(write: Callable[..., Path]) -> None:
         (("  max_steps: 4", "  output_dir: here"), 3, "overrides sets output_dir"),
         (("  high_kl:", "  high_kl: 3"), 8, "variant 'high_kl' must be a mapping of names to values, not 3."),
         (
-            ("  high_kl:", "  same: {advantage_weighting: none}\n  two: {beta: 0.0, advantage_weighting: none}"),
+            (
+                "  high_kl:",
+                "  same: {beta: 0.1, advantage_weighting: none}\n  two: {advantage_weighting: none, beta: 0.1}",
+            ),
             9,
             "as",
         ),
@@ -263,7 +279,7 @@ def test_crashed_cells_are_tried_once_more_and_failed_ones_left_behind(
     assert counts == {"dapo": 1, "shaky": 2, "broken": 2, "refused": 1}
     printed = capsys.readouterr().out
     assert "2 cells failed" in printed
-    assert "- broken-seed0, training: RuntimeError: out of memory" in printed
+    assert "- broken-seed0, training: RuntimeError: out of memory at [/INST]" in printed
     assert "- refused-seed0, training: grpo_divweighted.py: learning_rate is not to its liking." in printed
     assert "One seed: there is no interval" in printed
     table = (path.parent / "out" / "comparison.md").read_text()
@@ -313,6 +329,111 @@ def test_foreign_files_are_left_alone(write: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match=r"has a cells/dapo-seed0 that no comparison made"):
         job_of(path, "--overwrite")
     assert (path.parent / "out" / "cells" / "dapo-seed0" / "thesis.txt").exists()
+    mine = path.parent / "paper" / "figures" / "mine.svg"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("drawn by hand")
+    with pytest.raises(ValueError, match=r"paper' has a figures that no comparison made"):
+        prepare(["--config", str(path), "--output_dir", str(path.parent / "paper"), "--overwrite"])
+    assert mine.exists()
+
+
+def test_settings_that_are_not_fields_are_compared_too(write: Callable[..., Path]) -> None:
+    """The number of processes, of which batches are made, and what the problems are."""
+    one, data = ("[0, 1]", "[0]"), write().parent / "mine.jsonl"
+    lines = [json.dumps({"prompt": f"{number} + 1 = ?", "solution": str(number + 1)}) for number in range(8)]
+    data.write_text("\n".join(lines[:6]))
+    changes = [one, ("datasets: [pocket]\n  size: 6", f"datasets: {data}")]
+    job = job_of(write(*changes))
+    run(job, SCRIPTS)
+    with pytest.raises(
+        ValueError, match=r"the training of the cell dapo-seed0 was made with num_processes=None, not 2"
+    ):
+        job_of(write(*changes, ("seeds:", "launch: {config_file: ddp}\nseeds:")))
+    settings = job.cells[0].folder / "evaluation" / "settings.json"
+    settings.write_text(json.dumps({"parts": job.comparison.contents}))
+    job_of(write(*changes, ("evaluation:", "evaluation:\n  resamples: 5"))).close()  # no verdict depends on it
+    data.write_text("\n".join(lines[2:]))
+    with pytest.raises(ValueError, match=r"the evaluation of the cell dapo-seed0 was made with other problems in the"):
+        job_of(write(*changes))
+
+
+def test_problems_that_are_trained_on_are_refused(write: Callable[..., Path]) -> None:
+    data = write().parent / "mine.jsonl"
+    data.write_text("\n".join(json.dumps({"prompt": f"{n} + 1 = ?", "solution": str(n + 1)}) for n in range(100)))
+    mine = ("  max_steps: 4", f"  max_steps: 4\n  dataset_name: {data}\n  eval_size: 20")
+    with pytest.raises(ValueError, match=r":11: evaluation: 44 of the 64 problems of .* are trained on"):
+        job_of(write(mine, ("datasets: [pocket]\n  size: 6", f"datasets: [{data}]\n  size: 64")))
+    job_of(write(mine, ("datasets: [pocket]\n  size: 6", f"datasets: [{data}]\n  size: 20"))).close()
+
+
+def test_recovery_reads_the_evaluations_problems_and_starts_from_the_cells_model(write: Callable[..., Path]) -> None:
+    data = write().parent / "mine.jsonl"
+    data.write_text(json.dumps({"question": "1 + 1 = ?", "answer": "2"}))
+    asked = f"datasets: [{data}]\n  prompt_column: [question]\n  solution_column: [answer]\nrecovery: {{budget: 0.1}}"
+    other = ("  high_kl:", "  high_kl: {model_name_or_path: org/other, model_revision: v2}")
+    job = job_of(write(other, ("datasets: [pocket]\n  size: 6", asked)))
+    words = [" ".join(steps_of(cell, job.comparison)[2].command) for cell in job.cells[:2]]
+    assert all("--prompt_column question --solution_column answer" in each for each in words)
+    assert ["--base_model pocket " in words[0], "--base_model org/other@v2 " in words[1]] == [True, True]
+
+
+def test_a_damaged_cell_does_not_stop_the_others(
+    write: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write()
+    arguments = ["--config", str(path), "--output_dir", str(path.parent / "out")]
+    assert main(arguments, SCRIPTS) == 0
+    cells = path.parent / "out" / "cells"
+    (cells / "dapo-seed0" / "evaluation" / "responses" / "pocket.parquet").write_bytes(b"PAR1 half")
+    (cells / "dapo-seed1" / "shift" / "step_000004.parquet").write_bytes(b"PAR1 half")
+    (cells / "high_kl-seed1" / "summary.json").write_text("{")
+    assert main(arguments, SCRIPTS) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "responses/pocket.parquet is damaged" in printed
+    assert "step_000004.parquet is damaged" in printed
+    assert launches(path)[8:] == ["high_kl-seed1 training"]
+    (cells / "dapo-seed0" / "cell.json").write_text("{")
+    assert main(arguments, SCRIPTS) == 2
+    assert "dapo-seed0/cell.json is damaged; delete the folder" in capsys.readouterr().err
+
+
+def test_an_older_history_does_not_replace_a_newer_one(write: Callable[..., Path]) -> None:
+    cell = job_of(write()).cells[0]
+    for step in (10, 20):
+        (cell.folder / f"checkpoint-{step}").mkdir(parents=True)
+        state = json.dumps({"global_step": step, "log_history": [{"step": step}]})
+        (cell.folder / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    keep_history(cell, checkpoints=True)
+    shutil.rmtree(cell.folder / "checkpoint-20")  # a deletion that was killed
+    keep_history(cell, checkpoints=False)
+    assert json.loads((cell.folder / "trainer_state.json").read_text())["global_step"] == 20
+    assert not list(cell.folder.glob("checkpoint-*"))
+
+
+def test_a_trainings_servants_outlive_it(tmp_path: Path) -> None:
+    """Without its verification workers an orphaned training could not end with a checkpoint."""
+    child = "import time; time.sleep(60)"
+    parent = (
+        "import pathlib, signal, subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        "def end(*_):\n"
+        "    time.sleep(0.3)\n"
+        "    pathlib.Path('served').write_text(str(child.poll()))\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "pathlib.Path('ready').touch()\n"
+        "time.sleep(60)\n"
+    )
+    environment = {**os.environ, MARK: str(tmp_path.resolve())}
+    training = subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, env=environment)
+    while not (tmp_path / "ready").exists():
+        assert training.poll() is None
+        time.sleep(0.01)
+    assert len(working_on(tmp_path)) == 2
+    assert end_orphans(tmp_path) == 2
+    assert (tmp_path / "served").read_text() == "None"
+    training.wait()
+    assert not working_on(tmp_path)
 
 
 def test_not_launched_by_accelerate_itself(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,10 +474,10 @@ def test_stopped_it_stops_what_it_started(number: signal.Signals, write: Callabl
 
     threading.Thread(target=send).start()
     with pytest.raises(KeyboardInterrupt):
-        run_comparison(job.cells, job.comparison, 1, lambda folder: 0.5, console, SCRIPTS)
+        run_comparison(job.cells, job.comparison, lambda folder: 0.5, console, SCRIPTS)
     assert not working_on(hanging.folder)
     assert [cell.phase for cell in job.cells] == ["done", "waiting"]
-    run_comparison(job.cells, job.comparison, 1, lambda folder: 0.5, console, SCRIPTS)
+    run_comparison(job.cells, job.comparison, lambda folder: 0.5, console, SCRIPTS)
     assert launches(path).count("hangs-seed0 training") == 2
     assert launches(path).count("dapo-seed0 training") == 1
     job.close()
