@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
-from tokenshift.analysis.cross_run import THRESHOLDS_FILE, Cell, read_cells, read_thresholds
+from tokenshift.analysis.cross_run import DIRECTIONS, THRESHOLDS_FILE, Cell, read_cells, read_thresholds
 from tokenshift.analysis.markdown import markdown_table
 from tokenshift.analysis.recovery import COLUMNS, ENOUGH, recovery_summary
 from tokenshift.analysis.recovery_figures import AXES, accuracy_curves, areas, curve_name
@@ -95,8 +95,9 @@ def write_cross_report(
     ]
     if curves[1]:
         sections.append(Section("Area under the recovery curve, and the least that is enough", AREA_TEXT, curves))
-    for stale in (folder.path / "figures").glob("*"):
-        stale.unlink()  # of a direction or curve that is asked for no more
+    for direction in DIRECTIONS:  # figures of one that is asked for no more
+        for stale in (folder.path / "figures").glob(f"{direction}_*"):
+            stale.unlink()
     for direction in dict.fromkeys(cell.direction for cell in cells):
         drawn = _figures(folder, summary, direction, f"{models}, {direction}")
         sections.append(Section(f"Figures, {direction}", figures=drawn))

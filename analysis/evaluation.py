@@ -8,6 +8,7 @@ given more models or sets later ends in the same rows, bit for bit on one kind o
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def evaluate_model(
     state = state or PartialState()
     left = [each for each in sets if not response_file(folder, each.name, subject.name).exists()]
     state.wait_for_everyone()  # all have looked before anything is written
-    stage = folder.units("responses")
+    stage = folder.units(file_name(subject.name))  # another model's are beside it, to be gone on with
     units = [
         (each, group, stage / f"{response_file(folder, each.name, subject.name).stem}-{place:06d}.parquet")
         for each in left
@@ -170,10 +171,9 @@ def evaluate_model(
         for each in left:
             parts = [file for owner, _, file in units if owner is each]
             join_rows(parts, response_file(folder, each.name, subject.name), schema)
-        for _, _, file in units:
-            file.unlink(missing_ok=True)
-        if stage.is_dir() and not any(stage.iterdir()):  # another model's may be there, to be gone on with
-            shutil.rmtree(folder.units(""))
+        shutil.rmtree(stage, ignore_errors=True)
+        with suppress(OSError):  # it is not there, or another model's is in it
+            folder.units("").rmdir()
     state.wait_for_everyone()
     return read_responses(folder, [subject.name], [each.name for each in sets])
 

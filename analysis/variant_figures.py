@@ -25,7 +25,7 @@ SMOOTH = 5
 """Logs in a trailing mean of the training reward."""
 
 
-FIGURES = ("final_accuracy", "training_reward", "probed_accuracy", "shift")
+FIGURES = {"final_accuracy", "training_reward", "probed_accuracy", "shift"}
 """Names of the figures that there can be."""
 
 

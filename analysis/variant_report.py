@@ -213,9 +213,8 @@ def write_comparison(
     write_whole(folder / "comparison.json", json.dumps(record, indent=1, default=str) + "\n")
     write_whole(folder / "comparison.md", comparison_markdown(summary, failures))
     drawn = variant_figures(summary, results) if results else {}
-    for name in FIGURES:
-        if name in drawn:
-            save(drawn[name], folder / "figures" / name)
-        else:  # an earlier comparison's may be there
-            for path in (folder / "figures").glob(f"{name}.*"):
-                path.unlink()
+    for name, figure in drawn.items():
+        save(figure, folder / "figures" / name)
+    for name in FIGURES - drawn.keys():  # an earlier comparison's may be there
+        for path in (folder / "figures").glob(f"{name}.*"):
+            path.unlink()

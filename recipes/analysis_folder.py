@@ -163,9 +163,11 @@ def content_hash(paths: Iterable[Path]) -> str:
         size = path.stat().st_size
         digest.update(f"{path.name} {size} ".encode())
         with path.open("rb") as file:
-            whole = size <= PLACES * SAMPLE
-            for place in range(-(-size // SAMPLE) if whole else PLACES):
-                file.seek(place * SAMPLE if whole else place * (size - SAMPLE) // (PLACES - 1))
+            if size <= PLACES * SAMPLE:
+                digest.update(file.read())
+                continue
+            for place in range(PLACES):
+                file.seek(place * (size - SAMPLE) // (PLACES - 1))
                 digest.update(file.read(SAMPLE))
     return digest.hexdigest()[:16]
 

@@ -11,7 +11,7 @@ from transformers import HfArgumentParser
 from tokenshift.analysis.variant_report import WRITTEN
 from tokenshift.recipes.analysis_folder import locked_folder
 from tokenshift.recipes.comparison_file import CONFIGS, Comparison, read_comparison
-from tokenshift.recipes.training_cells import CELL_FILE, Cell, cells_of, changed_setting, forget, steps_of
+from tokenshift.recipes.training_cells import CELL_FILE, Cell, cells_of, changed_setting, forget
 
 
 @dataclass
@@ -115,7 +115,7 @@ def _open(job: CompareJob) -> None:
     for cell in job.cells:
         if _is_foreign(cell):
             raise ValueError(f"{where} has a cells/{cell.name} that no comparison made; choose another --output_dir.")
-        found = changed_setting(cell, steps_of(cell, job.comparison), job.comparison.contents)
+        found = changed_setting(cell, job.comparison)
         if found is not None and not job.args.overwrite:
             raise ValueError(
                 f"{where}: the {found[0].name} of the cell {cell.name} was made with {found[1]}; --overwrite true "
@@ -123,7 +123,7 @@ def _open(job: CompareJob) -> None:
             )
         changed += [cell] if found is not None else []
     for cell in changed:  # after all were looked at
-        while (found := changed_setting(cell, steps_of(cell, job.comparison), job.comparison.contents)) is not None:
+        while (found := changed_setting(cell, job.comparison)) is not None:
             forget(cell, found[0])
 
 

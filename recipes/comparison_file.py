@@ -12,11 +12,10 @@ import yaml
 from datasets import Dataset
 from trl import ModelConfig
 
-from tokenshift.recipes.analysis_folder import data_content
 from tokenshift.recipes.arguments import RecipeArguments, parse_into
 from tokenshift.recipes.cross_arguments import CrossArguments
 from tokenshift.recipes.data import MADE
-from tokenshift.recipes.evaluation_arguments import BY_SET, EvaluationArguments, problem_sets
+from tokenshift.recipes.evaluation_arguments import BY_SET, EvaluationArguments, problem_sets, set_contents
 from tokenshift.recipes.lined_yaml import Given, LinedYaml
 from tokenshift.recipes.preparation import training_problems
 from tokenshift.recipes.shipped_variants import SHIPPED
@@ -145,6 +144,7 @@ def read_comparison(path: Path) -> Comparison:
         if name not in given or given[name].value is None:
             line = given[name].line if name in given else 1
             raise reader.wrong(line, f"{name} is missing: {_TOP[name]}.")
+    given = {name: each for name, each in given.items() if each.value is not None}
     seeds = _seeds(reader, given["seeds"])
     launch = _launch(reader, given.get("launch"))
     variants = _variants(reader, given, launch)
@@ -155,11 +155,8 @@ def read_comparison(path: Path) -> Comparison:
         )
     if len(variants) < 2:
         raise reader.wrong(given["variants"].line, f"variants has {baseline!r} alone; name one to compare with it.")
-    evaluation, sets = _evaluation(reader, given["evaluation"])
-    _refuse_trained_on(
-        reader, given["evaluation"].line, dict(zip(sets, evaluation["datasets"], strict=True)), sets, variants
-    )
-    given = {name: each for name, each in given.items() if each.value is not None}
+    evaluation, evaluated, sets = _evaluation(reader, given["evaluation"])
+    _refuse_trained_on(reader, given["evaluation"].line, evaluated.datasets, sets, variants)
     name = str(given["name"].value) if "name" in given else path.stem
     if not NAME.fullmatch(name):
         raise reader.wrong(given["name"].line if "name" in given else 1, _bad_name("name", name))
@@ -171,8 +168,8 @@ def read_comparison(path: Path) -> Comparison:
         baseline=baseline,
         variants=variants,
         evaluation=evaluation,
-        contents={f"set {name}": data_content(rows) for name, rows in sets.items()},
-        recovery=_recovery(reader, given.get("recovery"), evaluation, variants[baseline].training),
+        contents=set_contents(sets),
+        recovery=_recovery(reader, given.get("recovery"), evaluated, variants[baseline].training),
         launch=launch,
         parallel=_count(reader, given, "parallel"),
         keep_checkpoints=_flag(reader, given, "keep_checkpoints"),
@@ -376,7 +373,8 @@ def _arguments(reader: LinedYaml, given: Given, kind: Any, reserved: Iterable[st
     return own
 
 
-def _evaluation(reader: LinedYaml, given: Given) -> tuple[dict[str, Any], dict[str, Dataset]]:
+def _evaluation(reader: LinedYaml, given: Given) -> tuple[dict[str, Any], EvaluationArguments, dict[str, Dataset]]:
+    """The arguments as they are given, as they are in a run, and the sets by name."""
     own = _arguments(reader, given, EvaluationArguments, _EVALUATION_RESERVED)
     settings = {name: each.value for name, each in own.items()}
     if not settings.get("datasets"):
@@ -385,7 +383,7 @@ def _evaluation(reader: LinedYaml, given: Given) -> tuple[dict[str, Any], dict[s
         settings["datasets"] = [settings["datasets"]]
     try:
         args = parse_into((EvaluationArguments,), ["--model", "-", *words_of(settings)])[0]
-        return settings, problem_sets(args)
+        return settings, args, problem_sets(args)
     except (ValueError, TypeError) as error:
         raise reader.blame(error, own, given.line, "evaluation: ") from error
 
@@ -393,11 +391,17 @@ def _evaluation(reader: LinedYaml, given: Given) -> tuple[dict[str, Any], dict[s
 def _refuse_trained_on(
     reader: LinedYaml,
     line: int,
-    origins: Mapping[str, str],
+    datasets: Iterable[str],
     sets: Mapping[str, Dataset],
     variants: Mapping[str, Variant],
 ) -> None:
     """Raise where a set has problems that some variant is trained on; made problems never do.
+
+    Args:
+        reader, line: of the evaluation.
+        datasets: what its sets are made of, in their order.
+        sets: by name.
+        variants: all.
 
     Raises:
         ValueError: for the first such set.
@@ -406,7 +410,7 @@ def _refuse_trained_on(
     for variant in variants.values():
         recipe = variant.recipe
         arguments = {each.name: getattr(recipe, each.name) for each in fields(recipe)}
-        same = [name for name, origin in origins.items() if origin == recipe.dataset_name]
+        same = [name for name, dataset in zip(sets, datasets, strict=True) if dataset == recipe.dataset_name]
         if recipe.dataset_name in MADE or not same or arguments in done:
             continue
         done.append(arguments)
@@ -429,23 +433,22 @@ def base_model(training: Mapping[str, Any]) -> str:
 
 
 def _recovery(
-    reader: LinedYaml, given: Given | None, evaluation: Mapping[str, Any], training: Mapping[str, Any]
+    reader: LinedYaml, given: Given | None, evaluated: EvaluationArguments, training: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    if given is None or given.value in (None, False, "off"):
+    if given is None or given.value in (False, "off"):
         return None
     own = _arguments(reader, given, CrossArguments, _RECOVERY_RESERVED, ["budget"])
     settings = {name: each.value for name, each in own.items()}
     if "budget" not in settings:
         raise reader.wrong(given.line, "recovery has no budget; give a share of tokens, for example budget: 0.02.")
-    first = parse_into((EvaluationArguments,), ["--model", "-", *words_of(evaluation)])[0]
-    read = {name: first.of_set(name, 0) for name in BY_SET}
-    read |= {name: getattr(first, name) for name in ("system_prompt", "prompt_template")}
+    read = {name: evaluated.of_set(name, 0) for name in BY_SET}
+    read |= {name: getattr(evaluated, name) for name in ("system_prompt", "prompt_template")}
     settings = {
         "base_model": base_model(training),
         "directions": ["forward"],
         "criteria": ["js"],
         "budgets": [settings.pop("budget")],
-        "dataset_name": evaluation["datasets"][0],
+        "dataset_name": evaluated.datasets[0],
         **{name: value for name, value in read.items() if value is not None},
         **settings,
     }

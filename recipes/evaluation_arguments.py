@@ -1,5 +1,6 @@
 """Arguments of the evaluation, and what can be looked at before a model is loaded."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     job = EvaluationJob(args, models, data, prompts, notes, RunFolder(Path(args.output_dir)))
     settings = {name: value for name, value in asdict(args).items() if name not in (*LOOSE, *SHOWN)}
     parts = {f"model {name}": model_content(source) for name, source in models.items()}
-    parts |= {f"set {name}": data_content(rows) for name, rows in data.items()}
+    parts |= set_contents(data)
     open_folder(job, settings, parts)
     return job
 
@@ -214,6 +215,11 @@ def _models(args: EvaluationArguments) -> tuple[dict[str, ModelSource], list[str
         )
     again = f"{against.name} (again)" if model.name == against.name else against.name
     return {model.name: model, again: against}, notes
+
+
+def set_contents(sets: Mapping[str, Dataset]) -> dict[str, str]:
+    """Hashes of the sets' problems, by their names among the parts of the folder's settings."""
+    return {f"set {name}": data_content(rows) for name, rows in sets.items()}
 
 
 def problem_sets(args: EvaluationArguments) -> dict[str, Dataset]:

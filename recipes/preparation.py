@@ -57,7 +57,7 @@ class Preparation:
     train: Dataset
     held_out: Dataset
     model_path: str
-    goes_on: bool = False
+    goes_on: bool
 
     @property
     def output_dir(self) -> Path:

@@ -22,7 +22,7 @@ import yaml
 from transformers.trainer_utils import get_last_checkpoint
 
 from tokenshift.analysis.whole_file import write_whole
-from tokenshift.recipes.analysis_folder import PARTS, SETTINGS_FILE
+from tokenshift.recipes.analysis_folder import LOOSE, PARTS, SETTINGS_FILE
 from tokenshift.recipes.child_processes import Children, end_orphans
 from tokenshift.recipes.comparison_file import Comparison, Launch, Variant, base_model, words_of
 from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE, delete_products
@@ -34,7 +34,7 @@ EVALUATION_DIR, CROSS_DIR = "evaluation", "cross"
 TRACKED_FILE = "wandb_evaluation.txt"
 """Holds the id of the W&B run whose summary has what came after the training."""
 
-NO_ROW = ("verify_workers", "verify_timeout", "resamples", "ks")
+NO_ROW = (*LOOSE, "resamples", "ks")
 """Arguments on which no response and no verdict depends."""
 
 ATTEMPTS = 2
@@ -208,16 +208,10 @@ def _is_trained(folder: Path) -> bool:
         return False
 
 
-def changed_setting(cell: Cell, steps: Sequence[Step], contents: Mapping[str, str]) -> tuple[Step, str] | None:
-    """The first step that was made with other settings, and what differs; None where all is as it was.
-
-    Args:
-        cell: which.
-        steps: its.
-        contents: hashes of the evaluation's problems, by the names that its settings have for them.
-    """
+def changed_setting(cell: Cell, comparison: Comparison) -> tuple[Step, str] | None:
+    """The first step that was made with other settings, and what differs; None where all is as it was."""
     record = cell.record()
-    for step in steps:
+    for step in steps_of(cell, comparison):
         before, now = record.get(step.name), json.loads(json.dumps(step.settings, default=str))
         if before is None:
             continue
@@ -226,7 +220,7 @@ def changed_setting(cell: Cell, steps: Sequence[Step], contents: Mapping[str, st
                 return step, f"{name}={before.get(name)!r}, not {now.get(name)!r}"
         if step.name == "evaluation":
             there = _contents(cell.folder / EVALUATION_DIR / SETTINGS_FILE)
-            other = [name for name, content in contents.items() if there.get(name, content) != content]
+            other = [name for name, content in comparison.contents.items() if there.get(name, content) != content]
             if other:
                 return step, f"other problems in the {other[0]}"
     return None

@@ -213,7 +213,7 @@ def test_killed_and_gone_on_with_by_two_processes_is_the_same_bit_for_bit(
     undisturbed: Path, moved: Path, tmp_path: Path
 ) -> None:
     alone = start([str(RECIPE), *words(moved, tmp_path)])
-    kill_once(alone, lambda: any((tmp_path / "units" / "responses").glob("*.parquet")))
+    kill_once(alone, lambda: any((tmp_path / "units").glob("*/*.parquet")))
     assert not (tmp_path / "responses").exists()
     finish(start([*DDP, str(RECIPE), *words(moved, tmp_path)]))
     same(tmp_path, undisturbed)
