@@ -3,6 +3,7 @@
 import difflib
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -143,6 +144,16 @@ def parse_into(
         place = arguments.index("--config") + 1
         _refuse_unknown(_config_keys(arguments[place] if place < len(arguments) else ""), known, "the config's ")
     return parser.parse_args_and_config(arguments)
+
+
+def words_of(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as words of a command line; those that are None are left out."""
+    found = []
+    for name, value in settings.items():
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            found += [f"--{name}", *(str(each).lower() if isinstance(each, bool) else str(each) for each in values)]
+    return found
 
 
 def _config_keys(file: str) -> list[str]:

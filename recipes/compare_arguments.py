@@ -10,7 +10,8 @@ from transformers import HfArgumentParser
 
 from tokenshift.analysis.variant_report import WRITTEN
 from tokenshift.recipes.analysis_folder import locked_folder
-from tokenshift.recipes.comparison_file import CONFIGS, Comparison, read_comparison
+from tokenshift.recipes.comparison_file import Comparison, read_comparison
+from tokenshift.recipes.comparison_variants import CONFIGS
 from tokenshift.recipes.training_cells import CELL_FILE, Cell, cells_of, changed_setting, forget
 
 

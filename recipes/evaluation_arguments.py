@@ -39,7 +39,7 @@ class EvaluationArguments(SamplingArguments):
         datasets (`list[str]`):
             The sets: `pocket`, `sums`, files, folders or hub names.
         dataset_config, dataset_split, prompt_column, solution_column (`list[str]`, *optional*):
-            One for all sets, or one a set, `none` for the default.
+            One for all sets, or one a set; `none` for the default, or for a set without gold answers.
         ks (`list[int]`, *optional*):
             Of pass@k and majority@k; 1, 4, 8 as far as there are samples, and their number, when not given.
         resamples (`int`):
@@ -100,6 +100,10 @@ class EvaluationArguments(SamplingArguments):
             return None
         value = str(given[place if len(given) > 1 else 0])
         return None if value.lower() in NONE else value
+
+    def solution_of(self, place: int) -> str | None:
+        """The column with a set's gold answers, by the set's place; None where it is said to have none."""
+        return self.of_set("solution_column", place) or ("solution" if self.solution_column is None else None)
 
 
 @dataclass
@@ -230,11 +234,10 @@ def problem_sets(args: EvaluationArguments) -> dict[str, Dataset]:
     """
     found: dict[str, Dataset] = {}
     for place, dataset in enumerate(args.datasets):
-        config, split, prompt, solution = (args.of_set(name, place) for name in BY_SET)
+        config, split, prompt = (args.of_set(name, place) for name in BY_SET[:3])
         name = dataset + (f"/{config}" if config else "") + (f":{split}" if split else "")
         if name in found:
             raise ValueError(f"datasets names {name!r} twice.")
-        unsolved = args.solution_column is not None and solution is None
         try:
             found[name] = load_problem_set(
                 dataset,
@@ -242,7 +245,7 @@ def problem_sets(args: EvaluationArguments) -> dict[str, Dataset]:
                 split=split,
                 size=args.size,
                 prompt_column=prompt or "prompt",
-                solution_column=None if unsolved else solution or "solution",
+                solution_column=args.solution_of(place),
                 system_prompt=args.system_prompt,
                 prompt_template=args.prompt_template,
                 setting="datasets",

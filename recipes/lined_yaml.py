@@ -78,6 +78,21 @@ class LinedYaml:
         except (yaml.MarkedYAMLError, ValueError) as error:  # a date or number of an impossible form
             raise self.wrong(node.start_mark.line + 1, f"{getattr(error, 'problem', error)}.") from error
 
+    def file(self, given: Given, what: str, shipped: Path) -> Path:
+        """A file that a value names: by its path, seen from here or from this file, or by its name among the shipped.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        name = str(given.value)
+        bare = Path(name).expanduser()
+        places = [bare, self.path.parent / bare, shipped / bare, shipped / f"{name}.yaml"]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            stems = sorted(path.stem for path in shipped.glob("*.yaml") if not path.stem.startswith("compare_"))
+            raise self.wrong(given.line, f"{what}={name!r} is neither a file nor one of {', '.join(stems)}.")
+        return found
+
     def refuse_unknown(
         self, names: Mapping[str, Given], known: Iterable[str], what: str, listed: str | None = None
     ) -> None:

@@ -23,8 +23,10 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.analysis_folder import LOOSE, PARTS, SETTINGS_FILE
+from tokenshift.recipes.arguments import words_of
 from tokenshift.recipes.child_processes import Children, end_orphans
-from tokenshift.recipes.comparison_file import Comparison, Launch, Variant, base_model, words_of
+from tokenshift.recipes.comparison_file import Comparison, Launch
+from tokenshift.recipes.comparison_variants import Variant
 from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE, delete_products
 from tokenshift.trainer.checkpoints import TRAINER_STATE
 
@@ -170,7 +172,7 @@ def steps_of(cell: Cell, comparison: Comparison, scripts: Scripts = SCRIPTS) -> 
         ),
     ]
     if comparison.recovery is not None:
-        wanted = {**comparison.recovery, "base_model": base_model(cell.variant.training)}
+        wanted = {**comparison.recovery, "base_model": cell.variant.base_model}
         recovery = {"rl_model": model, **wanted, "output_dir": str(folder / CROSS_DIR)}
         steps.append(
             Step(

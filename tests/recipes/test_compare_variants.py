@@ -375,6 +375,11 @@ def test_recovery_reads_the_evaluations_problems_and_starts_from_the_cells_model
     words = [" ".join(steps_of(cell, job.comparison)[2].command) for cell in job.cells[:2]]
     assert all("--prompt_column question --solution_column answer" in each for each in words)
     assert ["--base_model pocket " in words[0], "--base_model org/other@v2 " in words[1]] == [True, True]
+    job.close()
+    unsolved = asked.replace("[answer]", "[none]\n  reward_func: format_reward")
+    job = job_of(write(other, ("datasets: [pocket]\n  size: 6", unsolved)))
+    words = [" ".join(steps_of(cell, job.comparison)[2].command) for cell in job.cells[:1]]
+    assert "--solution_column none --reward_func format_reward" in words[0]
 
 
 def test_a_damaged_cell_does_not_stop_the_others(
