@@ -110,7 +110,7 @@ def _curve(log: Sequence[dict[str, Any]], name: str) -> Curve:
     return [(int(each["step"]), float(each[name])) for each in log if each.get(name) is not None]
 
 
-def read_cell(variant: str, seed: int, folder: Path, *, responses: Path, cross: Path, state: Path) -> CellResult:
+def read_cell(variant: str, seed: int, folder: Path, *, responses: Path, cross: Path, log: Path) -> CellResult:
     """Read what a cell's recipes left.
 
     Args:
@@ -118,9 +118,9 @@ def read_cell(variant: str, seed: int, folder: Path, *, responses: Path, cross: 
         folder: of the training.
         responses: folder of the evaluation's response files.
         cross: the cross-sampling's `cross.json`, if there is one.
-        state: the trainer's state, if there is one.
+        log: what the training logged, a list of dicts, if there is one.
     """
-    log = json.loads(state.read_text(encoding="utf-8"))["log_history"] if state.is_file() else []
+    history = json.loads(log.read_text(encoding="utf-8")) if log.is_file() else []
     metrics = folder / "shift" / "metrics.json"
     probes = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else []
     return CellResult(
@@ -129,6 +129,6 @@ def read_cell(variant: str, seed: int, folder: Path, *, responses: Path, cross: 
         problem_accuracies(responses),
         final_shift(folder / "shift"),
         _recovery(cross),
-        _curve(log, "reward"),
+        _curve(history, "reward"),
         _curve(probes, "shift/own/accuracy"),
     )

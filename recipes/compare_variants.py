@@ -27,9 +27,9 @@ from tokenshift.recipes.comparison_run import run_comparison
 from tokenshift.recipes.comparison_tracking import log_evaluations
 from tokenshift.recipes.comparison_view import duration
 from tokenshift.recipes.entry import guarded
+from tokenshift.recipes.preparation import LOG_HISTORY_FILE
 from tokenshift.recipes.reporting import console
 from tokenshift.recipes.training_cells import CROSS_DIR, EVALUATION_DIR, SCRIPTS, Cell, Scripts
-from tokenshift.trainer.checkpoints import TRAINER_STATE
 
 PRODUCTS = (*WRITTEN, "cells")
 """What a comparison leaves."""
@@ -71,7 +71,7 @@ def result_of(cell: Cell) -> CellResult:
         cell.folder,
         responses=cell.folder / EVALUATION_DIR / "responses",
         cross=cell.folder / CROSS_DIR / "cross.json",
-        state=cell.folder / TRAINER_STATE,
+        log=cell.folder / LOG_HISTORY_FILE,
     )
 
 

@@ -6,11 +6,13 @@
     value
 
 Prints a plan, scores held-out problems before and after, and leaves in `output_dir`: the model, checkpoints,
-`summary.json`, `training_curves.png`, the shift probe's tables and figures in `shift/`, and the W&B run.
+`summary.json`, `log_history.json` with all that was logged, `training_curves.png`, the shift probe's tables and
+figures in `shift/`, and the W&B run.
 `--resume_from_checkpoint true` goes on from the last checkpoint; Ctrl-C ends with one. A user's mistake ends in one
 line, before a model is loaded.
 """
 
+import json
 import sys
 from dataclasses import asdict
 
@@ -18,9 +20,11 @@ from transformers import PrinterCallback, ProgressCallback
 from trl import get_peft_config, get_quantization_config
 
 from tokenshift.analysis.curves import training_curves
+from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.entry import guarded
 from tokenshift.recipes.preparation import (
     BASE_SCORE_FILE,
+    LOG_HISTORY_FILE,
     MODEL_DIR,
     SUMMARY_FILE,
     Preparation,
@@ -80,6 +84,7 @@ def run(job: Preparation) -> None:
     if not interrupt.stopped:
         save_whole_model(trainer, model_dir)
     if args.process_index == 0:
+        write_whole(job.output_dir / LOG_HISTORY_FILE, json.dumps(trainer.state.log_history, indent=1) + "\n")
         curves = training_curves(
             trainer.state.log_history, job.output_dir / "training_curves", f"{variant} on {script_args.dataset_name}"
         )

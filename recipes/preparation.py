@@ -24,6 +24,9 @@ from tokenshift.trainer.launch import check_launch
 
 BASE_SCORE_FILE = "base_score.json"
 SUMMARY_FILE = "summary.json"
+LOG_HISTORY_FILE = "log_history.json"
+"""All that was logged, a list of dicts as in the trainer's state."""
+
 MODEL_DIR = "model"
 NOT_ASKED = ("false", "0", "no", "none")
 """Words of `--resume_from_checkpoint` for no resume."""
@@ -37,6 +40,7 @@ PRODUCTS = (
     RUN_ID_FILE,
     BASE_SCORE_FILE,
     SUMMARY_FILE,
+    LOG_HISTORY_FILE,
     "training_curves.*",
     "shift",
     "dynamic_sampling.jsonl",

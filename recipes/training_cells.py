@@ -19,7 +19,6 @@ from typing import Any, Literal
 import psutil
 import torch
 import yaml
-from transformers.trainer_utils import get_last_checkpoint
 
 from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.analysis_folder import LOOSE, PARTS, SETTINGS_FILE
@@ -28,7 +27,6 @@ from tokenshift.recipes.child_processes import Children, end_orphans
 from tokenshift.recipes.comparison_file import Comparison, Launch
 from tokenshift.recipes.comparison_variants import Variant
 from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE, delete_products
-from tokenshift.trainer.checkpoints import TRAINER_STATE
 
 RECIPES = Path(__file__).parent
 CELL_FILE, LOG_FILE, CONFIG_FILE = "cell.json", "log.txt", "config.yaml"
@@ -305,8 +303,8 @@ def run_cell(
             cell.failure = f"{step.name}: {_last_line(cell.log)}"
             cell.enter("failed")
             return
-        if step.name == "training":
-            keep_history(cell, comparison.keep_checkpoints)
+        if step.name == "training" and not comparison.keep_checkpoints:
+            delete_products(cell.folder, ["checkpoint-*"])
         if step.name == "evaluation":
             try:
                 cell.accuracy = accuracy(cell.folder)
@@ -334,21 +332,6 @@ def _attempt(cell: Cell, step: Step, attempt: int, children: Children, environme
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in _tail(log).splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
-
-
-def keep_history(cell: Cell, checkpoints: bool) -> None:
-    """Copy the last checkpoint's log history to the cell's folder; delete the checkpoints unless they are to stay."""
-    last = get_last_checkpoint(str(cell.folder))
-    if last is not None and (state := Path(last) / TRAINER_STATE).is_file():
-        kept, text = cell.folder / TRAINER_STATE, state.read_text(encoding="utf-8")
-        if not kept.is_file() or _updates(text) >= _updates(kept.read_text(encoding="utf-8")):
-            write_whole(kept, text)  # else a deletion that was stopped has left an older one
-    if not checkpoints:
-        delete_products(cell.folder, ["checkpoint-*"])
-
-
-def _updates(state: str) -> int:
-    return int(json.loads(state).get("global_step", 0))
 
 
 def shares(parallel: int) -> list[dict[str, str]]:

@@ -47,10 +47,9 @@ def train(words: list[str]) -> int:
             if name.startswith("hangs") and times == 1:
                 signal.signal(signal.SIGINT, lambda *_: sys.exit(0))  # as a training that saved a checkpoint
                 time.sleep(600)
-    checkpoint = folder / f"checkpoint-{updates}"
-    checkpoint.mkdir(exist_ok=True)
+    (folder / f"checkpoint-{updates}").mkdir(exist_ok=True)
     log = [{"step": step, "reward": share(name, step)} for step in range(1, updates + 1)]
-    (checkpoint / "trainer_state.json").write_text(json.dumps({"log_history": log}))
+    (folder / "log_history.json").write_text(json.dumps(log))
     (folder / "shift").mkdir(exist_ok=True)
     js = [share(name, "js", place) ** 8 for place in range(50)]
     for step in (0, updates):

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from tokenshift.recipes.comparison_run import run_comparison
 from tokenshift.recipes.comparison_tracking import log_evaluations
 from tokenshift.recipes.comparison_view import ComparisonView, duration, seconds_left
 from tokenshift.recipes.shipped_variants import SHIPPED
-from tokenshift.recipes.training_cells import Cell, Scripts, keep_history, launcher, shares, steps_of
+from tokenshift.recipes.training_cells import Cell, Scripts, launcher, shares, steps_of
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.model_card import variant_name
 
@@ -400,19 +399,6 @@ def test_a_damaged_cell_does_not_stop_the_others(
     (cells / "dapo-seed0" / "cell.json").write_text("{")
     assert main(arguments, SCRIPTS) == 2
     assert "dapo-seed0/cell.json is damaged; delete the folder" in capsys.readouterr().err
-
-
-def test_an_older_history_does_not_replace_a_newer_one(write: Callable[..., Path]) -> None:
-    cell = job_of(write()).cells[0]
-    for step in (10, 20):
-        (cell.folder / f"checkpoint-{step}").mkdir(parents=True)
-        state = json.dumps({"global_step": step, "log_history": [{"step": step}]})
-        (cell.folder / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
-    keep_history(cell, checkpoints=True)
-    shutil.rmtree(cell.folder / "checkpoint-20")  # a deletion that was killed
-    keep_history(cell, checkpoints=False)
-    assert json.loads((cell.folder / "trainer_state.json").read_text())["global_step"] == 20
-    assert not list(cell.folder.glob("checkpoint-*"))
 
 
 def test_a_trainings_servants_outlive_it(tmp_path: Path) -> None:

@@ -36,6 +36,11 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "model" / "model.safetensors")
 
 
+def logged(out: Path) -> list[int]:
+    """Updates at which a reward was logged."""
+    return [log["step"] for log in json.loads((out / "log_history.json").read_text()) if "reward" in log]
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("undisturbed")
@@ -53,6 +58,7 @@ def test_leaves_what_it_promises(undisturbed: tuple[Path, str]) -> None:
         assert 0 <= score["low"] <= score["mean"] <= score["high"] <= 1
     assert (out / "training_curves.png").stat().st_size > 10_000
     assert (out / "training_curves.svg").is_file()
+    assert logged(out)[-1] == 12
     assert "updates per generation" in output
     assert "wandb sync" in output
     assert len(list(out.glob("wandb/offline-run-*/*.wandb"))) == 1
@@ -79,6 +85,7 @@ def test_killed_and_resumed_ends_as_undisturbed(undisturbed: tuple[Path, str], t
     assert summary["updates"] == 12
     assert summary["before"] == expected["before"]
     assert summary["after"] == expected["after"]
+    assert logged(tmp_path) == logged(undisturbed[0])
     ours, theirs = weights(tmp_path), weights(undisturbed[0])
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     if moment == "in training":  # else there may be no checkpoint yet, and the run begins again, as another in W&B
