@@ -12,27 +12,40 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 import torch
 import yaml
+from trl import ModelConfig
 
 from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.analysis_folder import LOOSE, PARTS, SETTINGS_FILE
-from tokenshift.recipes.arguments import words_of
+from tokenshift.recipes.arguments import RecipeArguments, words_of
 from tokenshift.recipes.child_processes import Children, end_orphans
 from tokenshift.recipes.comparison_file import Comparison, Launch
 from tokenshift.recipes.comparison_variants import Variant
+from tokenshift.recipes.cross_arguments import CrossArguments
+from tokenshift.recipes.evaluation_arguments import EvaluationArguments
 from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE, delete_products
+from tokenshift.trainer import DivergenceGRPOConfig
 
 RECIPES = Path(__file__).parent
 CELL_FILE, LOG_FILE, CONFIG_FILE = "cell.json", "log.txt", "config.yaml"
 EVALUATION_DIR, CROSS_DIR = "evaluation", "cross"
 TRACKED_FILE = "wandb_evaluation.txt"
 """Holds the id of the W&B run whose summary has what came after the training."""
+
+StepName = Literal["training", "evaluation", "recovery"]
+
+KINDS: Mapping[StepName, Sequence[Any]] = {
+    "training": (RecipeArguments, DivergenceGRPOConfig, ModelConfig),
+    "evaluation": (EvaluationArguments,),
+    "recovery": (CrossArguments,),
+}
+"""Arguments of each step."""
 
 NO_ROW = (*LOOSE, "resamples", "ks")
 """Arguments on which no response and no verdict depends."""
@@ -46,7 +59,6 @@ MISTAKE = 2
 LOOK = 2**14
 """Bytes at the end of a log that are looked at."""
 
-StepName = Literal["training", "evaluation", "recovery"]
 Scripts = Mapping[StepName, Sequence[str]]
 """What is launched for each step, before its arguments."""
 
@@ -215,9 +227,12 @@ def changed_setting(cell: Cell, comparison: Comparison) -> tuple[Step, str] | No
         before, now = record.get(step.name), json.loads(json.dumps(step.settings, default=str))
         if before is None:
             continue
+        known = [each for kind in KINDS[step.name] for each in fields(kind)]
+        defaults = {each.name: each.default for each in known if each.default is not MISSING}
         for name in sorted({*before, *now} - set(NO_ROW)):
-            if before.get(name) != now.get(name):
-                return step, f"{name}={before.get(name)!r}, not {now.get(name)!r}"
+            old, new = (each.get(name, defaults.get(name)) for each in (before, now))
+            if old != new:
+                return step, f"{name}={old!r}, not {new!r}"
         if step.name == "evaluation":
             there = _contents(cell.folder / EVALUATION_DIR / SETTINGS_FILE)
             other = [name for name, content in comparison.contents.items() if there.get(name, content) != content]

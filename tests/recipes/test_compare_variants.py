@@ -308,11 +308,11 @@ def test_other_settings_are_refused_or_made_anew(
     run(job_of(path, "--overwrite"), SCRIPTS)
     assert {line.split()[1] for line in launches(path)[6:]} == {"evaluation"}
 
-    # the same settings in other words, and settings on which nothing depends
+    # the same settings in other words, defaults that are written out, and settings on which nothing depends
     write(
         one,
-        ("  high_kl:", "  high_kl: {divergence_alpha: 5e+1, report_to: wandb}"),
-        ("size: 6", "size: 5"),
+        ("  high_kl:", "  high_kl: {divergence_alpha: 5e+1, report_to: wandb, num_iterations: 1}"),
+        ("size: 6", "size: 5\n  temperature: 1"),
         ("evaluation:", "parallel: 2\nevaluation:"),
     )
     job = job_of(path)
