@@ -93,7 +93,7 @@ def show(summary: dict[str, Any], failures: dict[str, str]) -> None:
     header, rows = accuracy_table(summary)
     table = Table(title=f"{summary['name']}, in %", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(header):
-        table.add_column(name, justify="right" if place else "left", overflow="fold")
+        table.add_column(name, justify="right" if place else "left", overflow="fold", no_wrap="difference" not in name)
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -20,6 +20,7 @@ _UNWEIGHTED: dict[str, Any] = {
 _HIGH_KL = {**_UNWEIGHTED, "advantage_weighting": "sigmoid"}
 _LOW_KL = {**_HIGH_KL, "divergence_alpha": -100.0}
 _HIGH_JS_BASE = {**_HIGH_KL, "divergence": "js", "divergence_reference": "base"}
+_LOW_JS_BASE = {**_HIGH_JS_BASE, "divergence_alpha": -100.0}
 
 SHIPPED: dict[str, dict[str, Any]] = {
     "dapo": _UNWEIGHTED,
@@ -28,7 +29,7 @@ SHIPPED: dict[str, dict[str, Any]] = {
     "low_kl": _LOW_KL,
     # this project's question: tokens that have moved from the base, not within a generation
     "high_js_base": _HIGH_JS_BASE,
-    "low_js_base": {**_HIGH_JS_BASE, "divergence_alpha": -100.0},
+    "low_js_base": _LOW_JS_BASE,
     "entropy_top20": {**_UNWEIGHTED, "top_entropy_quantile": 0.2},  # arXiv 2506.01939
     "low_prob": {**_UNWEIGHTED, "advantage_weighting": "low_prob", "low_prob_coef": 0.2},  # arXiv 2603.22117
     # is it the targeting, or noise of the same size, or another step size?
@@ -38,4 +39,6 @@ SHIPPED: dict[str, dict[str, Any]] = {
     "low_kl_shuffle": {**_LOW_KL, "weight_control": "shuffle"},
     "low_kl_mean": {**_LOW_KL, "weight_control": "mean"},
     "low_kl_normalized": {**_LOW_KL, "normalize_weights": True},
+    "high_js_base_shuffle": {**_HIGH_JS_BASE, "weight_control": "shuffle"},
+    "low_js_base_shuffle": {**_LOW_JS_BASE, "weight_control": "shuffle"},
 }

@@ -86,11 +86,13 @@ def launches(path: Path) -> list[str]:
 # The file -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["compare_pocket", "compare_smollm2"])
-def test_shipped_files_are_right(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "size"), [("compare_pocket", (13, 5)), ("compare_pocket_base", (5, 8)), ("compare_smollm2", (3, 2))]
+)
+def test_shipped_files_are_right(name: str, size: tuple[int, int]) -> None:
     comparison = read_comparison(ROOT / "recipes" / "configs" / f"{name}.yaml")
     assert comparison.baseline == "dapo"
-    assert (len(comparison.variants), len(comparison.seeds)) == {"compare_pocket": (13, 5)}.get(name, (3, 2))
+    assert (len(comparison.variants), len(comparison.seeds)) == size
     assert all(variant.overrides == SHIPPED[variant.name] for variant in comparison.variants.values())
 
 
@@ -113,6 +115,8 @@ def test_shipped_variants_are_those_of_the_question() -> None:
         "low_kl_shuffle": "low_k3+shuffle",
         "low_kl_mean": "low_k3+mean",
         "low_kl_normalized": "low_k3+normalized",
+        "high_js_base_shuffle": "high_js+shuffle",
+        "low_js_base_shuffle": "low_js+shuffle",
     }
     assert (made["entropy_top20"].top_entropy_quantile, made["high_js_base"].divergence_reference) == (0.2, "base")
 
