@@ -91,9 +91,13 @@ def summary_of(job: CompareJob, results: list[CellResult]) -> dict[str, Any]:
 def show(summary: dict[str, Any], failures: dict[str, str]) -> None:
     """Print the table of accuracies, and what a reader must know."""
     header, rows = accuracy_table(summary)
-    table = Table(title=f"{summary['name']}, in %", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=f"{summary['name']}, in %", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     for place, name in enumerate(header):
-        table.add_column(name, justify="right" if place else "left", overflow="fold", no_wrap="difference" not in name)
+        words = "\n".join(name.rsplit(" ", 1))  # a narrow terminal has room for the numbers
+        whole = "difference" not in name
+        table.add_column(words, justify="right" if place else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*row)
     console.print(table)
