@@ -87,7 +87,7 @@ def launches(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("compare_pocket", (13, 5)), ("compare_pocket_base", (5, 8)), ("compare_smollm2", (3, 2))]
+    ("name", "size"), [("compare_pocket", (13, 5)), ("compare_pocket_base", (5, 5)), ("compare_smollm2", (3, 2))]
 )
 def test_shipped_files_are_right(name: str, size: tuple[int, int]) -> None:
     comparison = read_comparison(ROOT / "recipes" / "configs" / f"{name}.yaml")
