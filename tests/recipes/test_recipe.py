@@ -37,8 +37,8 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 
 def logged(out: Path) -> list[int]:
-    """Updates at which a reward was logged."""
-    return [log["step"] for log in json.loads((out / "log_history.json").read_text()) if "reward" in log]
+    """Updates at which a loss was logged."""
+    return [log["step"] for log in json.loads((out / "log_history.json").read_text()) if "loss" in log]
 
 
 @pytest.fixture(scope="module")
