@@ -26,7 +26,11 @@ def _arguments(reader: LinedYaml, given: Given, kind: Any, reserved: Iterable[st
 
 
 def read_evaluation(reader: LinedYaml, given: Given) -> tuple[dict[str, Any], EvaluationArguments, dict[str, Dataset]]:
-    """The arguments as they are given, as they are in a run, and the sets by name."""
+    """The arguments as they are given, as they are in a run, and the sets by name.
+
+    Raises:
+        ValueError: for the first mistake, with its line.
+    """
     own = _arguments(reader, given, EvaluationArguments, _EVALUATION_RESERVED)
     settings = {name: each.value for name, each in own.items()}
     if not settings.get("datasets"):
