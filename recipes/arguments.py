@@ -96,6 +96,10 @@ class OneLineParser(TrlParser):
         raise ValueError(message)
 
 
+TRAINING = (RecipeArguments, DivergenceGRPOConfig, ModelConfig)
+"""Whose fields are the arguments of a training."""
+
+
 def parse_arguments(
     arguments: list[str] | None = None,
 ) -> tuple[RecipeArguments, DivergenceGRPOConfig, ModelConfig]:
@@ -104,9 +108,8 @@ def parse_arguments(
     Raises:
         ValueError: for an unknown or senseless argument or config file.
     """
-    types = (RecipeArguments, DivergenceGRPOConfig, ModelConfig)
     needs = {"--config", "--model_name_or_path"}
-    script_args, training_args, model_args = parse_into(types, arguments, default=DEFAULT_CONFIG, unless=needs)
+    script_args, training_args, model_args = parse_into(TRAINING, arguments, default=DEFAULT_CONFIG, unless=needs)
     if not model_args.model_name_or_path:
         raise ValueError("model_name_or_path is not set; give a hub name, a folder, pocket or smollm2.")
     return script_args, training_args, model_args

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tokenshift.recipes.comparison_judging import read_evaluation, read_recovery, refuse_trained_on
-from tokenshift.recipes.comparison_variants import NAME, Variant, bad_name, read_variants
+from tokenshift.recipes.comparison_variants import Variant, check_name, read_variants
 from tokenshift.recipes.evaluation_arguments import set_contents
 from tokenshift.recipes.lined_yaml import Given, LinedYaml
 
@@ -93,8 +93,7 @@ def read_comparison(path: Path) -> Comparison:
     evaluation, evaluated, sets = read_evaluation(reader, given["evaluation"])
     refuse_trained_on(reader, given["evaluation"].line, evaluated.datasets, sets, variants)
     name = str(given["name"].value) if "name" in given else path.stem
-    if not NAME.fullmatch(name):
-        raise reader.wrong(given["name"].line if "name" in given else 1, bad_name("name", name))
+    check_name(reader, given["name"].line if "name" in given else 1, "name", name)
     return Comparison(
         path=path,
         name=name,
@@ -104,7 +103,7 @@ def read_comparison(path: Path) -> Comparison:
         variants=variants,
         evaluation=evaluation,
         contents=set_contents(sets),
-        recovery=read_recovery(reader, given.get("recovery"), evaluation, evaluated),
+        recovery=read_recovery(reader, given.get("recovery"), evaluated),
         launch=launch,
         parallel=_count(reader, given, "parallel"),
         keep_checkpoints=_flag(reader, given, "keep_checkpoints"),

@@ -82,15 +82,13 @@ def refuse_trained_on(
                 )
 
 
-def read_recovery(
-    reader: LinedYaml, given: Given | None, evaluation: Mapping[str, Any], evaluated: EvaluationArguments
-) -> dict[str, Any] | None:
+def read_recovery(reader: LinedYaml, given: Given | None, evaluated: EvaluationArguments) -> dict[str, Any] | None:
     """The arguments of the cross-sampling, without the models: on the first of the evaluation's sets, judged alike.
 
     Args:
         reader: of the file.
         given: what the file says.
-        evaluation, evaluated: the evaluation's arguments, as they are given and as they are in a run.
+        evaluated: the evaluation's arguments, as they are in a run.
 
     Returns:
         None where it is off.
@@ -107,7 +105,7 @@ def read_recovery(
     read = {name: evaluated.of_set(name, 0) for name in BY_SET}
     if evaluated.solution_of(0) is None:
         read["solution_column"] = "none"
-    read |= {name: evaluation.get(name) for name in ("system_prompt", "prompt_template", "reward_func")}
+    read |= {name: getattr(evaluated, name) for name in ("system_prompt", "prompt_template", "reward_func")}
     settings = {
         "directions": ["forward"],
         "criteria": ["js"],

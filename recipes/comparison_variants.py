@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from trl import ModelConfig
 
-from tokenshift.recipes.arguments import RecipeArguments, parse_into
+from tokenshift.recipes.arguments import TRAINING, RecipeArguments, parse_into
 from tokenshift.recipes.lined_yaml import Given, LinedYaml
 from tokenshift.recipes.shipped_variants import SHIPPED
 from tokenshift.trainer import DivergenceGRPOConfig
@@ -69,13 +69,20 @@ class Variant:
         )
 
 
-def bad_name(what: str, name: str) -> str:
-    """What is said of a name that does not match `NAME`."""
-    return f"{what} {name!r} is also the name of a folder: use letters, digits, and . _ + - after the first."
+def check_name(reader: LinedYaml, line: int, what: str, name: str) -> None:
+    """Raise for a name that cannot be a folder's.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if not NAME.fullmatch(name):
+        raise reader.wrong(
+            line, f"{what} {name!r} is also the name of a folder: use letters, digits, and . _ + - after the first."
+        )
 
 
 def _training_fields() -> list[str]:
-    return [each.name for kind in (RecipeArguments, DivergenceGRPOConfig, ModelConfig) for each in fields(kind)]
+    return [each.name for kind in TRAINING for each in fields(kind)]
 
 
 def _overrides(reader: LinedYaml, own: Mapping[str, Given], what: str) -> dict[str, Any]:
@@ -109,8 +116,7 @@ def read_variants(reader: LinedYaml, given: Mapping[str, Given], processes: int)
     found: dict[str, Variant] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, each in reader.mapping(given["variants"].node, "variants", given["variants"].line).items():
-            if not NAME.fullmatch(name):
-                raise reader.wrong(each.line, bad_name("the variant", name))
+            check_name(reader, each.line, "the variant", name)
             own = reader.mapping(each.node, f"variant {name!r}", each.line)
             if not own and name not in SHIPPED:
                 shipped = ", ".join(SHIPPED)
@@ -171,7 +177,7 @@ def resolved_training(
         def world_size(self) -> int:
             return processes
 
-    for kind in (RecipeArguments, DivergenceGRPOConfig, ModelConfig):
+    for kind in TRAINING:
         for each in fields(kind):
             value, wanted = training.get(each.name), str(each.type)
             if isinstance(value, list | dict) and type(value).__name__ not in wanted:

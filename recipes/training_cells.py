@@ -19,18 +19,16 @@ from typing import Any, Literal
 import psutil
 import torch
 import yaml
-from trl import ModelConfig
 
 from tokenshift.analysis.whole_file import write_whole
 from tokenshift.recipes.analysis_folder import LOOSE, PARTS, SETTINGS_FILE
-from tokenshift.recipes.arguments import RecipeArguments, words_of
+from tokenshift.recipes.arguments import TRAINING, words_of
 from tokenshift.recipes.child_processes import Children, end_orphans
 from tokenshift.recipes.comparison_file import Comparison, Launch
 from tokenshift.recipes.comparison_variants import Variant
 from tokenshift.recipes.cross_arguments import CrossArguments
 from tokenshift.recipes.evaluation_arguments import EvaluationArguments
 from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE, delete_products
-from tokenshift.trainer import DivergenceGRPOConfig
 
 RECIPES = Path(__file__).parent
 CELL_FILE, LOG_FILE, CONFIG_FILE = "cell.json", "log.txt", "config.yaml"
@@ -41,7 +39,7 @@ TRACKED_FILE = "wandb_evaluation.txt"
 StepName = Literal["training", "evaluation", "recovery"]
 
 KINDS: Mapping[StepName, Sequence[Any]] = {
-    "training": (RecipeArguments, DivergenceGRPOConfig, ModelConfig),
+    "training": TRAINING,
     "evaluation": (EvaluationArguments,),
     "recovery": (CrossArguments,),
 }
