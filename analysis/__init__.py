@@ -1,12 +1,12 @@
 """Numbers about two policies: divergences of their next-token distributions, and statistics of them."""
 
-from tokenshift.analysis.cross_sample import cross_sample
-from tokenshift.analysis.divergence import entropy, js_divergence, kl_divergence
-from tokenshift.analysis.lm_head import LMHead, gathered_head
-from tokenshift.analysis.scoring import score_trajectories
-from tokenshift.analysis.statistics import STATISTICS, token_statistics
-from tokenshift.analysis.summary import summarise
-from tokenshift.analysis.trajectories import Trajectory
+from tokenshift.analysis.cross_sampling.engines import cross_sample
+from tokenshift.analysis.divergence.from_logits import entropy, js_divergence, kl_divergence
+from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head
+from tokenshift.analysis.divergence.token_statistics import STATISTICS, token_statistics
+from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.shift.summary import summarise
+from tokenshift.analysis.token_table.scoring import score_trajectories
 
 __all__ = [
     "STATISTICS",

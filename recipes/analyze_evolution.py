@@ -20,25 +20,26 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from tokenshift.analysis.bootstrap import accuracy
-from tokenshift.analysis.evolution import evolution_rows, evolution_statements
-from tokenshift.analysis.file_names import file_name
-from tokenshift.analysis.shift_report import write_evolution_report
-from tokenshift.analysis.shift_run import RunFolder, sample_trajectories, score_to_table
-from tokenshift.analysis.tokenizers import shared_vocabulary
-from tokenshift.analysis.trajectories import Trajectory
-from tokenshift.analysis.whole_file import write_whole
-from tokenshift.recipes.analysis_folder import model_content, open_folder
-from tokenshift.recipes.arguments import parse_into
-from tokenshift.recipes.entry import guarded
-from tokenshift.recipes.models import ModelSource, find_model
-from tokenshift.recipes.shift_arguments import (
+from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
+from tokenshift.analysis.sampling.responses import sample_trajectories
+from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.shift.evolution import accuracy, evolution_rows, evolution_statements
+from tokenshift.analysis.shift.report import write_evolution_report
+from tokenshift.analysis.storage.file_names import file_name
+from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.analysis.token_table.scored_run import score_to_table
+from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.output_folder import model_content, open_folder
+from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.models import ModelSource, find_model
+from tokenshift.recipes.jobs.analysis.shift import (
     ShiftArguments,
     ShiftJob,
     prepare_shift,
     row_settings,
 )
-from tokenshift.recipes.shift_reporting import show_statements
+from tokenshift.recipes.jobs.analysis.terminal import show_statements
 
 LAST = "last"
 

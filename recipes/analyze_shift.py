@@ -16,21 +16,22 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from tokenshift.analysis.generation import context_length
-from tokenshift.analysis.shift_report import read_summary, write_shift_report
-from tokenshift.analysis.shift_run import sample_trajectories, score_to_table
-from tokenshift.analysis.trajectories import Trajectory
-from tokenshift.recipes.analysis_folder import content_hash, open_folder
-from tokenshift.recipes.arguments import parse_into
-from tokenshift.recipes.entry import guarded
-from tokenshift.recipes.shift_arguments import (
+from tokenshift.analysis.sampling.responses import sample_trajectories
+from tokenshift.analysis.sampling.token_ids import context_length
+from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.shift.report import read_summary, write_shift_report
+from tokenshift.analysis.token_table.scored_run import score_to_table
+from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.output_folder import content_hash, open_folder
+from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.trajectory_files import load_trajectories
+from tokenshift.recipes.jobs.analysis.shift import (
     ShiftArguments,
     ShiftJob,
     prepare_shift,
     row_settings,
 )
-from tokenshift.recipes.shift_reporting import show_statements
-from tokenshift.recipes.trajectory_files import load_trajectories
+from tokenshift.recipes.jobs.analysis.terminal import show_statements
 from tokenshift.rewards import load_reward
 
 SAMPLED = {"rl": ("rl",), "base": ("base",), "both": ("rl", "base")}

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
-from tokenshift.recipes import cross_cost, scoring_cost, statistics_cost, statistics_error, training_cost
-from tokenshift.recipes.timing import ratio, seconds, timed
+from tokenshift.recipes.benchmarks import cross_cost, scoring_cost, statistics_cost, statistics_error, training_cost
+from tokenshift.recipes.benchmarks.timing import ratio, seconds, timed
 
 PARTS = ["statistics", "errors", "scoring", "cross_sampling", "training"]
 ALWAYS = [part for part in PARTS if part != "cross_sampling"]

@@ -18,18 +18,18 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tokenshift.analysis.variant_comparison import comparison_summary
-from tokenshift.analysis.variant_report import WRITTEN, accuracy_table, remarks, write_comparison
-from tokenshift.analysis.variant_results import CellResult, mean_accuracy, problem_accuracies, read_cell
-from tokenshift.recipes.compare_arguments import CompareJob, prepare
-from tokenshift.recipes.comparison_cost import measured_cost
-from tokenshift.recipes.comparison_run import run_comparison
-from tokenshift.recipes.comparison_tracking import log_evaluations
-from tokenshift.recipes.comparison_view import duration
-from tokenshift.recipes.entry import guarded
-from tokenshift.recipes.preparation import LOG_HISTORY_FILE
-from tokenshift.recipes.reporting import console
-from tokenshift.recipes.training_cells import CROSS_DIR, EVALUATION_DIR, SCRIPTS, Cell, Scripts
+from tokenshift.analysis.comparison.report import WRITTEN, accuracy_table, remarks, write_comparison
+from tokenshift.analysis.comparison.results import CellResult, mean_accuracy, problem_accuracies, read_cell
+from tokenshift.analysis.comparison.summary import comparison_summary
+from tokenshift.recipes.command_line.console import console
+from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.products import LOG_HISTORY_FILE
+from tokenshift.recipes.jobs.comparison.arguments import CompareJob, prepare
+from tokenshift.recipes.jobs.comparison.cells import CROSS_DIR, EVALUATION_DIR, SCRIPTS, Cell, Scripts
+from tokenshift.recipes.jobs.comparison.cost import measured_cost
+from tokenshift.recipes.jobs.comparison.run import run_comparison
+from tokenshift.recipes.jobs.comparison.tracking import log_evaluations
+from tokenshift.recipes.jobs.comparison.view import duration
 
 PRODUCTS = (*WRITTEN, "cells")
 """What a comparison leaves."""

@@ -20,13 +20,16 @@ from accelerate import PartialState
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tokenshift.analysis.cross_report import UNDEFINED, percent, plain, write_cross_report
-from tokenshift.analysis.cross_run import Decoding, find_thresholds, run_cells, sweep_cells
-from tokenshift.analysis.recovery_figures import curve_name
-from tokenshift.recipes.cross_arguments import prepare
-from tokenshift.recipes.entry import guarded
-from tokenshift.recipes.reporting import console
-from tokenshift.recipes.shift_arguments import ShiftJob
+from tokenshift.analysis.cross_sampling.decoding import Decoding
+from tokenshift.analysis.cross_sampling.figures import curve_name
+from tokenshift.analysis.cross_sampling.pilot import find_thresholds
+from tokenshift.analysis.cross_sampling.report import UNDEFINED, percent, plain, write_cross_report
+from tokenshift.analysis.cross_sampling.sweep import sweep_cells
+from tokenshift.analysis.cross_sampling.sweep_run import run_cells
+from tokenshift.recipes.command_line.console import console
+from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
+from tokenshift.recipes.jobs.analysis.shift import ShiftJob
 
 PRODUCTS = ("report.html", "cross.md", "cross.json", "figures", "cells")
 

@@ -21,11 +21,11 @@ from accelerate import PartialState
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tokenshift.analysis.evaluation import evaluate_model
-from tokenshift.analysis.evaluation_report import shown, shown_detectable, shown_p, unit_of, write_evaluation_report
-from tokenshift.recipes.entry import guarded
-from tokenshift.recipes.evaluation_arguments import EvaluationJob, prepare
-from tokenshift.recipes.reporting import console
+from tokenshift.analysis.evaluation.report import shown, shown_detectable, shown_p, unit_of, write_evaluation_report
+from tokenshift.analysis.evaluation.responses import evaluate_model
+from tokenshift.recipes.command_line.console import console
+from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.jobs.analysis.evaluation import EvaluationJob, prepare
 
 PRODUCTS = ("evaluation.md", "evaluation.json", "figures", "responses")
 

@@ -19,26 +19,21 @@ from dataclasses import asdict
 from transformers import PrinterCallback, ProgressCallback
 from trl import get_peft_config, get_quantization_config
 
-from tokenshift.analysis.curves import training_curves
-from tokenshift.analysis.whole_file import write_whole
-from tokenshift.recipes.entry import guarded
-from tokenshift.recipes.preparation import (
-    BASE_SCORE_FILE,
-    LOG_HISTORY_FILE,
-    MODEL_DIR,
-    SUMMARY_FILE,
-    Preparation,
-    prepare,
-    prepare_output,
-)
-from tokenshift.recipes.reporting import LineProgress, PanelProgress, Summary, console, show_plan
-from tokenshift.recipes.tracking import finish_wandb, start_wandb
+from tokenshift.analysis.figures.training_curves import training_curves
+from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.recipes.command_line.console import console
+from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.products import BASE_SCORE_FILE, LOG_HISTORY_FILE, MODEL_DIR, SUMMARY_FILE
+from tokenshift.recipes.command_line.wandb_run import finish_wandb, start_wandb
+from tokenshift.recipes.jobs.training.preparation import Preparation, prepare, prepare_output
+from tokenshift.recipes.jobs.training.progress import LineProgress, PanelProgress
+from tokenshift.recipes.jobs.training.terminal import Summary, show_plan
 from tokenshift.trainer import DivergenceGRPOTrainer
-from tokenshift.trainer.checkpoints import save_whole_model
-from tokenshift.trainer.heldout import BaseScoreCallback, heldout_score
-from tokenshift.trainer.interrupt import CheckpointOnSignal
-from tokenshift.trainer.launch import check_launch
-from tokenshift.trainer.model_card import variant_name, weighting_formula
+from tokenshift.trainer.policy.heldout import BaseScoreCallback, heldout_score
+from tokenshift.trainer.resume.checkpoints import save_whole_model
+from tokenshift.trainer.resume.interrupt import CheckpointOnSignal
+from tokenshift.trainer.resume.launch_check import check_launch
+from tokenshift.trainer.weighting.description import variant_name, weighting_formula
 
 
 def run(job: Preparation) -> None:

@@ -20,14 +20,14 @@ from accelerate import PartialState
 from transformers import PrinterCallback, ProgressCallback
 from trl import get_peft_config, get_quantization_config
 
-from tokenshift.recipes.entry import guarded
-from tokenshift.recipes.preparation import MODEL_DIR, SUMMARY_FILE
-from tokenshift.recipes.sft_preparation import SftJob, prepare, prepare_output
-from tokenshift.recipes.sft_stopping import StopAtAccuracy, StoppableSFTTrainer, Target
-from tokenshift.trainer.checkpoints import save_whole_model
-from tokenshift.trainer.heldout import HeldOutScore
-from tokenshift.trainer.interrupt import CheckpointOnSignal
-from tokenshift.trainer.launch import check_launch
+from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE
+from tokenshift.recipes.jobs.sft.preparation import SftJob, prepare, prepare_output
+from tokenshift.recipes.jobs.sft.stopping import StopAtAccuracy, StoppableSFTTrainer, Target
+from tokenshift.trainer.policy.heldout import HeldOutScore
+from tokenshift.trainer.resume.checkpoints import save_whole_model
+from tokenshift.trainer.resume.interrupt import CheckpointOnSignal
+from tokenshift.trainer.resume.launch_check import check_launch
 
 REACHED = "target reached"
 RAN_OUT = "the updates ran out before the target was reached"

@@ -18,19 +18,22 @@ from typing import Any
 from accelerate import PartialState
 from rich.table import Table
 
-from tokenshift.analysis.cross_sample import cross_sample
-from tokenshift.analysis.generation import Generator, Request
-from tokenshift.analysis.intervention import Intervention
-from tokenshift.analysis.robustness import COLUMNS, cell_row, markdown
-from tokenshift.analysis.shift_report import write_robustness_report
-from tokenshift.analysis.shift_run import RunFolder, sample_trajectories, score_to_table
+from tokenshift.analysis.cross_sampling.engines import cross_sample
+from tokenshift.analysis.cross_sampling.intervention import Intervention
+from tokenshift.analysis.sampling.generators import Generator
+from tokenshift.analysis.sampling.requests import Request
+from tokenshift.analysis.sampling.responses import sample_trajectories
+from tokenshift.analysis.shift.report import write_robustness_report
+from tokenshift.analysis.shift.robustness import COLUMNS, cell_row, markdown
+from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import HIGH, LOG_2
-from tokenshift.analysis.whole_file import write_whole
-from tokenshift.recipes.analysis_folder import open_folder
-from tokenshift.recipes.arguments import parse_into
-from tokenshift.recipes.entry import guarded
-from tokenshift.recipes.reporting import console
-from tokenshift.recipes.shift_arguments import ShiftArguments, ShiftJob, prepare_shift, row_settings
+from tokenshift.analysis.token_table.scored_run import score_to_table
+from tokenshift.recipes.command_line.console import console
+from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.output_folder import open_folder
+from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
 
 KINDS = ("rl", "base", "mixed")
 

@@ -2,6 +2,6 @@
 
 from tokenshift.trainer.config import DivergenceGRPOConfig
 from tokenshift.trainer.grpo import DivergenceGRPOTrainer
-from tokenshift.trainer.probe import ShiftProbeCallback
+from tokenshift.trainer.probe.callback import ShiftProbeCallback
 
 __all__ = ["DivergenceGRPOConfig", "DivergenceGRPOTrainer", "ShiftProbeCallback"]

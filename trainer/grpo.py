@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from tokenshift.analysis.hidden_states import captured_hidden_states, completion_states
-from tokenshift.analysis.whole_file import write_whole
-from tokenshift.trainer.completions import CompletionWeights
+from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states
+from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.trainer.config import DivergenceGRPOConfig
-from tokenshift.trainer.controls import mean_weights, normalize_weights, shuffle_weights
-from tokenshift.trainer.distributions import REFERENCE_HIDDEN, DistributionReference
-from tokenshift.trainer.dynamic_sampling import DynamicSamplingGRPOTrainer
-from tokenshift.trainer.metrics import TokenWindow
-from tokenshift.trainer.model_card import weighting_section
-from tokenshift.trainer.probe import ShiftProbeCallback
-from tokenshift.trainer.weighting import SAMPLED_DIVERGENCES, low_prob_weights, sigmoid_weights
+from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
+from tokenshift.trainer.probe.callback import ShiftProbeCallback
+from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
+from tokenshift.trainer.weighting.completion_weights import CompletionWeights
+from tokenshift.trainer.weighting.controls import mean_weights, normalize_weights, shuffle_weights
+from tokenshift.trainer.weighting.description import weighting_section
+from tokenshift.trainer.weighting.metrics import TokenWindow
+from tokenshift.trainer.weighting.weights import SAMPLED_DIVERGENCES, low_prob_weights, sigmoid_weights
 
 COMPLETION_INDEX = "completion_index"
 """Key under which a generation's tensors carry each completion's place, through TRL's shuffling and splitting."""

@@ -9,16 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from launched_recipes import DDP, ROOT, finish, kill_once, start
+from helpers.launched_recipes import DDP, ROOT, finish, kill_once, start
+from helpers.pocket_models import BASE, save_moved
 from peft import LoraConfig, get_peft_model
-from pocket_models import BASE, save_moved
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tokenshift.analysis.divergence import js_divergence
-from tokenshift.analysis.shift_run import RunFolder, is_scored
-from tokenshift.analysis.table import SCHEMA, read_metadata
-from tokenshift.analysis.trajectories import Trajectory, read_trajectories, write_trajectories
+from tokenshift.analysis.divergence.from_logits import js_divergence
+from tokenshift.analysis.sampling.trajectories import Trajectory, read_trajectories, write_trajectories
+from tokenshift.analysis.storage.provenance import read_metadata
+from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.token_table.schema import SCHEMA
+from tokenshift.analysis.token_table.scored_run import is_scored
 from tokenshift.recipes import analyze_shift
 from tokenshift.recipes.pocket.problems import pocket_dataset
 

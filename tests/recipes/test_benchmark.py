@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from pocket_models import base_and_moved
+from helpers.pocket_models import base_and_moved
 
 from tokenshift.analysis.thresholds import LOG_2
-from tokenshift.recipes import cross_cost
-from tokenshift.recipes.statistics_cost import JS, Shapes, functions, peak_bytes
-from tokenshift.recipes.statistics_error import errors
-from tokenshift.recipes.timing import ratio
+from tokenshift.recipes.benchmarks import cross_cost
+from tokenshift.recipes.benchmarks.statistics_cost import JS, Shapes, functions, peak_bytes
+from tokenshift.recipes.benchmarks.statistics_error import errors
+from tokenshift.recipes.benchmarks.timing import ratio
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = Shapes(tokens=96, hidden=32, vocabulary=3000, dtype="float32", device="cpu")

@@ -18,25 +18,25 @@ import psutil
 import pytest
 import wandb
 import yaml
-from offline_wandb import summary as wandb_summary
+from helpers.offline_wandb import summary as wandb_summary
 from rich.console import Console
 
-from tokenshift.analysis import variant_report
-from tokenshift.recipes import comparison_cost
-from tokenshift.recipes.child_processes import MARK, Children, end_orphans, working_on
-from tokenshift.recipes.compare_arguments import CompareJob, prepare
+from tokenshift.analysis.statistics.paired import report as variant_report
 from tokenshift.recipes.compare_variants import main, result_of, run
-from tokenshift.recipes.comparison_file import read_comparison
-from tokenshift.recipes.comparison_run import run_comparison
-from tokenshift.recipes.comparison_tracking import log_evaluations
-from tokenshift.recipes.comparison_view import ComparisonView, duration, seconds_left
-from tokenshift.recipes.shipped_variants import SHIPPED
-from tokenshift.recipes.training_cells import Cell, Scripts, launcher, shares, steps_of
+from tokenshift.recipes.jobs.comparison import cost as comparison_cost
+from tokenshift.recipes.jobs.comparison.arguments import CompareJob, prepare
+from tokenshift.recipes.jobs.comparison.cells import Cell, Scripts, launcher, shares, steps_of
+from tokenshift.recipes.jobs.comparison.child_processes import MARK, Children, end_orphans, working_on
+from tokenshift.recipes.jobs.comparison.file import read_comparison
+from tokenshift.recipes.jobs.comparison.run import run_comparison
+from tokenshift.recipes.jobs.comparison.shipped_variants import SHIPPED
+from tokenshift.recipes.jobs.comparison.tracking import log_evaluations
+from tokenshift.recipes.jobs.comparison.view import ComparisonView, duration, seconds_left
 from tokenshift.trainer import DivergenceGRPOConfig
-from tokenshift.trainer.model_card import variant_name
+from tokenshift.trainer.weighting.description import variant_name
 
 ROOT = Path(__file__).parent.parent.parent
-FAKE = str(ROOT / "tests" / "fake_recipes.py")
+FAKE = str(ROOT / "tests" / "helpers" / "fake_recipes.py")
 SCRIPTS: Scripts = {"training": [FAKE, "training"], "evaluation": [FAKE, "evaluation"], "recovery": [FAKE, "none"]}
 
 FILE = """\
@@ -562,7 +562,7 @@ def test_live_table(write: Callable[..., Path]) -> None:
 @pytest.fixture(scope="module")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """What stands before a recipe's path to launch it without its imports."""
-    helper = str(ROOT / "tests" / "forked_recipes.py")
+    helper = str(ROOT / "tests" / "helpers" / "forked_recipes.py")
     address = str(tmp_path_factory.mktemp("socket") / "s")
     server = subprocess.Popen(
         [sys.executable, helper, "serve", address, "grpo_divweighted", "evaluate", "compare_variants"],
@@ -602,7 +602,7 @@ def test_killed_twice_it_ends_with_the_table_of_an_undisturbed_one(
     program = tmp_path / "compare.py"
     program.write_text(
         "import sys\nfrom tokenshift.recipes.compare_variants import main\n"
-        "from tokenshift.recipes.training_cells import SCRIPTS\n"
+        "from tokenshift.recipes.jobs.comparison.cells import SCRIPTS\n"
         f"scripts = {{name: [*{forked!r}, *words] for name, words in SCRIPTS.items()}}\n"
         "sys.exit(main(sys.argv[1:], scripts))\n"
     )

@@ -11,15 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from launched_recipes import DDP, ROOT, finish, kill_once, start
-from pocket_models import BASE, save_moved
+from helpers.launched_recipes import DDP, ROOT, finish, kill_once, start
+from helpers.pocket_models import BASE, save_moved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tokenshift.analysis.evaluation import SCHEMA, read_responses
-from tokenshift.analysis.generation import Request, Sampling, TransformersGenerator, encode_prompt
-from tokenshift.analysis.shift_run import RunFolder
-from tokenshift.analysis.table import read_metadata
-from tokenshift.recipes import evaluate, evaluation_arguments
+from tokenshift.analysis.evaluation.responses import SCHEMA, read_responses
+from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator
+from tokenshift.analysis.sampling.requests import Request
+from tokenshift.analysis.sampling.token_ids import encode_prompt
+from tokenshift.analysis.storage.provenance import read_metadata
+from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.recipes import evaluate
+from tokenshift.recipes.jobs.analysis import evaluation as evaluation_arguments
 from tokenshift.recipes.pocket.problems import pocket_dataset
 
 RECIPE = ROOT / "recipes" / "evaluate.py"

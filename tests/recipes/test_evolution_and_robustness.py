@@ -4,17 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import hand_table
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from helpers import hand_table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tokenshift.analysis.bootstrap import ProblemBootstrap
-from tokenshift.analysis.evolution import evolution_rows, evolution_statements, set_overlap
-from tokenshift.analysis.trajectories import read_trajectories
+from tokenshift.analysis.sampling.trajectories import read_trajectories
+from tokenshift.analysis.shift.evolution import evolution_rows, evolution_statements, set_overlap
+from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap
 from tokenshift.recipes import analyze_evolution, shift_robustness
 
 BASE = Path(__file__).parent.parent.parent / "recipes" / "pocket" / "base"

@@ -14,12 +14,12 @@ from accelerate import PartialState
 from transformers import AutoModelForCausalLM
 
 from tokenshift.analysis import js_divergence
-from tokenshift.analysis.trajectories import read_trajectories
-from tokenshift.trainer.launch import AskedLaunch, check_launch, parse_launch_command
+from tokenshift.analysis.sampling.trajectories import read_trajectories
+from tokenshift.trainer.resume.launch_check import AskedLaunch, check_launch, parse_launch_command
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "recipes" / "grpo_divweighted.py"
-FSDP_ON_CPU = Path(__file__).parent / "fsdp_on_cpu.py"
+FSDP_ON_CPU = ROOT / "tests" / "helpers" / "fsdp_on_cpu.py"
 QUICK = ["--max_steps", "4", "--eval_size", "16", "--per_device_train_batch_size", "8", "--save_steps", "2"]
 QUICK += ["--probe_size", "4", "--report_to", "none"]
 

@@ -9,21 +9,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import launched_recipes
 import pytest
 import torch
 from datasets import Dataset
-from launched_recipes import DDP, ROOT
+from helpers import launched_recipes
+from helpers.launched_recipes import DDP, ROOT
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from tokenshift.analysis.generation import Sampling, encode_prompt
-from tokenshift.recipes.data import MADE
-from tokenshift.recipes.models import SMOLLM2_PACKAGE, find_model, model_ends, resolve_model
+from tokenshift.analysis.sampling.generators import Sampling
+from tokenshift.analysis.sampling.token_ids import encode_prompt
+from tokenshift.recipes.inputs.models import SMOLLM2_PACKAGE, find_model, model_ends, resolve_model
+from tokenshift.recipes.inputs.problems import MADE
+from tokenshift.recipes.jobs.sft.heldout_problems import Exam
+from tokenshift.recipes.jobs.sft.preparation import prepare
+from tokenshift.recipes.jobs.sft.solutions import load_solutions, solution_ids, tokenized_solutions
 from tokenshift.recipes.sft_control import main
-from tokenshift.recipes.sft_data import load_solutions, solution_ids, tokenized_solutions
-from tokenshift.recipes.sft_preparation import Exam, prepare
 from tokenshift.rewards import accuracy_reward
 
 RECIPE = ROOT / "recipes" / "sft_control.py"

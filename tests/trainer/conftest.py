@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from tiny_training import SETTINGS, Build, digit_reward
+from helpers.tiny_training import SETTINGS, Build, digit_reward
 from trl import GRPOConfig, GRPOTrainer
 
 from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer

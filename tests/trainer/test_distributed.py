@@ -15,9 +15,9 @@ WORKER = """
 import json, sys
 import torch
 from accelerate import Accelerator
-from tokenshift.trainer.completions import CompletionWeights
-from tokenshift.trainer.controls import gather_ragged, global_mean, normalize_weights, shuffle_weights
-from tokenshift.trainer.metrics import TokenWindow
+from tokenshift.trainer.weighting.completion_weights import CompletionWeights
+from tokenshift.trainer.weighting.controls import gather_ragged, global_mean, normalize_weights, shuffle_weights
+from tokenshift.trainer.weighting.metrics import TokenWindow
 
 accelerator = Accelerator(cpu=True)
 rank = accelerator.process_index

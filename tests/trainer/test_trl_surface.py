@@ -8,7 +8,7 @@ from transformers import Trainer
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler, nanstd
 
-from tokenshift.trainer.prompt_groups import paddings
+from tokenshift.trainer.dynamic_sampling.prompt_groups import paddings
 
 METHODS = {
     GRPOTrainer: {

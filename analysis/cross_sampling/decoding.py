@@ -1,0 +1,54 @@
+"""How prompts are decoded in cross-sampling, and the two policies that decode them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from tokenshift.analysis.cross_sampling.engines import cross_sample
+from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
+from tokenshift.analysis.sampling.generators import Sampling
+from tokenshift.analysis.sampling.requests import Request
+
+Policies = Callable[[], tuple[Any, Any]]
+"""Makes base and RL ready; called only if there is something left to sample."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How every response of a sweep is made.
+
+    Attributes:
+        policies: base and RL.
+        tokenizer: theirs.
+        sampling: settings, but for the cells' seeds.
+        engine: of `cross_sample`.
+        samples: responses a problem.
+        batch_size: responses at once.
+    """
+
+    policies: Policies
+    tokenizer: PreTrainedTokenizerBase
+    sampling: Sampling
+    engine: str
+    samples: int
+    batch_size: int
+
+    def __call__(
+        self, direction: str, plan: Intervention, requests: Sequence[Request], seed: int | None = None
+    ) -> list[CrossResponse]:
+        """A response to each request, at most `batch_size` at once; the pilot's seed when None."""
+        base, rl = self.policies()
+        primary, intervention = (base, rl) if direction == "forward" else (rl, base)
+        sampling = self.sampling if seed is None else replace(self.sampling, seed=seed)
+        return cross_sample(
+            primary,
+            intervention,
+            self.tokenizer,
+            requests,
+            plan=plan,
+            sampling=sampling,
+            engine=self.engine,
+            batch_size=self.batch_size,
+        )

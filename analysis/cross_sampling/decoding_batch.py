@@ -1,0 +1,86 @@
+"""Rows of a batch that decode at their own pace: those that end make room for others."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tokenshift.analysis.cross_sampling.cached_policy import CachedPolicy
+from tokenshift.analysis.sampling.requests import Request
+from tokenshift.analysis.sampling.token_ids import padded_left
+
+ADMITTED = 8
+"""New requests are begun when one of so many rows is free: each time their prompts are read, and caches copied."""
+
+
+SPARE = 1.5
+"""Slots of the caches to the tokens of the longest row, above which empty slots are dropped."""
+
+
+class Going:
+    """The rows of a batch that are going on, and the caches of the policies that read them.
+
+    Args:
+        models: causal LMs on one device.
+        pad: a token id to pad with.
+        requests: all that are wanted.
+        first: places of those to begin with.
+
+    Attributes:
+        alive: places of the requests that are going on.
+        pending: `(b,)`, the last token of each, which no policy has read.
+        mask: bool `(b, length)`, the slots that hold tokens.
+        policies: one a model.
+    """
+
+    def __init__(self, models: Sequence[Any], pad: int, requests: Sequence[Request], first: Sequence[int]) -> None:
+        self._models, self._pad, self._requests = models, pad, requests
+        self.alive = list(first)
+        ids, mask = padded_left([requests[row].prompt_ids for row in first], pad, models[0].device)
+        self.pending, self.mask = ids[:, -1], mask[:, :-1].bool()
+        self.policies = [CachedPolicy(model) for model in models]
+        if ids.shape[1] > 1:  # all of the prompt but its last token
+            for policy in self.policies:
+                policy.append(ids[:, :-1], self.mask, keep=0)
+
+    def refill(self, waiting: list[int], batch_size: int) -> None:
+        """Begin requests that wait, the last of them first, where enough rows are free."""
+        free = min(batch_size - len(self.alive), len(waiting))
+        if not self.alive or (free and batch_size - len(self.alive) >= max(1, batch_size // ADMITTED)):
+            self._admit([waiting.pop() for _ in range(free)])
+
+    def _admit(self, rows: Sequence[int]) -> None:
+        new = Going(self._models, self._pad, self._requests, rows)
+        if not self.alive:
+            self.alive, self.pending, self.mask, self.policies = new.alive, new.pending, new.mask, new.policies
+            return
+        length = max(self.mask.shape[1], new.mask.shape[1])
+        masks = [torch.nn.functional.pad(each, (length - each.shape[1], 0)) for each in (self.mask, new.mask)]
+        self.mask = torch.cat(masks)
+        self.pending = torch.cat([self.pending, new.pending])
+        self.alive += new.alive
+        for policy, other in zip(self.policies, new.policies, strict=True):
+            policy.join(other, len(rows))
+
+    def go_on(self, kept_lengths: Sequence[int], read: int, going: Sequence[int], last: Sequence[int]) -> None:
+        """After `read` tokens: how many of them stay in each row, which rows go on, and their last tokens."""
+        device = self.mask.device
+        lengths = torch.tensor(kept_lengths, device=device).unsqueeze(-1)
+        self.mask = torch.cat([self.mask, torch.arange(read, device=device) < lengths], dim=1)
+        self.pending = torch.tensor(last, dtype=torch.int64, device=device)
+        if len(going) < len(self.alive):
+            rows = torch.tensor(going, dtype=torch.int64, device=device)
+            self.mask, self.alive = self.mask[rows], [self.alive[place] for place in going]
+            for policy in self.policies:
+                policy.keep(rows)
+        self._compact()
+
+    def _compact(self) -> None:
+        """Drop slots that no row needs, when they are many."""
+        longest = int(self.mask.sum(-1).max()) if self.alive else 0
+        if longest and self.mask.shape[1] > SPARE * longest:
+            order = torch.sort(self.mask.byte(), dim=1, stable=True).indices  # tokens come last, in their order
+            slots = order[:, -longest:]
+            self.mask = self.mask.gather(1, slots)
+            for policy in self.policies:
+                policy.arrange(slots)

@@ -1,0 +1,69 @@
+"""Cross-sampling: one policy decodes, another intervenes at chosen positions (arXiv 2603.22446, section 4).
+
+Two engines give the same output: `lockstep`, which reads as the definition does, and `draft`, which is fast.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from tokenshift.analysis.cross_sampling import draft_and_verify, lockstep
+from tokenshift.analysis.cross_sampling.cached_policy import masks_slots
+from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention, Pair
+from tokenshift.analysis.sampling.generators import Sampling
+from tokenshift.analysis.sampling.requests import Request
+from tokenshift.analysis.sampling.token_ids import context_length
+
+ENGINES = {"draft": draft_and_verify.decode, "lockstep": lockstep.decode}
+
+
+def cross_sample(
+    primary: Any,
+    intervention: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[Request],
+    *,
+    plan: Intervention | None = None,
+    sampling: Sampling | None = None,
+    engine: str = "draft",
+    batch_size: int | None = None,
+) -> list[CrossResponse]:
+    """A response to each request, decoded side by side.
+
+    A response depends on its row, the seed and the settings, not on the batch or the engine, but for places where two
+    candidates tie within the rounding of logits.
+
+    Args:
+        primary, intervention: causal LMs on one device, of one tokenizer.
+        tokenizer: theirs.
+        requests: what is wanted.
+        plan: where to intervene, by default where JS > 0.1.
+        sampling: settings of both policies.
+        engine: `draft` or `lockstep`; models whose caches are not of whole attention alone are run by `lockstep`.
+        batch_size: responses at once; all when None.
+
+    Raises:
+        ValueError: for an unknown engine, models without an end token, or a prompt that leaves no room.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1.")
+    if engine not in ENGINES:
+        raise ValueError(f"engine={engine!r} is not known; choose one of {', '.join(ENGINES)}.")
+    sampling, plan = sampling or Sampling(), plan or Intervention()
+    pair = Pair(primary, intervention, tokenizer)
+    if not all(request.prompt_ids for request in requests):
+        raise ValueError("A prompt is empty; give it a start token.")
+    if not requests:
+        return []
+    for model in (primary, intervention):
+        context = context_length(model.config)
+        longest = max(len(request.prompt_ids) for request in requests)
+        if context is not None and longest + sampling.max_new_tokens > context:
+            raise ValueError(
+                f"A prompt has {longest} tokens and a response may have max_new_tokens={sampling.max_new_tokens}, but "
+                f"the model reads {context}: lower max_new_tokens, or leave the prompt out."
+            )
+    if not (masks_slots(primary) and masks_slots(intervention)):
+        engine = "lockstep"
+    return ENGINES[engine](pair, requests, sampling, plan, batch_size or len(requests))

@@ -1,0 +1,179 @@
+"""Figures of cross-sampling: accuracy against what was replaced, and the areas under the curves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tokenshift.analysis.figures.kit import (
+    Look,
+    Numbers,
+    draw,
+    draw_rows,
+    heading,
+    legend,
+    note,
+    number,
+    of_rows,
+    tidy,
+)
+from tokenshift.analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, style
+
+CRITERION_LOOKS = {
+    "js": Look(BLUE, "o"),
+    "random": Look(GREY, "s", "--"),
+    "delta_logp": Look(ORANGE, "^", "-."),
+    "forward_kl": Look(GREEN, "v"),
+    "reverse_kl": Look(GREEN, "D", ":"),
+    "entropy_primary": Look(PURPLE, "P"),
+    "entropy_intervention": Look(PURPLE, "X", ":"),
+    "position": Look(GREY, "*", ":"),
+}
+"""A criterion looks the same in every figure."""
+
+_OTHER = Look("black", "h", ":")
+_GAMMA_MARKERS = "<>pd"
+
+AXES = {
+    "effective": ("effective replacements, % of tokens", 100),
+    "effective_count": ("effective replacements a response", 1),
+    "intervened": ("intervened tokens, %", 100),
+}
+"""What accuracy is drawn against: a cell's quantity, its words, and the factor to its unit."""
+
+AREAS = {
+    "area_intervened": "area under recovery against\nshare of intervened tokens",
+    "area_effective": "area under recovery against\neffective share relative to `all`",
+}
+
+
+def of_curve(cells: Sequence[Numbers], curve: Numbers) -> list[Numbers]:
+    """The cells of a curve in the order of their intervened shares, from `none` to `all`."""
+    direction, gamma = curve["direction"], curve["gamma"]
+    own = [cell for cell in cells if cell["direction"] == direction]
+    swept = [cell for cell in own if all(cell[name] == curve[name] for name in ("criterion", "gamma", "most"))]
+    none = [cell for cell in own if cell["criterion"] == "none"]
+    whole = [cell for cell in own if cell["criterion"] == "all" and cell["gamma"] == gamma]
+    return [*none, *sorted(swept, key=lambda cell: (cell["intervened"] or {"value": 0})["value"]), *whole]
+
+
+def curve_name(curve: Numbers) -> str:
+    """Criterion, and what else sets the curve apart."""
+    gamma = f", gamma {curve['gamma']:g}" if curve["gamma"] else ""
+    return f"{curve['criterion']}{gamma}" + ("" if curve["most"] is None else f", at most {curve['most']}")
+
+
+def _axis(axes: Axes, values: np.ndarray) -> None:
+    """Log scale from the decade of the smallest number above 0 to the largest, linear below so that 0 has a place."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    if not len(positive):
+        return
+    first = int(np.floor(np.log10(max(positive.min(), 1e-3 * positive.max()))))
+    top = float(positive.max())
+    axes.set_xscale("symlog", linthresh=10.0**first, linscale=0.6)
+    ticks = [0.0, *(10.0**power for power in range(first, int(np.floor(np.log10(top))) + 1))]
+    axes.set_xticks(ticks, [number(tick) if tick else "0" for tick in ticks])
+    axes.set_xlim(-0.1 * 10.0**first, top * 1.25)
+    axes.minorticks_off()
+
+
+def accuracy_curves(summary: Numbers, direction: str, against: str, title: str) -> Figure:
+    """Accuracy (%) of the mixed policy, a line a criterion from `none` to `all`, with 95 % whiskers.
+
+    The levels of base and RL are lines with their intervals as bands.
+
+    Args:
+        summary: of `recovery_summary`.
+        direction: `forward` or `backward`.
+        against: one of `AXES`.
+        title: of the figure.
+    """
+    words, factor = AXES[against]
+    curves = [curve for curve in summary["curves"] if curve["direction"] == direction]
+    cells = [{**cell, "label": ""} for cell in summary["cells"] if cell["direction"] == direction]
+    with style():
+        figure = Figure(figsize=(5.6, 3.9), layout="constrained")
+        axes = figure.subplots()
+        everywhere = [np.zeros(1)]
+        gammas = sorted({curve["gamma"] for curve in curves if curve["gamma"]})
+        for curve in curves or _ends_alone(cells):
+            own = of_curve(cells, curve)
+            places = of_rows(own, against).value * factor
+            look = CRITERION_LOOKS.get(curve["criterion"], _OTHER)
+            if curve["gamma"]:
+                look = Look(look.color, _GAMMA_MARKERS[gammas.index(curve["gamma"]) % len(_GAMMA_MARKERS)], ":")
+            draw(axes, places, of_rows(own, "accuracy") * 100, look, curve_name(curve))
+            everywhere.append(places)
+        _axis(axes, np.concatenate(everywhere))
+        top = 0.0
+        for name, words_of_level, line in (("base", "base", (0, (4, 3))), ("rl", "RL", "-")):
+            level = summary["levels"][name]
+            if level is None:
+                note(axes, "no response was judged")
+                continue
+            axes.axhspan(100 * level["low"], 100 * level["high"], color=GREY, alpha=0.13, linewidth=0, zorder=0)
+            axes.axhline(100 * level["value"], color=GREY, linewidth=0.8, linestyle=line, zorder=1)
+            axes.text(
+                1.01,
+                100 * level["value"],
+                words_of_level,
+                transform=axes.get_yaxis_transform(),
+                va="center",
+                fontsize=7,
+                color=GREY,
+            )
+            top = max(top, level["high"])
+        values = of_rows(cells, "accuracy")
+        axes.set_ylim(0, min(103.0, 110 * max(top, values.top) + 1))
+        axes.set_xlabel(words)
+        axes.set_ylabel("accuracy, % of responses")
+        legend(figure, axes)
+        heading(figure, title, counted(summary, direction))
+        tidy(figure)
+    return figure
+
+
+def _ends_alone(cells: Sequence[Numbers]) -> list[Numbers]:
+    """Without any criterion: a curve a gamma of the two ends."""
+    return [{**cell, "criterion": "all", "most": None} for cell in cells if cell["criterion"] == "all"]
+
+
+def counted(summary: Numbers, direction: str) -> str:
+    """What a direction's cells count."""
+    cells = [cell for cell in summary["cells"] if cell["direction"] == direction]
+    seeds = max(len(cell["seeds"]) for cell in cells)
+    return (
+        f"n = {cells[0]['responses']:,} responses a point, {summary['problems']:,} problems, "
+        f"{seeds} seed{'s' * (seeds != 1)}; 95 % intervals by problem"
+    )
+
+
+def areas(summary: Numbers, direction: str, title: str) -> Figure:
+    """Area under the recovery curve of each criterion, with 95 % whiskers, the largest by intervened share first.
+
+    Args:
+        summary: of `recovery_summary`.
+        direction: `forward` or `backward`.
+        title: of the figure.
+    """
+    curves = [curve for curve in summary["curves"] if curve["direction"] == direction and curve["most"] is None]
+    curves = sorted(curves, key=lambda curve: -(curve["area_intervened"] or {"value": -np.inf})["value"])
+    rows = [{**curve, "label": curve_name(curve)} for curve in curves]
+    with style():
+        figure = Figure(figsize=(5.6, max(2.7, 1.5 + 0.24 * len(rows))), layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, (name, words) in zip(panels, AREAS.items(), strict=True):
+            for place, row in enumerate(rows):
+                look = CRITERION_LOOKS.get(row["criterion"], _OTHER)
+                draw_rows(axes, np.array([place]), of_rows([row], name), look)
+            axes.set_xlabel(words)
+            axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.5)
+            axes.locator_params(axis="x", nbins=5)
+            if not any(row[name] for row in rows):
+                note(axes, "recovery is not defined")
+        panels[0].set_yticks(range(len(rows)), [row["label"] for row in rows])
+        panels[0].set_ylim(max(len(rows), 1) - 0.5, -0.5)
+        heading(figure, title, counted(summary, direction))
+        tidy(figure)
+    return figure

@@ -1,0 +1,53 @@
+"""Cross-sampling token by token, as it is defined: what faster ways are tested against."""
+
+from collections.abc import Sequence
+
+import torch
+
+from tokenshift.analysis.cross_sampling.cached_policy import CachedPolicy
+from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention, Pair, decide, take
+from tokenshift.analysis.divergence.from_logits import log_probabilities
+from tokenshift.analysis.sampling.generators import Sampling
+from tokenshift.analysis.sampling.requests import Request
+from tokenshift.analysis.sampling.token_ids import padded_left
+
+
+def decode(
+    pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention, batch_size: int
+) -> list[CrossResponse]:
+    """A response to each request, `batch_size` at a time; arguments as of `cross_sample`."""
+    starts = range(0, len(requests), batch_size)
+    return [each for start in starts for each in _decode(pair, requests[start : start + batch_size], sampling, plan)]
+
+
+def _decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention) -> list[CrossResponse]:
+    found = [CrossResponse(*request.row, request.prompt_ids) for request in requests]
+    replaced = [0] * len(requests)
+    ids, mask = padded_left([request.prompt_ids for request in requests], pair.pad, pair.primary.device)
+    mask = mask.bool()
+    policies = CachedPolicy(pair.primary), CachedPolicy(pair.intervention)
+    alive, ends = list(range(len(requests))), pair.ends
+    for position in range(sampling.max_new_tokens):
+        p, q = (
+            log_probabilities(
+                policy.append(ids, mask, keep=1)[:, 0, : pair.vocabulary], temperature=sampling.temperature
+            )
+            for policy in policies
+        )  # (b, V)
+        decisions = decide(p, q, [requests[row].row for row in alive], [position] * len(alive), sampling, plan)
+        tokens = []
+        for place, row in enumerate(alive):
+            free = plan.most is None or replaced[row] < plan.most
+            tokens.append(take(found[row], decisions, place, free))
+            replaced[row] += found[row].switched[-1] and tokens[-1] != found[row].primary_ids[-1]
+        going = [place for place, token in enumerate(tokens) if token not in ends]
+        if not going:
+            break
+        if len(going) < len(alive):
+            rows = torch.tensor(going, device=ids.device)
+            for policy in policies:
+                policy.keep(rows)
+            mask, alive = mask[rows], [alive[place] for place in going]
+        ids = torch.tensor([[tokens[place]] for place in going], device=ids.device)
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+    return found

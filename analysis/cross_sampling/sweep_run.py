@@ -1,0 +1,150 @@
+"""A sweep of interventions, from two models to a row a response on disk.
+
+Under a folder: `thresholds.json`, and `cells/`, a Parquet file a cell, which readers take as one table. Work is cut
+into units whose contents depend on the settings alone: a run that was stopped, that had another number of processes,
+or that was given more cells later ends in the same rows. With other threads or processes libraries may add in another
+order, so that scores and JS can differ in their last bits.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from accelerate import PartialState
+from transformers import PreTrainedTokenizerBase
+
+from tokenshift.analysis.cross_sampling.decoding import Decoding
+from tokenshift.analysis.cross_sampling.intervention import CrossResponse
+from tokenshift.analysis.cross_sampling.sweep import Cell
+from tokenshift.analysis.sampling.requests import Prompt, prompt_groups, requests_of
+from tokenshift.analysis.sampling.responses import Judge
+from tokenshift.analysis.storage.provenance import table_metadata
+from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.storage.whole_file import whole_file
+from tokenshift.analysis.storage.work_units import join_rows, run_units
+
+UNIT = 4
+"""Batches of a unit: a response that ends makes room for the next of its unit."""
+
+
+SCHEMA = pa.schema(
+    [
+        ("direction", pa.string()),
+        ("criterion", pa.string()),
+        ("epsilon", pa.float64()),  # null for none and all
+        ("budget", pa.float64()),  # wanted intervened share; null where epsilon was given
+        ("most", pa.int32()),
+        ("gamma", pa.float64()),
+        ("seed", pa.int64()),
+        ("problem_id", pa.int64()),
+        ("sample_id", pa.int64()),
+        ("length", pa.int32()),  # of the completion, tokens
+        ("correct", pa.bool_()),
+        ("completion_ids", pa.list_(pa.int32())),
+        # an item an intervened position
+        ("positions", pa.list_(pa.int32())),
+        ("effective", pa.list_(pa.bool_())),
+        ("primary_ids", pa.list_(pa.int32())),
+        ("intervention_ids", pa.list_(pa.int32())),
+        ("scores", pa.list_(pa.float32())),
+        ("js", pa.list_(pa.float32())),
+    ]
+)
+
+
+def cell_file(folder: RunFolder, cell: Cell) -> Path:
+    """Where a cell's rows are."""
+    return folder.path / "cells" / f"{cell.name}.parquet"
+
+
+def run_cells(
+    folder: RunFolder,
+    cells: Sequence[Cell],
+    prompts: Sequence[Prompt],
+    judge: Judge,
+    run: Decoding,
+    metadata: Mapping[str, Any],
+    *,
+    state: PartialState | None = None,
+) -> None:
+    """Write the rows of cells, judged; nothing where they are there already.
+
+    Args:
+        folder: of the run.
+        cells: of the sweep.
+        prompts: the problems.
+        judge: verdict a response.
+        run: how responses are made.
+        metadata: of the files.
+    """
+    state = state or PartialState()
+    left = [cell for cell in cells if not cell_file(folder, cell).exists()]
+    state.wait_for_everyone()  # all have looked before anything is written
+    size = max(1, UNIT * run.batch_size // run.samples)
+    batches = prompt_groups(prompts, size)
+    units = [(cell, batch) for cell in left for batch in range(len(batches))]
+    files = [folder.units("cells") / f"{cell.name}-{batch:06d}.parquet" for cell, batch in units]
+
+    def work(unit: int, file: Path) -> int:
+        cell, batch = units[unit]
+        requests = requests_of(batches[batch], run.samples)
+        responses = run(cell.direction, cell.plan, requests, cell.seed)
+        table = _rows(cell, responses, judge, run.tokenizer)
+        with whole_file(file) as partial:
+            pq.write_table(table, partial)
+        return sum(len(response.completion_ids) for response in responses)
+
+    run_units(files, work, "cross-sampling", state=state)
+    if state.is_main_process:
+        schema = SCHEMA.with_metadata(table_metadata(metadata))
+        own: dict[Cell, list[Path]] = {}
+        for (cell, _batch), file in zip(units, files, strict=True):
+            own.setdefault(cell, []).append(file)
+        for cell, parts in own.items():
+            join_rows(parts, cell_file(folder, cell), schema)
+        shutil.rmtree(folder.units(""), ignore_errors=True)
+    state.wait_for_everyone()
+
+
+def _rows(
+    cell: Cell, responses: Sequence[CrossResponse], judge: Judge, tokenizer: PreTrainedTokenizerBase
+) -> pa.Table:
+    texts = tokenizer.batch_decode([response.completion_ids for response in responses], skip_special_tokens=True)
+    verdicts = judge([response.problem_id for response in responses], texts)
+    rows = []
+    for response, correct in zip(responses, verdicts, strict=True):
+        places = [place for place, switched in enumerate(response.switched) if switched]
+        effective = response.effective
+        rows.append(
+            {
+                **asdict(cell),
+                "problem_id": response.problem_id,
+                "sample_id": response.sample_id,
+                "length": len(response.completion_ids),
+                "correct": correct,
+                "completion_ids": response.completion_ids,
+                "positions": places,
+                "effective": [effective[place] for place in places],
+                "primary_ids": [response.primary_ids[place] for place in places],
+                "intervention_ids": [response.intervention_ids[place] for place in places],
+                "scores": [response.scores[place] for place in places],
+                "js": [response.js[place] for place in places],
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def read_cells(folder: RunFolder, cells: Sequence[Cell], columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows of cells, in their order.
+
+    Args:
+        folder: of the run.
+        cells: whose.
+        columns: all when None.
+    """
+    names = None if columns is None else list(columns)
+    return pa.concat_tables([pq.read_table(cell_file(folder, cell), columns=names) for cell in cells])

@@ -1,0 +1,60 @@
+"""Logits of a few tokens at a time, written over the last ones."""
+
+import torch
+
+from tokenshift.analysis.divergence.lm_head import LMHead
+
+CPU_TILE = 1024
+"""Vocabulary rows a product on CPU. `(tile, H) @ (H, n)` and a transposed copy take about half as long as
+`(n, H) @ (H, V)` for the few tokens n of a chunk."""
+
+
+class Projection:
+    """An LM head that projects chunks of hidden states into one buffer, as float32.
+
+    Args:
+        head: the projection.
+        temperature: divides the logits.
+        rows: the longest chunk, in tokens.
+        device: where the hidden states are.
+    """
+
+    def __init__(self, head: LMHead, temperature: float, rows: int, device: torch.device) -> None:
+        self.head, self.temperature = head, temperature
+        self._mixed = device.type == "cuda" and head.weight.dtype != torch.float32
+        self._weight = head.weight if self._mixed or device.type == "cpu" else head.weight.float()
+        self._bias = None if head.bias is None else head.bias.float()
+        self._logits = torch.empty(rows, head.vocab_size, dtype=torch.float32, device=device)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states `(n, H)` to logits `(n, V)`, valid until the next call."""
+        logits = self._logits[: len(hidden)]
+        if self._mixed:  # half inputs, products summed and kept in float32
+            torch.mm(hidden.to(self._weight.dtype), self._weight.t(), out_dtype=torch.float32, out=logits)
+        elif hidden.device.type == "cpu":
+            columns = hidden.float().t().contiguous()  # (H, n)
+            for start in range(0, self.head.vocab_size, CPU_TILE):
+                tile = slice(start, start + CPU_TILE)
+                logits[:, tile] = torch.mm(self._weight[tile].float(), columns).t()
+        else:
+            torch.mm(hidden.float(), self._weight.t(), out=logits)
+        if self._bias is not None:
+            logits += self._bias
+        if self.head.scale != 1:
+            logits *= self.head.scale
+        if self.head.softcap is not None:
+            logits.div_(self.head.softcap).tanh_().mul_(self.head.softcap)
+        return logits.div_(self.temperature) if self.temperature != 1 else logits
+
+
+def exact_logits(head: LMHead, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Logits `(n, V)` in float64 arithmetic from hidden states `(n, H)`; slow."""
+    columns = hidden.double().t()
+    tiles = range(0, head.vocab_size, CPU_TILE)
+    logits = torch.cat([(head.weight[start : start + CPU_TILE].double() @ columns).t() for start in tiles], dim=-1)
+    if head.bias is not None:
+        logits = logits + head.bias.double()
+    logits = logits * head.scale
+    if head.softcap is not None:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    return logits / temperature

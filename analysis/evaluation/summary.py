@@ -1,0 +1,152 @@
+"""What models score on sets of problems: from a row a response to numbers with intervals, and to comparisons.
+
+Shape legend: P problems of a set.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tokenshift.analysis.evaluation.estimators import majority_at_k, mean_at_k, pass_at_k
+from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap
+from tokenshift.analysis.statistics.paired import paired_comparison
+from tokenshift.analysis.statistics.pooled_means import Alike, pooled_mean, set_bootstraps, standard_error
+
+COLUMNS = ("set", "model", "problem_id", "length", "truncated", "formatted", "correct", "vote")
+"""What the numbers are made of."""
+
+POOLED: dict[str, Alike] = {"all problems": "problems", "mean of the sets": "sets"}
+"""Groups beside the sets, where there are several, and what counts alike in them."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """A model's numbers problem by problem.
+
+    Attributes:
+        problems: ids `(P,)`, ascending.
+        responses: how many.
+        metrics: by name `(P,)` float64, NaN for problems without a value: `mean@n`; `pass@k` and `majority@k` of each
+            k; the means of `length` (tokens), `truncated` and `formatted`.
+    """
+
+    problems: np.ndarray
+    responses: int
+    metrics: dict[str, np.ndarray]
+
+
+def problem_values(table: pa.Table, samples: int, ks: Sequence[int]) -> dict[tuple[str, str], Values]:
+    """Numbers of each problem by (set, model), in the table's order.
+
+    Responses that nothing judged count for lengths and forms alone; a problem with fewer than k judged responses has
+    no `pass@k` and no `majority@k`.
+
+    Args:
+        table: `COLUMNS`, a row a response.
+        samples: n, responses a problem.
+        ks: each at least 1, at most n.
+    """
+    found: dict[tuple[str, str], Values] = {}
+    frame = table.select(list(COLUMNS)).to_pandas(integer_object_nulls=True)
+    for (set_name, model), own in frame.groupby(["set", "model"], sort=False):
+        problems = own.groupby("problem_id", sort=True)
+        metrics: dict[str, list[float]] = {name: [] for name in _metric_names(samples, ks)}
+        for _, responses in problems:
+            judged = responses[responses["correct"].notna()]
+            correct = judged["correct"].astype(bool).tolist()
+            votes = [None if vote is None else int(vote) for vote in judged["vote"]]
+            n, c = np.array([len(judged)]), np.array([sum(correct)])
+            metrics[f"mean@{samples}"].append(mean_at_k(n, c)[0] if len(judged) else np.nan)
+            for k in ks:
+                enough = len(judged) >= k
+                metrics[f"pass@{k}"].append(pass_at_k(n, c, k)[0] if enough else np.nan)
+                metrics[f"majority@{k}"].append(majority_at_k(votes, correct, k) if enough else np.nan)
+            for name in ("length", "truncated", "formatted"):
+                metrics[name].append(responses[name].mean())
+        arrays = {name: np.array(values, dtype=float) for name, values in metrics.items()}
+        found[str(set_name), str(model)] = Values(np.array(list(problems.groups)), len(own), arrays)
+    return found
+
+
+def _metric_names(samples: int, ks: Sequence[int]) -> list[str]:
+    at_k = [f"{name}@{k}" for name in ("pass", "majority") for k in ks]
+    return [f"mean@{samples}", *at_k, "length", "truncated", "formatted"]
+
+
+def evaluation_summary(
+    table: pa.Table, samples: int, ks: Sequence[int], *, resamples: int = 10_000, seed: int = 0
+) -> dict[str, Any]:
+    """Numbers of each set, and of all together, ready for JSON.
+
+    Args:
+        table: `COLUMNS`, a row a response, of one model or more; with two, the first is compared with the second.
+        samples: n, responses a problem.
+        ks: of pass@k and majority@k.
+        resamples: of the bootstrap, by problem.
+        seed: of the resamples.
+
+    Returns:
+        `samples`, `ks`, `resamples`, `metrics` (names in order), `models`, and `groups`, by set and with several sets
+        by `POOLED`: `problems`; `responses`, of each model; `models`, by model and metric None, or `value`, `low` and
+        `high` of the 95 % interval (None where a set has one problem), and `problems` with a value; and with two
+        models `comparison`, by metric the fields of `Comparison`, the first model's minus the second's.
+
+    Raises:
+        ValueError: if the models did not answer the same problems.
+    """
+    values = problem_values(table, samples, ks)
+    sets, models = (list(dict.fromkeys(key[place] for key in values)) for place in (0, 1))
+    for name in sets:
+        if any(not np.array_equal(values[name, models[0]].problems, values[name, model].problems) for model in models):
+            raise ValueError(f"The models answered other problems of the set {name!r}.")
+    bootstraps = set_bootstraps([len(values[name, models[0]].problems) for name in sets], resamples, seed)
+    groups = {
+        name: _group({model: [values[name, model]] for model in models}, [bootstrap])
+        for name, bootstrap in zip(sets, bootstraps, strict=True)
+    }
+    if len(sets) > 1:
+        everything = {model: [values[name, model] for name in sets] for model in models}
+        groups |= {name: _group(everything, bootstraps, alike) for name, alike in POOLED.items()}
+    return {
+        "samples": samples,
+        "ks": list(ks),
+        "resamples": resamples,
+        "metrics": _metric_names(samples, ks),
+        "models": models,
+        "groups": groups,
+    }
+
+
+def _group(
+    values: Mapping[str, list[Values]], bootstraps: Sequence[ProblemBootstrap], alike: Alike = "problems"
+) -> dict[str, Any]:
+    first = next(iter(values.values()))
+    names = list(first[0].metrics)
+    arrays = {model: {name: [each.metrics[name] for each in own] for name in names} for model, own in values.items()}
+    found: dict[str, Any] = {
+        "problems": sum(len(each.problems) for each in first),
+        "responses": sum(each.responses for each in first),
+        "models": {
+            model: {name: _entry(own[name], bootstraps, alike) for name in names} for model, own in arrays.items()
+        },
+    }
+    if len(arrays) == 2:
+        compared, reference = arrays.values()
+        found["comparison"] = {
+            name: asdict(paired_comparison(compared[name], reference[name], bootstraps, alike)) for name in names
+        }
+    return found
+
+
+def _entry(
+    values: Sequence[np.ndarray], bootstraps: Sequence[ProblemBootstrap], alike: Alike
+) -> dict[str, Any] | None:
+    entry: dict[str, Any] | None = pooled_mean(values, bootstraps, alike).entry
+    if entry is None:
+        return None
+    if np.isnan(standard_error(values, alike)):  # a single problem has no interval
+        entry |= {"low": None, "high": None}
+    return {**entry, "problems": int(sum(np.isfinite(own).sum() for own in values))}

@@ -1,0 +1,48 @@
+"""Draws of next tokens that share their random numbers over batches and policies."""
+
+from collections.abc import Sequence
+
+import torch
+
+from tokenshift.analysis.divergence.from_logits import top_p_support
+from tokenshift.analysis.divergence.top_k import top_k
+from tokenshift.analysis.sampling.shared_noise import Row, gumbel_noise
+
+NARROW = 64
+"""Most probable tokens looked at first; a top-p set is seldom larger, and sorting a vocabulary is slow."""
+
+
+def coupled_draw(
+    logp: torch.Tensor,
+    rows: Sequence[Row],
+    positions: Sequence[int],
+    *,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> torch.Tensor:
+    """A token `(B,)` int64 for each of B places, drawn from the truncated distributions.
+
+    Args:
+        logp: log-probabilities `(B, V)` at the sampling temperature; `log_probabilities`.
+        rows: (problem_id, sample_id) of each place.
+        positions: of each in its completion, from 0.
+        top_p: what they are truncated to, in (0, 1].
+        seed: of the draws; the same place and seed have the same noise for every policy.
+    """
+    every = torch.arange(logp.shape[-1], device=logp.device).unsqueeze(0)  # (1, V)
+    if top_p == 1:
+        return (logp + gumbel_noise(seed, rows, positions, every)).argmax(dim=-1)
+    values, ids = top_k(logp, NARROW)  # (B, k)
+    mass = values.exp()
+    upto = mass.cumsum(dim=-1)
+    kept = upto - mass < top_p
+    kept[:, 0] = True
+    noisy = (values + gumbel_noise(seed, rows, positions, ids)).masked_fill(~kept, -torch.inf)
+    drawn = ids.gather(-1, noisy.argmax(dim=-1, keepdim=True)).squeeze(-1)
+    wide = ((upto[:, -1] < top_p) & (ids.shape[-1] < logp.shape[-1])).nonzero().squeeze(-1)
+    if len(wide):
+        places = wide.tolist()
+        noise = gumbel_noise(seed, [rows[each] for each in places], [positions[each] for each in places], every)
+        support = top_p_support(logp[wide], top_p)
+        drawn[wide] = (logp[wide] + noise).masked_fill(~support, -torch.inf).argmax(dim=-1)
+    return drawn

@@ -1,0 +1,96 @@
+"""Responses to problems, as token ids: what both models are scored along.
+
+Shape legend: B trajectories, T longest prompt and completion together, N completion tokens of a batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from tokenshift.analysis.storage.whole_file import whole_file
+
+SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.int64()),
+        ("sample_id", pa.int64()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("completion_ids", pa.list_(pa.int32())),
+        ("correct", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A response.
+
+    Attributes:
+        problem_id, sample_id: which problem, and which of its responses.
+        prompt_ids, completion_ids: token ids; the completion's end token, if it has one, belongs to it.
+        correct: whether a verifier accepted it; None if none judged.
+    """
+
+    problem_id: int
+    sample_id: int
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    correct: bool | None = None
+
+
+@dataclass(frozen=True)
+class TrajectoryBatch:
+    """Trajectories side by side, padded on the right.
+
+    Attributes:
+        input_ids, attention_mask: `(B, T)` int64.
+        predicts: bool `(B, T)`, the places whose next token is a completion token, N in all.
+        token_ids: those next tokens, `(N,)` int64.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    predicts: torch.Tensor
+    token_ids: torch.Tensor
+
+
+def batch_of(trajectories: Sequence[Trajectory], device: torch.device | str = "cpu") -> TrajectoryBatch:
+    """Pad a batch; padding is masked, so its id does not matter.
+
+    Raises:
+        ValueError: for a trajectory without a prompt: nothing predicts its first token.
+    """
+    for trajectory in trajectories:
+        if not trajectory.prompt_ids:
+            raise ValueError(f"problem {trajectory.problem_id} has an empty prompt; give it a start token.")
+    rows = [trajectory.prompt_ids + trajectory.completion_ids for trajectory in trajectories]
+    length = max(map(len, rows))
+    input_ids = torch.zeros(len(rows), length, dtype=torch.int64)
+    attention_mask = torch.zeros_like(input_ids)
+    predicts = torch.zeros_like(input_ids, dtype=torch.bool)
+    for place, (row, trajectory) in enumerate(zip(rows, trajectories, strict=True)):
+        input_ids[place, : len(row)] = torch.tensor(row)
+        attention_mask[place, : len(row)] = 1
+        predicts[place, len(trajectory.prompt_ids) - 1 : len(row) - 1] = True
+    token_ids = [token for trajectory in trajectories for token in trajectory.completion_ids]
+    return TrajectoryBatch(
+        input_ids.to(device),
+        attention_mask.to(device),
+        predicts.to(device),
+        torch.tensor(token_ids, dtype=torch.int64, device=device),
+    )
+
+
+def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
+    """Write a Parquet file that appears whole."""
+    table = pa.Table.from_pylist([asdict(trajectory) for trajectory in trajectories], schema=SCHEMA)
+    with whole_file(path) as partial:
+        pq.write_table(table, partial)
+
+
+def read_trajectories(path: Path) -> list[Trajectory]:
+    """Read what `write_trajectories` wrote."""
+    return [Trajectory(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]

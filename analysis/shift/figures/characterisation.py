@@ -1,0 +1,300 @@
+"""Which distributions moved: figures of a summary's quantiles, sparsity, positions, entropies and tokens."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from tokenshift.analysis.figures.kit import (
+    BASE,
+    CONTROL,
+    JS,
+    LOOKS,
+    RL,
+    SINGLE,
+    WIDE,
+    Look,
+    Numbers,
+    Series,
+    as_series,
+    compact,
+    counted,
+    dodges,
+    draw,
+    heading,
+    js_axis,
+    js_floor,
+    legend,
+    mark_thresholds,
+    mean_of,
+    note,
+    number,
+    percent_axis,
+    present,
+    shown,
+    tidy,
+)
+from tokenshift.analysis.figures.style import BLUE, GREY, MAP, ORANGE, style
+from tokenshift.analysis.thresholds import HIGH, JS_EDGES, NEAR_ZERO
+
+NOISE = 1e-6
+"""Nats; JS axes are linear below it: float32 tells much smaller divergences from zero only by chance."""
+
+TOKENS = 15
+"""Of either panel of `token_identity`."""
+
+
+def _compared(groups: Numbers, control: Numbers | None) -> list[tuple[str, Numbers, Look]]:
+    """All, correct and incorrect responses of a summary, and all of the control's."""
+    found = [(name, group, LOOKS[name]) for name, group in present(groups).items()]
+    return [*found, *([("control", control["all"], CONTROL)] if control else [])]
+
+
+def quantile_curve(groups: Numbers, title: str, control: Numbers | None = None) -> Figure:
+    """JS (nats) that a share of the tokens (%, log axis, the tail at the right) reaches, with 95 % bands.
+
+    Args:
+        groups: of one kind of trajectory.
+        title: of the figure.
+        control: groups of another summary (a model after SFT, say), of which all responses are drawn, dashed.
+    """
+    with style():
+        figure = Figure(figsize=SINGLE, layout="constrained")
+        axes = figure.subplots()
+        for name, group, look in _compared(groups, control):
+            curve = as_series(group["quantiles"])
+            above = 1 - np.array(curve.labels, dtype=float)
+            curve, above = curve[above > 0], above[above > 0]  # a log axis has no place for the maximum
+            axes.fill_between(100 * above, curve.low, curve.high, color=look.color, alpha=0.2, linewidth=0)
+            axes.plot(
+                100 * above,
+                curve.value,
+                color=look.color,
+                linestyle=look.line,
+                linewidth=1.2,
+                marker=look.marker,
+                markersize=3,
+                label=f"{name} (n = {group['tokens']:,})",
+            )
+        axes.set_xscale("log")
+        axes.set_xlim(100, 0.09)
+        axes.set_xticks([100, 50, 20, 10, 5, 2, 1, 0.5, 0.1], ["100", "50", "20", "10", "5", "2", "1", "0.5", "0.1"])
+        js_axis(axes, "y", NOISE)
+        mark_thresholds(axes, "y")
+        axes.set_xlabel("% of tokens with at least this JS")
+        axes.set_ylabel(JS)
+        legend(figure, axes)
+        heading(figure, title, counted(groups["all"]))
+        tidy(figure)
+    return figure
+
+
+def sparsity(groups: Numbers, title: str, control: Numbers | None = None) -> Figure:
+    """Share of tokens (%) with a JS below each threshold (nats), with 95 % whiskers.
+
+    Args:
+        groups: of one kind of trajectory.
+        title: of the figure.
+        control: groups of another summary, of which all responses are drawn, dashed.
+    """
+    with style():
+        figure = Figure(figsize=SINGLE, layout="constrained")
+        axes = figure.subplots()
+        compared = _compared(groups, control)
+        lowest = 100.0
+        for (name, group, look), shift in zip(compared, dodges(len(compared), 0.12), strict=True):
+            shares = mean_of(group, "sparsity") * 100
+            below = shares[np.array([label.startswith("<") for label in shares.labels])]
+            label = f"{name} (n = {group['tokens']:,})"
+            draw(axes, np.arange(len(below.labels)) + shift, below, look, label)
+            lowest = min(lowest, np.nanmin(np.concatenate([below.value, below.low])))
+        names = {NEAR_ZERO: "\nnear zero", HIGH: "\nnot high"}
+        limits = [float(label.removeprefix("< ")) for label in below.labels]
+        ticks = [number(limit) + names.get(limit, "") for limit in limits]
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_ylim(max(0, 10 * np.floor((lowest - 1) / 10)), 101)
+        axes.set_xlabel(f"threshold of {JS}")
+        axes.set_ylabel("% of tokens below")
+        legend(figure, axes)
+        heading(figure, title, counted(groups["all"]))
+        tidy(figure)
+    return figure
+
+
+def relative_position(groups: Numbers, title: str) -> Figure:
+    """Mean JS (nats), and share of tokens above 0.1 (%), by position over the response's length; 95 % whiskers."""
+    with style():
+        figure = Figure(figsize=WIDE, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        found = present(groups)
+        drawn: list[tuple[Series, Series]] = []
+        for (name, group), shift in zip(found.items(), dodges(len(found), 0.2), strict=True):
+            means, shares = mean_of(group, "position_relative"), mean_of(group, "position_relative_high") * 100
+            width = 1 / len(means.labels)
+            middle = (np.arange(len(means.labels)) + 0.5 + shift) * width
+            draw(left, middle, means, LOOKS[name], f"{name} (n = {group['tokens']:,})")
+            draw(right, middle, shares, LOOKS[name])
+            drawn.append((means, shares))
+        floor = js_floor([means for means, _ in drawn], NEAR_ZERO / 10)
+        js_axis(left, "y", floor, max(means.top for means, _ in drawn))
+        percent_axis(right, max(shares.top for _, shares in drawn))
+        left.set_ylabel(f"mean {JS}")
+        right.set_ylabel(f"% of tokens with JS > {HIGH:g}")
+        for axes in (left, right):
+            axes.set_xlim(0, 1)
+            axes.set_xlabel("position / response length")
+        legend(figure, left)
+        heading(figure, title, counted(groups["all"]))
+        tidy(figure)
+    return figure
+
+
+def distance_positions(groups: Numbers, title: str) -> Figure:
+    """Mean JS (nats) by distance in tokens from the start, the end and the final answer's begin; 95 % whiskers."""
+    with style():
+        figure = Figure(figsize=WIDE, layout="constrained")
+        panels = figure.subplots(1, 3, sharey=True)
+        places = ("from_start", "from_end", "from_answer")
+        found = [_with_terms(mean_of(groups["all"], f"position_{name}")) for name in places]
+        for axes, name, means in zip(panels, places, found, strict=True):
+            if len(means.labels):
+                draw(axes, np.arange(len(means.labels)), means, LOOKS["all"])
+            else:
+                note(axes, "no final answer found" if name == "from_answer" else "no tokens")
+            axes.set_xticks(range(len(means.labels)), means.labels, rotation=90)
+            axes.set_title(f"n = {means.n.sum():,} tokens", fontsize=8, pad=14)
+        js_axis(panels[0], "y", js_floor(found, NEAR_ZERO / 100), max(means.top for means in found))
+        panels[1].invert_xaxis()  # the end is at the right
+        if "0" in found[2].labels:
+            begin = found[2].labels.index("0") - 0.5
+            panels[2].axvline(begin, color=GREY, linewidth=0.8, linestyle=":")
+            panels[2].text(
+                begin,
+                1.01,
+                "answer begins",
+                transform=panels[2].get_xaxis_transform(),
+                ha="center",
+                va="bottom",
+                fontsize=6.5,
+                color=GREY,
+            )
+        panels[0].set_ylabel(f"mean {JS}")
+        panels[0].set_xlabel("tokens after the first")
+        panels[1].set_xlabel("tokens before the last")
+        panels[2].set_xlabel("tokens after the answer's begin")
+        heading(figure, title, counted(groups["all"]))
+        tidy(figure)
+        for axes in panels:
+            axes.tick_params(axis="x", labelsize=6.5)
+    return figure
+
+
+def _with_terms(series: Series) -> Series:
+    """Without the empty bins at both ends."""
+    filled = np.flatnonzero(series.n)
+    return series[filled[0] : filled[-1] + 1] if len(filled) else series[:0]
+
+
+def entropy_by_js(groups: Numbers, title: str) -> Figure:
+    """Mean entropy (nats) of base and RL over the tokens of each bin of JS, with 95 % whiskers and each bin's n."""
+    with style():
+        figure = Figure(figsize=SINGLE, layout="constrained")
+        axes = figure.subplots()
+        for name, label, look, shift in (("base", "base", BASE, -0.08), ("rl", "RL", RL, 0.08)):
+            means = mean_of(groups["all"], f"entropy_{name}")
+            draw(axes, np.arange(len(means.labels)) + shift, means, look, label, joined=False)
+        edges = ["0", *(f"{edge:g}" for edge in JS_EDGES), "ln 2"]
+        ticks = [
+            f"{label.replace('_', ' ')}\n{edges[place]} to {edges[place + 1]}\nn = {means.n[place]:,}"
+            for place, label in enumerate(means.labels)
+        ]
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xlim(-0.5, len(ticks) - 0.5)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(f"{JS}; n: tokens")
+        axes.set_ylabel("mean entropy, nats")
+        legend(figure, axes)
+        heading(figure, title, counted(groups["all"]))
+        tidy(figure)
+    return figure
+
+
+def joint_histogram(groups: Numbers, title: str) -> Figure:
+    """Number of tokens (log colour) by JS and entropy of base, and of RL, both in nats; JS below 1e-7 at the left."""
+    joint: dict[str, Any] = groups["all"]["joint"]
+    counts = [np.array(joint[name]) for name in ("entropy_base", "entropy_rl")]
+    js_edges, entropy_edges = np.array(joint["js_edges"]), np.array(joint["entropy_edges"])
+    floor = js_edges[1]
+    js_edges[0] = floor / 10 ** (1 / 3)  # 0 has no place on a log axis
+    filled = [np.flatnonzero(each.sum(axis=0)) for each in counts]
+    rows = max((int(each[-1]) + 1 for each in filled if len(each)), default=1)
+    with style():
+        figure = Figure(figsize=WIDE, layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        norm = LogNorm(1, max(2, *(each.max() for each in counts)))
+        for axes, each, name in zip(panels, counts, ("base", "RL"), strict=True):
+            mesh = axes.pcolormesh(
+                js_edges,
+                entropy_edges[: rows + 1],
+                np.ma.masked_equal(each[:, :rows].T, 0),
+                norm=norm,
+                cmap=MAP,
+                rasterized=True,
+            )
+            axes.set_xscale("log")
+            axes.set_xticks([1e-7, 1e-5, 1e-3, 1e-1], ["1e-7", "1e-5", "0.001", "0.1"])
+            axes.minorticks_off()
+            axes.set_xlim(js_edges[0], js_edges[-1])
+            mark_thresholds(axes, "x")
+            axes.set_xlabel(f"{JS}; first column: below {number(floor)}")
+            axes.set_ylabel(f"entropy of {name}, nats")
+        figure.colorbar(mesh, ax=panels, label="tokens")
+        heading(figure, title, counted(groups["all"]))
+        tidy(figure)
+    return figure
+
+
+def token_identity(groups: Numbers, title: str) -> Figure:
+    """Each one's own JS (nats) of the tokens most frequent among high, and among near-zero, positions.
+
+    A marker at the median, a thick line from the first to the third quartile, a thin one from the 5th to the 95th
+    percentile; at the right how many of its occurrences are high, and how many there are.
+    """
+    with style():
+        figure = Figure(figsize=(7.0, 4.0), layout=ConstrainedLayoutEngine(wspace=0.06))
+        panels = figure.subplots(1, 2)
+        identity = groups["all"]["identity"]
+        kinds = (("high", f"JS > {HIGH:g}", ORANGE), ("near_zero", f"JS < {NEAR_ZERO:g}", BLUE))
+        for axes, (name, which, color) in zip(panels, kinds, strict=True):
+            rows = identity[name][:TOKENS]
+            axes.set_title(f"most frequent with {which}", fontsize=8, pad=14)
+            axes.set_xlabel(JS)
+            js_axis(axes, "x", NOISE, every=2)
+            if not rows:
+                note(axes, f"no token with {which}")
+                axes.set_yticks([])
+                continue
+            mark_thresholds(axes, "x")
+            _spreads(axes, rows, color)
+        panels[0].set_ylabel("token")
+        heading(figure, title, counted(groups["all"]))
+        tidy(figure)
+    return figure
+
+
+def _spreads(axes: Axes, rows: list[dict[str, Any]], color: str) -> None:
+    low, first, median, third, high = np.array([row["quantiles"] for row in rows]).T
+    places = np.arange(len(rows))
+    axes.hlines(places, low, high, color=color, linewidth=0.9)
+    axes.hlines(places, first, third, color=color, linewidth=3.5, alpha=0.5)
+    axes.plot(median, places, color=color, marker="o", markersize=3.5, linestyle="none")
+    axes.set_yticks(places, [shown(row["token"]) for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)  # most frequent on top
+    counts = axes.twinx()  # the layout leaves room for ticks, however long
+    counts.set_yticks(places, [f"{compact(row['n_high'])} / {compact(row['n'])}" for row in rows])
+    counts.set_ylim(axes.get_ylim())
+    counts.tick_params(axis="y", length=0)
+    counts.set_ylabel(f"occurrences: JS > {HIGH:g} / all")

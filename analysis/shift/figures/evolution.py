@@ -1,0 +1,150 @@
+"""How the shift grows over checkpoints, and how it depends on the settings of the analysis."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tokenshift.analysis.figures.kit import (
+    LOOKS,
+    SINGLE,
+    WIDE,
+    Look,
+    Numbers,
+    draw,
+    heading,
+    js_axis,
+    legend,
+    mark_thresholds,
+    note,
+    of_rows,
+    short,
+    tidy,
+)
+from tokenshift.analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, style
+from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
+
+Rows = Sequence[Numbers]
+
+_LOOKS = (Look(GREEN, "o"), Look(PURPLE, "s", "--"), Look(BLUE, "^", "-."), Look(ORANGE, "D"), Look(GREY, "v", ":"))
+PERCENTILES = ("0.99", "0.95", "0.9", "0.5")
+
+
+def _in_order(rows: Rows) -> list[Numbers]:
+    """By step where all have one."""
+    if any(row.get("step") is None for row in rows):
+        return list(rows)
+    return sorted(rows, key=lambda row: row["step"])
+
+
+def _steps(axes: Axes, rows: Rows) -> np.ndarray:
+    """Label x with steps or, where a row has none, with the checkpoints' names; where to draw each row."""
+    if not rows:
+        note(axes, "no checkpoint")
+    if rows and all(row.get("step") is not None for row in rows):
+        axes.set_xlabel("update")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+        steps = np.array([row["step"] for row in rows], dtype=float)
+        room = 0.04 * (steps[-1] - steps[0]) or 1
+        axes.set_xlim(steps[0] - room, steps[-1] + room)  # also where the first or last has no number
+        return steps
+    axes.set_xlabel("checkpoint")
+    labels = [short(str(row["label"]), 20) for row in rows]
+    slanted = sum(map(len, labels)) > 40
+    axes.set_xticks(range(len(rows)), labels, rotation=30 if slanted else 0, ha="right" if slanted else "center")
+    axes.set_xlim(-0.3, max(len(rows), 1) - 0.7)
+    return np.arange(len(rows), dtype=float)
+
+
+def _count(rows: Rows) -> str:
+    return f"n = {len(rows)} checkpoint{'s' * (len(rows) != 1)}"
+
+
+def percentile_evolution(rows: Rows, title: str) -> Figure:
+    """Percentiles of JS (nats) at each checkpoint, with 95 % whiskers.
+
+    Args:
+        rows: a checkpoint each: `label`, `step` (update, or None), and `quantiles`, from "0.5", "0.9", "0.95" and
+            "0.99" to `value`, `low` and `high`; any of it may be None.
+        title: of the figure.
+    """
+    rows = _in_order(rows)
+    with style():
+        figure = Figure(figsize=SINGLE, layout="constrained")
+        axes = figure.subplots()
+        steps = _steps(axes, rows)
+        top = NEAR_ZERO
+        for name, look in zip(PERCENTILES, (_LOOKS[3], _LOOKS[2], _LOOKS[1], _LOOKS[0]), strict=True):
+            values = of_rows(rows, "quantiles", name)
+            draw(axes, steps, values, look, f"p{100 * float(name):g}")
+            top = max(top, values.top)
+        js_axis(axes, "y", 1e-6, top)
+        mark_thresholds(axes, "y")
+        axes.set_ylabel("JS(base, checkpoint), nats")
+        legend(figure, axes)
+        heading(figure, title, _count(rows))
+        tidy(figure)
+    return figure
+
+
+def jaccard_evolution(rows: Rows, title: str) -> Figure:
+    """Jaccard index of each checkpoint's high-JS positions with the last's, and with those of the one before, with
+    95 % whiskers.
+
+    Args:
+        rows: as for `percentile_evolution`, with `jaccard_final` and `jaccard_previous`, each `value`, `low` and
+            `high`, or None.
+        title: of the figure.
+    """
+    rows = _in_order(rows)
+    with style():
+        figure = Figure(figsize=SINGLE, layout="constrained")
+        axes = figure.subplots()
+        steps = _steps(axes, rows)
+        for key, label, look in (
+            ("jaccard_final", "with the last checkpoint", Look(BLUE, "o")),
+            ("jaccard_previous", "with the one before", Look(ORANGE, "^", "--")),
+        ):
+            draw(axes, steps, of_rows(rows, key), look, label)
+        axes.set_ylim(-0.02, 1.04)
+        axes.set_ylabel(f"Jaccard index, JS > {HIGH:g}")
+        legend(figure, axes)
+        heading(figure, title, _count(rows))
+        tidy(figure)
+    return figure
+
+
+def overlap_accuracy_evolution(rows: Rows, title: str) -> Figure:
+    """Top-k overlap over high-JS positions (%), and accuracy (%), at each checkpoint, with 95 % whiskers.
+
+    Args:
+        rows: as for `percentile_evolution`, with `overlap_high`, from k to `value`, `low` and `high`, and `accuracy`
+            of the same form.
+        title: of the figure.
+    """
+    rows = _in_order(rows)
+    with style():
+        figure = Figure(figsize=WIDE, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        steps = _steps(left, rows)
+        _steps(right, rows)
+        names = sorted({str(k) for row in rows for k in row.get("overlap_high") or {}}, key=int)
+        for number, name in enumerate(names):
+            by_text = [{**row, "overlap_high": _text_keys(row.get("overlap_high"))} for row in rows]
+            look = _LOOKS[number % len(_LOOKS)]
+            draw(left, steps, of_rows(by_text, "overlap_high", name) * 100, look, f"k = {name}")
+        draw(right, steps, of_rows(rows, "accuracy") * 100, LOOKS["all"])
+        left.set_ylim(0, 103)
+        right.set_ylim(0, 103)
+        left.set_ylabel(f"overlap of the top k at JS > {HIGH:g}, %")
+        right.set_ylabel("accuracy, % of responses")
+        legend(figure, left)
+        heading(figure, title, _count(rows))
+        tidy(figure)
+    return figure
+
+
+def _text_keys(found: Numbers | None) -> Numbers:
+    return {str(key): value for key, value in (found or {}).items()}

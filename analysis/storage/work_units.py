@@ -1,0 +1,74 @@
+"""Long work in units, each a file that appears whole: shared by processes, and gone on with where it stopped."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from accelerate import PartialState
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tokenshift.analysis.storage.whole_file import whole_file
+
+
+def run_units(
+    files: Sequence[Path],
+    work: Callable[[int, Path], int],
+    description: str,
+    *,
+    state: PartialState | None = None,
+    noun: str = "tokens",
+) -> None:
+    """Do the units whose files are not there yet; every process must call it, and all return together.
+
+    What a unit holds must not depend on which others are done, nor on the number of processes: then files are the
+    same however often the work was stopped.
+
+    Args:
+        files: a file a unit; unit i belongs to process i modulo the number of processes.
+        work: makes unit i, writes it whole to its file, and returns how much it did, in `noun`s.
+        description: label of the progress bar, which the main process shows: units of all processes, its own rate.
+        state: the processes.
+        noun: unit of the rate.
+    """
+    state = state or PartialState()
+    mine = range(state.process_index, len(files), state.num_processes)
+    left = [unit for unit in mine if not files[unit].exists()]
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        disable=not state.is_main_process,
+    )
+    with progress:
+        task = progress.add_task(description, total=len(files), completed=_done(files), rate="")
+        started, amount = time.monotonic(), 0
+        for unit in left:
+            amount += work(unit, files[unit])
+            rate = amount / max(time.monotonic() - started, 1e-9) * state.num_processes
+            progress.update(task, completed=_done(files), rate=f"{rate:,.0f} {noun}/s")
+        state.wait_for_everyone()
+        progress.update(task, completed=len(files))
+
+
+def join_rows(units: Sequence[Path], file: Path, schema: pa.Schema) -> None:
+    """Write the rows of units to one Parquet file, by problem and sample.
+
+    Args:
+        units: Parquet files.
+        file: appears whole.
+        schema: of their columns, with the metadata of the file.
+    """
+    table = pa.concat_tables([pq.read_table(unit, schema=schema.remove_metadata()) for unit in units])
+    table = table.sort_by([("problem_id", "ascending"), ("sample_id", "ascending")])
+    with whole_file(file) as partial:
+        pq.write_table(table.cast(schema), partial, compression="zstd")
+
+
+def _done(files: Sequence[Path]) -> int:
+    """How many are there, by one look at each folder: other processes write there too."""
+    there = {path for folder in {file.parent for file in files} if folder.is_dir() for path in folder.iterdir()}
+    return sum(file in there for file in files)

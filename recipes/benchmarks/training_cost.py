@@ -1,0 +1,96 @@
+"""Time of training with divergence-weighted advantages against stock GRPO on the same completions."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from tokenshift.recipes.inputs.models import resolve_model
+from tokenshift.recipes.inputs.sums import sums_dataset
+from tokenshift.recipes.pocket.problems import pocket_dataset
+from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
+
+BATCH = {"pocket": 32, "smollm2": 4}  # completions an update
+STOCK, STOCK_BETA = "stock GRPO", "stock GRPO, beta 0.04"
+OURS: dict[str, tuple[str, dict[str, Any]]] = {
+    "none, probe off": (STOCK, {"advantage_weighting": "none"}),
+    "k3": (STOCK, {}),
+    "k3, shuffled": (STOCK, {"weight_control": "shuffle"}),
+    "k3, normalised": (STOCK, {"normalize_weights": True}),
+    "js against base": (STOCK_BETA, {"divergence": "js", "divergence_reference": "base"}),
+}
+"""Settings by name, and what each is compared with."""
+
+
+def _length_reward(completion_ids: list[list[int]], **columns: Any) -> list[float]:
+    """Costs nothing."""
+    return [float(len(ids)) for ids in completion_ids]
+
+
+def _build(model: str, folder: Path, settings: dict[str, Any], *, stock: bool) -> Any:
+    """A trainer that has made one update."""
+    config: Any = GRPOConfig if stock else DivergenceGRPOConfig
+    trainer_class: Any = GRPOTrainer if stock else DivergenceGRPOTrainer
+    on_cpu = not torch.accelerator.is_available()
+    args = config(
+        output_dir=str(folder),
+        per_device_train_batch_size=BATCH[model],
+        num_generations=8,
+        steps_per_generation=4,
+        max_completion_length=96 if model == "pocket" else 32,
+        loss_type="dapo",
+        learning_rate=1e-6,
+        max_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=on_cpu,
+        bf16=not on_cpu,
+        gradient_checkpointing=False,
+        **settings,
+    )
+    trainer = trainer_class(
+        model=resolve_model(model),
+        reward_funcs=_length_reward,
+        args=args,
+        train_dataset=(pocket_dataset if model == "pocket" else sums_dataset)("train", 64),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return trainer
+
+
+def functions(model: str, folder: Path, names: list[str]) -> tuple[dict[str, Callable[[], object]], str]:
+    """Cycles to time, by name, and their shape in words.
+
+    A cycle is all that training does with one generation of completions, its updates and the log, except for sampling
+    the completions, which are the same for all, and the optimizer's step: both would dilute the ratio.
+    """
+    stocks: dict[str, dict[str, Any]] = {STOCK: {}, STOCK_BETA: {"beta": 0.04}}
+    needed = [name for name in stocks if any(OURS[own][0] == name for own in names)]
+    trainers = {name: _build(model, folder, stocks[name], stock=True) for name in needed}
+    trainers |= {name: _build(model, folder, OURS[name][1], stock=False) for name in names}
+    first = next(iter(trainers.values()))
+    rows = next(iter(first.get_train_dataloader()))
+    first.model.train()
+    generated = first._generate([row["prompt"] for row in rows])
+    length = max(map(len, generated[1]))
+    words = f"{model}, {first.model.dtype}, {len(rows)} completions of at most {length} tokens, 4 updates"
+    return {name: _cycle(trainer, rows, generated) for name, trainer in trainers.items()}, words
+
+
+def _cycle(trainer: Any, rows: list[dict[str, Any]], generated: tuple[Any, ...]) -> Callable[[], object]:
+    def run() -> None:
+        trainer.model.train()
+        trainer._step, trainer._buffered_inputs = 0, None
+        trainer._generate = lambda prompts: copy.deepcopy(generated)
+        for _ in range(trainer.args.steps_per_generation):
+            trainer.model.zero_grad()
+            trainer.training_step(trainer.model_wrapped, rows, None)
+        trainer.log({})
+
+    return run

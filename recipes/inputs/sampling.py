@@ -1,0 +1,112 @@
+"""Arguments of every recipe that samples responses and judges them, and the policies they describe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator, VLLMGenerator
+from tokenshift.recipes.inputs.models import ModelSource
+from tokenshift.rewards import configure_verification
+from tokenshift.trainer.resume.launch_check import check_launch
+
+LONGEST = 1024
+"""Tokens of a response where neither the user nor the model sets a limit."""
+
+
+@dataclass
+class SamplingArguments:
+    """
+    Arguments of the recipes that sample responses to problems.
+
+    Parameters:
+        size, system_prompt, prompt_template:
+            How many problems, and what stands around them, as in training.
+        reward_func (`str`):
+            Judges responses; correct is a reward of 1.
+        samples (`int`), temperature, top_p, max_new_tokens, seed:
+            Responses a problem, and how they are sampled.
+        batch_size (`int`):
+            Responses sampled at once.
+        dtype, attn_implementation, use_vllm:
+            How models are loaded and responses sampled.
+        output_dir (`str`), overwrite (`bool`):
+            Where results go; an earlier analysis there is gone on with if its settings are the same.
+    """
+
+    size: int | None = field(default=None, metadata={"help": "Problems; all, or 256 of made ones, when not given."})
+    system_prompt: str | None = field(default=None, metadata={"help": "Put before each prompt as a system turn."})
+    prompt_template: str | None = field(default=None, metadata={"help": "Text around each prompt, with {prompt}."})
+    reward_func: str = field(default="accuracy_reward", metadata={"help": "Judge: its name or a dotted path."})
+    samples: int = field(default=1, metadata={"help": "Responses a problem."})
+    temperature: float = field(default=1.0, metadata={"help": "Of sampling."})
+    top_p: float = field(default=0.7, metadata={"help": "Of sampling; next to 0 is greedy."})
+    max_new_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Longest response, in tokens; at most 1024, and what the model reads, if not given."},
+    )
+    seed: int = field(default=0, metadata={"help": "Of the sampled responses."})
+    batch_size: int = field(default=32, metadata={"help": "Responses sampled at once by each process."})
+    dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
+    attn_implementation: str | None = field(default=None, metadata={"help": "As in transformers."})
+    use_vllm: bool = field(default=False, metadata={"help": "Sample by vLLM."})
+    verify_workers: int = field(default=2, metadata={"help": "Verification processes of each process."})
+    verify_timeout: float = field(default=10.0, metadata={"help": "Seconds a verification may take."})
+    output_dir: str = field(default="outputs/pocket/analysis", metadata={"help": "Where results go."})
+    overwrite: bool = field(default=False, metadata={"help": "Delete what an earlier analysis left in output_dir."})
+
+    def __post_init__(self) -> None:
+        for name in ("size", "samples", "batch_size", "verify_workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+        if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
+            raise ValueError(f"dtype={self.dtype!r} is not known; choose auto, float32, bfloat16 or float16.")
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
+        _ = self.sampling  # the other numbers are checked there
+        self.output_dir = str(Path(self.output_dir).expanduser())
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens or LONGEST, self.seed)
+
+
+def check_machine(args: SamplingArguments) -> PartialState:
+    """The processes, whose launch and libraries fit; verification is set up.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    check_launch(state)
+    if args.use_vllm and find_spec("vllm") is None:
+        raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
+    configure_verification(args.verify_workers, args.verify_timeout)
+    return state
+
+
+def ready_model(source: ModelSource, args: SamplingArguments) -> Any:
+    """A model on this process's device."""
+    options = {"attn_implementation": args.attn_implementation} if args.attn_implementation else {}
+    return source.load(args.dtype, PartialState().device, **options)
+
+
+def generator_maker(
+    source: ModelSource, args: SamplingArguments, sampling: Sampling | None = None
+) -> Callable[[], Generator]:
+    """Makes a policy ready to sample from.
+
+    Args:
+        source: the model.
+        args: of the recipe.
+        sampling: the arguments' own when None.
+    """
+    chosen = sampling or args.sampling
+    if args.use_vllm:
+        return lambda: VLLMGenerator(source.path, source.revision, source.tokenizer, chosen)
+    return lambda: TransformersGenerator(ready_model(source, args), source.tokenizer, chosen)

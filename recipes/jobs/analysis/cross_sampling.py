@@ -1,0 +1,140 @@
+"""Arguments of cross-sampling, and what can be looked at before a model is loaded."""
+
+from dataclasses import dataclass, field
+
+from tokenshift.analysis.cross_sampling.criteria import CRITERIA, check_threshold
+from tokenshift.analysis.cross_sampling.engines import ENGINES
+from tokenshift.analysis.cross_sampling.intervention import Intervention
+from tokenshift.analysis.cross_sampling.pilot import read_thresholds
+from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, ENDS
+from tokenshift.analysis.sampling.token_ids import context_length
+from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.models import model_ends
+from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, open_folder, prepare_shift, row_settings
+
+BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
+
+SWEPT = ("directions", "criteria", "epsilons", "budgets", "seeds", "most", "gammas", "resamples")
+"""Settings that may differ when a run is gone on with: rows of other cells do not depend on them."""
+
+
+@dataclass
+class CrossArguments(ShiftArguments):
+    """
+    Parameters:
+        directions (`list[str]`):
+            `forward` (the base decodes, RL intervenes) and `backward` (the other way).
+        criteria (`list[str]`):
+            What decides where to intervene; `none` and `all` are always there.
+        epsilons (`list[float]`, *optional*):
+            Thresholds, for each of the criteria.
+        budgets (`list[float]`, *optional*):
+            Wanted shares of intervened tokens, for which thresholds are found; a row of them when neither these nor
+            epsilons are given.
+        seeds (`list[int]`):
+            Of the responses; numbers are pooled over them.
+        most (`int`, *optional*):
+            Effective replacements a response at most.
+        gammas (`list[float]`):
+            The intervention draws from `(1 + gamma) log intervention - gamma log primary`.
+        engine (`str`):
+            `draft` or `lockstep`, which give the same.
+        pilot (`int`):
+            Problems on which thresholds for budgets are found, with the seed `seed`.
+        resamples (`int`):
+            Of the bootstrap.
+    """
+
+    dataset_split: str | None = field(
+        default=None, metadata={"help": "Split; by default one not trained on, pocket's `analysis`."}
+    )
+    seed: int = field(default=0, metadata={"help": "Of the pilot's responses; those that count have --seeds."})
+    directions: list[str] = field(default_factory=lambda: list(DIRECTIONS), metadata={"help": "forward, backward."})
+    criteria: list[str] = field(
+        default_factory=lambda: ["js", "random"], metadata={"help": f"Of {', '.join(CRITERIA)}; the last two always."}
+    )
+    epsilons: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Thresholds, the same for each of the criteria; random's rate is 1 minus it. Budgets match rates."
+        },
+    )
+    budgets: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": f"Wanted shares of intervened tokens; without them and epsilons {' '.join(map(str, BUDGETS))}."
+        },
+    )
+    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "Of the responses; pooled."})
+    most: int | None = field(default=None, metadata={"help": "Effective replacements a response at most."})
+    gammas: list[float] = field(
+        default_factory=lambda: [0.0], metadata={"help": "Above 0 extrapolates beyond the intervention."}
+    )
+    engine: str = field(default="draft", metadata={"help": f"{' or '.join(ENGINES)}."})
+    pilot: int = field(default=64, metadata={"help": "Problems on which thresholds for budgets are found."})
+    resamples: int = field(default=1000, metadata={"help": "Resamples of the bootstrap."})
+    output_dir: str = field(default="outputs/pocket/cross", metadata={"help": "Where results go."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.use_vllm:
+            raise ValueError("use_vllm=True cannot be: cross-sampling needs both models' whole distributions.")
+        for name in ("directions", "criteria", "seeds", "gammas"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty.")
+        for name, known in (("directions", DIRECTIONS), ("criteria", CRITERIA)):
+            if unknown := [each for each in getattr(self, name) if each not in known]:
+                raise ValueError(f"{name} names {unknown[0]!r}; known are {', '.join(known)}.")
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine={self.engine!r} is not known; choose {' or '.join(ENGINES)}.")
+        if self.epsilons is None and self.budgets is None:
+            self.budgets = list(BUDGETS)
+        if wrong := [each for each in self.budgets or () if not 0 < each < 1]:
+            raise ValueError(f"budgets has {wrong[0]}; shares of tokens lie in (0, 1), and 0 and 1 are always there.")
+        if wrong := [each for each in self.seeds if not 0 <= each < 2**63]:
+            raise ValueError(f"seeds has {wrong[0]}, which must be at least 0 and below 2**63.")
+        if self.most is not None and self.most >= 2**31:
+            raise ValueError(f"most={self.most} must be below 2**31; leave it out for any number.")
+        for criterion in self.swept:
+            for epsilon in self.epsilons or ():
+                check_threshold(criterion, epsilon)
+        for gamma in self.gammas:
+            Intervention("all", 0.0, self.most, gamma)  # checks both
+        for name in ("pilot", "resamples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+
+    @property
+    def swept(self) -> list[str]:
+        """The criteria that have a threshold, each once."""
+        return [each for each in dict.fromkeys(self.criteria) if each not in ENDS]
+
+
+def prepare(arguments: list[str] | None = None) -> ShiftJob:
+    """Parse, check, find the models, load the problems.
+
+    Raises:
+        ValueError: for whatever is wrong, in one line.
+    """
+    args = parse_into((CrossArguments,), arguments)[0]
+    job = prepare_shift(args)
+    if not model_ends(job.base) | model_ends(job.rl):
+        raise ValueError(
+            f"base_model={args.base_model!r} and rl_model={args.rl_model!r} have no end token: no response would "
+            "end. Set eos_token_id in a generation_config.json, or the tokenizer's eos_token."
+        )
+    _check_context(job)
+    open_folder(job, row_settings(job, *SWEPT))
+    read_thresholds(job.folder)  # a damaged file is named before a model is loaded
+    return job
+
+
+def _check_context(job: ShiftJob) -> None:
+    """The base's was looked at with the prompts; RL's may be shorter."""
+    context = context_length(job.rl.config)
+    longest = max(len(prompt.ids) for prompt in job.prompts)
+    if context is not None and longest + job.args.sampling.max_new_tokens > context:
+        raise ValueError(
+            f"rl_model={job.args.rl_model!r} reads {context} tokens; the longest prompt has {longest} and responses "
+            f"may have {job.args.sampling.max_new_tokens}: lower max_new_tokens, or leave the prompt out."
+        )

@@ -1,0 +1,34 @@
+"""What the shift analysis shows in a terminal."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from tokenshift.analysis.shift.claims import NOT_SEEN, SEEN, Statement
+from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.recipes.command_line.console import console
+
+COLOURS = {SEEN: "green", NOT_SEEN: "red"}
+
+
+PRODUCTS = ("report.html", "summary.json", "figures", "table")
+
+
+def show_statements(found: dict[str, list[Statement]], folder: RunFolder, products: Sequence[str] = PRODUCTS) -> None:
+    """A table a kind of trajectory, and where the products are.
+
+    Args:
+        found: statements by kind.
+        folder: of the run.
+        products: in it, to be named.
+    """
+    for kind, statements in found.items():
+        table = Table(title=f"along {kind} trajectories, 95 % intervals by problem", title_justify="left")
+        for name in ("statement", "published", "here", "verdict"):
+            table.add_column(name, overflow="fold")
+        for each in statements:
+            colour = COLOURS.get(each.verdict, "yellow")
+            table.add_row(each.text, each.published, each.found, f"[{colour}]{each.verdict}[/]")
+        console.print(table)
+    for name in products:
+        print(f"{name:14} {folder.path / name}")

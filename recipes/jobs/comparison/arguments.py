@@ -1,0 +1,135 @@
+"""Arguments of a comparison of variants, and what can be looked at before anything is launched."""
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from filelock import FileLock
+from transformers import HfArgumentParser
+
+from tokenshift.analysis.comparison.report import WRITTEN
+from tokenshift.recipes.command_line.output_folder import locked_folder
+from tokenshift.recipes.jobs.comparison.cells import CELL_FILE, Cell, cells_of, changed_setting, forget
+from tokenshift.recipes.jobs.comparison.file import Comparison, read_comparison
+from tokenshift.recipes.jobs.comparison.variants import CONFIGS
+
+
+@dataclass
+class CompareArguments:
+    """
+    Parameters:
+        config (`str`):
+            YAML file of the comparison.
+        output_dir (`str`, *optional*), parallel (`int`, *optional*):
+            In place of the file's.
+        dry_run (`bool`):
+            Show the cells, and what they will take by a measured step, and launch none.
+        overwrite (`bool`):
+            Make cells anew that are there with other settings.
+    """
+
+    config: str = field(
+        default=str(CONFIGS / "compare_pocket.yaml"), metadata={"help": "YAML file of the comparison."}
+    )
+    output_dir: str | None = field(default=None, metadata={"help": "Where results go; the file's when not given."})
+    parallel: int | None = field(default=None, metadata={"help": "Cells at once; the file's when not given."})
+    dry_run: bool = field(default=False, metadata={"help": "Show the cells and their cost by a measured step."})
+    overwrite: bool = field(default=False, metadata={"help": "Make cells with other settings anew."})
+
+
+class _Parser(HfArgumentParser):
+    """Names a wrong argument in one line; TRL's parser keeps `--config` to itself."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+@dataclass
+class CompareJob:
+    """A comparison ready to begin.
+
+    Attributes:
+        args: of the command line.
+        comparison: of the file.
+        folder: where results go.
+        cells: all of them.
+        lock: held on the folder.
+    """
+
+    args: CompareArguments
+    comparison: Comparison
+    folder: Path
+    cells: list[Cell]
+    lock: FileLock | None = None
+
+    def close(self) -> None:
+        """Let others use the folder; the end of the process does so too."""
+        if self.lock is not None:
+            self.lock.release()
+
+
+def prepare(arguments: list[str] | None = None) -> CompareJob:
+    """Parse and check, down to the arguments of every training; take the output folder.
+
+    Raises:
+        ValueError: for whatever is wrong, in one line.
+    """
+    kinds: Any = (CompareArguments,)
+    args, left = _Parser(kinds, allow_abbrev=False).parse_args_into_dataclasses(
+        arguments, return_remaining_strings=True, look_for_args_file=False
+    )
+    if left:
+        raise ValueError(f"{left[0]} is no argument; --help lists them.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "A comparison launches its trainings itself: start it with plain python, and name the accelerate config "
+            "under launch in its file."
+        )
+    comparison = read_comparison(Path(args.config).expanduser())
+    parallel = comparison.parallel if args.parallel is None else args.parallel
+    if parallel < 1:
+        raise ValueError(f"parallel={parallel} must be at least 1.")
+    comparison = replace(comparison, parallel=parallel)
+    folder = Path(args.output_dir or comparison.output_dir).expanduser()
+    job = CompareJob(args, comparison, folder, cells_of(comparison, folder))
+    if not args.dry_run:
+        _open(job)
+    return job
+
+
+def _open(job: CompareJob) -> None:
+    """Take the folder: go on with cells of the same settings, refuse others, or delete them with `overwrite`.
+
+    Raises:
+        ValueError: if cells are there with other settings, or the folder is in use or cannot be written.
+    """
+    where = f"output_dir={str(job.folder)!r}"
+    if job.folder.exists() and not job.folder.is_dir():
+        raise ValueError(f"{where} is a file.")
+    if not any(job.folder.glob(f"cells/*/{CELL_FILE}")):
+        foreign = next((name for name in WRITTEN if (job.folder / name).exists()), None)
+        if foreign is not None:
+            raise ValueError(f"{where} has a {foreign} that no comparison made; choose another --output_dir.")
+    job.lock = locked_folder(job.folder, where, "comparison")
+    changed = []
+    for cell in job.cells:
+        if _is_foreign(cell):
+            raise ValueError(f"{where} has a cells/{cell.name} that no comparison made; choose another --output_dir.")
+        found = changed_setting(cell, job.comparison)
+        if found is not None and not job.args.overwrite:
+            raise ValueError(
+                f"{where}: the {found[0].name} of the cell {cell.name} was made with {found[1]}; --overwrite true "
+                "makes such cells anew, or choose another --output_dir."
+            )
+        changed += [cell] if found is not None else []
+    for cell in changed:  # after all were looked at
+        while (found := changed_setting(cell, job.comparison)) is not None:
+            forget(cell, found[0])
+
+
+def _is_foreign(cell: Cell) -> bool:
+    """Whether a cell's folder has files but no record, which is the first that a comparison writes."""
+    if not cell.folder.exists() or (cell.folder / CELL_FILE).is_file():
+        return False
+    return any(path.suffix != ".partial" for path in cell.folder.iterdir())

@@ -1,0 +1,370 @@
+"""A cell of a comparison: a variant trained with a seed, evaluated, cross-sampled; each step a recipe of its own that
+can be killed and goes on where it was.
+
+A cell's folder holds what the training recipe leaves, `evaluation/`, `cross/`, the `config.yaml` that trains the cell
+alone, `cell.json` with the settings of each step, and `log.txt` with all that the recipes said.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import torch
+import yaml
+
+from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.recipes.command_line.output_folder import LOOSE, PARTS, SETTINGS_FILE
+from tokenshift.recipes.command_line.parser import words_of
+from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE, delete_products
+from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
+from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
+from tokenshift.recipes.jobs.comparison.child_processes import Children, end_orphans
+from tokenshift.recipes.jobs.comparison.file import Comparison, Launch
+from tokenshift.recipes.jobs.comparison.variants import Variant
+from tokenshift.recipes.jobs.training.arguments import TRAINING
+
+RECIPES = Path(__file__).parents[2]
+CELL_FILE, LOG_FILE, CONFIG_FILE = "cell.json", "log.txt", "config.yaml"
+EVALUATION_DIR, CROSS_DIR = "evaluation", "cross"
+TRACKED_FILE = "wandb_evaluation.txt"
+"""Holds the id of the W&B run whose summary has what came after the training."""
+
+StepName = Literal["training", "evaluation", "recovery"]
+
+KINDS: Mapping[StepName, Sequence[Any]] = {
+    "training": TRAINING,
+    "evaluation": (EvaluationArguments,),
+    "recovery": (CrossArguments,),
+}
+"""Arguments of each step."""
+
+NO_ROW = (*LOOSE, "resamples", "ks")
+"""Arguments on which no response and no verdict depends."""
+
+ATTEMPTS = 2
+"""Of each step: one that crashed is tried once more."""
+
+MISTAKE = 2
+"""Exit status of a recipe that refuses its arguments; it would refuse them again."""
+
+LOOK = 2**14
+"""Bytes at the end of a log that are looked at."""
+
+Scripts = Mapping[StepName, Sequence[str]]
+"""What is launched for each step, before its arguments."""
+
+SCRIPTS: Scripts = {
+    "training": [str(RECIPES / "grpo_divweighted.py")],
+    "evaluation": [str(RECIPES / "evaluate.py")],
+    "recovery": [str(RECIPES / "cross_sample.py")],
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One recipe of a cell.
+
+    Attributes:
+        name: which.
+        settings: whatever its product depends on, beside the steps before.
+        command: its words.
+        folders: what it leaves in the cell's folder, by patterns; None for all of it.
+        is_done: whether its product is there.
+    """
+
+    name: StepName
+    settings: dict[str, Any]
+    command: list[str]
+    folders: tuple[str, ...] | None
+    is_done: Callable[[], bool]
+
+
+@dataclass
+class Cell:
+    """A variant and a seed, and how far it has come.
+
+    Attributes:
+        variant, seed: which.
+        folder: where its files are.
+        phase: `waiting`, the step it is in, `done` or `failed`.
+        started: when this phase began, by `time.monotonic`.
+        accuracy: of the trained model, where it is known.
+        failure: the step that failed, and the last line it said.
+    """
+
+    variant: Variant
+    seed: int
+    folder: Path
+    phase: str = "waiting"
+    started: float = field(default_factory=time.monotonic)
+    accuracy: float | None = None
+    failure: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant.name}-seed{self.seed}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / LOG_FILE
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase."""
+        self.phase, self.started = phase, time.monotonic()
+
+    def updates(self) -> tuple[int, int] | None:
+        """Updates made in training, and all of them, as the log says; None before the first line."""
+        found = re.findall(r"^update (\d+)/(\d+)", _tail(self.log), re.MULTILINE)
+        return (int(found[-1][0]), int(found[-1][1])) if found else None
+
+    def record(self) -> dict[str, Any]:
+        """Settings and seconds of the steps so far; empty where there is none."""
+        file = self.folder / CELL_FILE
+        try:
+            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged; delete the folder {self.folder}.") from error
+        return found
+
+    def seconds(self) -> float:
+        """What its steps took, over all launches."""
+        return float(sum(self.record().get("seconds", {}).values()))
+
+
+def _tail(file: Path) -> str:
+    if not file.is_file():
+        return ""
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - LOOK))
+        return opened.read().decode("utf-8", errors="replace")
+
+
+def cells_of(comparison: Comparison, folder: Path) -> list[Cell]:
+    """All variants with the first seed, then with the next: what is stopped early is a fair comparison too."""
+    return [
+        Cell(variant, seed, folder / "cells" / f"{variant.name}-seed{seed}")
+        for seed in comparison.seeds
+        for variant in comparison.variants.values()
+    ]
+
+
+def steps_of(cell: Cell, comparison: Comparison, scripts: Scripts = SCRIPTS) -> list[Step]:
+    """The steps of a cell, in order."""
+    folder, model = cell.folder, str(cell.folder / MODEL_DIR)
+
+    def command(name: StepName, settings: Mapping[str, Any]) -> list[str]:
+        return [*launcher(comparison.launch, comparison.parallel), *scripts[name], *words_of(settings)]
+
+    evaluation = {"model": model, **comparison.evaluation, "output_dir": str(folder / EVALUATION_DIR)}
+    steps = [
+        Step(
+            "training",
+            {**cell.variant.resolved, "seed": cell.seed, **_processes(comparison.launch)},
+            command("training", {"config": str(folder / CONFIG_FILE)}),
+            None,
+            lambda: _is_trained(folder),
+        ),
+        Step(
+            "evaluation",
+            comparison.evaluation,
+            command("evaluation", evaluation),
+            (EVALUATION_DIR, TRACKED_FILE),
+            lambda: (folder / EVALUATION_DIR / "evaluation.json").is_file(),
+        ),
+    ]
+    if comparison.recovery is not None:
+        wanted = {**comparison.recovery, "base_model": cell.variant.base_model}
+        recovery = {"rl_model": model, **wanted, "output_dir": str(folder / CROSS_DIR)}
+        steps.append(
+            Step(
+                "recovery",
+                wanted,
+                command("recovery", recovery),
+                (CROSS_DIR, TRACKED_FILE),
+                lambda: (folder / CROSS_DIR / "cross.json").is_file(),
+            )
+        )
+    return steps
+
+
+def _processes(launch: Launch) -> dict[str, int]:
+    """What a training of several processes has beside its arguments: its batches are larger."""
+    return {"num_processes": launch.num_processes} if launch.num_processes > 1 else {}
+
+
+def launcher(launch: Launch, parallel: int = 1) -> list[str]:
+    """The words before a script."""
+    if launch.config_file is None:
+        return [sys.executable]
+    words = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch.config_file]
+    words += ["--num_processes", str(launch.num_processes)]
+    return [*words, "--main_process_port", "0"] if parallel > 1 else words  # 0: any that is free
+
+
+def _is_trained(folder: Path) -> bool:
+    file = folder / SUMMARY_FILE
+    if not file.is_file() or not (folder / MODEL_DIR).is_dir():
+        return False
+    try:
+        return not json.loads(file.read_text(encoding="utf-8"))["stopped_early"]
+    except (ValueError, KeyError):  # damaged
+        return False
+
+
+def changed_setting(cell: Cell, comparison: Comparison) -> tuple[Step, str] | None:
+    """The first step that was made with other settings, and what differs; None where all is as it was."""
+    record = cell.record()
+    for step in steps_of(cell, comparison):
+        before, now = record.get(step.name), json.loads(json.dumps(step.settings, default=str))
+        if before is None:
+            continue
+        known = [each for kind in KINDS[step.name] for each in fields(kind)]
+        defaults = {each.name: each.default for each in known if each.default is not MISSING}
+        for name in sorted({*before, *now} - set(NO_ROW)):
+            old, new = (each.get(name, defaults.get(name)) for each in (before, now))
+            if old != new:
+                return step, f"{name}={old!r}, not {new!r}"
+        if step.name == "evaluation":
+            there = _contents(cell.folder / EVALUATION_DIR / SETTINGS_FILE)
+            other = [name for name, content in comparison.contents.items() if there.get(name, content) != content]
+            if other:
+                return step, f"other problems in the {other[0]}"
+    return None
+
+
+def _contents(settings: Path) -> dict[str, str]:
+    """Hashes of what an evaluation was made with, by name; none without one."""
+    try:
+        found: dict[str, str] = json.loads(settings.read_text(encoding="utf-8")).get(PARTS, {})
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def forget(cell: Cell, first: Step) -> None:
+    """Delete what a step and, after training, those behind it left."""
+    end_orphans(cell.folder)
+    if first.folders is None:
+        for path in [path for path in cell.folder.iterdir() if path.name != CELL_FILE]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(cell.folder)  # with the record, which says whose folder it is, last
+        return
+    delete_products(cell.folder, first.folders)
+    record = cell.record()
+    record.pop(first.name)
+    _write_record(cell, record)
+
+
+def _write_record(cell: Cell, record: Mapping[str, Any]) -> None:
+    write_whole(cell.folder / CELL_FILE, json.dumps(record, indent=1, default=str) + "\n")
+
+
+def cell_config(cell: Cell, comparison: Comparison) -> dict[str, Any]:
+    """Arguments of the training recipe for a cell."""
+    return {
+        **cell.variant.training,
+        "seed": cell.seed,
+        "output_dir": str(cell.folder),
+        "run_name": cell.name,
+        "wandb_group": comparison.name,
+        "resume_from_checkpoint": True,
+    }
+
+
+def run_cell(
+    cell: Cell,
+    comparison: Comparison,
+    children: Children,
+    environment: Mapping[str, str],
+    accuracy: Callable[[Path], float],
+    scripts: Scripts = SCRIPTS,
+) -> None:
+    """Do what is left of a cell; a step that fails twice, or refuses its arguments, marks it as failed.
+
+    Args:
+        cell: which; its `phase` follows.
+        comparison: its.
+        children: where processes are started.
+        environment: of them.
+        accuracy: of a cell's folder, once it is evaluated.
+        scripts: what is launched.
+
+    Raises:
+        Stopped: when the children are.
+    """
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    end_orphans(cell.folder)
+    for step in steps_of(cell, comparison, scripts):
+        if not step.is_done():
+            cell.enter(step.name)
+            _write_record(cell, cell.record() | {step.name: step.settings})  # before all else: whose folder it is
+            if step.name == "training":
+                config = yaml.safe_dump(cell_config(cell, comparison), sort_keys=False, allow_unicode=True)
+                write_whole(cell.folder / CONFIG_FILE, config)
+            for attempt in range(1, ATTEMPTS + 1):
+                status = _attempt(cell, step, attempt, children, environment)
+                if step.is_done() or status == MISTAKE:
+                    break
+        if not step.is_done():
+            cell.failure = f"{step.name}: {_last_line(cell.log)}"
+            cell.enter("failed")
+            return
+        if step.name == "training" and not comparison.keep_checkpoints:
+            delete_products(cell.folder, ["checkpoint-*"])
+        if step.name == "evaluation":
+            try:
+                cell.accuracy = accuracy(cell.folder)
+            except (ValueError, OSError) as error:
+                cell.failure = f"{step.name}: {' '.join(str(error).split())}"
+                cell.enter("failed")
+                return
+    cell.enter("done")
+
+
+def _attempt(cell: Cell, step: Step, attempt: int, children: Children, environment: Mapping[str, str]) -> int:
+    """Run a step; its exit status."""
+    with cell.log.open("a", encoding="utf-8") as log:
+        log.write(f"--- {step.name}, attempt {attempt}\n")
+    started = time.monotonic()
+    try:
+        return children.run(step.command, cell.folder, cell.log, environment)
+    finally:
+        record = cell.record()
+        seconds = dict(record.get("seconds", {}))
+        seconds[step.name] = round(seconds.get(step.name, 0.0) + time.monotonic() - started, 1)
+        _write_record(cell, record | {"seconds": seconds})
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in _tail(log).splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def shares(parallel: int) -> list[dict[str, str]]:
+    """Environments of cells that run side by side: each has its share of CPU threads, and of the visible GPUs."""
+    if parallel == 1:
+        return [{}]
+    threads = int(os.environ.get("OMP_NUM_THREADS") or psutil.cpu_count() or 1)
+    found = [{"OMP_NUM_THREADS": str(max(1, threads // parallel))} for _ in range(parallel)]
+    gpus = _visible_gpus()
+    if len(gpus) > 1:
+        each = max(1, len(gpus) // parallel)
+        for place, environment in enumerate(found):
+            start = place * each % len(gpus)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[start : start + each])
+    return found
+
+
+def _visible_gpus() -> list[str]:
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [each.strip() for each in named.split(",") if each.strip()]
+    return [str(place) for place in range(torch.cuda.device_count())]

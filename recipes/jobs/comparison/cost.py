@@ -1,0 +1,95 @@
+"""What a comparison will take, by a very short training of its baseline."""
+
+import json
+import math
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tokenshift.recipes.command_line.products import SUMMARY_FILE
+from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, Scripts, launcher, shares
+from tokenshift.recipes.jobs.comparison.child_processes import Children, sigterm_interrupts
+from tokenshift.recipes.jobs.comparison.file import Comparison
+
+GENERATIONS = 2
+EVALUATED = 8
+"""Held-out problems of the short training."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Measured on the baseline.
+
+    Attributes:
+        step: seconds an update, sampling included.
+        start: seconds of everything else: starting, scoring a few problems, saving.
+        updates: of a whole training.
+        measured: updates on which `step` was measured.
+    """
+
+    step: float
+    start: float
+    updates: int
+    measured: int
+
+    @property
+    def cell(self) -> float:
+        """Seconds of a training."""
+        return self.start + self.updates * self.step
+
+
+def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
+    """Train the baseline for two generations in a temporary folder, with a cell's share of the machine.
+
+    Raises:
+        ValueError: if that training fails, with the last line it said.
+    """
+    variant = comparison.variants[comparison.baseline]
+    per_generation = max(1, math.ceil(variant.args.updates_per_generation))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        short = {
+            **variant.training,
+            "seed": comparison.seeds[0],
+            "output_dir": str(folder),
+            "max_steps": GENERATIONS * per_generation,
+            "eval_size": EVALUATED,
+            "probe_steps": None,
+            "save_strategy": "no",
+            "eval_strategy": "no",
+            "report_to": "none",
+            "push_to_hub": False,
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(short), encoding="utf-8")
+        started, log, children = time.monotonic(), folder / "log.txt", Children()
+        command = [*launcher(comparison.launch), *scripts["training"], "--config", str(folder / "config.yaml")]
+        try:
+            with sigterm_interrupts():
+                status = children.run(command, folder, log, shares(comparison.parallel)[0])
+        except BaseException:
+            children.kill()
+            raise
+        seconds, output = time.monotonic() - started, log.read_text(encoding="utf-8", errors="replace")
+        if status:
+            last = (output.strip().splitlines() or ["it said nothing"])[-1]
+            raise ValueError(f"The short training of {variant.name} failed: {last}")
+        summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+    training = float(summary["train_seconds"])
+    updates = int(summary["updates"])
+    return Cost(training / updates, seconds - training, _updates(comparison, output), updates)
+
+
+def _updates(comparison: Comparison, output: str) -> int:
+    """Of a whole training: `max_steps`, or what its epochs come to with as many problems as the plan says."""
+    args = comparison.variants[comparison.baseline].args
+    if args.max_steps > 0:
+        return args.max_steps
+    found = re.search(r"([\d,]+) training and", output)
+    problems = int(found[1].replace(",", "")) if found else 0
+    completions = problems * (args.num_generations or 1) * args.num_iterations
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * comparison.launch.num_processes
+    return math.ceil(args.num_train_epochs * completions / batch)

@@ -1,0 +1,74 @@
+"""Works through the cells of a comparison, several at once, and stops them all when it is stopped."""
+
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from rich.console import Console
+
+from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, Cell, Scripts, run_cell, shares
+from tokenshift.recipes.jobs.comparison.child_processes import Children, Stopped, sigterm_interrupts
+from tokenshift.recipes.jobs.comparison.file import Comparison
+from tokenshift.recipes.jobs.comparison.view import ComparisonView
+
+REFRESH = 0.5
+"""Seconds between looks at the cells."""
+
+
+def run_comparison(
+    cells: Sequence[Cell],
+    comparison: Comparison,
+    accuracy: Callable[[Path], float],
+    console: Console,
+    scripts: Scripts = SCRIPTS,
+) -> None:
+    """Do what is left of all cells, in order; failed ones are left behind.
+
+    Ctrl-C and SIGTERM stop the running recipes by SIGINT, so that trainings end with a checkpoint, and wait for them;
+    a second Ctrl-C ends them at once.
+
+    Args:
+        cells: all.
+        comparison: theirs.
+        accuracy: of a cell's folder, once it is evaluated.
+        console: where to show the live table.
+        scripts: what is launched for each step.
+
+    Raises:
+        KeyboardInterrupt: when it was stopped.
+    """
+    children, parallel = Children(), comparison.parallel
+    places: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    for share in shares(parallel):
+        places.put(share)
+
+    def work(cell: Cell) -> None:
+        environment = places.get()
+        try:
+            run_cell(cell, comparison, children, environment, accuracy, scripts)
+        except Stopped:
+            cell.enter("waiting")
+        finally:
+            places.put(environment)
+
+    pool = ThreadPoolExecutor(parallel)
+    try:
+        with sigterm_interrupts(), ComparisonView(cells, parallel, console) as view:
+            left: set[Future[None]] = {pool.submit(work, cell) for cell in cells}
+            while left:
+                finished, left = wait(left, timeout=REFRESH, return_when=FIRST_EXCEPTION)
+                for each in finished:
+                    each.result()
+                view.refresh()
+    except BaseException as error:
+        running = children.stop()
+        if isinstance(error, KeyboardInterrupt) and running:
+            console.print(f"Stopping {running} running; trainings save a checkpoint. Ctrl-C again ends them at once.")
+        try:
+            pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            children.kill()
+            pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()

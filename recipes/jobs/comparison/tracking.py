@@ -1,0 +1,41 @@
+"""Puts a cell's evaluation into the summary of the W&B run that its training began."""
+
+from collections.abc import Sequence
+
+import wandb
+import yaml
+
+from tokenshift.analysis.comparison.results import OWN, CellResult, mean_accuracy
+from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.recipes.command_line.wandb_run import RUN_ID_FILE, start_wandb
+from tokenshift.recipes.jobs.comparison.cells import CONFIG_FILE, TRACKED_FILE, Cell
+
+
+def log_evaluations(cells: Sequence[Cell], results: Sequence[CellResult]) -> None:
+    """Add `evaluation/*` to the runs that have none yet; cells that were not tracked have no run."""
+    found = {(result.variant, result.seed): result for result in results}
+    for cell in cells:
+        result, id_file = found.get((cell.variant.name, cell.seed)), cell.folder / RUN_ID_FILE
+        if result is None or not id_file.is_file():
+            continue
+        run_id, done = id_file.read_text().strip(), cell.folder / TRACKED_FILE
+        if done.is_file() and done.read_text().strip() == run_id:
+            continue
+        config = yaml.safe_load((cell.folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        run = start_wandb(
+            cell.folder,
+            project=config.get("wandb_project", "tokenshift"),
+            entity=config.get("wandb_entity"),
+            group=config["wandb_group"],
+            name=config["run_name"],
+            config={},
+            resume=True,
+        )
+        numbers = {"evaluation/accuracy": mean_accuracy(result.correct)}
+        numbers |= {f"evaluation/accuracy/{name}": mean_accuracy({name: own}) for name, own in result.correct.items()}
+        numbers |= {f"evaluation/js_{name}": value for name, value in result.shift.get(OWN, {}).items()}
+        if result.recovery is not None:
+            numbers["evaluation/recovery"] = result.recovery["value"]
+        run.summary.update(numbers)
+        wandb.finish()
+        write_whole(done, run_id + "\n")

@@ -1,0 +1,143 @@
+"""When the supervised control stops: at the first measurement of accuracy that reaches the target."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import SFTTrainer
+from trl.models import unwrap_model_for_generation
+
+from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.recipes.command_line.products import SUMMARY_FILE
+from tokenshift.recipes.jobs.sft.preparation import SftJob
+from tokenshift.trainer.policy.heldout import HeldOutScore
+from tokenshift.trainer.policy.undisturbed import undisturbed
+
+LOGGED = "eval_accuracy"
+RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class Target:
+    """An accuracy to reach.
+
+    Attributes:
+        accuracy: the number.
+        source: where it came from.
+        score: with its interval, where it was measured.
+    """
+
+    accuracy: float
+    source: str
+    score: HeldOutScore | None = None
+
+
+class StoppableSFTTrainer(SFTTrainer):
+    """[`~trl.SFTTrainer`] that makes no update where none is wanted: at the target already, or resumed at the end."""
+
+    control: Any
+    state: Any
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
+
+class StopAtAccuracy(TrainerCallback):
+    """Measures accuracy before the first update and every so many, and stops at the first check that is high enough.
+
+    The checks are in the trainer's log history, hence in its checkpoints: a resumed run has those up to there. Leaves
+    the run as it was, its random numbers and the model's mode.
+    """
+
+    def __init__(self, trainer: Any, job: SftJob, target: Target) -> None:
+        self._trainer, self._job, self._target = trainer, job, target
+
+    def checks(self) -> list[tuple[int, HeldOutScore]]:
+        """Updates and scores so far."""
+        return [
+            (
+                int(log["step"]),
+                HeldOutScore(log[LOGGED], *(log[f"{LOGGED}_{name}"] for name in ("low", "high", "n", "unscored"))),
+            )
+            for log in self._trainer.state.log_history
+            if LOGGED in log
+        ]
+
+    @property
+    def reached(self) -> bool:
+        """Whether the last check was high enough."""
+        done = self.checks()
+        return bool(done) and done[-1][1].mean >= self._target.accuracy
+
+    def save(self, outcome: str, model: Path | None = None) -> dict[str, Any]:
+        """Write `summary.json`, on the main process; its content.
+
+        Args:
+            outcome: what the run ended with.
+            model: where the model is.
+        """
+        ours, done, target = self._job.ours, self.checks(), self._target
+        logged: dict[str, Any] = {
+            "outcome": outcome,
+            "target_reached": self.reached,
+            "target": asdict(target),
+            "base": asdict(done[0][1]) if done else None,
+            "accuracy": asdict(done[-1][1]) if done else None,
+            "updates": self._trainer.state.global_step,
+            "model": None if model is None else str(model),
+            "base_model": ours.base_model,
+            "dataset": ours.dataset_name,
+            "wording": ours.wording,
+            "solutions": len(self._job.train),
+            "solutions_too_long": self._job.left_out,
+            "learning_rate": self._job.args.learning_rate,
+            "batch": self._job.args.train_batch_size
+            * self._job.args.gradient_accumulation_steps
+            * self._trainer.accelerator.num_processes,
+            "sampling": asdict(self._job.exam.sampling),
+            "checks": [{"update": update, **asdict(score)} for update, score in done],
+        }
+        if self._trainer.accelerator.is_main_process:
+            write_whole(self._job.output_dir / SUMMARY_FILE, json.dumps(logged, indent=2) + "\n")
+        return logged
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step == 0:
+            self._check(control)
+        control.should_training_stop = self.reached
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        last = state.global_step >= state.max_steps
+        if last or (state.global_step % self._job.ours.check_steps == 0 and not control.should_training_stop):
+            self._check(control)
+            control.should_training_stop = control.should_training_stop or self.reached
+
+    def _check(self, control: TrainerControl) -> None:
+        trainer, state = self._trainer, self._trainer.state
+        label = f"accuracy after {state.global_step} updates"
+        with (
+            undisturbed(trainer, trainer.args.seed),
+            unwrap_model_for_generation(
+                trainer.model_wrapped,
+                trainer.accelerator,
+                gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
+            ) as model,
+        ):
+            score = self._job.exam.accuracy(model, self._job.base.tokenizer, label)
+        numbers = {LOGGED if name == "mean" else f"{LOGGED}_{name}": value for name, value in asdict(score).items()}
+        due = control.should_log  # telling of one log makes transformers forget another that is due
+        Trainer.log(trainer, numbers)  # not TRL's own, which would also empty its averages
+        control.should_log = due
+        self.save(RUNNING)
+        if trainer.accelerator.is_main_process:
+            loss = next((f"  loss {log['loss']:.4f}" for log in reversed(state.log_history) if "loss" in log), "")
+            print(f"update {state.global_step}/{state.max_steps}  accuracy {score}{loss}", flush=True)

@@ -1,0 +1,112 @@
+"""What the training recipe shows a person: the plan before, lines where there is no terminal, the summary after."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.panel import Panel
+from rich.table import Table
+
+from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.recipes.command_line.console import console
+from tokenshift.recipes.jobs.training.preparation import Preparation
+from tokenshift.trainer import DivergenceGRPOConfig
+from tokenshift.trainer.policy.heldout import HeldOutScore
+from tokenshift.trainer.resume.launch_check import engine_name
+from tokenshift.trainer.weighting.description import variant_name, weighting_formula
+
+
+def _two_columns() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table
+
+
+def _probe_plan(args: DivergenceGRPOConfig) -> str:
+    if args.probe_steps is None:
+        return "none"
+    every = f", every {args.probe_steps} updates" if args.probe_steps else ""
+    return f"{args.probe_size} problems at the start{every}, at saves and at the end"
+
+
+def show_plan(job: Preparation) -> None:
+    """One screen: what will be trained, on what, how, and where it goes."""
+    args, script_args, model_args = job.args, job.script_args, job.model_args
+    processes = args.world_size
+    table = _two_columns()
+    effective = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
+    generation = args.generation_batch_size or 0
+    length = f"{args.max_steps} updates" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
+    rows = {
+        "model": f"{model_args.model_name_or_path}{' + LoRA' if model_args.use_peft else ''}",
+        "data": f"{script_args.dataset_name}, {len(job.train)} training and {len(job.held_out)} held-out problems",
+        "rewards": ", ".join(script_args.reward_funcs),
+        "variant": variant_name(args),
+        "weights": weighting_formula(args),
+        "loss": f"{args.loss_type}, clip {args.epsilon:g} / {args.epsilon_high or args.epsilon:g}, beta {args.beta:g}",
+        "length": f"{length}, learning rate {args.learning_rate:g}",
+        "generation": (
+            f"{generation // (args.num_generations or 1)} prompts x {args.num_generations} completions of at most "
+            f"{args.max_completion_length} tokens, temperature {args.temperature:g}"
+        ),
+        "updates per generation": f"{args.updates_per_generation:g}",
+        "shift probe": _probe_plan(args),
+        "effective batch": f"{effective} completions an update",
+        "processes": f"{processes} ({engine_name()})",
+        "output": str(args.output_dir),
+    }
+    if args.resume_from_checkpoint is not None:
+        rows["resumes from"] = str(args.resume_from_checkpoint)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(Panel(table, title="tokenshift: divergence-weighted GRPO", title_align="left", border_style="cyan"))
+
+
+@dataclass
+class Summary:
+    """What a run ended with; saved as `summary.json`.
+
+    Attributes:
+        variant: the weighting.
+        weighting: its formula with numbers.
+        updates: optimizer updates made, those before a resume included.
+        stopped_early: whether a signal ended it.
+        before, after: held-out scores of the base and the trained model.
+        train_seconds: wall-clock seconds of training in this launch, without evaluation.
+        model, curves, shift, wandb: where the trained model, the figure, the shift probe's tables and figures and the
+            W&B run are.
+    """
+
+    variant: str
+    weighting: str
+    updates: int
+    stopped_early: bool
+    before: HeldOutScore | None
+    after: HeldOutScore | None
+    train_seconds: float
+    model: str
+    curves: str | None
+    shift: str | None
+    wandb: str
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        write_whole(path, json.dumps(asdict(self), indent=2) + "\n")
+
+    def show(self, score_name: str) -> None:
+        """Print it as a panel."""
+        table = _two_columns()
+        table.add_row(f"held-out {score_name}, before", str(self.before) if self.before else "not measured")
+        table.add_row(f"held-out {score_name}, after", str(self.after) if self.after else "not measured")
+        table.add_row("updates", f"{self.updates} in {self.train_seconds:.0f} s of training")
+        table.add_row("model", self.model)
+        if self.curves is not None:
+            table.add_row("curves", self.curves)
+        if self.shift is not None:
+            table.add_row("shift probe", self.shift)
+        if self.stopped_early:
+            table.add_row("to go on", "the same command with --resume_from_checkpoint true")
+        title = "stopped early" if self.stopped_early else "done"
+        console.print(Panel(table, title=title, title_align="left", border_style="green", subtitle="95 % intervals"))
+        print(f"W&B: {self.wandb}")  # outside the panel, which would break a command to copy

@@ -1,0 +1,1 @@
+"""Models, tables and launched processes that several tests share."""

@@ -1,0 +1,43 @@
+"""Pocket's base beside a moved copy of it, and requests of its problems."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tokenshift.analysis.sampling.requests import Request
+from tokenshift.analysis.sampling.token_ids import encode_prompt
+from tokenshift.recipes.pocket.problems import pocket_dataset
+
+BASE = Path(__file__).parents[2] / "recipes" / "pocket" / "base"
+
+
+def base_and_moved() -> tuple[Any, Any, Any]:
+    """Pocket's base, the same with noise on its weights, and the tokenizer."""
+    base, moved = (AutoModelForCausalLM.from_pretrained(BASE).eval() for _ in range(2))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return base, moved, AutoTokenizer.from_pretrained(BASE)
+
+
+def save_moved(folder: Path, scale: float) -> Path:
+    """Write pocket's base with noise on its weights, `scale` of each one's spread, and its tokenizer."""
+    model: Any = AutoModelForCausalLM.from_pretrained(BASE)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(scale * parameter.std() * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(BASE).save_pretrained(folder)
+    return folder
+
+
+def requests(tokenizer: Any, problems: int, samples: int = 1) -> list[Request]:
+    """Of the first problems of the analysis split."""
+    prompts = pocket_dataset("analysis", problems)["prompt"]
+    return [
+        Request((n, k), encode_prompt(tokenizer, prompt)) for n, prompt in enumerate(prompts) for k in range(samples)
+    ]

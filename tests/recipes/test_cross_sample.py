@@ -1,0 +1,214 @@
+"""Cross-sampling from two models to tables and a page: killed, shared by processes, and given wrong input."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers.launched_recipes import DDP, ROOT, finish, kill_once, start
+from helpers.pocket_models import save_moved
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tokenshift.analysis.cross_sampling.sweep_run import SCHEMA
+from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator
+from tokenshift.analysis.sampling.requests import Request
+from tokenshift.analysis.sampling.token_ids import encode_prompt
+from tokenshift.analysis.storage.provenance import read_metadata
+from tokenshift.recipes import cross_sample
+from tokenshift.recipes.jobs.analysis import cross_sampling as cross_arguments
+from tokenshift.recipes.pocket.problems import pocket_dataset
+
+RECIPE = ROOT / "recipes" / "cross_sample.py"
+QUICK = ["--size", "6", "--batch_size", "4", "--max_new_tokens", "24", "--resamples", "20", "--verify_workers", "1"]
+QUICK += ["--pilot", "5", "--budgets", "0.1", "0.3"]
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_moved(tmp_path_factory.mktemp("moved"), 0.1)
+
+
+def words(moved: Path, out: Path, *arguments: str) -> list[str]:
+    return ["--rl_model", str(moved), "--output_dir", str(out), *QUICK, *arguments]
+
+
+def contents(out: Path) -> dict[str, pa.Table]:
+    return {path.name: pq.read_table(path) for path in sorted((out / "cells").iterdir())}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(moved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    cross_sample.run(cross_arguments.prepare(words(moved, out)))
+    return out
+
+
+def test_leaves_what_it_promises(undisturbed: Path, moved: Path) -> None:
+    out = undisturbed
+    cells = contents(out)
+    assert len(cells) == 2 * (2 + 2 * 2)
+    for name, table in cells.items():
+        assert table.schema.remove_metadata() == SCHEMA
+        assert table.num_rows == 6
+        assert read_metadata(out / "cells" / name)["rl_model"] == str(moved)
+        for row in table.to_pylist():
+            assert row["length"] == len(row["completion_ids"])
+            places, ids = row["positions"], row["completion_ids"]
+            assert [ids[place] for place in places] == row["intervention_ids"]
+            taken = zip(row["intervention_ids"], row["primary_ids"], strict=True)
+            assert row["effective"] == [token != own for token, own in taken]
+            assert row["criterion"] in ("all", "none") or all(score > row["epsilon"] for score in row["scores"])
+
+    # the ends are the models alone
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(moved).eval(), AutoTokenizer.from_pretrained(moved)
+    prompt = encode_prompt(tokenizer, pocket_dataset("analysis", 6)["prompt"][3])
+    sampling = Sampling(1.0, 0.7, 24, 0)
+    alone = TransformersGenerator(model, tokenizer, sampling)([Request((3, 0), prompt)])
+    for name in ("forward-all-seed0", "backward-none-seed0"):
+        assert cells[f"{name}.parquet"]["completion_ids"].to_pylist()[3:4] == alone
+
+    thresholds = json.loads((out / "thresholds.json").read_text())
+    assert len(thresholds) == 2 * 2 * 2
+    for each in thresholds:
+        assert [each["epsilon"], each["share"]] in each["tried"]
+        assert each["criterion"] != "random" or each["epsilon"] == 1 - each["budget"]
+    summary = json.loads((out / "cross.json").read_text())
+    assert len(summary["cells"]) == len(cells)
+    assert summary["metadata"]["engine"] == "draft"
+    assert "| pocket | forward | random | 0.9 |" in (out / "cross.md").read_text()
+    assert "<mark title=" in (out / "report.html").read_text(encoding="utf-8")
+    assert len(list((out / "figures").glob("*.svg"))) == 8
+
+
+def test_more_cells_leave_the_others_as_they_are(
+    undisturbed: Path, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("sampled again"))
+        cross_sample.run(cross_arguments.prepare(words(moved, tmp_path)))
+    same(tmp_path, undisturbed)
+    printed = capsys.readouterr().out
+    assert "effec" in printed
+    assert max(len(line) for line in printed.splitlines() if "/" not in line) <= 80
+    more = ["--directions", "forward", "--criteria", "js", "--budgets", "0.3", "--seeds", "0", "1"]
+    cross_sample.run(cross_arguments.prepare([*words(moved, tmp_path), *more]))
+    assert len(contents(tmp_path)) == len(before) + 3
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert {path.name.split("_")[0] for path in (tmp_path / "figures").iterdir()} == {"forward"}
+    cells = json.loads((tmp_path / "cross.json").read_text())["cells"]
+    assert [(cell["criterion"], cell["seeds"], cell["responses"]) for cell in cells] == [
+        (name, [0, 1], 12) for name in ("none", "all", "js")
+    ]
+
+
+def test_given_thresholds_and_a_cap(moved: Path, tmp_path: Path) -> None:
+    given = ["--rl_model", str(moved), "--output_dir", str(tmp_path), *QUICK[:-5], "--epsilons", "0.001"]
+    given += ["--most", "1", "--criteria", "js", "--engine", "lockstep", "--directions", "backward", "--gammas", "0.5"]
+    cross_sample.run(cross_arguments.prepare(given))
+    assert not (tmp_path / "thresholds.json").exists()
+    table = pq.read_table(tmp_path / "cells" / "backward-js-epsilon0.001-most1-gamma0.5-seed0.parquet")
+    assert max(map(sum, table["effective"].to_pylist())) == 1
+    curve = json.loads((tmp_path / "cross.json").read_text())["curves"][0]
+    assert (curve["most"], curve["gamma"], curve["area_effective"]) == (1, 0.5, None)
+    assert len(contents(tmp_path)) == 4  # with all at both gammas
+
+
+def same(ours: Path, theirs: Path) -> None:
+    found, expected = contents(ours), contents(theirs)
+    assert found.keys() == expected.keys()
+    for name, table in found.items():
+        assert table.equals(expected[name]), name
+    for name in ("thresholds.json", "cross.md"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
+    assert not (ours / "units").exists()
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_is_the_same_bit_for_bit(undisturbed: Path, moved: Path, tmp_path: Path) -> None:
+    """Once while thresholds are looked for, once while cells are run."""
+    for stage, units in (("pilot", "*.json"), ("cells", "*.parquet")):
+        run = start([str(RECIPE), *words(moved, tmp_path)])
+        folder = tmp_path / "units" / stage
+        kill_once(run, lambda folder=folder, units=units: any(folder.glob(units)))
+        assert not (tmp_path / "cells").exists()
+    finish(start([str(RECIPE), *words(moved, tmp_path)]))
+    same(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_write_the_same_rows(undisturbed: Path, moved: Path, tmp_path: Path) -> None:
+    finish(start([*DDP, str(RECIPE), *words(moved, tmp_path)]))
+    found, expected = contents(tmp_path), contents(undisturbed)
+    assert found.keys() == expected.keys()
+    rounded = ["scores", "js"]  # sums in another order
+    for name, table in found.items():
+        assert table.drop_columns(rounded).equals(expected[name].drop_columns(rounded)), name
+        for column in rounded:
+            values = zip(table[column].to_pylist(), expected[name][column].to_pylist(), strict=True)
+            assert all(own == pytest.approx(other, abs=1e-6, nan_ok=True) for own, other in values), name
+    assert (tmp_path / "cross.md").read_bytes() == (undisturbed / "cross.md").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--directions", "sideways"], "directions names 'sideways'; known are forward, backward."),
+        (["--criteria", "js", "kl"], "criteria names 'kl'; known are js, forward_kl"),
+        (["--epsilons", "0.7"], "epsilon=0.7 must lie in [0, ln 2] for the criterion js."),
+        (["--criteria", "position", "--epsilons", "0.1"], "epsilon=0.1 must lie in [-inf, 0]"),
+        (["--budgets", "1"], "budgets has 1.0; shares of tokens lie in (0, 1)"),
+        (["--seeds", "-1"], "seeds has -1, which must be at least 0"),
+        (["--most", "-1"], "most=-1 must be at least 0"),
+        (["--gammas", "-1"], "gamma=-1.0 must be a number above -1"),
+        (["--engine", "fast"], "engine='fast' is not known; choose draft or lockstep."),
+        (["--pilot", "0"], "pilot=0 must be at least 1"),
+        (["--use_vllm", "true"], "use_vllm=True cannot be"),
+        (["--rl_model", "{endless}", "--base_model", "{endless}"], "have no end token"),
+        (["--rl_model", "{short}"], "reads 30 tokens; the longest prompt has"),
+        (["--rl_model", "{other}"], "The two tokenizers differ"),
+        (["--max_new_tokens", "5000"], "lower max_new_tokens"),
+        (["--dataset_name", "{long}"], "leave it out"),
+    ],
+)
+def test_mistakes_are_named_before_a_model_is_loaded(
+    arguments: list[str], said: str, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("endless", "short", "other"):
+        (tmp_path / name).mkdir()
+        for file in moved.iterdir():
+            if file.suffix == ".json":
+                (tmp_path / name / file.name).write_text(file.read_text())
+    for file, keys in (
+        ("endless/config.json", {"eos_token_id": None}),
+        ("endless/generation_config.json", {"eos_token_id": None}),
+        ("endless/tokenizer_config.json", {"eos_token": None}),
+        ("short/config.json", {"max_position_embeddings": 30}),
+    ):
+        path = tmp_path / file
+        path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+    path = tmp_path / "other" / "tokenizer.json"
+    path.write_text(path.read_text().replace('"+"', '"plus"'))
+    (tmp_path / "long.jsonl").write_text(json.dumps({"prompt": "1+" * 4000, "solution": "1"}) + "\n")
+    places = {f"{{{name}}}": str(tmp_path / name) for name in ("endless", "short", "other")}
+    places["{long}"] = str(tmp_path / "long.jsonl")
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("a model was loaded"))
+    given = ["--rl_model", str(moved)] if "--rl_model" not in arguments else []
+    given += [places.get(word, word) for word in arguments]
+    with pytest.raises(ValueError, match=re.escape(said)):
+        cross_arguments.prepare([*given, "--output_dir", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_run_is_not_mixed_in(moved: Path, tmp_path: Path) -> None:
+    cross_arguments.prepare(words(moved, tmp_path))
+    with pytest.raises(ValueError, match=r"holds an analysis with temperature=1.0, not 0\.5"):
+        cross_arguments.prepare(words(moved, tmp_path, "--temperature", "0.5"))
+    (tmp_path / "thresholds.json").write_text("[]")
+    cross_arguments.prepare(words(moved, tmp_path, "--temperature", "0.5", "--overwrite", "true"))
+    assert not (tmp_path / "thresholds.json").exists()

@@ -1,0 +1,169 @@
+"""Whole-distribution divergences in training, against full logits of both models in float64."""
+
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny_training import Build, parameters, same
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, TrainerCallback
+
+from tokenshift.analysis.divergence.from_logits import entropy, js_divergence, kl_divergence
+from tokenshift.trainer import DivergenceGRPOTrainer
+
+BASE = {"divergence": "js", "divergence_reference": "base"}
+
+
+class Recorder(DivergenceGRPOTrainer):
+    """Keeps, of every update, the divergences used and full logits of the policy before its step."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.seen: list[dict[str, Any]] = []
+        super().__init__(*args, **kwargs)
+
+    def _weight_advantages(self, inputs: dict[str, Any], logps: torch.Tensor, states: list[torch.Tensor]) -> None:
+        super()._weight_advantages(inputs, logps, states)
+        with torch.no_grad():
+            self.seen.append(
+                {
+                    "inputs": {key: value for key, value in inputs.items() if isinstance(value, torch.Tensor)},
+                    "divergence": self._window.divergence[-1],
+                    "policy": logits(self.model, inputs),
+                }
+            )
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = state.global_step >= self.step
+
+
+def logits(model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+    """Float64 logits `(N, V)` of the valid completion tokens."""
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    length = inputs["completion_ids"].shape[1]
+    full = model(input_ids=ids, attention_mask=mask).logits[:, -length - 1 : -1]
+    return full[inputs["completion_mask"].bool()].double()
+
+
+def reference_divergence(name: str, base: torch.Tensor, policy: torch.Tensor, top_p: float) -> torch.Tensor:
+    if name == "js":
+        return js_divergence(base, policy, top_p=top_p)
+    return kl_divergence(base, policy) if name == "forward_kl" else kl_divergence(policy, base)
+
+
+@pytest.mark.parametrize(
+    ("settings", "peft"),
+    [
+        ({"divergence": "js"}, False),
+        ({"divergence": "js", "divergence_top_p": 0.7}, False),
+        ({"divergence": "forward_kl"}, False),
+        ({"divergence": "reverse_kl", "beta": 0.1}, False),
+        ({"divergence": "js", "temperature": 0.7, "gradient_checkpointing": True}, False),
+        ({"divergence": "js"}, True),
+        ({"divergence": "js", "beta": 0.1}, True),
+    ],
+)
+def test_divergence_from_the_base_against_full_logits(
+    build: Build, tiny_model: str, settings: dict[str, Any], peft: bool
+) -> None:
+    kwargs = {"peft_config": LoraConfig(r=4, target_modules="all-linear")} if peft else {}
+    trainer = build(
+        trainer_class=Recorder, divergence_reference="base", trainer_kwargs=kwargs, steps_per_generation=1, **settings
+    )
+    trainer.train()
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    temperature = settings.get("temperature", 1.0)
+    for update in trainer.seen:
+        with torch.no_grad():
+            expected = reference_divergence(
+                settings["divergence"],
+                logits(base, update["inputs"]) / temperature,
+                update["policy"] / temperature,
+                settings.get("divergence_top_p", 1.0),
+            )
+        torch.testing.assert_close(update["divergence"].double(), expected, atol=1e-5, rtol=1e-3)
+    assert float(trainer.seen[0]["divergence"].max()) < 1e-5, "the untrained policy is the base"
+    assert float(trainer.seen[-1]["divergence"].max()) > 1e-4
+
+
+def test_divergence_from_the_rollout_policy(build: Build) -> None:
+    trainer = build(trainer_class=Recorder, divergence="js", steps_per_generation=2)
+    trainer.train()
+    first, second = trainer.seen[2], trainer.seen[3]  # of the second generation
+    assert float(first["divergence"].max()) < 1e-5
+    assert float(second["divergence"].max()) > 1e-4
+    # the second update's completions under the policy as it was at the first, whose step it has since made
+    rebuilt = build(divergence="js", steps_per_generation=2, trainer_kwargs={"callbacks": [StopAt(2)]})
+    rebuilt.train()
+    with torch.no_grad():
+        expected = js_divergence(logits(rebuilt.model, second["inputs"]), second["policy"])
+    torch.testing.assert_close(second["divergence"].double(), expected, atol=1e-5, rtol=1e-3)
+
+
+def test_metrics_by_entropy_and_position(build: Build, tiny_model: str) -> None:
+    trainer = build(trainer_class=Recorder, steps_per_generation=1, **BASE)
+    trainer.train()
+    logs = [log for log in trainer.state.log_history if "divergence/mean" in log]
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    with torch.no_grad():
+        reference = logits(base, trainer.seen[-1]["inputs"])
+    policy = trainer.seen[-1]["policy"]
+    js = js_divergence(reference, policy)
+    bins = {"near_zero": (0, 1e-3), "low": (1e-3, 0.01), "middle": (0.01, 0.1), "high": (0.1, 1)}
+    for name, (low, high) in bins.items():
+        inside = (js >= low) & (js < high)
+        if inside.any():
+            assert logs[-1][f"divergence_entropy/policy_{name}"] == pytest.approx(
+                float(entropy(policy)[inside].mean()), rel=1e-4
+            )
+            assert logs[-1][f"divergence_entropy/reference_{name}"] == pytest.approx(
+                float(entropy(reference)[inside].mean()), rel=1e-4
+            )
+        else:
+            assert f"divergence_entropy/policy_{name}" not in logs[-1]
+    mask = trainer.seen[-1]["inputs"]["completion_mask"]
+    place = ((mask.cumsum(1) - 1) / mask.sum(1, keepdim=True) * 20).long()[mask.bool()]
+    for bin_ in range(20):
+        key = f"divergence_position/{bin_:02d}"
+        if (place == bin_).any():
+            assert logs[-1][key] == pytest.approx(float(js[place == bin_].mean()), rel=1e-3, abs=1e-6)
+        else:
+            assert key not in logs[-1]
+
+
+@pytest.mark.parametrize("peft", [False, True])
+def test_logging_distributions_changes_nothing(build: Build, peft: bool) -> None:
+    ends = []
+    for settings in ({"stock": True}, {"advantage_weighting": "none", "log_divergence": True, **BASE}):
+        kwargs = {"peft_config": LoraConfig(r=4, target_modules="all-linear")} if peft else {}
+        trainer = build(trainer_kwargs=kwargs, **settings)
+        trainer.train()
+        ends.append(parameters(trainer))
+    assert any("divergence_position/00" in log for log in trainer.state.log_history)
+    assert same(*ends)
+
+
+def test_beta_uses_trls_reference_model(build: Build) -> None:
+    trainer = build(beta=0.1, **BASE)
+    assert trainer._reference.base is trainer.ref_model
+    assert build(**BASE)._reference.base is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"divergence_reference": "base"}, "divergence_reference='base' needs divergence js"),
+        ({"divergence_top_p": 0.7}, "divergence_top_p=0.7 needs divergence='js'"),
+        ({"divergence": "forward_kl", "divergence_top_p": 0.7}, "forward_kl has no meaning"),
+        ({"divergence": "js", "divergence_top_p": 0.0}, "divergence_top_p=0.0 must lie in"),
+        ({"divergence": "js", "steps_per_generation": 1}, "compares the policy with itself"),
+    ],
+)
+def test_refused(build: Build, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        build(**settings)

@@ -1,0 +1,280 @@
+"""DAPO's dynamic sampling (arXiv 2503.14476): prompts whose completions all got one reward teach nothing, so others
+take their place in the batch.
+
+A batch is first generated as TRL does. Each group whose rewards are all equal gives its place to the next group of the
+stream that has different ones: further rounds generate as many groups as are missing, until none is or the rounds are
+used up. Rows stay where they are but for those that are replaced, so every rank keeps as many as it had.
+
+All prompts come from one stream, in order, and not from TRL's dataloader, which only counts the steps. A group counts
+as taken up to the one that fills the batch; what a round generated beyond it (to share rows equally among the ranks)
+goes back to the stream, so that neither ranks nor rounds change which prompts follow. Where nothing is replaced and
+epochs are whole batches, training is bit for bit what it is without.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.logging import get_logger
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from transformers import TrainerState
+
+from tokenshift.trainer.dynamic_sampling.generation_logs import (
+    Rows,
+    counted_by_groups,
+    put_rows,
+    replace_logged,
+    take_rows,
+)
+from tokenshift.trainer.dynamic_sampling.prompt_groups import (
+    Verdict,
+    batch_scaled_advantages,
+    judge,
+    paddings,
+    place,
+    replace_rows,
+    round_size,
+    rows_of,
+    summed_rewards,
+)
+from tokenshift.trainer.dynamic_sampling.prompt_stream import PromptStream, Round, RoundLog
+from tokenshift.trainer.resume.checkpoints import TRAINER_STATE, ResumableGRPOTrainer
+
+logger = get_logger(__name__)
+
+STREAM_FILE = "dynamic_sampling.json"
+"""In a checkpoint: where the stream of prompts stands."""
+
+LOG_FILE = "dynamic_sampling.jsonl"
+"""In `output_dir`: the prompts of every round and what became of them, a line a round."""
+
+
+@dataclass
+class SamplingWindow:
+    """Counts of the batches since the last log; the same on every rank, since all judge the gathered rewards."""
+
+    batches: int = 0
+    rounds: int = 0
+    filled: int = 0
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+
+    def add(self, rounds: list[Round]) -> None:
+        """Count one batch's rounds."""
+        self.batches += 1
+        self.rounds += len(rounds)
+        self.filled += len(rounds[-1].filled)
+        self.verdicts.update(verdict for each in rounds for verdict in each.verdicts)
+
+    def metrics(self) -> dict[str, float]:
+        """`dynamic_sampling/*`; nothing, if no batch was made."""
+        if not self.batches:
+            return {}
+        taken = self.verdicts.total() - self.verdicts[Verdict.RETURNED]
+        found = {"rounds": self.rounds / self.batches, "filled": float(self.filled)}
+        shares = {"kept": Verdict.KEPT, "all_right": Verdict.ALL_RIGHT, "all_wrong": Verdict.ALL_WRONG}
+        found |= {f"{name}_share": self.verdicts[verdict] / taken for name, verdict in shares.items()}
+        return {f"dynamic_sampling/{name}": value for name, value in found.items()}
+
+
+@dataclass
+class Generation:
+    """Completions of one round, or of the batch.
+
+    Attributes:
+        tensors: TRL's, with this rank's rows `(B, ...)`.
+        rewards: summed, of all ranks `(R,)`.
+        table: the completions table's rows of all ranks.
+        indices: dataset index of each group.
+    """
+
+    tensors: dict[str, Any]
+    rewards: torch.Tensor
+    table: Rows
+    indices: list[int]
+
+
+class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
+    """[`~trl.GRPOTrainer`] with dynamic sampling, if `args.dynamic_sampling`; else training is untouched.
+
+    Logged, exact over all ranks and all batches since the last log: `dynamic_sampling/rounds`, generations a batch;
+    `dynamic_sampling/{kept,all_right,all_wrong}_share` of the groups taken; `dynamic_sampling/filled`, groups that
+    stayed in the batches with equal rewards, their advantages 0. TRL's metrics of a generation (`reward`,
+    `completions/*`, ...) are over all rounds, weighted by their groups; its completions table shows the batch.
+
+    A replaced row keeps the log-probabilities of its round, where padding may have shifted it: exact for models with
+    relative positions (rotary ones too) up to rounding, not for those with absolute ones.
+
+    Raises:
+        ValueError: if the training data is a stream, which has no order to resume, or has images.
+    """
+
+    num_generations: int
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._stream: PromptStream | None = None
+        super().__init__(*args, **kwargs)
+        self._sampling = SamplingWindow()
+        self._round_rewards = torch.empty(0)  # (R, F), of the last generation
+        self._round_log = RoundLog(Path(str(self.args.output_dir)) / LOG_FILE)
+        if self.args.dynamic_sampling and self.train_dataset is not None:
+            self._stream = self._new_stream()
+
+    def _new_stream(self) -> PromptStream:
+        data = self.train_dataset
+        if not isinstance(data, Dataset):
+            raise ValueError(
+                f"dynamic_sampling=True needs a datasets.Dataset to train on, not {type(data).__name__}: it takes "
+                "prompts by their index."
+            )
+        if images := {"image", "images"} & set(data.column_names):
+            raise ValueError(f"dynamic_sampling=True is for text, but the data has a column {min(images)!r}.")
+        return PromptStream(len(data), self.args.seed, bool(self.shuffle_dataset))
+
+    # One batch ---------------------------------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self._stream is None or not self.model.training:
+            return super()._generate_and_score_completions(inputs)
+        ranks, members = self.accelerator.num_processes, self.num_generations
+        batch, latest = self._generate_round(self._stream, len(inputs) * ranks // members, 1)
+        rounds = [latest]
+        open_slots = [slot for slot, verdict in enumerate(latest.verdicts) if verdict is not Verdict.KEPT]
+        while open_slots and len(rounds) < self.args.dynamic_sampling_max_rounds:
+            count = round_size(len(open_slots), members, ranks)
+            fresh, latest = self._generate_round(self._stream, count, len(rounds) + 1)
+            rounds.append(latest)
+            pairs, used = place(open_slots, latest.verdicts)
+            self._stream.give_back(count - used)
+            latest.verdicts[used:] = [Verdict.RETURNED] * (count - used)
+            if pairs:
+                self._replace(batch, fresh, pairs)
+            open_slots = open_slots[len(pairs) :]
+        latest.filled = [batch.indices[slot] for slot in open_slots]
+        if len(rounds) > 1:
+            self._finish(batch, rows_of(open_slots, members))
+        put_rows(self._logs, batch.table)
+        self._sampling.add(rounds)
+        if self.accelerator.is_main_process:
+            self._round_log.append(rounds)
+        return batch.tensors
+
+    def _generate_round(self, stream: PromptStream, groups: int, number: int) -> tuple[Generation, Round]:
+        """TRL's generation for the next prompts, and the verdicts on them."""
+        indices, members = stream.take(groups), self.num_generations
+        size = groups * members // self.accelerator.num_processes
+        start = self.accelerator.process_index * size
+        data = self._remove_unused_columns(self.train_dataset, description="training")
+        # a dict a row: rollout functions write into them
+        inputs = [data[indices[row // members]] for row in range(start, start + size)]
+        take_rows(self._logs)
+        with counted_by_groups(self._metrics["train"], groups):
+            tensors = super()._generate_and_score_completions(inputs)
+        rewards = summed_rewards(self._round_rewards, self.reward_weights)
+        verdicts = judge(self._round_rewards, self.reward_weights, members)
+        found = Generation(tensors, rewards, take_rows(self._logs), list(indices))
+        return found, Round(self.state.global_step, number, indices, verdicts)
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._round_rewards = super()._calculate_rewards(*args, **kwargs)
+        return self._round_rewards
+
+    def _replace(self, batch: Generation, fresh: Generation, pairs: list[tuple[int, int]]) -> None:
+        """Put groups of a round into slots of the batch, `(slot, group)` each.
+
+        Raises:
+            ValueError: for a tensor whose meaning is not known, such as an image's.
+        """
+        to = rows_of([slot for slot, _ in pairs], self.num_generations)  # counted over all ranks, as `source`
+        source = rows_of([group for _, group in pairs], self.num_generations)
+        batch.rewards[to.to(batch.rewards.device)] = fresh.rewards[source.to(fresh.rewards.device)]
+        replace_logged(batch.table, fresh.table, to.tolist(), source.tolist())
+        for slot, group in pairs:
+            batch.indices[slot] = fresh.indices[group]
+
+        mine, rows = self._local(to, len(batch.rewards))
+        known = paddings(self._tokenizer.pad_token_id)
+        for name, value in fresh.tensors.items():  # one at a time, since all ranks' rows come together
+            if name == "num_items_in_batch":
+                continue
+            if name not in known or name not in batch.tensors:
+                raise ValueError(f"dynamic_sampling=True is for text: it cannot replace rows of {name!r}.")
+            padding = known[name]
+            if padding is not None:
+                value = self.accelerator.pad_across_processes(
+                    value, dim=1, pad_index=padding.value, pad_first=padding.side == "left"
+                )
+            everyone = self.accelerator.gather(value)
+            batch.tensors[name] = replace_rows(batch.tensors[name], everyone, rows, source[mine], padding)
+
+    def _local(self, rows: torch.Tensor, total: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which of some rows `(k,)` of the `total` over all ranks are this rank's, bool, and their places here."""
+        size = total // self.accelerator.num_processes
+        start = self.accelerator.process_index * size
+        mine = (rows >= start) & (rows < start + size)
+        return mine, rows[mine] - start
+
+    def _finish(self, batch: Generation, filled: torch.Tensor) -> None:
+        """What TRL makes of a whole batch, made of this one; rows `filled` `(k,)` have equal rewards."""
+        tensors = batch.tensors
+        advantages = tensors["advantages"].clone()
+        if self.scale_rewards == "batch":
+            scaled = batch_scaled_advantages(batch.rewards, self.num_generations)
+            advantages = scaled.view(self.accelerator.num_processes, -1)[self.accelerator.process_index].clone()
+        mine = self._local(filled, len(batch.rewards))[1]
+        advantages[mine.to(advantages.device)] = 0.0  # which TRL's rounding misses
+        tensors["advantages"] = advantages
+        batch.table["advantages", ""] = self.accelerator.gather(advantages).tolist()
+        mask = tensors["completion_mask"]
+        mask = mask * tensors["tool_mask"] if "tool_mask" in tensors else mask
+        tensors["num_items_in_batch"] = self.accelerator.gather(mask.sum()).sum()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.model.training:
+            for name, value in self._sampling.metrics().items():
+                self._metrics["train"][name].append(value)
+            self._sampling = SamplingWindow()
+        super().log(logs, start_time)
+
+    # Over checkpoints --------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        if self._stream is not None and not resume_from_checkpoint:
+            self._stream.position = 0
+            if self.accelerator.is_main_process:
+                self._round_log.forget_from(0)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _save_generation_state(self, checkpoint: Path) -> None:
+        super()._save_generation_state(checkpoint)
+        if self._stream is not None and self.accelerator.is_main_process:
+            self._stream.save(checkpoint / STREAM_FILE)
+
+    def _load_generation_state(self, checkpoint: Path) -> None:
+        super()._load_generation_state(checkpoint)
+        if self._stream is None:
+            return
+        found: list[Any] = [None, None]  # the main process's position, or what is wrong
+        if self.accelerator.is_main_process:
+            try:
+                self._stream.load(checkpoint / STREAM_FILE)
+                found[0] = self._stream.position
+                self._go_on_logging(checkpoint)
+            except ValueError as error:
+                found[1] = str(error)
+        self._stream.position, wrong = broadcast_object_list(found)
+        if wrong is not None:
+            raise ValueError(wrong)
+
+    def _go_on_logging(self, checkpoint: Path) -> None:
+        """Cut the log to the checkpoint's update."""
+        assert self._stream is not None
+        step = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE)).global_step
+        told = self._round_log.forget_from(step)
+        if told != self._stream.position:
+            logger.warning(
+                f"{self._round_log.file} tells of {told} of the {self._stream.position} prompts that the run has "
+                "taken."
+            )

@@ -1,0 +1,108 @@
+"""Responses of the policy in training, and what the rewards say of them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
+
+from tokenshift.analysis.sampling.token_ids import encode_prompt, end_tokens, padded_left, until_end
+
+Reward = Callable[..., list[float | None]]
+
+
+@dataclass(frozen=True)
+class Response:
+    """One sampled response.
+
+    Attributes:
+        prompt_ids, completion_ids: token ids; the completion's end token included.
+        reward: the first reward's; None if it gave none or there is none.
+    """
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    reward: float | None
+
+
+def rank_rows(size: int, accelerator: Any) -> list[int]:
+    """Which of `size` rows this rank takes.
+
+    Equally many on every rank, since sharded models run together: gathered in rank order and cut to `size`, they are
+    rows 0, 1, ...
+    """
+    per_rank = -(-size // accelerator.num_processes)
+    return [(accelerator.process_index * per_rank + offset) % size for offset in range(per_rank)]
+
+
+def sampled_responses(
+    trainer: Any,
+    rows: list[dict[str, Any]],
+    *,
+    temperature: float = 1.0,
+    max_new_tokens: int = 256,
+    reward: Reward | None = None,
+) -> list[Response]:
+    """A response to each of this rank's rows; every rank must call it, with equally many rows.
+
+    A GRPO trainer samples by its own settings and backend and is judged by its first reward; other trainers sample
+    by `generate` with the arguments given.
+
+    Args:
+        trainer: any trainer of TRL's, in eval mode.
+        rows: with a `prompt` and what the reward reads.
+        temperature, max_new_tokens: where the trainer has no settings of its own.
+        reward: judges instead of the trainer's own; TRL's signature.
+    """
+    prompts = [row["prompt"] for row in rows]
+    own = isinstance(trainer, GRPOTrainer)
+    if own:
+        generations, trainer.num_generations_eval = trainer.num_generations_eval, 1
+        try:
+            prompt_ids, ids, _, completions, *_ = trainer._generate(prompts)
+        finally:
+            trainer.num_generations_eval = generations
+    else:
+        prompt_ids, ids, completions = _generated(trainer, prompts, temperature, max_new_tokens)
+    rewards: list[float | None] = [None] * len(rows)
+    if reward is not None:
+        columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("prompt", "completion")}
+        found = reward(prompts=prompts, completions=completions, completion_ids=ids, **columns)
+        if not isinstance(found, list) or len(found) != len(rows):
+            raise ValueError(
+                f"The reward returned {found!r} for {len(rows)} completions; it must give a list of as many."
+            )
+        rewards = found
+    elif own:
+        everyone = trainer._calculate_rewards(rows, prompts, completions, ids)[:, 0]  # of all ranks, in order
+        mine = everyone[trainer.accelerator.process_index * len(rows) :][: len(rows)].tolist()
+        rewards = [None if math.isnan(value) else value for value in mine]
+    return [Response(list(p), list(c), r) for p, c, r in zip(prompt_ids, ids, rewards, strict=True)]
+
+
+def _generated(
+    trainer: Any, prompts: list[Any], temperature: float, max_new_tokens: int
+) -> tuple[list[list[int]], list[list[int]], list[Any]]:
+    """Prompt ids, completion ids, and completions as text, or messages where the prompts are."""
+    tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+    conversational = not isinstance(prompts[0], str)
+    prompt_ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    ids, mask = padded_left(prompt_ids, pad, trainer.accelerator.device)
+    settings = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0, "pad_token_id": pad}
+    kwargs = trainer.args.gradient_checkpointing_kwargs  # with which it is turned on again
+    with (
+        torch.no_grad(),
+        unwrap_model_for_generation(
+            trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=kwargs
+        ) as model,
+    ):
+        out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, **settings)
+    ends = end_tokens(tokenizer, trainer.accelerator.unwrap_model(trainer.model))
+    completion_ids = [until_end(row, ends) for row in out[:, ids.shape[1] :].tolist()]
+    texts = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+    completions = [[{"role": "assistant", "content": text}] for text in texts] if conversational else texts
+    return prompt_ids, completion_ids, completions

@@ -1,0 +1,44 @@
+"""Looking at a policy in the middle of its training without leaving a trace."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from tokenshift.analysis.divergence.hidden_states import evaluation_mode
+
+
+@contextmanager
+def undisturbed(trainer: Any, seed: int) -> Iterator[None]:
+    """Run code with the model in eval mode and random numbers of its own; afterwards all is as it was.
+
+    Restored are the random states of Python, numpy and torch (all devices), the mode of every module, and what a GRPO
+    trainer gathers for its logs.
+
+    Args:
+        trainer: any trainer of TRL's.
+        seed: of the random numbers inside; ranks get different ones.
+    """
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what libraries draw from
+    gathered = {name: getattr(trainer, name) for name in ("_pending_metrics", "_pending_extra_logs") if
+                hasattr(trainer, name)}  # fmt: skip
+    for name in gathered:
+        setattr(trainer, name, defaultdict(list))
+    try:
+        with torch.random.fork_rng(), evaluation_mode(trainer.model):
+            own = seed * 1_000_003 + trainer.accelerator.process_index
+            torch.manual_seed(own)
+            random.seed(own)
+            np.random.seed(own % 2**32)  # noqa: NPY002
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+        for name, value in gathered.items():
+            setattr(trainer, name, value)
+        if gathered:
+            trainer._metrics["eval"].clear()

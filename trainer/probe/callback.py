@@ -1,0 +1,268 @@
+"""Callback that watches, in the middle of a training, which of the policy's distributions move from the base's."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from accelerate.logging import get_logger
+from accelerate.utils import broadcast_object_list, gather_object
+from datasets import Dataset
+from rich.progress import track
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl.trainer.utils import get_config_model_id
+
+from tokenshift.analysis.divergence.from_logits import check_sampling
+from tokenshift.analysis.sampling.trajectories import Trajectory, batch_of, read_trajectories, write_trajectories
+from tokenshift.analysis.thresholds import NEAR_ZERO
+from tokenshift.analysis.token_table.schema import SCORED, build_table
+from tokenshift.trainer.policy.responses import Reward, rank_rows, sampled_responses
+from tokenshift.trainer.policy.undisturbed import undisturbed
+from tokenshift.trainer.probe.files import FIXED, OWN, ProbeFiles
+from tokenshift.trainer.probe.views import WandbViews, draw
+from tokenshift.trainer.reference import DistributionReference
+
+logger = get_logger(__name__)
+
+Scored = tuple[Trajectory, dict[str, torch.Tensor]]
+
+
+class ShiftProbeCallback(TrainerCallback):
+    """
+    Scores the current policy against the base, token by token, on a fixed set of prompts: at the start of training,
+    every `probe_steps` updates, at every save, and at the end.
+
+    Two kinds of trajectory: *fixed* ones, sampled by the policy as it was at the start, so that probes can be
+    compared; and the policy's *own*, sampled anew at each probe. Training is not changed, bit for bit. Under
+    `output_dir/shift`: a per-token Parquet file a probe (`step_000040.parquet`), `metrics.json`, `figures/`. Logged to
+    `state.log_history` and, where W&B is reported to, against `shift/step`: `shift/*` on the fixed trajectories and
+    `shift/own/*` on the policy's own:
+
+    - `mean, p50, p90, p95, p99, max` (nats), `frac_near_zero`, `frac_high` of JS(base, policy) between whole
+      distributions, and `top_p/{p99,frac_near_zero,frac_high}` of that between truncated ones;
+    - `entropy_{policy,reference}_{near_zero,low,middle,high}` (nats) by JS; `position_00..19`, mean JS (nats);
+    - `overlap_{1,2,3,5,10}`, `rl_top1_rank_{1,3}`, `rl_top1_improbable`, and the same over high-JS tokens, `high/*`;
+    - `jaccard_previous`, `jaccard_first`, overlap of the set of high-JS tokens with the last probe's, and with that
+      of the first probe which had any; at the end `jaccard_last`, of each probe with the last one;
+    - `accuracy`, share of responses whose reward is 1; `length` (tokens); `tokens`, `responses`.
+
+    In W&B also `log10_js` (histogram), `most_moved` (table of tokens in context), and four figures.
+
+    Args:
+        trainer: any trainer of TRL's, before `train`; then `trainer.add_callback` takes the probe.
+        dataset: problems with a `prompt`, as text or messages, and the columns that the reward reads.
+        probe_steps: updates between probes; None probes at the start, at saves and at the end alone.
+        probe_size: how many of the problems are used, from the first on.
+        base_model: folder or hub name of the base, where it is not the model that the policy began as.
+        reward: TRL's signature; judges responses where the trainer has no rewards.
+        temperature: divides the logits of both; the trainer's own where it has one.
+        top_p: of the truncated divergences, in (0, 1].
+        max_new_tokens: of sampled responses, where the trainer has no setting of its own.
+        batch_size: trajectories in a forward pass on each rank.
+        seed: of the sampled responses.
+
+    Raises:
+        ValueError: for numbers out of range, a dataset without prompts, or a base with another tokenizer.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        dataset: Dataset,
+        *,
+        probe_steps: int | None = None,
+        probe_size: int = 32,
+        base_model: str | None = None,
+        reward: Reward | None = None,
+        temperature: float = 1.0,
+        top_p: float = 0.7,
+        max_new_tokens: int = 256,
+        batch_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.temperature = getattr(trainer, "temperature", temperature)
+        self.batch_size = trainer.args.per_device_eval_batch_size if batch_size is None else batch_size
+        check_sampling(self.temperature, top_p)
+        if not isinstance(dataset, Dataset):
+            raise ValueError(
+                f"The probe needs a datasets.Dataset to pick problems from, not {type(dataset).__name__}."
+            )
+        if "prompt" not in dataset.column_names:
+            raise ValueError(f"The probe needs a column 'prompt'; the dataset has {', '.join(dataset.column_names)}.")
+        for name, value in (("probe_steps", probe_steps), ("probe_size", probe_size), ("batch_size", self.batch_size)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value!r} must be at least 1.")
+        if not len(dataset):
+            raise ValueError("The probe's dataset is empty.")
+        self.trainer, self.probe_steps, self.top_p = trainer, probe_steps, top_p
+        self.reward, self.max_new_tokens, self.seed = reward, max_new_tokens, seed
+        self.dataset = dataset.select(range(min(probe_size, len(dataset))))
+        self.tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+        self.files = ProbeFiles(Path(str(trainer.args.output_dir)) / "shift")
+        self._expects_no_shift = base_model is None
+        self._wandb = WandbViews(self.files.folder)
+        self._fixed: list[Trajectory] = []  # this rank's
+        existing: Any = getattr(trainer, "_reference", None)
+        shares = existing is not None and existing.kind == "base" and base_model is None
+        self._reference: DistributionReference = (
+            existing if shares else DistributionReference(trainer, "base", base_model)
+        )
+
+    # When --------------------------------------------------------------------------------------------------------
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            self.files.forget_after(state.global_step)
+            for step in self.files.steps():
+                self._record(state, step)  # a checkpoint is written before its probe
+        self._fixed = self._fixed_trajectories(state.global_step)
+        self._probe(args, state)
+        if state.is_world_process_zero and state.global_step == 0 and self._expects_no_shift:
+            largest = self.files.metrics(0).get("shift/p99", 0.0)
+            if largest > NEAR_ZERO:
+                logger.warning(
+                    f"Before the first update the policy is {largest:.3g} nats (99th percentile of JS) from the base "
+                    "that its config names; give base_model if it began as another model."
+                )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.probe_steps is not None and state.global_step % self.probe_steps == 0:
+            self._probe(args, state)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._probe(args, state)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._probe(args, state)
+        if state.is_world_process_zero:
+            for kind in (FIXED, OWN):
+                if (table := self.files.read(state.global_step, kind)).num_rows:
+                    draw(self.files, kind, table, ["png", "svg"])
+            overlaps = self.files.overlaps_with_last()
+            for step, value in overlaps.items():
+                state.log_history.append({"step": step, "shift/jaccard_last": value})
+            if self._reports(args):
+                self._wandb.log_overlaps(overlaps)
+
+    # What --------------------------------------------------------------------------------------------------------
+
+    def _probe(self, args: TrainingArguments, state: TrainerState) -> None:
+        """Score, write and log, unless this update has its probe; every rank must call it."""
+        step = state.global_step
+        if self._on_main(self.files.table_path(step).exists()):
+            return
+        with undisturbed(self.trainer, self.seed + 1 + step):
+            own = self._responses(f"probe {step}, sampling")
+            scored = {FIXED: self._scored(self._fixed), OWN: self._scored(own)}
+            tables = {kind: self._table(kind, rows) for kind, rows in scored.items()}
+            if state.is_world_process_zero:
+                self._keep(args, state, tables)
+        self.trainer.accelerator.wait_for_everyone()
+
+    def _keep(self, args: TrainingArguments, state: TrainerState, tables: Mapping[str, pa.Table]) -> None:
+        step = state.global_step
+        metrics = self.files.add(step, tables, self._metadata())
+        self._record(state, step)
+        filled = {kind: table for kind, table in tables.items() if table.num_rows}
+        if not filled:
+            logger.warning(f"The probe at update {step} has no tokens: every response is empty.")
+        if self._reports(args):
+            figures = {kind: draw(self.files, kind, table, ["png"]) for kind, table in filled.items()}
+            self._wandb.log_probe(step, metrics, filled, figures, lambda token: self.tokenizer.decode([token]))
+
+    def _record(self, state: TrainerState, step: int) -> None:
+        """Put a probe's numbers into the log history, once."""
+        if not any(log.get("shift/step") == step for log in state.log_history):
+            state.log_history.append({"step": step, "shift/step": step, **self.files.metrics(step)})
+
+    def _metadata(self) -> dict[str, Any]:
+        config = self._reference.base_config
+        return {
+            "base_model": get_config_model_id(config),
+            "base_revision": getattr(config, "_commit_hash", None),
+            "rl_model": str(self.trainer.args.output_dir),
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+        }
+
+    # Trajectories ------------------------------------------------------------------------------------------------
+
+    def _fixed_trajectories(self, step: int) -> list[Trajectory]:
+        """This rank's share of those on disk; sampled now if there are none."""
+        path = self.files.fixed_trajectories
+        if not self._on_main(path.exists()):
+            with undisturbed(self.trainer, self.seed):
+                everyone = gather_object(self._responses("fixed trajectories"))[: len(self.dataset)]
+            if step:
+                logger.warning(f"The probe's fixed trajectories are sampled at update {step}: there were none before.")
+            if self.trainer.accelerator.is_main_process:
+                write_trajectories(path, everyone)
+        everyone = self._on_main(read_trajectories(path) if self.trainer.accelerator.is_main_process else None)
+        if len(everyone) != len(self.dataset):
+            raise ValueError(
+                f"{path} holds {len(everyone)} trajectories, but probe_size is {len(self.dataset)}; delete the folder "
+                "to probe anew, or set probe_size back."
+            )
+        return [everyone[row] for row in rank_rows(len(everyone), self.trainer.accelerator)]
+
+    def _responses(self, description: str) -> list[Trajectory]:
+        """The policy's responses to this rank's problems, judged."""
+        rows = rank_rows(len(self.dataset), self.trainer.accelerator)
+        found = []
+        for start in self._track(range(0, len(rows), self.batch_size), description):
+            ids = rows[start : start + self.batch_size]
+            responses = sampled_responses(
+                self.trainer,
+                self.dataset.select(ids).to_list(),
+                temperature=self.temperature,
+                max_new_tokens=self.max_new_tokens,
+                reward=self.reward,
+            )
+            for row, response in zip(ids, responses, strict=True):
+                correct = None if response.reward is None else response.reward == 1
+                found.append(Trajectory(row, 0, response.prompt_ids, response.completion_ids, correct))
+        return found
+
+    def _scored(self, trajectories: list[Trajectory]) -> list[Scored]:
+        """This rank's trajectories with their statistics `(length,)` each."""
+        found: list[Scored] = []
+        for start in self._track(range(0, len(trajectories), self.batch_size), "probe, scoring"):
+            part = trajectories[start : start + self.batch_size]
+            batch = batch_of(part, self.trainer.accelerator.device)
+            statistics = self._reference.trajectory_statistics(batch, SCORED, self.temperature, self.top_p)
+            lengths = [len(trajectory.completion_ids) for trajectory in part]
+            split = {name: value.cpu().split(lengths) for name, value in statistics.items()}
+            found += [
+                (trajectory, {name: values[place] for name, values in split.items()})
+                for place, trajectory in enumerate(part)
+            ]
+        return found
+
+    def _table(self, kind: str, scored: list[Scored]) -> pa.Table:
+        """All ranks' rows, in the problems' order."""
+        everyone = gather_object(scored)[: len(self.dataset)]
+        statistics = {name: torch.cat([values[name] for _, values in everyone]) for name in SCORED}
+        return build_table([trajectory for trajectory, _ in everyone], statistics, self.tokenizer, kind)
+
+    # Ranks -------------------------------------------------------------------------------------------------------
+
+    def _on_main(self, value: Any) -> Any:
+        """The main process's value, on every rank: whether a file exists, all must agree."""
+        return broadcast_object_list([value])[0]
+
+    def _track(self, steps: range, description: str) -> Any:
+        hidden = not (self.trainer.accelerator.is_main_process and sys.stdout.isatty())
+        return track(steps, description, disable=hidden, transient=True)
+
+    @staticmethod
+    def _reports(args: TrainingArguments) -> bool:
+        return "wandb" in (args.report_to or ())

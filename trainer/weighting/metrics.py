@@ -1,0 +1,100 @@
+"""Exact statistics of per-token values over a logging window and over all ranks."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from tokenshift.analysis.divergence.summary import divergence_summary
+from tokenshift.analysis.thresholds import JS_BINS, JS_EDGES, POSITION_BINS
+from tokenshift.trainer.weighting.controls import gather_ragged
+
+ACTIVE = 0.01
+"""A weight further than this from 1 counts as active."""
+
+
+def divergence_metrics(values: np.ndarray) -> dict[str, float]:
+    """`divergence/*` of per-token divergences `(N,)` in nats, N > 0; shares are of |D|, since k1 is signed."""
+    return {f"divergence/{name}": value for name, value in divergence_summary(values).items()}
+
+
+def weight_metrics(values: np.ndarray) -> dict[str, float]:
+    """`advantage_weight/*` of the weights `(N,)` as applied, N > 0; `std` is the population's."""
+    return {
+        "advantage_weight/mean": float(values.mean(dtype=np.float64)),
+        "advantage_weight/std": float(values.std(dtype=np.float64)),
+        "advantage_weight/min": float(values.min()),
+        "advantage_weight/max": float(values.max()),
+        "advantage_weight/frac_active": float((np.abs(values - 1) > ACTIVE).mean()),
+    }
+
+
+class ShiftSums:
+    """Sums and counts of entropy by JS and of JS by position, added up over micro-steps, then over ranks together."""
+
+    def __init__(self) -> None:
+        self._sums: torch.Tensor | None = None  # (len(JS_BINS), 3): policy entropy, reference entropy, count
+        self._positions = torch.zeros(0)  # (POSITION_BINS, 2): JS, count
+
+    def add(
+        self,
+        *,
+        js: torch.Tensor,
+        entropy_reference: torch.Tensor,
+        entropy_policy: torch.Tensor,
+        position: torch.Tensor,
+    ) -> None:
+        """Count N tokens, each argument `(N,)`: JS and entropies in nats; position over length, in [0, 1)."""
+        if self._sums is None:
+            self._sums = torch.zeros(len(JS_BINS), 3, dtype=torch.float64, device=js.device)
+            self._positions = torch.zeros(POSITION_BINS, 2, dtype=torch.float64, device=js.device)
+        edges = torch.tensor(JS_EDGES, device=js.device)
+        counts = torch.ones_like(js)
+        rows = torch.stack([entropy_policy, entropy_reference, counts], dim=1).double()
+        self._sums.index_add_(0, torch.bucketize(js, edges, right=True), rows)
+        place = (position * POSITION_BINS).long().clamp(max=POSITION_BINS - 1)
+        self._positions.index_add_(0, place, torch.stack([js, counts], dim=1).double())
+
+    def metrics(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means over all ranks' tokens; bins without a token are left out. Communicates; empties the sums."""
+        if self._sums is None:
+            return {}
+        sums = accelerator.reduce(self._sums, reduction="sum").tolist()
+        positions = accelerator.reduce(self._positions, reduction="sum").tolist()
+        self._sums = None
+        found: dict[str, float] = {}
+        for name, (policy, reference, count) in zip(JS_BINS, sums, strict=True):
+            if count:
+                found[f"divergence_entropy/policy_{name}"] = policy / count
+                found[f"divergence_entropy/reference_{name}"] = reference / count
+        for place, (js, count) in enumerate(positions):
+            if count:
+                found[f"divergence_position/{place:02d}"] = js / count
+        return found
+
+
+@dataclass
+class TokenWindow:
+    """Per-token values of the steps since the last log, kept whole: a percentile cannot be had from percentiles.
+
+    Attributes:
+        divergence: one `(n,)` float32 tensor a micro-step, the valid tokens' divergences (nats).
+        weights: the same for the weights applied.
+        shift: entropy by JS and JS by position, if whole distributions are compared.
+    """
+
+    divergence: list[torch.Tensor] = field(default_factory=list)
+    weights: list[torch.Tensor] = field(default_factory=list)
+    shift: ShiftSums = field(default_factory=ShiftSums)
+
+    def metrics(self, accelerator: Accelerator) -> dict[str, float]:
+        """Statistics over all ranks' tokens; communicates, so every rank must call it. Empties the window."""
+        metrics: dict[str, float] = {}
+        for values, summarise in ((self.divergence, divergence_metrics), (self.weights, weight_metrics)):
+            if values:  # as many micro-steps on every rank, so all ranks agree on this
+                everyone, _ = gather_ragged(accelerator, torch.cat(values))
+                if everyone.numel():
+                    metrics |= summarise(everyone.cpu().numpy())
+            values.clear()
+        return metrics | self.shift.metrics(accelerator)
