@@ -29,7 +29,7 @@ from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.token_table.scored_run import score_to_table
-from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.output_folder import model_content, open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.models import ModelSource, find_model
@@ -177,4 +177,4 @@ def _sampled(shift: ShiftJob, folder: RunFolder, kind: str, source: ModelSource)
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(__file__, prepare, run))
+    sys.exit(run_guarded(__file__, prepare, run))

@@ -21,7 +21,7 @@ from tokenshift.analysis.sampling.token_ids import context_length
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.report import read_summary, write_shift_report
 from tokenshift.analysis.token_table.scored_run import score_to_table
-from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.output_folder import content_hash, open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.trajectory_files import load_trajectories
@@ -124,4 +124,4 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(__file__, prepare, run))
+    sys.exit(run_guarded(__file__, prepare, run))

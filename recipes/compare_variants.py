@@ -22,10 +22,10 @@ from tokenshift.analysis.comparison.report import WRITTEN, accuracy_table, remar
 from tokenshift.analysis.comparison.results import CellResult, mean_accuracy, problem_accuracies, read_cell
 from tokenshift.analysis.comparison.summary import comparison_summary
 from tokenshift.recipes.command_line.console import console
-from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.products import LOG_HISTORY_FILE
 from tokenshift.recipes.jobs.comparison.arguments import CompareJob, prepare
-from tokenshift.recipes.jobs.comparison.cells import CROSS_DIR, EVALUATION_DIR, SCRIPTS, Cell, Scripts
+from tokenshift.recipes.jobs.comparison.cells import CROSS_DIR, EVALUATION_DIR, SCRIPTS, Scripts, TrainedCell
 from tokenshift.recipes.jobs.comparison.cost import measured_cost
 from tokenshift.recipes.jobs.comparison.run import run_comparison
 from tokenshift.recipes.jobs.comparison.tracking import log_evaluations
@@ -63,7 +63,7 @@ def accuracy_of(folder: Path) -> float:
     return mean_accuracy(problem_accuracies(folder / EVALUATION_DIR / "responses"))
 
 
-def result_of(cell: Cell) -> CellResult:
+def result_of(cell: TrainedCell) -> CellResult:
     """What a cell ended with."""
     return read_cell(
         cell.variant.name,
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None, scripts: Scripts = SCRIPTS) -> int:
         jobs.append(job)
         run(job, scripts)
 
-    status = guarded(__file__, lambda: prepare(arguments), start)
+    status = run_guarded(__file__, lambda: prepare(arguments), start)
     return status or int(any(cell.failure is not None for job in jobs for cell in job.cells))
 
 

@@ -27,7 +27,7 @@ from tokenshift.analysis.cross_sampling.report import UNDEFINED, percent, plain,
 from tokenshift.analysis.cross_sampling.sweep import sweep_cells
 from tokenshift.analysis.cross_sampling.sweep_run import run_cells
 from tokenshift.recipes.command_line.console import console
-from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
 
@@ -94,4 +94,4 @@ def _show(summary: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(__file__, prepare, run))
+    sys.exit(run_guarded(__file__, prepare, run))

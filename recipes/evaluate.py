@@ -24,7 +24,7 @@ from rich.table import Table
 from tokenshift.analysis.evaluation.report import shown, shown_detectable, shown_p, unit_of, write_evaluation_report
 from tokenshift.analysis.evaluation.responses import evaluate_model
 from tokenshift.recipes.command_line.console import console
-from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationJob, prepare
 
 PRODUCTS = ("evaluation.md", "evaluation.json", "figures", "responses")
@@ -93,4 +93,4 @@ def _table(title: str, columns: list[str]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(__file__, prepare, run))
+    sys.exit(run_guarded(__file__, prepare, run))

@@ -22,7 +22,7 @@ from trl import get_peft_config, get_quantization_config
 from tokenshift.analysis.figures.training_curves import training_curves
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.console import console
-from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.products import BASE_SCORE_FILE, LOG_HISTORY_FILE, MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.command_line.wandb_run import finish_wandb, start_wandb
 from tokenshift.recipes.jobs.training.preparation import Preparation, prepare, prepare_output
@@ -107,7 +107,7 @@ def run(job: Preparation) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C outside training."""
     stopped = "Stopped outside training; --resume_from_checkpoint true goes on from the last checkpoint, if any."
-    return guarded(__file__, lambda: prepare(arguments), run, stopped)
+    return run_guarded(__file__, lambda: prepare(arguments), run, stopped)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from accelerate import PartialState
 from transformers import PrinterCallback, ProgressCallback
 from trl import get_peft_config, get_quantization_config
 
-from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.jobs.sft.preparation import SftJob, prepare, prepare_output
 from tokenshift.recipes.jobs.sft.stopping import StopAtAccuracy, StoppableSFTTrainer, Target
@@ -118,7 +118,7 @@ def _show(found: dict[str, Any], checks: list[tuple[int, HeldOutScore]], job: Sf
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C outside training."""
     stopped = "Stopped outside training; --resume_from_checkpoint true goes on from the last checkpoint, if any."
-    return guarded(__file__, lambda: prepare(arguments), run, stopped)
+    return run_guarded(__file__, lambda: prepare(arguments), run, stopped)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import HIGH, LOG_2
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.recipes.command_line.console import console
-from tokenshift.recipes.command_line.entry import guarded
+from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
@@ -154,4 +154,4 @@ def _show(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(__file__, prepare, run))
+    sys.exit(run_guarded(__file__, prepare, run))

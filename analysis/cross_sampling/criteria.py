@@ -18,7 +18,7 @@ STRIP = 3 * 2**18
 
 
 @dataclass(frozen=True)
-class Places:
+class Positions:
     """B positions at which both policies are about to draw.
 
     Attributes:
@@ -37,11 +37,11 @@ class Places:
     seed: int
 
 
-Criterion = Callable[[Places], torch.Tensor]
+Criterion = Callable[[Positions], torch.Tensor]
 """From B positions to scores `(B,)`."""
 
 
-def _mean(places: Places, name: str) -> torch.Tensor:
+def _mean(places: Positions, name: str) -> torch.Tensor:
     """One of `row_sums`' means, the primary taken as its base."""
     strip = max(1, STRIP // (4 * places.primary.shape[-1]))
     floor = torch.finfo(torch.float32).min / 4  # a log-probability of -inf has no place in its arithmetic
@@ -49,57 +49,57 @@ def _mean(places: Places, name: str) -> torch.Tensor:
     return row_sums(primary, intervention, frozenset({name}), strip=strip, overwrite=False).means[name]
 
 
-def js(places: Places) -> torch.Tensor:
+def js(places: Positions) -> torch.Tensor:
     """JS between the policies, nats, 0 to ln 2."""
     return _mean(places, "js")
 
 
-def forward_kl(places: Places) -> torch.Tensor:
+def forward_kl(places: Positions) -> torch.Tensor:
     """KL(primary‖intervention), nats."""
     return _mean(places, "forward_kl")
 
 
-def reverse_kl(places: Places) -> torch.Tensor:
+def reverse_kl(places: Positions) -> torch.Tensor:
     """KL(intervention‖primary), nats."""
     return _mean(places, "reverse_kl")
 
 
-def entropy_primary(places: Places) -> torch.Tensor:
+def entropy_primary(places: Positions) -> torch.Tensor:
     """Entropy of the primary, nats."""
     return _mean(places, "entropy_base")
 
 
-def entropy_intervention(places: Places) -> torch.Tensor:
+def entropy_intervention(places: Positions) -> torch.Tensor:
     """Entropy of the intervention, nats."""
     return _mean(places, "entropy_rl")
 
 
-def delta_logp(places: Places) -> torch.Tensor:
+def delta_logp(places: Positions) -> torch.Tensor:
     """How much less probable the primary's draw is under the intervention: log primary - log intervention, signed."""
     drawn = places.drawn.unsqueeze(-1)
     return (places.primary.gather(-1, drawn) - places.intervention.gather(-1, drawn)).squeeze(-1)
 
 
-def random(places: Places) -> torch.Tensor:
+def random_position(places: Positions) -> torch.Tensor:
     """A number in [0, 1) that depends on the place alone: above `1 - rate` it is a share `rate` of places."""
     pairs = zip(places.rows, places.positions, strict=True)
     numbers = [place_seed(places.seed, row, position, 1) / 2**64 for row, position in pairs]
     return torch.tensor(numbers, device=places.drawn.device)
 
 
-def position(places: Places) -> torch.Tensor:
+def first_tokens(places: Positions) -> torch.Tensor:
     """Minus the position: above `-m` are the first m tokens."""
     return -torch.tensor(places.positions, dtype=torch.float32, device=places.drawn.device)
 
 
-def every(places: Places) -> torch.Tensor:
+def always(places: Positions) -> torch.Tensor:
     """Above every threshold."""
     return torch.full(places.drawn.shape, torch.inf, device=places.drawn.device)
 
 
-def none(places: Places) -> torch.Tensor:
+def never(places: Positions) -> torch.Tensor:
     """Above no threshold."""
-    return -every(places)
+    return -always(places)
 
 
 CRITERIA: dict[str, Criterion] = {
@@ -109,10 +109,10 @@ CRITERIA: dict[str, Criterion] = {
     "entropy_primary": entropy_primary,
     "entropy_intervention": entropy_intervention,
     "delta_logp": delta_logp,
-    "random": random,
-    "position": position,
-    "all": every,
-    "none": none,
+    "random": random_position,
+    "position": first_tokens,
+    "all": always,
+    "none": never,
 }
 
 RANGES: dict[str, tuple[float, float]] = {

@@ -17,7 +17,7 @@ SPARE = 1.5
 """Slots of the caches to the tokens of the longest row, above which empty slots are dropped."""
 
 
-class Going:
+class DecodingBatch:
     """The rows of a batch that are going on, and the caches of the policies that read them.
 
     Args:
@@ -50,7 +50,7 @@ class Going:
             self._admit([waiting.pop() for _ in range(free)])
 
     def _admit(self, rows: Sequence[int]) -> None:
-        new = Going(self._models, self._pad, self._requests, rows)
+        new = DecodingBatch(self._models, self._pad, self._requests, rows)
         if not self.alive:
             self.alive, self.pending, self.mask, self.policies = new.alive, new.pending, new.mask, new.policies
             return

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tokenshift.analysis.cross_sampling.decoding_batch import Going
+from tokenshift.analysis.cross_sampling.decoding_batch import DecodingBatch
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention, Pair, decide, take
 from tokenshift.analysis.divergence.from_logits import log_probabilities
 from tokenshift.analysis.sampling.draws import coupled_draw
@@ -67,7 +67,7 @@ def decode(
     waiting = list(range(len(requests)))[::-1]
     ends, cut_model = pair.ends, CutModel()
     first = [waiting.pop() for _ in range(min(batch_size, len(waiting)))]
-    rows = Going((pair.primary, pair.intervention), pair.pad, requests, first)
+    rows = DecodingBatch((pair.primary, pair.intervention), pair.pad, requests, first)
     while rows.alive:
         draft = _draft(rows, found, pair, sampling, cut_model.rate)
         length = draft.read.shape[1]
@@ -125,7 +125,7 @@ class _Draft:
     doubts: torch.Tensor
 
 
-def _draft(rows: Going, found: Sequence[CrossResponse], pair: Pair, sampling: Sampling, rate: float) -> _Draft:
+def _draft(rows: DecodingBatch, found: Sequence[CrossResponse], pair: Pair, sampling: Sampling, rate: float) -> _Draft:
     """Draw after each row's pending token until another step would yield too little."""
     read = [rows.pending]
     drawn: list[torch.Tensor] = []

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tokenshift.analysis.cross_sampling.criteria import CRITERIA, Criterion, Places, check_threshold
+from tokenshift.analysis.cross_sampling.criteria import CRITERIA, Criterion, Positions, check_threshold
 from tokenshift.analysis.divergence.from_logits import log_probabilities
 from tokenshift.analysis.sampling.draws import coupled_draw
 from tokenshift.analysis.sampling.generators import Sampling
@@ -148,7 +148,7 @@ def decide(
     """
     own = coupled_draw(primary, rows, positions, **sampling.draw) if primary_ids is None else primary_ids
     criterion: Criterion = CRITERIA[plan.criterion]
-    scores = criterion(Places(primary, intervention, own, rows, positions, sampling.seed))
+    scores = criterion(Positions(primary, intervention, own, rows, positions, sampling.seed))
     target = intervention
     if plan.gamma:
         floor = torch.finfo(torch.float32).min / (4 * (2 + plan.gamma))  # -inf minus -inf would be NaN
@@ -161,7 +161,9 @@ def decide(
     if plan.criterion == "js":
         js[places] = scores[places]
     elif len(places):
-        js[places] = CRITERIA["js"](Places(primary[places], intervention[places], own[places], (), (), sampling.seed))
+        js[places] = CRITERIA["js"](
+            Positions(primary[places], intervention[places], own[places], (), (), sampling.seed)
+        )
     return Decisions(*(each.tolist() for each in (switched, own, other, scores, js)))
 
 

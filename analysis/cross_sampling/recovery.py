@@ -139,7 +139,7 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
     ends = _Ends(place_of)
     base, rl = (found["accuracy"][ends.level(model)] for model in ("base", "rl"))
     gain = rl - base
-    entry = gain.entry
+    entry = gain.interval
     defined = entry is not None and entry["low"] > 0
     none = Resampled(float("nan"), np.full(resamples, np.nan))
     recovery = [none] * len(policies)
@@ -155,14 +155,14 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
             "seeds": seeds[policy],
             "responses": int(sums[policy]["responses"].sum()),
             "tokens": int(sums[policy]["tokens"].sum()),
-            **{name: each[place].entry for name, each in found.items()},
-            "recovery": recovery[place].entry,
+            **{name: each[place].interval for name, each in found.items()},
+            "recovery": recovery[place].interval,
         }
         for place, policy in enumerate(policies)
     ]
     return {
         "problems": len(ids),
-        "levels": {"base": base.entry, "rl": rl.entry, "gain": entry},
+        "levels": {"base": base.interval, "rl": rl.interval, "gain": entry},
         "defined": defined,
         "cells": cells,
         "curves": _curves(place_of, ends, found, recovery),
@@ -231,9 +231,9 @@ def _curves(
         curve: dict[str, Any] = {"direction": direction, "criterion": criterion, "gamma": gamma, "most": most}
         for name in ("area_intervened", "area_effective"):
             each = areas[key][name] if key in areas else None
-            curve[name] = None if each is None else each.entry
+            curve[name] = None if each is None else each.interval
             apart = None if each is None or js is None or criterion == "js" else each - js[name]
-            curve[f"{name}_to_js"] = None if apart is None else apart.entry
+            curve[f"{name}_to_js"] = None if apart is None else apart.interval
         reached = [place for place in own if recovery[place].value >= ENOUGH]
         curve["enough"] = {
             name: min(reached, key=lambda place: found[name][place].value, default=None)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from tokenshift.analysis.cross_sampling.figures import AXES, accuracy_curves, areas, curve_name
 from tokenshift.analysis.cross_sampling.pilot import THRESHOLDS_FILE, read_thresholds
 from tokenshift.analysis.cross_sampling.recovery import COLUMNS, ENOUGH, recovery_summary
-from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, Cell
+from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, SweptPolicy
 from tokenshift.analysis.cross_sampling.sweep_run import read_cells
 from tokenshift.analysis.figures.style import save
 from tokenshift.analysis.report.markdown import markdown_table
@@ -64,7 +64,7 @@ def plain(entry: Mapping[str, float] | None) -> str:
 
 def write_cross_report(
     folder: RunFolder,
-    cells: Sequence[Cell],
+    cells: Sequence[SweptPolicy],
     tokenizer: PreTrainedTokenizerBase,
     metadata: Mapping[str, Any],
     *,
@@ -135,7 +135,7 @@ def write_cross_report(
     return summary
 
 
-def _key(cell: Cell) -> tuple[str, str, float, float]:
+def _key(cell: SweptPolicy) -> tuple[str, str, float, float]:
     return cell.direction, cell.criterion, cell.gamma, -1.0 if cell.budget is None else cell.budget
 
 
@@ -255,7 +255,7 @@ def shown_policy(summary: Mapping[str, Any], direction: str) -> dict[str, Any] |
 def _side_by_side(
     folder: RunFolder,
     summary: Mapping[str, Any],
-    cells: Sequence[Cell],
+    cells: Sequence[SweptPolicy],
     direction: str,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Mapping[int, str],
@@ -265,7 +265,7 @@ def _side_by_side(
         return None
     fields = ("direction", "criterion", "epsilon", "budget", "most", "gamma")
     cell = next(each for each in cells if all(getattr(each, name) == policy[name] for name in fields))
-    alone = replace(Cell(direction, "none"), seed=cell.seed)
+    alone = replace(SweptPolicy(direction, "none"), seed=cell.seed)
     before, after = (read_cells(folder, [each]).to_pylist() for each in (alone, cell))
     wanted = (False, True) if direction == "forward" else (True, False)
     pairs = list(zip(before, after, strict=True))

@@ -16,7 +16,7 @@ ENDS = ("none", "all")
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweptPolicy:
     """A policy of the sweep with its seed; attributes as the columns of the same names."""
 
     direction: str
@@ -49,7 +49,7 @@ def sweep_cells(
     gammas: Sequence[float],
     seeds: Sequence[int],
     most: int | None = None,
-) -> list[Cell]:
+) -> list[SweptPolicy]:
     """All cells: `none` and `all` of each direction and seed, then each criterion at each threshold.
 
     What comes twice is one cell, as are two budgets with one threshold, which `position` has where responses are
@@ -62,12 +62,12 @@ def sweep_cells(
         most: effective replacements at most, of all cells but `none` and `all`.
     """
     found = list(found)
-    policies: dict[tuple[Any, ...], Cell] = {}
+    policies: dict[tuple[Any, ...], SweptPolicy] = {}
     for direction in directions:
         every = dict.fromkeys([0.0, *gammas])
-        ends = [Cell(direction, "none"), *(Cell(direction, "all", gamma=gamma) for gamma in every)]
+        ends = [SweptPolicy(direction, "none"), *(SweptPolicy(direction, "all", gamma=gamma) for gamma in every)]
         swept = [
-            Cell(direction, criterion, epsilon, budget, most, gamma)
+            SweptPolicy(direction, criterion, epsilon, budget, most, gamma)
             for criterion in criteria
             if criterion not in ENDS
             for gamma in gammas

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse
-from tokenshift.analysis.cross_sampling.sweep import Cell
+from tokenshift.analysis.cross_sampling.sweep import SweptPolicy
 from tokenshift.analysis.sampling.requests import Prompt, prompt_groups, requests_of
 from tokenshift.analysis.sampling.responses import Judge
 from tokenshift.analysis.storage.provenance import table_metadata
@@ -56,14 +56,14 @@ SCHEMA = pa.schema(
 )
 
 
-def cell_file(folder: RunFolder, cell: Cell) -> Path:
+def cell_file(folder: RunFolder, cell: SweptPolicy) -> Path:
     """Where a cell's rows are."""
     return folder.path / "cells" / f"{cell.name}.parquet"
 
 
 def run_cells(
     folder: RunFolder,
-    cells: Sequence[Cell],
+    cells: Sequence[SweptPolicy],
     prompts: Sequence[Prompt],
     judge: Judge,
     run: Decoding,
@@ -101,7 +101,7 @@ def run_cells(
     run_units(files, work, "cross-sampling", state=state)
     if state.is_main_process:
         schema = SCHEMA.with_metadata(table_metadata(metadata))
-        own: dict[Cell, list[Path]] = {}
+        own: dict[SweptPolicy, list[Path]] = {}
         for (cell, _batch), file in zip(units, files, strict=True):
             own.setdefault(cell, []).append(file)
         for cell, parts in own.items():
@@ -111,7 +111,7 @@ def run_cells(
 
 
 def _rows(
-    cell: Cell, responses: Sequence[CrossResponse], judge: Judge, tokenizer: PreTrainedTokenizerBase
+    cell: SweptPolicy, responses: Sequence[CrossResponse], judge: Judge, tokenizer: PreTrainedTokenizerBase
 ) -> pa.Table:
     texts = tokenizer.batch_decode([response.completion_ids for response in responses], skip_special_tokens=True)
     verdicts = judge([response.problem_id for response in responses], texts)
@@ -138,7 +138,7 @@ def _rows(
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def read_cells(folder: RunFolder, cells: Sequence[Cell], columns: Sequence[str] | None = None) -> pa.Table:
+def read_cells(folder: RunFolder, cells: Sequence[SweptPolicy], columns: Sequence[str] | None = None) -> pa.Table:
     """Rows of cells, in their order.
 
     Args:

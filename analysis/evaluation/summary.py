@@ -144,7 +144,7 @@ def _group(
 def _entry(
     values: Sequence[np.ndarray], bootstraps: Sequence[ProblemBootstrap], alike: Alike
 ) -> dict[str, Any] | None:
-    entry: dict[str, Any] | None = pooled_mean(values, bootstraps, alike).entry
+    entry: dict[str, Any] | None = pooled_mean(values, bootstraps, alike).interval
     if entry is None:
         return None
     if np.isnan(standard_error(values, alike)):  # a single problem has no interval

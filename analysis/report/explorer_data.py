@@ -98,7 +98,7 @@ class TextTable:
         return self._of_text[text]
 
     def numbers(self, ids: np.ndarray) -> np.ndarray:
-        """Places in `texts` of token ids, in their shape."""
+        """Positions in `texts` of token ids, in their shape."""
         distinct, place = np.unique(ids, return_inverse=True)
         for index in distinct.tolist():
             if index not in self._of_id:

@@ -26,7 +26,7 @@ AROUND = (-64, -32, -16, -8, -4, -2, -1, 0, 1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
-class Terms:
+class BinnedTerms:
     """Means to be: the mean of bin b is over the terms that are in it.
 
     Attributes:
@@ -42,25 +42,25 @@ class Terms:
     rows: np.ndarray | None = None
 
 
-Measure = Callable[[pa.Table, str], Mapping[str, Terms]]
+Measure = Callable[[pa.Table, str], Mapping[str, BinnedTerms]]
 """From a batch, and the column that counts as the divergence (`js` or `js_top_p`), to terms by name."""
 
 
-def _side_by_side(labels: Sequence[str], columns: Sequence[np.ndarray], mask: np.ndarray | None = None) -> Terms:
+def _side_by_side(labels: Sequence[str], columns: Sequence[np.ndarray], mask: np.ndarray | None = None) -> BinnedTerms:
     """Means of several columns `(N,)` over the rows of a mask, or over all."""
     rows = np.arange(len(columns[0])) if mask is None else np.flatnonzero(mask)
     values = np.concatenate([np.asarray(each, dtype=np.float64)[rows] for each in columns])
-    return Terms(labels, values, np.repeat(np.arange(len(labels)), len(rows)), np.tile(rows, len(labels)))
+    return BinnedTerms(labels, values, np.repeat(np.arange(len(labels)), len(rows)), np.tile(rows, len(labels)))
 
 
-def sparsity(table: pa.Table, measure: str) -> dict[str, Terms]:
+def sparsity(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
     """Share of tokens whose divergence lies below each threshold, and above 0.1."""
     js = column(table, measure)
     labels = [f"< {threshold:g}" for threshold in SPARSITY] + [f"> {HIGH:g}"]
     return {"sparsity": _side_by_side(labels, [*(js < threshold for threshold in SPARSITY), js > HIGH])}
 
 
-def means(table: pa.Table, measure: str) -> dict[str, Terms]:
+def means(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
     """Mean divergences and entropies, nats."""
     names = [name for name in _MEANS if name in table.column_names]
     return {"mean": _side_by_side(names, [column(table, name) for name in names])}
@@ -69,7 +69,7 @@ def means(table: pa.Table, measure: str) -> dict[str, Terms]:
 _MEANS = ("js", "js_top_p", "forward_kl", "reverse_kl", "entropy_base", "entropy_rl")
 
 
-def positions(table: pa.Table, measure: str) -> dict[str, Terms]:
+def positions(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
     """Mean divergence, and share above 0.1, by place: relative, from the start, from the end, around the answer."""
     js, high = column(table, measure), column(table, measure) > HIGH
     position = column(table, "position").astype(np.int64)
@@ -81,8 +81,8 @@ def positions(table: pa.Table, measure: str) -> dict[str, Terms]:
     }
     found = {}
     for name, (labels, bins) in places.items():
-        found[f"position_{name}"] = Terms(labels, js, bins)
-        found[f"position_{name}_high"] = Terms(labels, high, bins)
+        found[f"position_{name}"] = BinnedTerms(labels, js, bins)
+        found[f"position_{name}_high"] = BinnedTerms(labels, high, bins)
     return found
 
 
@@ -114,17 +114,17 @@ def _after_answer(table: pa.Table) -> np.ndarray:
     return found
 
 
-def entropies(table: pa.Table, measure: str) -> dict[str, Terms]:
+def entropies(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
     """Mean entropies in bins of the divergence, nats; share of tokens with less than `LOW_ENTROPY` there."""
     bins, base = js_bins(column(table, measure)), column(table, "entropy_base")
     return {
-        "entropy_base": Terms(JS_BINS, base, bins),
-        "entropy_rl": Terms(JS_BINS, column(table, "entropy_rl"), bins),
-        "low_entropy_base": Terms(JS_BINS, base < LOW_ENTROPY, bins),
+        "entropy_base": BinnedTerms(JS_BINS, base, bins),
+        "entropy_rl": BinnedTerms(JS_BINS, column(table, "entropy_rl"), bins),
+        "low_entropy_base": BinnedTerms(JS_BINS, base < LOW_ENTROPY, bins),
     }
 
 
-def mechanics(table: pa.Table, measure: str) -> dict[str, Terms]:
+def mechanics(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
     """Top-k overlap, base rank of RL's top-1, share of it that is improbable under base; all and high-JS tokens."""
     rank, improbable = column(table, "rl_top1_rank_base"), column(table, "rl_top1_prob_base") < IMPROBABLE
     found = {}
@@ -137,7 +137,7 @@ def mechanics(table: pa.Table, measure: str) -> dict[str, Terms]:
     return found
 
 
-def masses(table: pa.Table, measure: str) -> dict[str, Terms]:
+def masses(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
     """Probability by the base's rank under both models, and how much of it moved; all and high-JS tokens."""
     if "mass_rl_1" not in table.column_names:
         return {}
@@ -158,7 +158,7 @@ def _pairs() -> list[tuple[int, int]]:
     return list(itertools.pairwise(OVERLAPS))
 
 
-def responses(table: pa.Table, measure: str) -> dict[str, Terms]:
+def responses(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
     """Accuracy, length (tokens), number of high-JS tokens of a response, and share of responses that have one."""
     starts = np.flatnonzero(column(table, "position") == 0)
     high = np.add.reduceat((column(table, measure) > HIGH).astype(np.int64), starts)
@@ -167,7 +167,7 @@ def responses(table: pa.Table, measure: str) -> dict[str, Terms]:
     columns = [correct[known], column(table, "length")[starts], high, high > 0]
     rows = [starts[known], starts, starts, starts]
     return {
-        "response": Terms(
+        "response": BinnedTerms(
             ["accuracy", "length", "high tokens", "with a high token"],
             np.concatenate([np.asarray(each, dtype=np.float64) for each in columns]),
             np.repeat(np.arange(4), [len(each) for each in rows]),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tokenshift.analysis.shift.binned_means import MEASURES, Measure, Terms
+from tokenshift.analysis.shift.binned_means import MEASURES, BinnedTerms, Measure
 from tokenshift.analysis.shift.token_identity import token_identity
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.thresholds import LOG_2
@@ -106,7 +106,7 @@ def _grown(array: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _added(
-    before: tuple[np.ndarray, np.ndarray] | None, terms: Terms, problems: np.ndarray, known: int
+    before: tuple[np.ndarray, np.ndarray] | None, terms: BinnedTerms, problems: np.ndarray, known: int
 ) -> tuple[np.ndarray, np.ndarray]:
     size = len(terms.labels)
     rows = problems if terms.rows is None else problems[terms.rows]

@@ -56,7 +56,7 @@ class Resampled:
             return Resampled(value, self.samples / other.samples)
 
     @property
-    def entry(self) -> dict[str, float] | None:
+    def interval(self) -> dict[str, float] | None:
         """`value`, `low` and `high`; None where there is no value."""
         low, high = interval(np.where(np.isfinite(self.samples), self.samples, np.nan)[:, None])
         if not np.isfinite([self.value, low[0], high[0]]).all():

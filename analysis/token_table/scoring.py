@@ -167,7 +167,7 @@ def score_trajectories(
 
 
 def scoring_batches(trajectories: Sequence[Trajectory], batch_tokens: int) -> list[list[int]]:
-    """Places of trajectories of about one length, the longest first: little padding, and memory runs out at once."""
+    """Indices of trajectories by length, the longest first: little padding, and memory runs out at once."""
     sizes = [len(trajectory.prompt_ids) + len(trajectory.completion_ids) for trajectory in trajectories]
     batches: list[list[int]] = []
     for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from tokenshift.analysis.cross_sampling.decoding_batch import Going
+from tokenshift.analysis.cross_sampling.decoding_batch import DecodingBatch
 from tokenshift.analysis.cross_sampling.engines import cross_sample
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention, Pair, decide, take
 from tokenshift.analysis.divergence.from_logits import log_probabilities
@@ -91,7 +91,7 @@ def alone(pair: Pair, requests: Sequence[Request], sampling: Sampling, batch_siz
     found: list[list[int]] = [[] for _ in requests]
     waiting = list(range(len(requests)))[::-1]
     first = [waiting.pop() for _ in range(min(batch_size, len(waiting)))]
-    rows, ends = Going([pair.primary], pair.pad, requests, first), pair.ends
+    rows, ends = DecodingBatch([pair.primary], pair.pad, requests, first), pair.ends
     while rows.alive:
         mask = torch.cat([rows.mask, torch.ones_like(rows.mask[:, :1])], dim=1)
         logits = rows.policies[0].append(rows.pending.unsqueeze(-1), mask, keep=1)[:, 0]

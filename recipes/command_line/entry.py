@@ -31,7 +31,7 @@ class RememberedInterrupt:
         raise KeyboardInterrupt
 
 
-def guarded(
+def run_guarded(
     file: str,
     prepare: Callable[[], Job],
     run: Callable[[Job], None],

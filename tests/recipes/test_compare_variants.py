@@ -25,7 +25,7 @@ from tokenshift.analysis.statistics.paired import report as variant_report
 from tokenshift.recipes.compare_variants import main, result_of, run
 from tokenshift.recipes.jobs.comparison import cost as comparison_cost
 from tokenshift.recipes.jobs.comparison.arguments import CompareJob, prepare
-from tokenshift.recipes.jobs.comparison.cells import Cell, Scripts, launcher, shares, steps_of
+from tokenshift.recipes.jobs.comparison.cells import Scripts, TrainedCell, launcher, shares, steps_of
 from tokenshift.recipes.jobs.comparison.child_processes import MARK, Children, end_orphans, working_on
 from tokenshift.recipes.jobs.comparison.file import read_comparison
 from tokenshift.recipes.jobs.comparison.run import run_comparison
@@ -142,7 +142,7 @@ def test_what_a_file_says(write: Callable[..., Path]) -> None:
     words = launcher(comparison.launch, parallel=2)
     assert words[1:4] == ["-m", "accelerate.commands.launch", "--config_file"]
     assert words[-2:] == ["--main_process_port", "0"]
-    steps = steps_of(Cell(high, 1, Path("cells/high_kl-seed1")), comparison)
+    steps = steps_of(TrainedCell(high, 1, Path("cells/high_kl-seed1")), comparison)
     assert [step.name for step in steps] == ["training", "evaluation", "recovery"]
     assert steps[0].command[-2:] == ["--config", "cells/high_kl-seed1/config.yaml"]
     assert steps[1].command[-8:] == [

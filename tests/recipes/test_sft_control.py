@@ -22,7 +22,7 @@ from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.token_ids import encode_prompt
 from tokenshift.recipes.inputs.models import SMOLLM2_PACKAGE, find_model, model_ends, resolve_model
 from tokenshift.recipes.inputs.problems import MADE
-from tokenshift.recipes.jobs.sft.heldout_problems import Exam
+from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
 from tokenshift.recipes.jobs.sft.preparation import prepare
 from tokenshift.recipes.jobs.sft.solutions import load_solutions, solution_ids, tokenized_solutions
 from tokenshift.recipes.sft_control import main
@@ -358,12 +358,14 @@ def test_accuracy_does_not_depend_on_the_batch(tiny_model: str) -> None:
 
     for size in (9, 4):
         seen.append([])
-        score = Exam(held_out, record, Sampling(1.0, 1.0, 8, 0), size).accuracy(model, source.tokenizer, "test")
+        score = HeldOutProblems(held_out, record, Sampling(1.0, 1.0, 8, 0), size).accuracy(
+            model, source.tokenizer, "test"
+        )
         assert (score.mean, score.n) == (0.0, 9)
     assert seen[0] == seen[1]
 
 
-# Going on, or not ------------------------------------------------------------------------------------------------
+# Going on, or not --------------------------------------------------------------------------------------------------
 
 
 def test_resumed_ends_as_undisturbed(tiny_model: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from trl.trainer.utils import nanstd
 
 
-class Verdict(StrEnum):
+class GroupOutcome(StrEnum):
     """What became of a prompt that was generated on.
 
     Attributes:
@@ -55,7 +55,7 @@ def differing(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
     return highest > groups.masked_fill(missing, torch.inf).amin(dim=1)
 
 
-def judge(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int) -> list[Verdict]:
+def judge(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int) -> list[GroupOutcome]:
     """A verdict a group, from the rewards of all ranks `(R, F)` and the functions' weights `(F,)`.
 
     Right is a first reward of 1, as everywhere in this project.
@@ -71,11 +71,11 @@ def judge(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int) ->
         strict=True,
     ):
         if useful:
-            found.append(Verdict.KEPT)
+            found.append(GroupOutcome.KEPT)
         elif every_right:
-            found.append(Verdict.ALL_RIGHT)
+            found.append(GroupOutcome.ALL_RIGHT)
         else:
-            found.append(Verdict.OTHER if any_right or not all_known else Verdict.ALL_WRONG)
+            found.append(GroupOutcome.OTHER if any_right or not all_known else GroupOutcome.ALL_WRONG)
     return found
 
 
@@ -97,9 +97,9 @@ class Placement(NamedTuple):
     used: int
 
 
-def place(open_slots: Sequence[int], verdicts: Sequence[Verdict]) -> Placement:
+def place(open_slots: Sequence[int], verdicts: Sequence[GroupOutcome]) -> Placement:
     """The first useful groups of a round for the first open slots of the batch; what follows them is not used."""
-    useful = [group for group, verdict in enumerate(verdicts) if verdict is Verdict.KEPT]
+    useful = [group for group, verdict in enumerate(verdicts) if verdict is GroupOutcome.KEPT]
     pairs = list(zip(open_slots, useful, strict=False))
     return Placement(pairs, pairs[-1][1] + 1 if pairs and len(pairs) == len(open_slots) else len(verdicts))
 

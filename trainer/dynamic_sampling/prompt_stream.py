@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.trainer.dynamic_sampling.prompt_groups import Verdict
+from tokenshift.trainer.dynamic_sampling.prompt_groups import GroupOutcome
 
 
 class PromptStream:
@@ -93,7 +93,7 @@ class Round:
     step: int
     round: int
     indices: list[int]
-    verdicts: list[Verdict]
+    verdicts: list[GroupOutcome]
     filled: list[int] = field(default_factory=list)
 
 
@@ -122,7 +122,7 @@ class RoundLog:
         lines = self.file.read_text(encoding="utf-8").split("\n")[:-1] if self.file.exists() else []
         try:
             rows = [json.loads(line) for line in lines]
-            return [Round(**{**row, "verdicts": [Verdict(word) for word in row["verdicts"]]}) for row in rows]
+            return [Round(**{**row, "verdicts": [GroupOutcome(word) for word in row["verdicts"]]}) for row in rows]
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{self.file} is damaged ({error}); move it away, and resume again.") from error
 
@@ -137,4 +137,4 @@ class RoundLog:
             return 0
         stay = [each for each in self.read() if each.step < step]
         write_whole(self.file, "".join(json.dumps(asdict(each)) + "\n" for each in stay))
-        return sum(verdict is not Verdict.RETURNED for each in stay for verdict in each.verdicts)
+        return sum(verdict is not GroupOutcome.RETURNED for each in stay for verdict in each.verdicts)

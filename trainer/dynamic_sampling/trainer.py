@@ -30,7 +30,7 @@ from tokenshift.trainer.dynamic_sampling.generation_logs import (
     take_rows,
 )
 from tokenshift.trainer.dynamic_sampling.prompt_groups import (
-    Verdict,
+    GroupOutcome,
     batch_scaled_advantages,
     judge,
     paddings,
@@ -59,7 +59,7 @@ class SamplingWindow:
     batches: int = 0
     rounds: int = 0
     filled: int = 0
-    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    verdicts: Counter[GroupOutcome] = field(default_factory=Counter)
 
     def add(self, rounds: list[Round]) -> None:
         """Count one batch's rounds."""
@@ -72,9 +72,9 @@ class SamplingWindow:
         """`dynamic_sampling/*`; nothing, if no batch was made."""
         if not self.batches:
             return {}
-        taken = self.verdicts.total() - self.verdicts[Verdict.RETURNED]
+        taken = self.verdicts.total() - self.verdicts[GroupOutcome.RETURNED]
         found = {"rounds": self.rounds / self.batches, "filled": float(self.filled)}
-        shares = {"kept": Verdict.KEPT, "all_right": Verdict.ALL_RIGHT, "all_wrong": Verdict.ALL_WRONG}
+        shares = {"kept": GroupOutcome.KEPT, "all_right": GroupOutcome.ALL_RIGHT, "all_wrong": GroupOutcome.ALL_WRONG}
         found |= {f"{name}_share": self.verdicts[verdict] / taken for name, verdict in shares.items()}
         return {f"dynamic_sampling/{name}": value for name, value in found.items()}
 
@@ -141,14 +141,14 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         ranks, members = self.accelerator.num_processes, self.num_generations
         batch, latest = self._generate_round(self._stream, len(inputs) * ranks // members, 1)
         rounds = [latest]
-        open_slots = [slot for slot, verdict in enumerate(latest.verdicts) if verdict is not Verdict.KEPT]
+        open_slots = [slot for slot, verdict in enumerate(latest.verdicts) if verdict is not GroupOutcome.KEPT]
         while open_slots and len(rounds) < self.args.dynamic_sampling_max_rounds:
             count = round_size(len(open_slots), members, ranks)
             fresh, latest = self._generate_round(self._stream, count, len(rounds) + 1)
             rounds.append(latest)
             pairs, used = place(open_slots, latest.verdicts)
             self._stream.give_back(count - used)
-            latest.verdicts[used:] = [Verdict.RETURNED] * (count - used)
+            latest.verdicts[used:] = [GroupOutcome.RETURNED] * (count - used)
             if pairs:
                 self._replace(batch, fresh, pairs)
             open_slots = open_slots[len(pairs) :]

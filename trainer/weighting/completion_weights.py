@@ -7,12 +7,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-Cell = list[float]  # [sum of weights, tokens weighted, largest weight]
+WeightSums = list[float]  # [sum of weights, tokens weighted, largest weight]
 
 MEAN_COLUMN, MAX_COLUMN = "weight_mean", "weight_max"
 
 
-def _blank() -> Cell:
+def _blank() -> WeightSums:
     return [0.0, 0.0, float("-inf")]
 
 
@@ -26,9 +26,9 @@ class CompletionWeights:
     """
 
     rows: int
-    local: list[Cell] = field(default_factory=list)
-    _table: deque[Cell] = field(init=False)
-    _current: list[Cell] = field(default_factory=list)
+    local: list[WeightSums] = field(default_factory=list)
+    _table: deque[WeightSums] = field(init=False)
+    _current: list[WeightSums] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._table = deque(maxlen=self.rows)

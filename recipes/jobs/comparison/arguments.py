@@ -10,7 +10,7 @@ from transformers import HfArgumentParser
 
 from tokenshift.analysis.comparison.report import WRITTEN
 from tokenshift.recipes.command_line.output_folder import locked_folder
-from tokenshift.recipes.jobs.comparison.cells import CELL_FILE, Cell, cells_of, changed_setting, forget
+from tokenshift.recipes.jobs.comparison.cells import CELL_FILE, TrainedCell, cells_of, changed_setting, forget
 from tokenshift.recipes.jobs.comparison.file import Comparison, read_comparison
 from tokenshift.recipes.jobs.comparison.variants import CONFIGS
 
@@ -60,7 +60,7 @@ class CompareJob:
     args: CompareArguments
     comparison: Comparison
     folder: Path
-    cells: list[Cell]
+    cells: list[TrainedCell]
     lock: FileLock | None = None
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ def _open(job: CompareJob) -> None:
             forget(cell, found[0])
 
 
-def _is_foreign(cell: Cell) -> bool:
+def _is_foreign(cell: TrainedCell) -> bool:
     """Whether a cell's folder has files but no record, which is the first that a comparison writes."""
     if not cell.folder.exists() or (cell.folder / CELL_FILE).is_file():
         return False

@@ -88,7 +88,7 @@ class Step:
 
 
 @dataclass
-class Cell:
+class TrainedCell:
     """A variant and a seed, and how far it has come.
 
     Attributes:
@@ -147,16 +147,16 @@ def _tail(file: Path) -> str:
         return opened.read().decode("utf-8", errors="replace")
 
 
-def cells_of(comparison: Comparison, folder: Path) -> list[Cell]:
+def cells_of(comparison: Comparison, folder: Path) -> list[TrainedCell]:
     """All variants with the first seed, then with the next: what is stopped early is a fair comparison too."""
     return [
-        Cell(variant, seed, folder / "cells" / f"{variant.name}-seed{seed}")
+        TrainedCell(variant, seed, folder / "cells" / f"{variant.name}-seed{seed}")
         for seed in comparison.seeds
         for variant in comparison.variants.values()
     ]
 
 
-def steps_of(cell: Cell, comparison: Comparison, scripts: Scripts = SCRIPTS) -> list[Step]:
+def steps_of(cell: TrainedCell, comparison: Comparison, scripts: Scripts = SCRIPTS) -> list[Step]:
     """The steps of a cell, in order."""
     folder, model = cell.folder, str(cell.folder / MODEL_DIR)
 
@@ -219,7 +219,7 @@ def _is_trained(folder: Path) -> bool:
         return False
 
 
-def changed_setting(cell: Cell, comparison: Comparison) -> tuple[Step, str] | None:
+def changed_setting(cell: TrainedCell, comparison: Comparison) -> tuple[Step, str] | None:
     """The first step that was made with other settings, and what differs; None where all is as it was."""
     record = cell.record()
     for step in steps_of(cell, comparison):
@@ -249,7 +249,7 @@ def _contents(settings: Path) -> dict[str, str]:
     return found
 
 
-def forget(cell: Cell, first: Step) -> None:
+def forget(cell: TrainedCell, first: Step) -> None:
     """Delete what a step and, after training, those behind it left."""
     end_orphans(cell.folder)
     if first.folders is None:
@@ -263,11 +263,11 @@ def forget(cell: Cell, first: Step) -> None:
     _write_record(cell, record)
 
 
-def _write_record(cell: Cell, record: Mapping[str, Any]) -> None:
+def _write_record(cell: TrainedCell, record: Mapping[str, Any]) -> None:
     write_whole(cell.folder / CELL_FILE, json.dumps(record, indent=1, default=str) + "\n")
 
 
-def cell_config(cell: Cell, comparison: Comparison) -> dict[str, Any]:
+def cell_config(cell: TrainedCell, comparison: Comparison) -> dict[str, Any]:
     """Arguments of the training recipe for a cell."""
     return {
         **cell.variant.training,
@@ -280,7 +280,7 @@ def cell_config(cell: Cell, comparison: Comparison) -> dict[str, Any]:
 
 
 def run_cell(
-    cell: Cell,
+    cell: TrainedCell,
     comparison: Comparison,
     children: Children,
     environment: Mapping[str, str],
@@ -329,7 +329,7 @@ def run_cell(
     cell.enter("done")
 
 
-def _attempt(cell: Cell, step: Step, attempt: int, children: Children, environment: Mapping[str, str]) -> int:
+def _attempt(cell: TrainedCell, step: Step, attempt: int, children: Children, environment: Mapping[str, str]) -> int:
     """Run a step; its exit status."""
     with cell.log.open("a", encoding="utf-8") as log:
         log.write(f"--- {step.name}, attempt {attempt}\n")

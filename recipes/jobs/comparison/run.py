@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, Cell, Scripts, run_cell, shares
+from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, Scripts, TrainedCell, run_cell, shares
 from tokenshift.recipes.jobs.comparison.child_processes import Children, Stopped, sigterm_interrupts
 from tokenshift.recipes.jobs.comparison.file import Comparison
 from tokenshift.recipes.jobs.comparison.view import ComparisonView
@@ -17,7 +17,7 @@ REFRESH = 0.5
 
 
 def run_comparison(
-    cells: Sequence[Cell],
+    cells: Sequence[TrainedCell],
     comparison: Comparison,
     accuracy: Callable[[Path], float],
     console: Console,
@@ -43,7 +43,7 @@ def run_comparison(
     for share in shares(parallel):
         places.put(share)
 
-    def work(cell: Cell) -> None:
+    def work(cell: TrainedCell) -> None:
         environment = places.get()
         try:
             run_cell(cell, comparison, children, environment, accuracy, scripts)

@@ -8,10 +8,10 @@ import yaml
 from tokenshift.analysis.comparison.results import OWN, CellResult, mean_accuracy
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.wandb_run import RUN_ID_FILE, start_wandb
-from tokenshift.recipes.jobs.comparison.cells import CONFIG_FILE, TRACKED_FILE, Cell
+from tokenshift.recipes.jobs.comparison.cells import CONFIG_FILE, TRACKED_FILE, TrainedCell
 
 
-def log_evaluations(cells: Sequence[Cell], results: Sequence[CellResult]) -> None:
+def log_evaluations(cells: Sequence[TrainedCell], results: Sequence[CellResult]) -> None:
     """Add `evaluation/*` to the runs that have none yet; cells that were not tracked have no run."""
     found = {(result.variant, result.seed): result for result in results}
     for cell in cells:

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from tokenshift.recipes.jobs.comparison.cells import Cell
+from tokenshift.recipes.jobs.comparison.cells import TrainedCell
 
 SHORT = {"waiting": "·", "evaluation": "evaluating", "recovery": "recovery"}
 STYLES = {"waiting": "dim", "failed": "bold red", "done": "green"}
 
 
-def shown_state(cell: Cell) -> str:
+def shown_state(cell: TrainedCell) -> str:
     """A cell's state in a few letters: its updates in training, its accuracy when it is done."""
     if cell.phase == "training":
         updates = cell.updates()
@@ -25,7 +25,7 @@ def shown_state(cell: Cell) -> str:
     return SHORT.get(cell.phase, cell.phase)
 
 
-def seconds_left(cells: Sequence[Cell], parallel: int) -> float | None:
+def seconds_left(cells: Sequence[TrainedCell], parallel: int) -> float | None:
     """Estimated seconds until all are done, from what finished cells took; from a training's pace before there is one.
 
     None where nothing is known yet.
@@ -67,7 +67,7 @@ class ComparisonView:
         console: where to.
     """
 
-    def __init__(self, cells: Sequence[Cell], parallel: int, console: Console) -> None:
+    def __init__(self, cells: Sequence[TrainedCell], parallel: int, console: Console) -> None:
         self._cells, self._parallel, self._console = cells, parallel, console
         self._started = time.monotonic()
         self._said: dict[str, str] = {}

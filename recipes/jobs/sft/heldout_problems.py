@@ -17,7 +17,7 @@ from tokenshift.trainer.policy.responses import Reward, rank_rows
 
 
 @dataclass
-class Exam:
+class HeldOutProblems:
     """Held-out problems and how responses to them are sampled and judged.
 
     Attributes:

@@ -17,7 +17,7 @@ from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE, checkpoint_to_resume, delete_products
 from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends
 from tokenshift.recipes.inputs.sampling import LONGEST
-from tokenshift.recipes.jobs.sft.heldout_problems import Exam
+from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
 from tokenshift.recipes.jobs.sft.solutions import check_wording, load_solutions, tokenized_solutions
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer.resume.checkpoints import STAGING_DIR
@@ -132,7 +132,7 @@ class SftJob:
     rl: ModelSource | None
     train: Dataset
     left_out: int
-    exam: Exam
+    exam: HeldOutProblems
 
     @property
     def output_dir(self) -> Path:
@@ -197,7 +197,7 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
             "reads; lower max_new_tokens, or leave such prompts out."
         )
     sampling = Sampling(ours.temperature, ours.top_p, ours.max_new_tokens or min(LONGEST, left), args.seed)
-    exam = Exam(held_out, judge, sampling, ours.batch_size)
+    exam = HeldOutProblems(held_out, judge, sampling, ours.batch_size)
     return SftJob(ours, args, model_args, base, rl, train, left_out, exam)
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from tokenshift.analysis.cross_sampling.cached_policy import masks_slots
-from tokenshift.analysis.cross_sampling.criteria import CRITERIA, Places
+from tokenshift.analysis.cross_sampling.criteria import CRITERIA, Positions
 from tokenshift.analysis.cross_sampling.draft_and_verify import CutModel, goes_on
 from tokenshift.analysis.cross_sampling.engines import cross_sample
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
@@ -221,7 +221,7 @@ def test_criteria_against_the_reference() -> None:
     p[0] = p[0].log_softmax(-1)
     q[0] = q[0].log_softmax(-1)
     drawn = torch.randint(0, 3, (50,), generator=generator)
-    places = Places(p, q, drawn, [(n, 0) for n in range(50)], list(range(50)), 7)
+    places = Positions(p, q, drawn, [(n, 0) for n in range(50)], list(range(50)), 7)
     expected = {
         "js": js_divergence(p, q),
         "forward_kl": kl_divergence(p, q),

@@ -11,7 +11,7 @@ from tokenshift.analysis.cross_sampling.intervention import CrossResponse
 from tokenshift.analysis.cross_sampling.pilot import Threshold, next_threshold, threshold_for
 from tokenshift.analysis.cross_sampling.recovery import area, recovery_summary
 from tokenshift.analysis.cross_sampling.report import shown_policy, side_by_side
-from tokenshift.analysis.cross_sampling.sweep import Cell, sweep_cells
+from tokenshift.analysis.cross_sampling.sweep import SweptPolicy, sweep_cells
 from tokenshift.analysis.cross_sampling.sweep_run import SCHEMA
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap
 from tokenshift.analysis.thresholds import LOG_2
@@ -20,7 +20,9 @@ BASE = [1, 0, 0, 0, 0, 0, 0, 1]
 RL = [1, 1, 1, 1, 1, 0, 1, 1]
 
 
-def rows(cell: Cell, correct: list[int | None], effective: list[list[bool]], length: int = 10) -> list[dict[str, Any]]:
+def rows(
+    cell: SweptPolicy, correct: list[int | None], effective: list[list[bool]], length: int = 10
+) -> list[dict[str, Any]]:
     """A response a problem; interventions are at its first positions."""
     return [
         {
@@ -45,12 +47,14 @@ def table(found: list[dict[str, Any]]) -> pa.Table:
 def small(base: list[int | None] = BASE, rl: list[int | None] = RL) -> pa.Table:
     """Forward js at two thresholds and random at one, backward js at one."""
     nothing, every = [[]] * 8, [[True] * 5 + [False] * 5] * 8
-    found = rows(Cell("forward", "none"), base, nothing) + rows(Cell("forward", "all"), rl, every)
-    found += rows(Cell("forward", "js", 0.3), [1, 1, 0, 0, 0, 0, 0, 1], [[True]] * 4 + [[]] * 4)
-    found += rows(Cell("forward", "js", 0.1, budget=0.2), RL, [[True, False]] * 8)
-    found += rows(Cell("forward", "random", 0.8), [1, 0, 1, 0, 0, 0, 1, 1], [[True, False]] * 2 + [[False] * 2] * 6)
-    found += rows(Cell("backward", "none"), rl, nothing) + rows(Cell("backward", "all"), base, every)
-    return table(found + rows(Cell("backward", "js", 0.1), [1, 1, 0, 0, 0, 0, 0, 1], [[True]] * 8, 20))
+    found = rows(SweptPolicy("forward", "none"), base, nothing) + rows(SweptPolicy("forward", "all"), rl, every)
+    found += rows(SweptPolicy("forward", "js", 0.3), [1, 1, 0, 0, 0, 0, 0, 1], [[True]] * 4 + [[]] * 4)
+    found += rows(SweptPolicy("forward", "js", 0.1, budget=0.2), RL, [[True, False]] * 8)
+    found += rows(
+        SweptPolicy("forward", "random", 0.8), [1, 0, 1, 0, 0, 0, 1, 1], [[True, False]] * 2 + [[False] * 2] * 6
+    )
+    found += rows(SweptPolicy("backward", "none"), rl, nothing) + rows(SweptPolicy("backward", "all"), base, every)
+    return table(found + rows(SweptPolicy("backward", "js", 0.1), [1, 1, 0, 0, 0, 0, 0, 1], [[True]] * 8, 20))
 
 
 def test_numbers_by_hand() -> None:
@@ -93,8 +97,13 @@ def test_numbers_by_hand() -> None:
 def test_intervals_are_those_of_resampling_row_by_row() -> None:
     """Two seeds, problems with responses of different number; every statistic from the rows of a resample."""
     rng = np.random.default_rng(0)
-    cells = [Cell("forward", "none"), Cell("forward", "all"), Cell("forward", "js", 0.2), Cell("forward", "js", 0.1)]
-    cells += [Cell("forward", "random", 0.9), Cell("backward", "none"), Cell("backward", "all")]
+    cells = [
+        SweptPolicy("forward", "none"),
+        SweptPolicy("forward", "all"),
+        SweptPolicy("forward", "js", 0.2),
+        SweptPolicy("forward", "js", 0.1),
+    ]
+    cells += [SweptPolicy("forward", "random", 0.9), SweptPolicy("backward", "none"), SweptPolicy("backward", "all")]
     found = []
     for cell in cells:
         right = {"none": 0.2, "all": 0.8}.get(cell.criterion, 0.5)
@@ -103,7 +112,7 @@ def test_intervals_are_those_of_resampling_row_by_row() -> None:
         for seed in (0, 1):
             correct = [int(each) for each in rng.random(30) < right]
             hits = [(rng.random(rng.integers(count + 1)) < 0.5).tolist() for _ in range(30)]
-            found += rows(Cell(cell.direction, cell.criterion, cell.epsilon, seed=seed), correct, hits)
+            found += rows(SweptPolicy(cell.direction, cell.criterion, cell.epsilon, seed=seed), correct, hits)
     found = [row for row in found if row["seed"] == 0 or row["problem_id"] % 3]
     summary = recovery_summary(table(found), resamples=60, seed=3)
     assert summary["cells"][0]["seeds"] == [0, 1]
@@ -113,7 +122,7 @@ def test_intervals_are_those_of_resampling_row_by_row() -> None:
     for weight in weights:
         chosen = [row for row in found for _ in range(int(weight[row["problem_id"] - 10]))]
 
-        def mean(cell: Cell, above: str, below: str = "", chosen: list[dict[str, Any]] = chosen) -> float:
+        def mean(cell: SweptPolicy, above: str, below: str = "", chosen: list[dict[str, Any]] = chosen) -> float:
             own = [r for r in chosen if all(r[n] == getattr(cell, n) for n in ("direction", "criterion", "epsilon"))]
             value = {
                 "correct": lambda r: r["correct"],

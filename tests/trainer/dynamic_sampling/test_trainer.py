@@ -32,8 +32,8 @@ from trl.trainer.utils import nanstd
 
 from tokenshift.analysis.sampling.token_ids import until_end
 from tokenshift.trainer.dynamic_sampling.prompt_groups import (
+    GroupOutcome,
     Padding,
-    Verdict,
     judge,
     place,
     replace_rows,
@@ -63,7 +63,7 @@ def taken(log: list[Round]) -> list[int]:
         index
         for each in log
         for index, verdict in zip(each.indices, each.verdicts, strict=True)
-        if verdict is not Verdict.RETURNED
+        if verdict is not GroupOutcome.RETURNED
     ]
 
 
@@ -85,10 +85,12 @@ def test_prompts_with_one_reward_never_reach_the_loss_and_the_batch_stays_full(b
     for each in log:
         assert each.filled == []
         for index, verdict in zip(each.indices, each.verdicts, strict=True):
-            expected = {None: Verdict.KEPT, 1.0: Verdict.ALL_RIGHT, 0.0: Verdict.ALL_WRONG}[constant(index)]
+            expected = {None: GroupOutcome.KEPT, 1.0: GroupOutcome.ALL_RIGHT, 0.0: GroupOutcome.ALL_WRONG}[
+                constant(index)
+            ]
             assert verdict is expected
     assert Counter(each.step for each in log).keys() == {0, 2, 4, 6}
-    assert sum(each.verdicts.count(Verdict.KEPT) for each in log) == 8
+    assert sum(each.verdicts.count(GroupOutcome.KEPT) for each in log) == 8
 
 
 def test_metrics_are_those_of_the_log(build: Build, tmp_path: Path) -> None:
@@ -101,10 +103,10 @@ def test_metrics_are_those_of_the_log(build: Build, tmp_path: Path) -> None:
         verdicts = Counter(verdict for each in window for verdict in each.verdicts)
         assert log["dynamic_sampling/rounds"] == len(window) / 2
         for name in ("kept", "all_right", "all_wrong"):
-            assert log[f"dynamic_sampling/{name}_share"] == verdicts[Verdict(name)] / verdicts.total()
+            assert log[f"dynamic_sampling/{name}_share"] == verdicts[GroupOutcome(name)] / verdicts.total()
         assert log["dynamic_sampling/filled"] == 0
         # TRL's own are over all rounds, by their groups
-        assert log["frac_reward_zero_std"] == pytest.approx(1 - verdicts[Verdict.KEPT] / verdicts.total())
+        assert log["frac_reward_zero_std"] == pytest.approx(1 - verdicts[GroupOutcome.KEPT] / verdicts.total())
 
 
 def test_used_up_rounds_fill_the_batch_and_are_counted(build: Build, tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_partly_filled_batch_keeps_the_useful_group(build: Build, tmp_path: Path
     trainer.train()
     (first, second), (generation,) = round_log(tmp_path / "out"), trainer.generations
     assert (first.indices, second.indices, second.filled) == ([0, 1], [2], [1])
-    assert first.verdicts == [Verdict.KEPT, Verdict.ALL_RIGHT]
+    assert first.verdicts == [GroupOutcome.KEPT, GroupOutcome.ALL_RIGHT]
     assert generation["advantages"].tolist()[4:] == [0.0] * 4
     assert generation["advantages"][:4].abs().min() > 0
 
@@ -153,7 +155,7 @@ def test_where_every_group_teaches_training_is_that_without(
         trainer.train()
         ends.append(parameters(trainer))
     assert same(*ends)
-    assert all(set(each.verdicts) == {Verdict.KEPT} for each in round_log(tmp_path / "out"))
+    assert all(set(each.verdicts) == {GroupOutcome.KEPT} for each in round_log(tmp_path / "out"))
 
 
 # The merged batch ----------------------------------------------------------------------------------------------------
@@ -415,7 +417,7 @@ def test_two_processes_agree_with_one(two_ranks: Path, tiny_model: str, tmp_path
 
     mine, two = round_log(tmp_path), round_log(two_ranks / name)
     assert taken(mine) == taken(two)
-    assert any(Verdict.RETURNED in each.verdicts for each in two) == (name == "rounded up")
+    assert any(GroupOutcome.RETURNED in each.verdicts for each in two) == (name == "rounded up")
     shares = ("dynamic_sampling/kept_share", "dynamic_sampling/all_right_share", "dynamic_sampling/filled")
     for ours, theirs in zip(one.state.log_history, found["logs"], strict=True):
         assert [ours.get(share) for share in shares] == [theirs.get(share) for share in shares]
@@ -437,8 +439,8 @@ def test_equality_is_of_rewards_and_not_of_their_spread() -> None:
     close = torch.stack([tenth] * 7 + [torch.nextafter(tenth, one)])
     assert nanstd(equal.view(1, 8), dim=1) > 0, "the spread is 0, which would prove nothing"
     weights = torch.ones(1)
-    assert judge(equal.unsqueeze(1), weights, 8) == [Verdict.ALL_WRONG]
-    assert judge(close.unsqueeze(1), weights, 8) == [Verdict.KEPT]
+    assert judge(equal.unsqueeze(1), weights, 8) == [GroupOutcome.ALL_WRONG]
+    assert judge(close.unsqueeze(1), weights, 8) == [GroupOutcome.KEPT]
 
 
 def test_sums_that_differ_in_exact_numbers_are_compared_as_trl_makes_them() -> None:
@@ -446,20 +448,20 @@ def test_sums_that_differ_in_exact_numbers_are_compared_as_trl_makes_them() -> N
     rewards = torch.tensor([[0.1, 0.2], [0.3, 0.0], [0.1, 0.2], [0.25, 0.05]], dtype=torch.float32)
     summed = summed_rewards(rewards, torch.ones(2))
     assert rewards.double().sum(dim=1).unique().numel() > 1
-    assert (judge(rewards, torch.ones(2), 4) == [Verdict.KEPT]) == bool(summed.unique().numel() > 1)
-    assert judge(rewards[:2], torch.ones(2), 2) == [Verdict.ALL_WRONG]
-    assert judge(rewards[:2], torch.tensor([1.0, 0.5]), 2) == [Verdict.KEPT]
+    assert (judge(rewards, torch.ones(2), 4) == [GroupOutcome.KEPT]) == bool(summed.unique().numel() > 1)
+    assert judge(rewards[:2], torch.ones(2), 2) == [GroupOutcome.ALL_WRONG]
+    assert judge(rewards[:2], torch.tensor([1.0, 0.5]), 2) == [GroupOutcome.KEPT]
 
 
 def test_missing_rewards() -> None:
     none = float("nan")
     one = torch.ones(1)
-    assert judge(torch.tensor([[none], [none]]), one, 2) == [Verdict.OTHER]
-    assert judge(torch.tensor([[1.0], [none]]), one, 2) == [Verdict.OTHER]
-    assert judge(torch.tensor([[1.0], [none], [0.0]]), one, 3) == [Verdict.KEPT]
+    assert judge(torch.tensor([[none], [none]]), one, 2) == [GroupOutcome.OTHER]
+    assert judge(torch.tensor([[1.0], [none]]), one, 2) == [GroupOutcome.OTHER]
+    assert judge(torch.tensor([[1.0], [none], [0.0]]), one, 3) == [GroupOutcome.KEPT]
     # right and too long, wrong and short: equal sums
-    assert judge(torch.tensor([[1.0, -1.0], [0.0, 0.0]]), torch.ones(2), 2) == [Verdict.OTHER]
-    assert judge(torch.tensor([[1.0, -1.0], [1.0, -1.0]]), torch.ones(2), 2) == [Verdict.ALL_RIGHT]
+    assert judge(torch.tensor([[1.0, -1.0], [0.0, 0.0]]), torch.ones(2), 2) == [GroupOutcome.OTHER]
+    assert judge(torch.tensor([[1.0, -1.0], [1.0, -1.0]]), torch.ones(2), 2) == [GroupOutcome.ALL_RIGHT]
 
 
 reward = st.sampled_from([0.0, 1.0, 0.5, -1.0, 0.1, math.nan])
@@ -471,22 +473,22 @@ def test_judged_as_by_hand(groups: list[list[float]]) -> None:
     for group, verdict in zip(groups, found, strict=True):
         known = [value for value in group if not math.isnan(value)]
         if len(set(known)) > 1:
-            assert verdict is Verdict.KEPT
+            assert verdict is GroupOutcome.KEPT
         elif len(known) < len(group):
-            assert verdict is Verdict.OTHER
+            assert verdict is GroupOutcome.OTHER
         else:
-            assert verdict is (Verdict.ALL_RIGHT if known[0] == 1 else Verdict.ALL_WRONG)
+            assert verdict is (GroupOutcome.ALL_RIGHT if known[0] == 1 else GroupOutcome.ALL_WRONG)
 
 
 @given(
     st.lists(st.integers(0, 30), min_size=1, max_size=6, unique=True).map(sorted),
-    st.lists(st.sampled_from([Verdict.KEPT, Verdict.ALL_WRONG, Verdict.OTHER]), min_size=1, max_size=9),
+    st.lists(st.sampled_from([GroupOutcome.KEPT, GroupOutcome.ALL_WRONG, GroupOutcome.OTHER]), min_size=1, max_size=9),
 )
 def test_placement_takes_useful_groups_in_order_up_to_the_last_needed(
-    slots: list[int], verdicts: list[Verdict]
+    slots: list[int], verdicts: list[GroupOutcome]
 ) -> None:
     pairs, used = place(slots, verdicts)
-    useful = [group for group, verdict in enumerate(verdicts) if verdict is Verdict.KEPT]
+    useful = [group for group, verdict in enumerate(verdicts) if verdict is GroupOutcome.KEPT]
     assert [slot for slot, _ in pairs] == slots[: len(pairs)]
     assert [group for _, group in pairs] == useful[: len(pairs)]
     assert len(pairs) == min(len(slots), len(useful))

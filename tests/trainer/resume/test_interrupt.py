@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import TrainerControl, TrainerState
 
-from tokenshift.recipes.command_line.entry import RememberedInterrupt, guarded
+from tokenshift.recipes.command_line.entry import RememberedInterrupt, run_guarded
 from tokenshift.trainer.resume.interrupt import CheckpointOnSignal
 
 
@@ -19,7 +19,7 @@ def test_a_swallowed_interrupt_ends_the_run_before_training(capsys: pytest.Captu
         CheckpointOnSignal().on_train_begin(*arguments)
 
     before = signal.getsignal(signal.SIGINT)
-    assert guarded("x.py", lambda: None, run, "Stopped.") == 130
+    assert run_guarded("x.py", lambda: None, run, "Stopped.") == 130
     assert "Stopped." in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is before
     assert not isinstance(before, RememberedInterrupt)
