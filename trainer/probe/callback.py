@@ -20,8 +20,8 @@ from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.analysis.token_table.schema import SCORED, build_table
 from tokenshift.trainer.policy.responses import Reward, rank_rows, sampled_responses
 from tokenshift.trainer.policy.undisturbed import undisturbed
-from tokenshift.trainer.probe.files import FIXED, OWN, ProbeFiles
-from tokenshift.trainer.probe.views import WandbViews, draw
+from tokenshift.trainer.probe.files import FIXED_KIND, OWN_KIND, ProbeFiles
+from tokenshift.trainer.probe.views import WandbViews, draw_probe_figures
 from tokenshift.trainer.reference import DistributionReference
 
 logger = get_logger(__name__)
@@ -143,9 +143,9 @@ class ShiftProbeCallback(TrainerCallback):
     ) -> None:
         self._probe(args, state)
         if state.is_world_process_zero:
-            for kind in (FIXED, OWN):
+            for kind in (FIXED_KIND, OWN_KIND):
                 if (table := self.files.read(state.global_step, kind)).num_rows:
-                    draw(self.files, kind, table, ["png", "svg"])
+                    draw_probe_figures(self.files, kind, table, ["png", "svg"])
             overlaps = self.files.overlaps_with_last()
             for step, value in overlaps.items():
                 state.log_history.append({"step": step, "shift/jaccard_last": value})
@@ -161,7 +161,7 @@ class ShiftProbeCallback(TrainerCallback):
             return
         with undisturbed(self.trainer, self.seed + 1 + step):
             own = self._responses(f"probe {step}, sampling")
-            scored = {FIXED: self._scored(self._fixed), OWN: self._scored(own)}
+            scored = {FIXED_KIND: self._scored(self._fixed), OWN_KIND: self._scored(own)}
             tables = {kind: self._table(kind, rows) for kind, rows in scored.items()}
             if state.is_world_process_zero:
                 self._keep(args, state, tables)
@@ -175,7 +175,7 @@ class ShiftProbeCallback(TrainerCallback):
         if not filled:
             logger.warning(f"The probe at update {step} has no tokens: every response is empty.")
         if self._reports(args):
-            figures = {kind: draw(self.files, kind, table, ["png"]) for kind, table in filled.items()}
+            figures = {kind: draw_probe_figures(self.files, kind, table, ["png"]) for kind, table in filled.items()}
             self._wandb.log_probe(step, metrics, filled, figures, lambda token: self.tokenizer.decode([token]))
 
     def _record(self, state: TrainerState, step: int) -> None:
