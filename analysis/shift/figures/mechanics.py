@@ -40,8 +40,8 @@ _SETS = (("high", f"JS > {HIGH:g}", CHANGED), ("all", "all positions", EVERYWHER
 @register_summary_figure(
     "overlap",
     caption="Mean share of tokens that the k most probable of base and of RL have in common, over {high_positions}, "
-    "and over all {tokens} positions; whiskers: {interval}. Dotted: the 80 % that the publication finds exceeded for k of "
-    "2 and more at high positions (SimpleRL).",
+    "and over all {tokens} positions; whiskers: {interval}. Dotted: the 80 % that the publication finds exceeded for "
+    "k of 2 and more at high positions (SimpleRL).",
 )
 def overlap(groups: Numbers, title: str) -> Figure:
     """Mean overlap of base's and RL's top k (%) against k, over high-JS and over all positions; 95 % whiskers."""
@@ -71,8 +71,8 @@ def overlap(groups: Numbers, title: str) -> Figure:
 @register_summary_figure(
     "base_ranks",
     caption="Share of positions where RL's most probable token is among base's first ranks, over {high_positions}, "
-    "and over all {tokens} positions; improbable: base gives that token less than {improbable}; whiskers and brackets: "
-    "{interval}.",
+    "and over all {tokens} positions; improbable: base gives that token less than {improbable}; whiskers and "
+    "brackets: {interval}.",
 )
 def base_ranks(groups: Numbers, title: str) -> Figure:
     """Share of positions (%) where RL's top-1 token is among base's first ranks, with 95 % whiskers.

@@ -12,7 +12,6 @@ from scipy import stats
 
 from tokenshift.analysis import summarise
 from tokenshift.analysis.sampling.trajectories import Trajectory
-from tokenshift.analysis.shift.answer_start import answer_start
 from tokenshift.analysis.shift.claims import statements
 from tokenshift.analysis.shift.evolution import response_accuracy
 from tokenshift.analysis.shift.summary import labelled_estimate
@@ -223,22 +222,6 @@ def test_accuracy_is_by_problem() -> None:
     assert (found["value"], found["n"]) == (0.5, 40)
     assert found["high"] - found["low"] > 0.5  # of ten problems, not forty responses
     assert response_accuracy([Trajectory(0, 0, [1], [2], None)]) is None
-
-
-@pytest.mark.parametrize(
-    ("tokens", "place"),
-    [
-        (["So ", "\\", "boxed", "{4}"], 1),
-        (["\\boxed{1}", " no ", "\\boxed", "{2}"], 2),
-        (["The", " answer", " is", " 4"], 0),
-        (["####", " 4", " \\fbox{5}"], 2),
-        (["4"], None),
-        ([], None),
-        (["", "\\boxed{", ""], 1),
-    ],
-)
-def test_answers_are_found(tokens: list[str], place: int | None) -> None:
-    assert answer_start(tokens) == place
 
 
 def test_bad_tables(table: pa.Table, tmp_path: Path) -> None:
