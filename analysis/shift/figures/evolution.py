@@ -51,7 +51,7 @@ def _in_order(rows: Rows) -> list[Numbers]:
 
 
 def _steps(axes: Axes, rows: Rows) -> np.ndarray:
-    """Label x with steps or, where a row has none, with the checkpoints' names; where to draw each row."""
+    """Label x with steps or, if a row has none, with the checkpoints' names. Returns the x of each row, `(N,)`."""
     if not rows:
         note(axes, "no checkpoint")
     if rows and all(row.get("step") is not None for row in rows):

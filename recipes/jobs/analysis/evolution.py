@@ -17,7 +17,7 @@ from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.models import ModelSource, find_model
 from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
 
-LAST_KIND, OWN_KIND = "last", "own"
+LAST_RESPONSES, OWN_RESPONSES = "last", "own"
 """Names of the trajectories' files: the last checkpoint's responses, and those of another checkpoint."""
 
 
@@ -114,15 +114,15 @@ def score_checkpoints(job: EvolutionJob) -> tuple[list[Path], list[dict[str, flo
         For each checkpoint the folder of its per-token table, and the accuracy of its own responses.
     """
     shift, last = job.shift, job.sources[-1]
-    fixed = _responses(shift, shift.folder, LAST_KIND, last)
+    fixed = _responses(shift, shift.folder, LAST_RESPONSES, last)
     tables, accuracies = [], []
     for source in job.sources:
         folder = RunFolder(shift.folder.path / "models" / file_name(source.name))
-        responses = fixed if source is last else _responses(shift, folder, OWN_KIND, source)
+        responses = fixed if source is last else _responses(shift, folder, OWN_RESPONSES, source)
         accuracies.append(response_accuracy(responses, shift.args.resamples))
         score_to_table(
             folder,
-            {LAST_KIND: fixed},
+            {LAST_RESPONSES: fixed},
             shift.scorer(source),
             shift.metadata(rl_model=source.name, trajectories=f"those of {last.name}"),
             batch_tokens=shift.args.batch_tokens,
