@@ -191,12 +191,14 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             sorted({name, "js", "entropy_base", "entropy_rl"}),
             self.args.divergence_top_p,
         )
-        length = mask.sum(dim=1, keepdim=True).clamp(min=1)
+        position = mask.cumsum(dim=1) - 1  # (B, T), of the valid tokens among themselves
+        length = mask.sum(dim=1, keepdim=True).expand_as(position)
         self._window.shift.add(
             js=found["js"],
             entropy_reference=found["entropy_base"],
             entropy_policy=found["entropy_rl"],
-            position=((mask.cumsum(dim=1) - 1) / length)[mask],
+            position=position[mask],
+            length=length[mask],
         )
         return found[name]
 

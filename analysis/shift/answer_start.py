@@ -9,16 +9,16 @@ ANSWER = re.compile(r"\\boxed\s*\{|\\fbox\s*\{|####|(?i:final answer|the answer 
 
 
 def answer_start(tokens: list[str]) -> int | None:
-    """Place of the token in which the final answer's announcement begins; None if the response has none.
+    """Index of the token in which the final answer's announcement begins; None if the response has none.
 
     Args:
         tokens: the texts of a response's tokens.
     """
     text = "".join(tokens)
-    found = list(ANSWER.finditer(text))
-    boxed = [match for match in found if match[0].startswith("\\")]
-    if not found:
+    announcements = list(ANSWER.finditer(text))
+    if not announcements:
         return None
-    start = (boxed or found)[-1].start()
+    boxed = [match for match in announcements if match[0].startswith("\\")]
+    start = (boxed or announcements)[-1].start()
     ends = np.cumsum([len(token) for token in tokens])
     return int(np.searchsorted(ends, start, side="right"))

@@ -13,10 +13,11 @@ from transformers import PreTrainedTokenizerBase
 from tokenshift.analysis.figures.style import save
 from tokenshift.analysis.report.page import ExploredResponse, Section, write_report
 from tokenshift.analysis.shift.claims import Statement, statements
-from tokenshift.analysis.shift.figures import every_figure as summary_figures
-from tokenshift.analysis.shift.figures import evolution as evolution_figures
-from tokenshift.analysis.shift.robustness import COLUMNS
-from tokenshift.analysis.shift.summary import GROUPS, entry, summarise
+from tokenshift.analysis.shift.figures.every_figure import summary_figures
+from tokenshift.analysis.shift.figures.evolution import evolution_figures
+from tokenshift.analysis.shift.figures.robustness import robustness_figures
+from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS
+from tokenshift.analysis.shift.summary import GROUPS, labelled_estimate, summarise
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
@@ -114,7 +115,7 @@ def write_shift_report(
             Section(f"The publication's statements, along {kind} trajectories", **_statements(verdicts[kind]))
         )
         sections.append(Section(f"Numbers, {kind} trajectories", table=_numbers(groups)))
-        figures = summary_figures.summary_figures(groups, name, others[kind])
+        figures = summary_figures(groups, name, others[kind])
         drawn = _drawn(folder, {f"{kind}_{file}": each for file, each in figures.items()})
         sections.append(Section(f"Figures, {kind} trajectories", figures=drawn))
     group = next(iter(summary.values()))["all"]
@@ -178,20 +179,6 @@ def write_evolution_report(
         metadata: what the rows come from.
     """
     title = f"{metadata['base_model']}, n = {rows[-1]['tokens']} tokens"
-    figures = {
-        "percentiles": (
-            evolution_figures.percentile_evolution(rows, title),
-            "Percentiles of JS(base, checkpoint) along the last checkpoint's responses, with 95 % intervals.",
-        ),
-        "jaccard": (
-            evolution_figures.jaccard_evolution(rows, title),
-            "Jaccard overlap of each checkpoint's tokens with JS > 0.1 with the last one's and the previous one's.",
-        ),
-        "overlap_accuracy": (
-            evolution_figures.overlap_accuracy_evolution(rows, title),
-            "Top-k overlap at tokens with JS > 0.1, and accuracy of each checkpoint's own responses.",
-        ),
-    }
     header = ("checkpoint", "JS p50", "p95", "p99", "JS < 1e-3", "JS > 0.1", "Jaccard with last", "accuracy")
     cells = [
         (
@@ -205,7 +192,7 @@ def write_evolution_report(
         Section("How to read this", METHOD),
         Section("The publication's statements", **_statements(found)),
         Section("Checkpoints", table=(header, cells)),
-        Section("Figures", figures=_drawn(folder, figures)),
+        Section("Figures", figures=_drawn(folder, evolution_figures(rows, title))),
     ]
     _page(folder, f"How shifts grew: {metadata['rl_model']}", metadata, sections)
 
@@ -215,17 +202,16 @@ def write_robustness_report(folder: RunFolder, rows: Sequence[dict[str, Any]], m
 
     Args:
         folder: of the run.
-        rows: of `cell_row`.
+        rows: of `robustness_row`.
         metadata: what the rows come from.
     """
-    figure = evolution_figures.robustness(rows, f"{metadata['base_model']} to {metadata['rl_model']}")
-    caption = (
-        "Shares over all tokens, and over tokens with JS > 0.1, for each setting, with 95 % intervals by problem."
-    )
+    figures = robustness_figures(rows, f"{metadata['base_model']} to {metadata['rl_model']}")
     sections = [
         Section("How to read this", METHOD),
-        Section("Settings", "Shares in %, with 95 % intervals.", table=(COLUMNS, [row["cells"] for row in rows])),
-        Section("Figure", figures=_drawn(folder, {"robustness": (figure, caption)})),
+        Section(
+            "Settings", "Shares in %, with 95 % intervals.", table=(ROBUSTNESS_COLUMNS, [row["cells"] for row in rows])
+        ),
+        Section("Figure", figures=_drawn(folder, figures)),
     ]
     _page(folder, f"Do the findings stand: {metadata['rl_model']}", metadata, sections)
 
@@ -253,7 +239,7 @@ def _facts(metadata: Mapping[str, Any]) -> dict[str, str]:
 def _numbers(groups: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     names = [name for name in GROUPS if name in groups]
     rows = [
-        (words, *(_number(entry(groups[name]["means"][section], label)) for name in names))
+        (words, *(_number(labelled_estimate(groups[name]["means"][section], label)) for name in names))
         for words, section, label in NUMBERS
         if label in groups["all"]["means"].get(section, {"labels": ()})["labels"]
     ]

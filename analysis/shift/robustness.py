@@ -1,22 +1,22 @@
-"""One table over settings: do the shares stay where they are?"""
+"""One table over the settings of an analysis: do the shares stay where they are?"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenshift.analysis.report.markdown import markdown_table
-from tokenshift.analysis.shift.summary import entry, summarise
+from tokenshift.analysis.shift.summary import labelled_estimate, summarise
 from tokenshift.analysis.token_table.reader import Source
 
-QUANTITIES = {
+ROBUSTNESS_SHARES = {
     "near_zero": ("sparsity", "< 0.001"),
     "high": ("sparsity", "> 0.1"),
     "overlap_2": ("overlap_high", "2"),
     "rank_3": ("rank_high", "<= 3"),
     "improbable": ("improbable_high", "< 0.01"),
 }
-"""By name, where they are in a summary's means."""
+"""The shares of a row by name: which mean of a summary each is, and at which label."""
 
-COLUMNS = (
+ROBUSTNESS_COLUMNS = (
     "trajectories",
     "T",
     "top-p",
@@ -28,44 +28,53 @@ COLUMNS = (
     "rank <= 3, high",
     "p < 0.01, high",
 )
+"""Headings of the table."""
 
 
-def cell_row(source: Source, place: Mapping[str, Any], measure: str, resamples: int = 1000) -> dict[str, Any]:
-    """A row of the table.
+def robustness_row(source: Source, setting: Mapping[str, Any], measure: str, resamples: int = 1000) -> dict[str, Any]:
+    """One row of the table.
 
     Args:
         source: per-token table of one kind of trajectory.
-        place: `trajectories`, `temperature` and `top_p` (1 for whole distributions) of the row.
-        measure: `js` or `js_top_p`.
-        resamples: of the bootstrap.
+        setting: `trajectories`, `temperature` and `top_p` (1 for whole distributions) of the row.
+        measure: the column that counts as the divergence, `js` or `js_top_p`.
+        resamples: number of resamples of the bootstrap.
 
     Returns:
-        `place`, `label`, `tokens`, `accuracy`, and each of `QUANTITIES` as `value`, `low`, `high` (None where there is
-        no such token); `cells`, the same as text under `COLUMNS`.
+        What `setting` has, `label`, `tokens`, `accuracy`, and each of `ROBUSTNESS_SHARES` as `value`, `low`, `high`
+        (None where there is no such token); `cells`, the same as text under `ROBUSTNESS_COLUMNS`.
     """
     (groups,) = summarise(source, measure=measure, resamples=resamples).values()
     group = groups["all"]
-    found = {name: entry(group["means"][section], label) for name, (section, label) in QUANTITIES.items()}
-    right = entry(group["means"]["response"], "accuracy")
-    whole = "whole" if place["top_p"] == 1 else f"{place['top_p']:g}"
-    label = f"{place['trajectories']}, T {place['temperature']:g}, {whole if whole == 'whole' else f'top-p {whole}'}"
+    means = group["means"]
+    shares = {name: labelled_estimate(means[mean], label) for name, (mean, label) in ROBUSTNESS_SHARES.items()}
+    accuracy = labelled_estimate(means["response"], "accuracy")
+    truncation = "whole" if setting["top_p"] == 1 else f"{setting['top_p']:g}"
+    words = truncation if truncation == "whole" else f"top-p {truncation}"
     cells = [
-        str(place["trajectories"]),
-        f"{place['temperature']:g}",
-        whole,
+        str(setting["trajectories"]),
+        f"{setting['temperature']:g}",
+        truncation,
         str(group["tokens"]),
-        *(_text(each) for each in (right, *found.values())),
+        *(_per_cent(estimate) for estimate in (accuracy, *shares.values())),
     ]
-    return {**place, "label": label, "tokens": group["tokens"], "accuracy": right, **found, "cells": cells}
+    return {
+        **setting,
+        "label": f"{setting['trajectories']}, T {setting['temperature']:g}, {words}",
+        "tokens": group["tokens"],
+        "accuracy": accuracy,
+        **shares,
+        "cells": cells,
+    }
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+def robustness_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table in Markdown."""
-    return markdown_table(COLUMNS, [row["cells"] for row in rows])
+    return markdown_table(ROBUSTNESS_COLUMNS, [row["cells"] for row in rows])
 
 
-def _text(entry: dict[str, Any] | None) -> str:
-    if entry is None:
+def _per_cent(estimate: dict[str, Any] | None) -> str:
+    if estimate is None:
         return "-"
-    value, low, high = (100 * entry[name] for name in ("value", "low", "high"))
+    value, low, high = (100 * estimate[name] for name in ("value", "low", "high"))
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tokenshift.analysis.shift.binned_means import MEASURES, BinnedTerms, Measure
-from tokenshift.analysis.shift.token_identity import token_identity
+from tokenshift.analysis.shift.binned_means import MEASURES, Measure, SumsAndCounts, binned_sums, means_of_sums
+from tokenshift.analysis.shift.joint_counts import JOINT_ENTROPY, JOINT_JS, joint_counts
+from tokenshift.analysis.shift.token_identity import frequent_tokens
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.thresholds import LOG_2
 from tokenshift.analysis.token_table.columns import column
@@ -20,54 +21,57 @@ from tokenshift.analysis.token_table.schema import SCHEMA
 
 GROUPS = ("all", "correct", "incorrect")
 
-QUANTILES = (*np.arange(1, 20) / 20, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)
-"""Of the quantile curve."""
+CURVE_QUANTILES = (*np.arange(1, 20) / 20, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)
+"""Quantiles of the divergence that a summary has."""
 
 LOG_BINS = np.concatenate([[0.0], np.geomspace(1e-10, LOG_2 * (1 + 1e-6), 600)])
 """Bins of JS that the intervals of quantiles are taken from, 4 % wide; the quantiles themselves are exact."""
 
-JOINT_JS = np.concatenate([[0.0], np.geomspace(1e-7, LOG_2 * (1 + 1e-6), 41)])
-JOINT_ENTROPY = np.linspace(0, 12, 121)
-"""Edges of the joint histogram, nats."""
-
 
 class _Tally:
-    """What one group of rows adds up to."""
+    """Sums over the rows of one group, batch by batch."""
 
     def __init__(self, measures: Sequence[Measure], measure: str) -> None:
         self._measures, self._measure = measures, measure
         self._labels: dict[str, Sequence[str]] = {}
-        self._sums: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._sums: dict[str, SumsAndCounts] = {}  # (problems seen so far, bins) each
         self._js: list[np.ndarray] = []
         self._problems: list[np.ndarray] = []
         self._token_ids: list[np.ndarray] = []
-        self._joint = {name: np.zeros((len(JOINT_JS) - 1, len(JOINT_ENTROPY) - 1), np.int64) for name in _JOINT}
+        self._joint = {name: joint_counts(np.zeros(0), np.zeros(0)) for name in _JOINT}
         self.texts: dict[int, str] = {}
         self.responses = 0
 
     def add(self, table: pa.Table, problems: np.ndarray, known: int) -> None:
-        """Add rows of whole responses; `problems` `(N,)` numbers theirs, of `known` seen so far."""
+        """Add N rows of whole responses.
+
+        Args:
+            table: the rows.
+            problems: `(N,)`, the number of each row's problem.
+            known: how many problems have been seen so far.
+        """
         if not table.num_rows:
             return
         for function in self._measures:
             for name, terms in function(table, self._measure).items():
                 self._labels[name] = terms.labels
-                self._sums[name] = _added(self._sums.get(name), terms, problems, known)
+                added = binned_sums(terms, problems, known)
+                before = self._sums.get(name)
+                self._sums[name] = added if before is None else _total(added, before)
         js = column(table, self._measure)
         self._js.append(js)
         self._problems.append(problems)
         self._token_ids.append(column(table, "token_id"))
         for name in _JOINT:
-            pair = (js, column(table, name).clip(0, JOINT_ENTROPY[-1]))
-            self._joint[name] += np.histogram2d(*pair, (JOINT_JS, JOINT_ENTROPY))[0].astype(np.int64)
+            self._joint[name] += joint_counts(js, column(table, name))
         ids, first = np.unique(self._token_ids[-1], return_index=True)
         self.texts |= dict(zip(ids.tolist(), table["token"].take(pa.array(first)).to_pylist(), strict=True))
         self.responses += int((column(table, "position") == 0).sum())
 
     def result(self, bootstrap: ProblemBootstrap) -> dict[str, Any]:
-        """The group's numbers."""
+        """The numbers of the group."""
         js, problems = np.concatenate(self._js), np.concatenate(self._problems)
-        found: dict[str, Any] = {
+        numbers: dict[str, Any] = {
             "tokens": len(js),
             "responses": self.responses,
             "problems": len(np.unique(problems)),
@@ -76,25 +80,25 @@ class _Tally:
         for name in self._labels:
             sums, counts = self.padded(name, bootstrap)
             low, high = interval(bootstrap.ratios(sums, counts))
-            with np.errstate(invalid="ignore"):
-                value = sums.sum(axis=0) / counts.sum(axis=0)
-            found["means"][name] = _listed(self._labels[name], value, low, high, counts.sum(axis=0))
-        found["quantiles"] = _quantiles(js, problems, bootstrap)
-        found["joint"] = {
+            value = means_of_sums(sums.sum(axis=0), counts.sum(axis=0))
+            numbers["means"][name] = _listed(self._labels[name], value, low, high, counts.sum(axis=0))
+        numbers["quantiles"] = _quantiles(js, problems, bootstrap)
+        numbers["joint"] = {
             "js_edges": JOINT_JS.tolist(),
             "entropy_edges": JOINT_ENTROPY.tolist(),
             **{name: counts.tolist() for name, counts in self._joint.items()},
         }
-        found["identity"] = token_identity(np.concatenate(self._token_ids), js, problems, self.texts, bootstrap)
-        return found
+        numbers["identity"] = frequent_tokens(np.concatenate(self._token_ids), js, problems, self.texts, bootstrap)
+        return numbers
 
-    def padded(self, name: str, bootstrap: ProblemBootstrap) -> tuple[np.ndarray, np.ndarray]:
-        """Sums and counts `(P, B)` over all problems."""
-        rows = bootstrap.weights.shape[1]
+    def padded(self, name: str, bootstrap: ProblemBootstrap) -> SumsAndCounts:
+        """Sums and counts `(P, B)` of a mean, with rows for all P problems."""
+        problems = bootstrap.weights.shape[1]
         sums, counts = self._sums[name]
-        return _grown(sums, rows), _grown(counts, rows)
+        return _grown(sums, problems), _grown(counts, problems)
 
     def labels(self, name: str) -> Sequence[str] | None:
+        """The labels of a mean; None where the group has no such mean."""
         return self._labels.get(name)
 
 
@@ -105,42 +109,33 @@ def _grown(array: np.ndarray, rows: int) -> np.ndarray:
     return np.concatenate([array, np.zeros((rows - len(array), array.shape[1]))])
 
 
-def _added(
-    before: tuple[np.ndarray, np.ndarray] | None, terms: BinnedTerms, problems: np.ndarray, known: int
-) -> tuple[np.ndarray, np.ndarray]:
-    size = len(terms.labels)
-    rows = problems if terms.rows is None else problems[terms.rows]
-    inside = (terms.bins >= 0) & (terms.bins < size)
-    flat = rows[inside] * size + terms.bins[inside]
-    values = np.asarray(terms.values, dtype=np.float64)[inside]
-    sums = np.bincount(flat, values, minlength=known * size).reshape(known, size)
-    counts = np.bincount(flat, minlength=known * size).reshape(known, size).astype(np.float64)
-    if before is None:
-        return sums, counts
-    return sums + _grown(before[0], known), counts + _grown(before[1], known)
+def _total(added: SumsAndCounts, before: SumsAndCounts) -> SumsAndCounts:
+    problems = len(added[0])
+    return added[0] + _grown(before[0], problems), added[1] + _grown(before[1], problems)
 
 
 def _listed(
     labels: Sequence[str], value: np.ndarray, low: np.ndarray, high: np.ndarray, count: np.ndarray
 ) -> dict[str, Any]:
-    """JSON has no NaN: a mean of nothing is null."""
-    numbers = {"value": value, "low": low, "high": high}
-    plain = {name: [None if np.isnan(each) else float(each) for each in array] for name, array in numbers.items()}
-    return {"labels": list(labels), **plain, "n": [int(each) for each in count]}
+    """The numbers as plain lists. JSON has no NaN: the mean of nothing is null."""
+    arrays = {"value": value, "low": low, "high": high}
+    lists = {name: [None if np.isnan(item) else float(item) for item in array] for name, array in arrays.items()}
+    return {"labels": list(labels), **lists, "n": [int(item) for item in count]}
 
 
 def _quantiles(js: np.ndarray, problems: np.ndarray, bootstrap: ProblemBootstrap) -> dict[str, Any]:
     rows, size = bootstrap.weights.shape[1], len(LOG_BINS) - 1
-    places = np.clip(np.searchsorted(LOG_BINS, js, side="right") - 1, 0, size - 1)
-    counts = np.bincount(problems * size + places, minlength=rows * size).reshape(rows, size)
+    bins = np.clip(np.searchsorted(LOG_BINS, js, side="right") - 1, 0, size - 1)
+    counts = np.bincount(problems * size + bins, minlength=rows * size).reshape(rows, size)
     cumulative = np.cumsum(bootstrap.weights @ counts.astype(np.float32), axis=1)  # (R, bins)
     cumulative /= np.maximum(cumulative[:, -1:], 1)
     middles = np.minimum(np.sqrt(LOG_BINS[:-1] * LOG_BINS[1:]), LOG_2)
-    sampled = np.stack([middles[(cumulative < q - 1e-6).sum(axis=1).clip(max=size - 1)] for q in QUANTILES], axis=1)
-    low, high = interval(sampled)
-    value = np.quantile(js, QUANTILES)
-    labels = [f"{q:g}" for q in QUANTILES]
-    return _listed(labels, value, np.minimum(low, value), np.maximum(high, value), np.full(len(QUANTILES), len(js)))
+    first = [(cumulative < quantile - 1e-6).sum(axis=1).clip(max=size - 1) for quantile in CURVE_QUANTILES]
+    low, high = interval(np.stack([middles[bins_of_resamples] for bins_of_resamples in first], axis=1))
+    value = np.quantile(js, CURVE_QUANTILES)
+    labels = [f"{quantile:g}" for quantile in CURVE_QUANTILES]
+    count = np.full(len(CURVE_QUANTILES), len(js))
+    return _listed(labels, value, np.minimum(low, value), np.maximum(high, value), count)
 
 
 def summarise(
@@ -154,17 +149,17 @@ def summarise(
     """Every summary of a per-token table, by kind of trajectory and for all, correct and incorrect responses.
 
     Args:
-        source: a table, a Parquet file or a folder of them; the rows of a response together, in order. Columns as
+        source: a table, a Parquet file or a folder of them; the rows of each response together, in order. Columns as
             `score_trajectories` writes them; without `trajectory` all rows are of one kind, `rl`.
         measure: the column that counts as the divergence: `js`, or `js_top_p` for truncated distributions.
-        measures: functions of `tokenshift.analysis.shift.binned_means`.
-        resamples: of the bootstrap.
-        seed: its.
+        measures: the functions of `tokenshift.analysis.shift.binned_means` that are applied, or others like them.
+        resamples: number of resamples of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         `{kind: {group: {...}}}`, plain data for JSON. A group has `tokens`, `responses`, `problems`; `means`, by name
-        `labels`, `value`, `low`, `high`, `n` (terms; None for a mean of none); `quantiles` of the divergence, in the
-        same form; `joint`, counts by divergence and entropy; `identity`. Beside the groups
+        `labels`, `value`, `low`, `high`, `n` (number of terms; a mean of none is None); `quantiles` of the divergence,
+        in the same form; `joint`, counts by divergence and entropy; `identity`. Beside the groups
         `correct_minus_incorrect`, differences of means in the same form.
 
     Raises:
@@ -177,12 +172,12 @@ def summarise(
     if missing := [name for name in SCHEMA.names if name not in names and name not in _OPTIONAL]:
         raise ValueError(f"The table has no column {missing[0]!r}.")
     tallies: dict[str, dict[str, _Tally]] = {}
-    numbers: dict[int, int] = {}  # of problems
+    numbers: dict[int, int] = {}  # of problems, by id
     for batch in response_batches(source, [*wanted, *KEYS]):
-        ids, place = np.unique(column(batch, "problem_id"), return_inverse=True)
+        ids, index = np.unique(column(batch, "problem_id"), return_inverse=True)
         for problem in ids.tolist():
             numbers.setdefault(problem, len(numbers))
-        problems = np.array([numbers[problem] for problem in ids.tolist()])[place]
+        problems = np.array([numbers[problem] for problem in ids.tolist()])[index]
         kinds = np.array(batch["trajectory"].to_pylist() if "trajectory" in names else ["rl"] * batch.num_rows)
         correct = verdicts(batch)
         for kind in np.unique(kinds):
@@ -197,36 +192,48 @@ def summarise(
     bootstrap = ProblemBootstrap(len(numbers), resamples, seed)
     # a problem gets the same weights in whichever order the rows come
     bootstrap.weights = bootstrap.weights[:, np.argsort(np.argsort(list(numbers)))]
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for kind, groups in tallies.items():
         filled = {name: tally for name, tally in groups.items() if tally.responses}
-        found[kind] = {name: tally.result(bootstrap) for name, tally in filled.items()}
+        summary[kind] = {name: tally.result(bootstrap) for name, tally in filled.items()}
         if {"correct", "incorrect"} <= filled.keys():
-            found[kind]["correct_minus_incorrect"] = _differences(filled["correct"], filled["incorrect"], bootstrap)
-    return found
+            summary[kind]["correct_minus_incorrect"] = _differences(filled["correct"], filled["incorrect"], bootstrap)
+    return summary
 
 
 _OPTIONAL = {"trajectory", "js_top_p", *(name for name in SCHEMA.names if name.startswith("mass_"))}
+
 COMPARED = ("sparsity", "mean", "entropy_base", "entropy_rl", "overlap_high", "rank_high", "improbable_high")
+"""The means that are compared between correct and incorrect responses."""
 
 
 def _differences(first: _Tally, second: _Tally, bootstrap: ProblemBootstrap) -> dict[str, Any]:
-    found = {}
+    differences = {}
     for name in COMPARED:
         labels = first.labels(name)
         if labels is None or second.labels(name) is None:
             continue
         pairs = [tally.padded(name, bootstrap) for tally in (first, second)]
         low, high = interval(bootstrap.ratios(*pairs[0]) - bootstrap.ratios(*pairs[1]))
-        with np.errstate(invalid="ignore"):
-            values = [sums.sum(axis=0) / counts.sum(axis=0) for sums, counts in pairs]
+        values = [means_of_sums(sums.sum(axis=0), counts.sum(axis=0)) for sums, counts in pairs]
         count = np.minimum(*(counts.sum(axis=0) for _, counts in pairs))
-        found[name] = _listed(labels, values[0] - values[1], low, high, count)
-    return found
+        differences[name] = _listed(labels, values[0] - values[1], low, high, count)
+    return differences
 
 
-def entry(listed: dict[str, Any], label: str) -> dict[str, Any] | None:
-    """One label's `value`, `low`, `high` and `n` of a group's mean or quantiles; None for a mean of nothing."""
-    place = listed["labels"].index(label)
-    found = {name: listed[name][place] for name in ("value", "low", "high", "n")}
-    return None if found["value"] is None else found
+def labelled_estimate(listed: dict[str, Any], label: str) -> dict[str, Any] | None:
+    """The `value`, `low`, `high` and `n` that a mean or the quantiles of a group have at a label.
+
+    Args:
+        listed: an entry of a group's `means`, or its `quantiles`.
+        label: one of its labels.
+
+    Returns:
+        The numbers; None for a mean of nothing.
+
+    Raises:
+        ValueError: if there is no such label.
+    """
+    index = listed["labels"].index(label)
+    estimate = {name: listed[name][index] for name in ("value", "low", "high", "n")}
+    return None if estimate["value"] is None else estimate

@@ -13,7 +13,8 @@ from helpers import hand_table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis.sampling.trajectories import read_trajectories
-from tokenshift.analysis.shift.evolution import evolution_rows, evolution_statements, set_overlap
+from tokenshift.analysis.shift.evolution import evolution_rows, evolution_statements
+from tokenshift.analysis.shift.high_tokens import high_tokens, jaccard_estimate
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap
 from tokenshift.recipes import analyze_evolution, shift_robustness
 
@@ -82,8 +83,8 @@ def test_overlaps_by_hand() -> None:
     reordered = _table(js[0]).take(pa.array(np.random.default_rng(0).permutation(40))).sort_by("token")
     with pytest.raises(ValueError, match="must stand together"):
         evolution_rows(["a"], [1], [reordered], [None])
-    none = set_overlap(np.zeros(4, bool), np.zeros(4, bool), np.zeros(4, int), ProblemBootstrap(1, 5))
-    assert none is None
+    none = high_tokens(_table([0.0] * 40))
+    assert jaccard_estimate(none, none, np.array([3, 7, 9]), ProblemBootstrap(3, 5)) is None
 
 
 @pytest.mark.parametrize(

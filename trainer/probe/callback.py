@@ -1,4 +1,4 @@
-"""Callback that watches, in the middle of a training, which of the policy's distributions move from the base's."""
+"""A callback that watches during a training which of the policy's distributions move away from the base's."""
 
 import sys
 from collections.abc import Mapping
@@ -20,13 +20,14 @@ from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.analysis.token_table.schema import SCORED, build_table
 from tokenshift.trainer.policy.responses import Reward, rank_rows, sampled_responses
 from tokenshift.trainer.policy.undisturbed import undisturbed
-from tokenshift.trainer.probe.files import FIXED, OWN, ProbeFiles
-from tokenshift.trainer.probe.views import WandbViews, draw
+from tokenshift.trainer.probe.files import FIXED_KIND, OWN_KIND, ProbeFiles
+from tokenshift.trainer.probe.views import WandbViews, draw_probe_figures
 from tokenshift.trainer.reference import DistributionReference
 
 logger = get_logger(__name__)
 
 Scored = tuple[Trajectory, dict[str, torch.Tensor]]
+"""A trajectory and its statistics by name, `(length,)` each."""
 
 
 class ShiftProbeCallback(TrainerCallback):
@@ -34,11 +35,11 @@ class ShiftProbeCallback(TrainerCallback):
     Scores the current policy against the base, token by token, on a fixed set of prompts: at the start of training,
     every `probe_steps` updates, at every save, and at the end.
 
-    Two kinds of trajectory: *fixed* ones, sampled by the policy as it was at the start, so that probes can be
-    compared; and the policy's *own*, sampled anew at each probe. Training is not changed, bit for bit. Under
-    `output_dir/shift`: a per-token Parquet file a probe (`step_000040.parquet`), `metrics.json`, `figures/`. Logged to
-    `state.log_history` and, where W&B is reported to, against `shift/step`: `shift/*` on the fixed trajectories and
-    `shift/own/*` on the policy's own:
+    There are two kinds of trajectory: *fixed* ones, sampled by the policy as it was at the start, so that probes can
+    be compared; and the policy's *own*, sampled anew at each probe. Training is not changed, bit for bit. The folder
+    `output_dir/shift` gets one per-token Parquet file per probe (`step_000040.parquet`), `metrics.json` and
+    `figures/`. The numbers are logged to `state.log_history` and, if W&B is reported to, against `shift/step`:
+    `shift/*` on the fixed trajectories and `shift/own/*` on the policy's own:
 
     - `mean, p50, p90, p95, p99, max` (nats), `frac_near_zero`, `frac_high` of JS(base, policy) between whole
       distributions, and `top_p/{p99,frac_near_zero,frac_high}` of that between truncated ones;
@@ -48,20 +49,20 @@ class ShiftProbeCallback(TrainerCallback):
       of the first probe which had any; at the end `jaccard_last`, of each probe with the last one;
     - `accuracy`, share of responses whose reward is 1; `length` (tokens); `tokens`, `responses`.
 
-    In W&B also `log10_js` (histogram), `most_moved` (table of tokens in context), and four figures.
+    W&B also gets `log10_js` (histogram), `most_moved` (table of tokens in context), and four figures.
 
     Args:
-        trainer: any trainer of TRL's, before `train`; then `trainer.add_callback` takes the probe.
+        trainer: any TRL trainer, before `train` is called; add the probe to it with `trainer.add_callback`.
         dataset: problems with a `prompt`, as text or messages, and the columns that the reward reads.
-        probe_steps: updates between probes; None probes at the start, at saves and at the end alone.
+        probe_steps: updates between probes; with None only the start, the saves and the end are probed.
         probe_size: how many of the problems are used, from the first on.
-        base_model: folder or hub name of the base, where it is not the model that the policy began as.
-        reward: TRL's signature; judges responses where the trainer has no rewards.
-        temperature: divides the logits of both; the trainer's own where it has one.
-        top_p: of the truncated divergences, in (0, 1].
-        max_new_tokens: of sampled responses, where the trainer has no setting of its own.
-        batch_size: trajectories in a forward pass on each rank.
-        seed: of the sampled responses.
+        base_model: folder or hub name of the base, if it is not the model that the policy began as.
+        reward: a reward function with TRL's signature, which judges responses if the trainer has no rewards.
+        temperature: divides the logits of both models; ignored if the trainer has a temperature.
+        top_p: share of the probability that the truncated divergences keep, in (0, 1].
+        max_new_tokens: longest sampled response, if the trainer has no such setting.
+        batch_size: trajectories in one forward pass on each rank; by default the trainer's evaluation batch size.
+        seed: seed of the sampled responses.
 
     Raises:
         ValueError: for numbers out of range, a dataset without prompts, or a base with another tokenizer.
@@ -143,16 +144,16 @@ class ShiftProbeCallback(TrainerCallback):
     ) -> None:
         self._probe(args, state)
         if state.is_world_process_zero:
-            for kind in (FIXED, OWN):
+            for kind in (FIXED_KIND, OWN_KIND):
                 if (table := self.files.read(state.global_step, kind)).num_rows:
-                    draw(self.files, kind, table, ["png", "svg"])
+                    draw_probe_figures(self.files, kind, table, ["png", "svg"])
             overlaps = self.files.overlaps_with_last()
             for step, value in overlaps.items():
                 state.log_history.append({"step": step, "shift/jaccard_last": value})
             if self._reports(args):
                 self._wandb.log_overlaps(overlaps)
 
-    # What --------------------------------------------------------------------------------------------------------
+    # Scoring -----------------------------------------------------------------------------------------------------
 
     def _probe(self, args: TrainingArguments, state: TrainerState) -> None:
         """Score, write and log, unless this update has its probe; every rank must call it."""
@@ -160,8 +161,8 @@ class ShiftProbeCallback(TrainerCallback):
         if self._on_main(self.files.table_path(step).exists()):
             return
         with undisturbed(self.trainer, self.seed + 1 + step):
-            own = self._responses(f"probe {step}, sampling")
-            scored = {FIXED: self._scored(self._fixed), OWN: self._scored(own)}
+            sampled = self._responses(f"probe {step}, sampling")
+            scored = {FIXED_KIND: self._scored(self._fixed), OWN_KIND: self._scored(sampled)}
             tables = {kind: self._table(kind, rows) for kind, rows in scored.items()}
             if state.is_world_process_zero:
                 self._keep(args, state, tables)
@@ -175,7 +176,7 @@ class ShiftProbeCallback(TrainerCallback):
         if not filled:
             logger.warning(f"The probe at update {step} has no tokens: every response is empty.")
         if self._reports(args):
-            figures = {kind: draw(self.files, kind, table, ["png"]) for kind, table in filled.items()}
+            figures = {kind: draw_probe_figures(self.files, kind, table, ["png"]) for kind, table in filled.items()}
             self._wandb.log_probe(step, metrics, filled, figures, lambda token: self.tokenizer.decode([token]))
 
     def _record(self, state: TrainerState, step: int) -> None:
@@ -197,7 +198,7 @@ class ShiftProbeCallback(TrainerCallback):
     # Trajectories ------------------------------------------------------------------------------------------------
 
     def _fixed_trajectories(self, step: int) -> list[Trajectory]:
-        """This rank's share of those on disk; sampled now if there are none."""
+        """This rank's share of the fixed trajectories on disk; they are sampled now if there are none."""
         path = self.files.fixed_trajectories
         if not self._on_main(path.exists()):
             with undisturbed(self.trainer, self.seed):
@@ -217,7 +218,7 @@ class ShiftProbeCallback(TrainerCallback):
     def _responses(self, description: str) -> list[Trajectory]:
         """The policy's responses to this rank's problems, judged."""
         rows = rank_rows(len(self.dataset), self.trainer.accelerator)
-        found = []
+        trajectories = []
         for start in self._track(range(0, len(rows), self.batch_size), description):
             ids = rows[start : start + self.batch_size]
             responses = sampled_responses(
@@ -229,26 +230,26 @@ class ShiftProbeCallback(TrainerCallback):
             )
             for row, response in zip(ids, responses, strict=True):
                 correct = None if response.reward is None else response.reward == 1
-                found.append(Trajectory(row, 0, response.prompt_ids, response.completion_ids, correct))
-        return found
+                trajectories.append(Trajectory(row, 0, response.prompt_ids, response.completion_ids, correct))
+        return trajectories
 
     def _scored(self, trajectories: list[Trajectory]) -> list[Scored]:
-        """This rank's trajectories with their statistics `(length,)` each."""
-        found: list[Scored] = []
+        """This rank's trajectories with their statistics, `(length,)` each."""
+        scored: list[Scored] = []
         for start in self._track(range(0, len(trajectories), self.batch_size), "probe, scoring"):
             part = trajectories[start : start + self.batch_size]
             batch = batch_of(part, self.trainer.accelerator.device)
             statistics = self._reference.trajectory_statistics(batch, SCORED, self.temperature, self.top_p)
             lengths = [len(trajectory.completion_ids) for trajectory in part]
             split = {name: value.cpu().split(lengths) for name, value in statistics.items()}
-            found += [
-                (trajectory, {name: values[place] for name, values in split.items()})
-                for place, trajectory in enumerate(part)
+            scored += [
+                (trajectory, {name: values[index] for name, values in split.items()})
+                for index, trajectory in enumerate(part)
             ]
-        return found
+        return scored
 
     def _table(self, kind: str, scored: list[Scored]) -> pa.Table:
-        """All ranks' rows, in the problems' order."""
+        """The rows of all ranks, in the order of the problems."""
         everyone = gather_object(scored)[: len(self.dataset)]
         statistics = {name: torch.cat([values[name] for _, values in everyone]) for name in SCORED}
         return build_table([trajectory for trajectory, _ in everyone], statistics, self.tokenizer, kind)
@@ -256,7 +257,7 @@ class ShiftProbeCallback(TrainerCallback):
     # Ranks -------------------------------------------------------------------------------------------------------
 
     def _on_main(self, value: Any) -> Any:
-        """The main process's value, on every rank: whether a file exists, all must agree."""
+        """The value that the main process has, on every rank: all must agree on whether a file exists."""
         return broadcast_object_list([value])[0]
 
     def _track(self, steps: range, description: str) -> Any:

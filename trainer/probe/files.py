@@ -1,4 +1,4 @@
-"""What the shift probes of a run leave on disk: a table a probe, and numbers that are read back from them."""
+"""What the shift probes of a run leave on disk: one table per probe, and numbers that are read back from them."""
 
 import json
 import re
@@ -9,22 +9,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tokenshift.analysis.shift.probe_summary import high_set, jaccard, shift_summary
+from tokenshift.analysis.shift.high_tokens import high_tokens, jaccard
+from tokenshift.analysis.shift.probe_summary import shift_summary
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.token_table.schema import write_table
 
-FIXED, OWN = "fixed", "own"
-"""Kinds of trajectory: the same at every probe, and the current policy's."""
+FIXED_KIND, OWN_KIND = "fixed", "own"
+"""Kinds of trajectory: the same ones at every probe, and those that the current policy samples."""
 
-PREFIX = {FIXED: "shift/", OWN: "shift/own/"}
+METRIC_PREFIX = {FIXED_KIND: "shift/", OWN_KIND: "shift/own/"}
+"""Prefix of the logged numbers of each kind of trajectory."""
 
 
 class ProbeFiles:
     """The folder `shift` of a run.
 
     Args:
-        folder: its path; made when something is written.
+        folder: its path; it is made when something is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,20 +34,20 @@ class ProbeFiles:
 
     @property
     def fixed_trajectories(self) -> Path:
-        """Where the fixed trajectories are kept."""
+        """Path of the file of fixed trajectories."""
         return self.folder / "fixed_trajectories.parquet"
 
     def table_path(self, step: int) -> Path:
-        """Where the probe at an update keeps its per-token table."""
+        """Path of the per-token table of the probe at an update."""
         return self.folder / f"step_{step:06d}.parquet"
 
     def steps(self) -> list[int]:
         """Updates at which there is a probe, in order."""
-        found = (re.fullmatch(r"step_(\d+)\.parquet", path.name) for path in self.folder.glob("step_*.parquet"))
-        return sorted(int(match[1]) for match in found if match)
+        matches = (re.fullmatch(r"step_(\d+)\.parquet", path.name) for path in self.folder.glob("step_*.parquet"))
+        return sorted(int(match[1]) for match in matches if match)
 
     def forget_after(self, step: int) -> None:
-        """Delete what a run that goes on from this update makes anew; at 0, everything of an earlier run.
+        """Delete the files that a run which goes on from this update makes anew; at 0, all those of an earlier run.
 
         Raises:
             ValueError: if a file that stays is damaged.
@@ -55,7 +57,7 @@ class ProbeFiles:
                 self.table_path(later).unlink()
         if step == 0:
             self.fixed_trajectories.unlink(missing_ok=True)
-        kept = [self.table_path(each) for each in self.steps()]
+        kept = [self.table_path(earlier) for earlier in self.steps()]
         for path in [*kept, *([self.fixed_trajectories] if self.fixed_trajectories.exists() else [])]:
             try:
                 pq.read_schema(path)
@@ -68,45 +70,60 @@ class ProbeFiles:
         return table.filter(pa.compute.equal(table["trajectory"], kind))
 
     def metrics(self, step: int) -> dict[str, float]:
-        """The numbers of a probe under their logged names."""
-        found: dict[str, float] = read_metadata(self.table_path(step))["metrics"]
-        return found
+        """The numbers of the probe at an update, under their logged names."""
+        metrics: dict[str, float] = read_metadata(self.table_path(step))["metrics"]
+        return metrics
+
+    def summaries(self, kind: str) -> dict[int, dict[str, float]]:
+        """The `shift_summary` of one kind of trajectory at each update, without the probes that had no token."""
+        prefix = METRIC_PREFIX[kind]
+        summaries = {}
+        for step in self.steps():
+            metrics = self.metrics(step).items()
+            summary = {name.removeprefix(prefix): value for name, value in metrics if name.startswith(prefix)}
+            if "p50" in summary:
+                summaries[step] = summary
+        return summaries
 
     def add(self, step: int, tables: Mapping[str, pa.Table], metadata: Mapping[str, Any]) -> dict[str, float]:
-        """Write a probe; its numbers, which compare it with the earlier ones on disk.
+        """Write a probe.
 
         Args:
             step: the update.
-            tables: per-token rows by kind.
-            metadata: of the table.
+            tables: per-token rows by kind of trajectory.
+            metadata: what the rows come from, for the table.
+
+        Returns:
+            The numbers of the probe under their logged names; some compare it with earlier probes on disk.
         """
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for kind, table in tables.items():
             if table.num_rows:
-                found |= {PREFIX[kind] + name: value for name, value in shift_summary(table).items()}
-        found |= self._overlaps(step, tables)
-        record = {**metadata, "step": step, "metrics": found}
+                metrics |= {METRIC_PREFIX[kind] + name: value for name, value in shift_summary(table).items()}
+        metrics |= self._overlaps(step, tables)
+        record = {**metadata, "step": step, "metrics": metrics}
         write_table(self.table_path(step), pa.concat_tables(list(tables.values())).unify_dictionaries(), record)
-        rows = [{"step": each, **self.metrics(each)} for each in self.steps()]
+        rows = [{"step": probed, **self.metrics(probed)} for probed in self.steps()]
         write_whole(self.folder / "metrics.json", json.dumps(rows, indent=1) + "\n")
-        return found
+        return metrics
 
     def _overlaps(self, step: int, tables: Mapping[str, pa.Table]) -> dict[str, float]:
-        if FIXED not in tables:
+        if FIXED_KIND not in tables:
             return {}
-        now = high_set(tables[FIXED])
-        earlier = {each: high_set(self.read(each, FIXED)) for each in self.steps() if each < step}
+        now = high_tokens(tables[FIXED_KIND])
+        earlier = {probed: high_tokens(self.read(probed, FIXED_KIND)) for probed in self.steps() if probed < step}
         compared = {
             "shift/jaccard_previous": earlier[max(earlier)] if earlier else None,
             # at the start nothing has moved: the first that has a high-JS token
-            "shift/jaccard_first": next((found for found in earlier.values() if found), None),
+            "shift/jaccard_first": next((tokens for tokens in earlier.values() if len(tokens)), None),
         }
-        overlaps = {name: jaccard(now, other) for name, other in compared.items() if other is not None}
+        overlaps = {name: jaccard(now, tokens) for name, tokens in compared.items() if tokens is not None}
         return {name: value for name, value in overlaps.items() if value is not None}
 
     def overlaps_with_last(self) -> dict[int, float]:
-        """Jaccard overlap of each probe's high-JS tokens on the fixed trajectories with the last one's, by update."""
-        sets = {step: high_set(self.read(step, FIXED)) for step in self.steps()}
-        last = sets[max(sets)] if sets else set()
-        found = {step: jaccard(high, last) for step, high in sets.items()}
-        return {step: value for step, value in found.items() if value is not None}
+        """Jaccard index of each probe's high-JS tokens on the fixed trajectories with the last probe's, by update."""
+        sets = {step: high_tokens(self.read(step, FIXED_KIND)) for step in self.steps()}
+        if not sets:
+            return {}
+        overlaps = {step: jaccard(tokens, sets[max(sets)]) for step, tokens in sets.items()}
+        return {step: value for step, value in overlaps.items() if value is not None}

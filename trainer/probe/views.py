@@ -1,4 +1,4 @@
-"""A probe's views: four figures on disk, and the same with histograms and a table of moved tokens in W&B."""
+"""The views of a probe: figures on disk, and the same with histograms and a table of moved tokens in W&B."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,44 +11,44 @@ import pyarrow as pa
 import wandb
 
 from tokenshift.analysis.figures.style import save
-from tokenshift.analysis.shift.figures import probe as shift_figures
+from tokenshift.analysis.shift.figures.probe import probe_figures
 from tokenshift.analysis.shift.most_moved import MovedToken, most_moved
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.token_table.columns import column
-from tokenshift.trainer.probe.files import PREFIX, ProbeFiles
+from tokenshift.trainer.probe.files import METRIC_PREFIX, ProbeFiles
 
 LOG10_FLOOR = -8.0
+"""Lower end of the histogram of log10 JS; smaller JS count in its first bin."""
 
 
-def draw(files: ProbeFiles, kind: str, table: pa.Table, formats: Sequence[str]) -> dict[str, Path]:
-    """The four figures of the last probe's rows of one kind, by name; they replace those of the probe before."""
-    steps = files.steps()
-    summaries = {}
-    for step in steps:
-        found = files.metrics(step)
-        own = {
-            name.removeprefix(PREFIX[kind]): value for name, value in found.items() if name.startswith(PREFIX[kind])
-        }
-        if "p50" in own:
-            summaries[step] = own
-    title = f"{kind} trajectories, update {steps[-1]}"
-    drawn = {
-        "js_histogram": shift_figures.js_histogram(table, title),
-        "position_profile": shift_figures.position_profile(table, title),
-        "js_entropy_map": shift_figures.js_entropy_map(table, title),
-        "percentiles": shift_figures.percentiles_over_steps(
-            list(summaries), list(summaries.values()), f"{kind} trajectories"
-        ),
-    }
+def draw_probe_figures(
+    files: ProbeFiles, kind: str, table: pa.Table, formats: Sequence[str]
+) -> dict[str, tuple[Path, str]]:
+    """Draw the figures of the last probe; they replace those of the probe before.
+
+    Args:
+        files: the probes of the run.
+        kind: the kind of trajectory.
+        table: the last probe's rows of that kind, at least one.
+        formats: file formats, such as `png`.
+
+    Returns:
+        The path and the caption of each figure, by name.
+    """
+    summaries = files.summaries(kind)
+    figures = probe_figures(table, kind, files.steps()[-1], summaries)
     folder = files.folder / "figures"
-    return {name: save(figure, folder / f"{kind}_{name}", formats) for name, figure in drawn.items()}
+    return {
+        name: (save(figure, folder / f"{kind}_{name}", formats), caption)
+        for name, (figure, caption) in figures.items()
+    }
 
 
 class WandbViews:
     """Logs probes to the W&B run that is open, each once for a run, also when a resumed run makes it again.
 
     Args:
-        folder: where it keeps a note of what W&B has.
+        folder: the folder in which it keeps a note of what W&B has.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,32 +59,35 @@ class WandbViews:
         step: int,
         metrics: Mapping[str, float],
         tables: Mapping[str, pa.Table],
-        figures: Mapping[str, Mapping[str, Path]],
+        figures: Mapping[str, Mapping[str, tuple[Path, str]]],
         decode: Callable[[int], str],
     ) -> None:
-        """Numbers, histograms of log10 JS, most moved tokens and figures, against `shift/step`.
+        """Log numbers, histograms of log10 JS, most moved tokens and figures, against `shift/step`.
 
         Args:
             step: the update.
-            metrics: by logged name.
-            tables: per-token rows by kind.
-            figures: PNG files by kind and name.
-            decode: a token id's text.
+            metrics: the probe's numbers by logged name.
+            tables: per-token rows by kind of trajectory.
+            figures: PNG files, each with its caption, by kind and name.
+            decode: gives the text of a token id.
         """
         views: dict[str, Any] = {}
         for kind, table in tables.items():
             if not table.num_rows:
                 continue
             log_js = np.log10(np.maximum(column(table, "js"), 10**LOG10_FLOOR))
-            views[f"{PREFIX[kind]}log10_js"] = wandb.Histogram(np_histogram=np.histogram(log_js, 64, (LOG10_FLOOR, 0)))
-            names: list[str | int] = [each.name for each in fields(MovedToken)]
+            views[f"{METRIC_PREFIX[kind]}log10_js"] = wandb.Histogram(
+                np_histogram=np.histogram(log_js, 64, (LOG10_FLOOR, 0))
+            )
+            names: list[str | int] = [field.name for field in fields(MovedToken)]
             rows = [list(asdict(token).values()) for token in most_moved(table, decode)]
-            views[f"{PREFIX[kind]}most_moved"] = wandb.Table(columns=names, data=rows)
-            views |= {f"{PREFIX[kind]}{name}": wandb.Image(str(path)) for name, path in figures[kind].items()}
+            views[f"{METRIC_PREFIX[kind]}most_moved"] = wandb.Table(columns=names, data=rows)
+            for name, (path, caption) in figures[kind].items():
+                views[f"{METRIC_PREFIX[kind]}{name}"] = wandb.Image(str(path), caption=caption)
         self._log_once(f"probe {step}", step, dict(metrics), views)
 
     def log_overlaps(self, overlaps: Mapping[int, float]) -> None:
-        """The overlaps with the last probe, each against its own `shift/step`."""
+        """Log the overlaps with the last probe, each against the `shift/step` of its probe."""
         for step, value in overlaps.items():
             self._log_once(f"jaccard_last {step}", step, {"shift/jaccard_last": value}, {})
 

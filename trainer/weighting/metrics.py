@@ -7,7 +7,8 @@ import torch
 from accelerate import Accelerator
 
 from tokenshift.analysis.divergence.summary import divergence_summary
-from tokenshift.analysis.thresholds import JS_BINS, JS_EDGES, POSITION_BINS
+from tokenshift.analysis.shift.binned_means import entropy_and_position_means
+from tokenshift.analysis.thresholds import JS_BINS, POSITION_BINS, js_bins, position_bins
 from tokenshift.trainer.weighting.controls import gather_ragged
 
 ACTIVE = 0.01
@@ -31,11 +32,14 @@ def weight_metrics(values: np.ndarray) -> dict[str, float]:
 
 
 class ShiftSums:
-    """Sums and counts of entropy by JS and of JS by position, added up over micro-steps, then over ranks together."""
+    """Sums of entropies by JS and of JS by position, added up over micro-steps, then over all ranks.
+
+    The bins, the means and their names are those of `tokenshift.analysis`, as in the probe's numbers.
+    """
 
     def __init__(self) -> None:
-        self._sums: torch.Tensor | None = None  # (len(JS_BINS), 3): policy entropy, reference entropy, count
-        self._positions = torch.zeros(0)  # (POSITION_BINS, 2): JS, count
+        self._by_js: torch.Tensor | None = None  # (len(JS_BINS), 3): policy entropy, reference entropy, count
+        self._by_position = torch.zeros(0)  # (POSITION_BINS, 2): JS, count
 
     def add(
         self,
@@ -44,34 +48,32 @@ class ShiftSums:
         entropy_reference: torch.Tensor,
         entropy_policy: torch.Tensor,
         position: torch.Tensor,
+        length: torch.Tensor,
     ) -> None:
-        """Count N tokens, each argument `(N,)`: JS and entropies in nats; position over length, in [0, 1)."""
-        if self._sums is None:
-            self._sums = torch.zeros(len(JS_BINS), 3, dtype=torch.float64, device=js.device)
-            self._positions = torch.zeros(POSITION_BINS, 2, dtype=torch.float64, device=js.device)
-        edges = torch.tensor(JS_EDGES, device=js.device)
+        """Add N tokens.
+
+        Args:
+            js, entropy_reference, entropy_policy: `(N,)` float32 each, nats.
+            position: `(N,)` int64, the token's place in its completion, from 0.
+            length: `(N,)` int64, the number of tokens of that completion.
+        """
+        if self._by_js is None:
+            self._by_js = torch.zeros(len(JS_BINS), 3, dtype=torch.float64, device=js.device)
+            self._by_position = torch.zeros(POSITION_BINS, 2, dtype=torch.float64, device=js.device)
         counts = torch.ones_like(js)
-        rows = torch.stack([entropy_policy, entropy_reference, counts], dim=1).double()
-        self._sums.index_add_(0, torch.bucketize(js, edges, right=True), rows)
-        place = (position * POSITION_BINS).long().clamp(max=POSITION_BINS - 1)
-        self._positions.index_add_(0, place, torch.stack([js, counts], dim=1).double())
+        entropies = torch.stack([entropy_policy, entropy_reference, counts], dim=1).double()
+        self._by_js.index_add_(0, js_bins(js), entropies)
+        self._by_position.index_add_(0, position_bins(position, length), torch.stack([js, counts], dim=1).double())
 
     def metrics(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over all ranks' tokens; bins without a token are left out. Communicates; empties the sums."""
-        if self._sums is None:
+        if self._by_js is None:
             return {}
-        sums = accelerator.reduce(self._sums, reduction="sum").tolist()
-        positions = accelerator.reduce(self._positions, reduction="sum").tolist()
-        self._sums = None
-        found: dict[str, float] = {}
-        for name, (policy, reference, count) in zip(JS_BINS, sums, strict=True):
-            if count:
-                found[f"divergence_entropy/policy_{name}"] = policy / count
-                found[f"divergence_entropy/reference_{name}"] = reference / count
-        for place, (js, count) in enumerate(positions):
-            if count:
-                found[f"divergence_position/{place:02d}"] = js / count
-        return found
+        policy, reference, count = accelerator.reduce(self._by_js, reduction="sum").cpu().numpy().T
+        js, tokens = accelerator.reduce(self._by_position, reduction="sum").cpu().numpy().T
+        self._by_js = None
+        means = entropy_and_position_means((policy, count), (reference, count), (js, tokens), separator="/")
+        return {f"divergence_{name}": value for name, value in means.items()}
 
 
 @dataclass

@@ -37,28 +37,35 @@ from tokenshift.analysis.figures.kit import (
     shown,
     tidy,
 )
-from tokenshift.analysis.figures.style import BLUE, GREY, MAP, ORANGE, style
+from tokenshift.analysis.figures.style import BLUE, GREY, ORANGE, style
+from tokenshift.analysis.shift.figures.joint_map import draw_joint_map, filled_rows
+from tokenshift.analysis.shift.figures.registry import register_summary_figure
 from tokenshift.analysis.thresholds import HIGH, JS_EDGES, NEAR_ZERO
 
 NOISE = 1e-6
 """Nats; JS axes are linear below it: float32 tells much smaller divergences from zero only by chance."""
 
 TOKENS = 15
-"""Of either panel of `token_identity`."""
+"""How many tokens either panel of `token_identity` shows."""
 
 
 def _compared(groups: Numbers, control: Numbers | None) -> list[tuple[str, Numbers, Look]]:
     """All, correct and incorrect responses of a summary, and all of the control's."""
-    found = [(name, group, LOOKS[name]) for name, group in present(groups).items()]
-    return [*found, *([("control", control["all"], CONTROL)] if control else [])]
+    compared = [(name, group, LOOKS[name]) for name, group in present(groups).items()]
+    return [*compared, *([("control", control["all"], CONTROL)] if control else [])]
 
 
+@register_summary_figure(
+    "quantile_curve",
+    caption="JS between base and RL in nats that a share of the tokens reaches, {n}; bands: {interval}. "
+    "{thresholds}{dashed}",
+)
 def quantile_curve(groups: Numbers, title: str, control: Numbers | None = None) -> Figure:
     """JS (nats) that a share of the tokens (%, log axis, the tail at the right) reaches, with 95 % bands.
 
     Args:
-        groups: of one kind of trajectory.
-        title: of the figure.
+        groups: the groups of one kind of trajectory, from `summarise`.
+        title: title of the figure.
         control: groups of another summary (a model after SFT, say), of which all responses are drawn, dashed.
     """
     with style():
@@ -92,12 +99,17 @@ def quantile_curve(groups: Numbers, title: str, control: Numbers | None = None) 
     return figure
 
 
+@register_summary_figure(
+    "sparsity",
+    caption="Share of tokens whose JS in nats lies below each threshold, {n}; whiskers: {interval}. "
+    "{thresholds}{dashed}",
+)
 def sparsity(groups: Numbers, title: str, control: Numbers | None = None) -> Figure:
     """Share of tokens (%) with a JS below each threshold (nats), with 95 % whiskers.
 
     Args:
-        groups: of one kind of trajectory.
-        title: of the figure.
+        groups: the groups of one kind of trajectory, from `summarise`.
+        title: title of the figure.
         control: groups of another summary, of which all responses are drawn, dashed.
     """
     with style():
@@ -124,14 +136,19 @@ def sparsity(groups: Numbers, title: str, control: Numbers | None = None) -> Fig
     return figure
 
 
+@register_summary_figure(
+    "relative_position",
+    caption="Mean JS in nats, and share of tokens above {high} (the publication's threshold), by position relative to "
+    "the response's length, {n}; whiskers: {interval}.",
+)
 def relative_position(groups: Numbers, title: str) -> Figure:
     """Mean JS (nats), and share of tokens above 0.1 (%), by position over the response's length; 95 % whiskers."""
     with style():
         figure = Figure(figsize=WIDE, layout="constrained")
         left, right = figure.subplots(1, 2)
-        found = present(groups)
+        compared = present(groups)
         drawn: list[tuple[Series, Series]] = []
-        for (name, group), shift in zip(found.items(), dodges(len(found), 0.2), strict=True):
+        for (name, group), shift in zip(compared.items(), dodges(len(compared), 0.2), strict=True):
             means, shares = mean_of(group, "position_relative"), mean_of(group, "position_relative_high") * 100
             width = 1 / len(means.labels)
             middle = (np.arange(len(means.labels)) + 0.5 + shift) * width
@@ -152,24 +169,29 @@ def relative_position(groups: Numbers, title: str) -> Figure:
     return figure
 
 
+@register_summary_figure(
+    "distance_positions",
+    caption="Mean JS in nats by distance in tokens from the response's start, its end, and the begin of its final "
+    "answer (negative: before it), {n}; whiskers: {interval}.",
+)
 def distance_positions(groups: Numbers, title: str) -> Figure:
     """Mean JS (nats) by distance in tokens from the start, the end and the final answer's begin; 95 % whiskers."""
     with style():
         figure = Figure(figsize=WIDE, layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
-        places = ("from_start", "from_end", "from_answer")
-        found = [_with_terms(mean_of(groups["all"], f"position_{name}")) for name in places]
-        for axes, name, means in zip(panels, places, found, strict=True):
+        origins = ("from_start", "from_end", "from_answer")
+        profiles = [_with_terms(mean_of(groups["all"], f"position_{name}")) for name in origins]
+        for axes, name, means in zip(panels, origins, profiles, strict=True):
             if len(means.labels):
                 draw(axes, np.arange(len(means.labels)), means, LOOKS["all"])
             else:
                 note(axes, "no final answer found" if name == "from_answer" else "no tokens")
             axes.set_xticks(range(len(means.labels)), means.labels, rotation=90)
             axes.set_title(f"n = {means.n.sum():,} tokens", fontsize=8, pad=14)
-        js_axis(panels[0], "y", js_floor(found, NEAR_ZERO / 100), max(means.top for means in found))
+        js_axis(panels[0], "y", js_floor(profiles, NEAR_ZERO / 100), max(means.top for means in profiles))
         panels[1].invert_xaxis()  # the end is at the right
-        if "0" in found[2].labels:
-            begin = found[2].labels.index("0") - 0.5
+        if "0" in profiles[2].labels:
+            begin = profiles[2].labels.index("0") - 0.5
             panels[2].axvline(begin, color=GREY, linewidth=0.8, linestyle=":")
             panels[2].text(
                 begin,
@@ -198,6 +220,11 @@ def _with_terms(series: Series) -> Series:
     return series[filled[0] : filled[-1] + 1] if len(filled) else series[:0]
 
 
+@register_summary_figure(
+    "entropy_by_js",
+    caption="Mean entropy of base and RL in nats over the tokens of each bin of JS, {n}; whiskers: {interval}. "
+    "{thresholds}",
+)
 def entropy_by_js(groups: Numbers, title: str) -> Figure:
     """Mean entropy (nats) of base and RL over the tokens of each bin of JS, with 95 % whiskers and each bin's n."""
     with style():
@@ -208,8 +235,8 @@ def entropy_by_js(groups: Numbers, title: str) -> Figure:
             draw(axes, np.arange(len(means.labels)) + shift, means, look, label, joined=False)
         edges = ["0", *(f"{edge:g}" for edge in JS_EDGES), "ln 2"]
         ticks = [
-            f"{label.replace('_', ' ')}\n{edges[place]} to {edges[place + 1]}\nn = {means.n[place]:,}"
-            for place, label in enumerate(means.labels)
+            f"{label.replace('_', ' ')}\n{edges[bin_]} to {edges[bin_ + 1]}\nn = {means.n[bin_]:,}"
+            for bin_, label in enumerate(means.labels)
         ]
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.5, len(ticks) - 0.5)
@@ -222,34 +249,22 @@ def entropy_by_js(groups: Numbers, title: str) -> Figure:
     return figure
 
 
+@register_summary_figure(
+    "joint_histogram",
+    caption="Number of tokens by JS and by entropy of base and of RL, in nats, {n}. {thresholds}",
+)
 def joint_histogram(groups: Numbers, title: str) -> Figure:
     """Number of tokens (log colour) by JS and entropy of base, and of RL, both in nats; JS below 1e-7 at the left."""
     joint: dict[str, Any] = groups["all"]["joint"]
     counts = [np.array(joint[name]) for name in ("entropy_base", "entropy_rl")]
     js_edges, entropy_edges = np.array(joint["js_edges"]), np.array(joint["entropy_edges"])
-    floor = js_edges[1]
-    js_edges[0] = floor / 10 ** (1 / 3)  # 0 has no place on a log axis
-    filled = [np.flatnonzero(each.sum(axis=0)) for each in counts]
-    rows = max((int(each[-1]) + 1 for each in filled if len(each)), default=1)
+    rows = max(map(filled_rows, counts))
     with style():
         figure = Figure(figsize=WIDE, layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
-        norm = LogNorm(1, max(2, *(each.max() for each in counts)))
-        for axes, each, name in zip(panels, counts, ("base", "RL"), strict=True):
-            mesh = axes.pcolormesh(
-                js_edges,
-                entropy_edges[: rows + 1],
-                np.ma.masked_equal(each[:, :rows].T, 0),
-                norm=norm,
-                cmap=MAP,
-                rasterized=True,
-            )
-            axes.set_xscale("log")
-            axes.set_xticks([1e-7, 1e-5, 1e-3, 1e-1], ["1e-7", "1e-5", "0.001", "0.1"])
-            axes.minorticks_off()
-            axes.set_xlim(js_edges[0], js_edges[-1])
-            mark_thresholds(axes, "x")
-            axes.set_xlabel(f"{JS}; first column: below {number(floor)}")
+        norm = LogNorm(1, max(2, *(of_model.max() for of_model in counts)))
+        for axes, of_model, name in zip(panels, counts, ("base", "RL"), strict=True):
+            mesh = draw_joint_map(axes, of_model, js_edges, entropy_edges, rows, norm)
             axes.set_ylabel(f"entropy of {name}, nats")
         figure.colorbar(mesh, ax=panels, label="tokens")
         heading(figure, title, counted(groups["all"]))
@@ -257,8 +272,14 @@ def joint_histogram(groups: Numbers, title: str) -> Figure:
     return figure
 
 
+@register_summary_figure(
+    "token_identity",
+    caption="JS in nats of all occurrences of the tokens most frequent among high and among near-zero positions: "
+    "median, quartiles (thick) and 5th to 95th percentile (thin), which are no confidence intervals; {n}. "
+    "{thresholds}",
+)
 def token_identity(groups: Numbers, title: str) -> Figure:
-    """Each one's own JS (nats) of the tokens most frequent among high, and among near-zero, positions.
+    """JS (nats) over all occurrences of the tokens most frequent among high, and among near-zero, positions.
 
     A marker at the median, a thick line from the first to the third quartile, a thin one from the 5th to the 95th
     percentile; at the right how many of its occurrences are high, and how many there are.
@@ -287,14 +308,14 @@ def token_identity(groups: Numbers, title: str) -> Figure:
 
 def _spreads(axes: Axes, rows: list[dict[str, Any]], color: str) -> None:
     low, first, median, third, high = np.array([row["quantiles"] for row in rows]).T
-    places = np.arange(len(rows))
-    axes.hlines(places, low, high, color=color, linewidth=0.9)
-    axes.hlines(places, first, third, color=color, linewidth=3.5, alpha=0.5)
-    axes.plot(median, places, color=color, marker="o", markersize=3.5, linestyle="none")
-    axes.set_yticks(places, [shown(row["token"]) for row in rows])
+    heights = np.arange(len(rows))
+    axes.hlines(heights, low, high, color=color, linewidth=0.9)
+    axes.hlines(heights, first, third, color=color, linewidth=3.5, alpha=0.5)
+    axes.plot(median, heights, color=color, marker="o", markersize=3.5, linestyle="none")
+    axes.set_yticks(heights, [shown(row["token"]) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)  # most frequent on top
     counts = axes.twinx()  # the layout leaves room for ticks, however long
-    counts.set_yticks(places, [f"{compact(row['n_high'])} / {compact(row['n'])}" for row in rows])
+    counts.set_yticks(heights, [f"{compact(row['n_high'])} / {compact(row['n'])}" for row in rows])
     counts.set_ylim(axes.get_ylim())
     counts.tick_params(axis="y", length=0)
     counts.set_ylabel(f"occurrences: JS > {HIGH:g} / all")

@@ -1,4 +1,4 @@
-"""How the shift grows over checkpoints, and how it depends on the settings of the analysis."""
+"""How the shift grows over checkpoints: figures of percentiles, of the high-JS set, of overlaps and accuracy."""
 
 from collections.abc import Sequence
 
@@ -24,23 +24,34 @@ from tokenshift.analysis.figures.kit import (
     tidy,
 )
 from tokenshift.analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, style
+from tokenshift.analysis.shift.evolution import PERCENTILES
+from tokenshift.analysis.shift.figures.registry import EVOLUTION_FIGURES, register_evolution_figure
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 
 Rows = Sequence[Numbers]
 
 _LOOKS = (Look(GREEN, "o"), Look(PURPLE, "s", "--"), Look(BLUE, "^", "-."), Look(ORANGE, "D"), Look(GREY, "v", ":"))
-PERCENTILES = ("0.99", "0.95", "0.9", "0.5")
+
+
+def evolution_figures(rows: Rows, title: str) -> dict[str, tuple[Figure, str]]:
+    """Every figure of an evolution, with its caption, by file name.
+
+    Args:
+        rows: the rows of `evolution_rows`.
+        title: title of every figure.
+    """
+    return EVOLUTION_FIGURES.draw(rows, title)
 
 
 def _in_order(rows: Rows) -> list[Numbers]:
-    """By step where all have one."""
+    """The rows by step, where all of them have one."""
     if any(row.get("step") is None for row in rows):
         return list(rows)
     return sorted(rows, key=lambda row: row["step"])
 
 
 def _steps(axes: Axes, rows: Rows) -> np.ndarray:
-    """Label x with steps or, where a row has none, with the checkpoints' names; where to draw each row."""
+    """Label x with steps or, if a row has none, with the checkpoints' names. Returns the x of each row, `(N,)`."""
     if not rows:
         note(axes, "no checkpoint")
     if rows and all(row.get("step") is not None for row in rows):
@@ -62,13 +73,17 @@ def _count(rows: Rows) -> str:
     return f"n = {len(rows)} checkpoint{'s' * (len(rows) != 1)}"
 
 
+@register_evolution_figure(
+    "percentiles",
+    caption="Percentiles of JS(base, checkpoint) along the last checkpoint's responses, with 95 % intervals.",
+)
 def percentile_evolution(rows: Rows, title: str) -> Figure:
     """Percentiles of JS (nats) at each checkpoint, with 95 % whiskers.
 
     Args:
-        rows: a checkpoint each: `label`, `step` (update, or None), and `quantiles`, from "0.5", "0.9", "0.95" and
+        rows: one per checkpoint: `label`, `step` (update, or None), and `quantiles`, from "0.5", "0.9", "0.95" and
             "0.99" to `value`, `low` and `high`; any of it may be None.
-        title: of the figure.
+        title: title of the figure.
     """
     rows = _in_order(rows)
     with style():
@@ -76,7 +91,7 @@ def percentile_evolution(rows: Rows, title: str) -> Figure:
         axes = figure.subplots()
         steps = _steps(axes, rows)
         top = NEAR_ZERO
-        for name, look in zip(PERCENTILES, (_LOOKS[3], _LOOKS[2], _LOOKS[1], _LOOKS[0]), strict=True):
+        for name, look in reversed(list(zip(PERCENTILES, _LOOKS[: len(PERCENTILES)], strict=True))):
             values = of_rows(rows, "quantiles", name)
             draw(axes, steps, values, look, f"p{100 * float(name):g}")
             top = max(top, values.top)
@@ -89,6 +104,10 @@ def percentile_evolution(rows: Rows, title: str) -> Figure:
     return figure
 
 
+@register_evolution_figure(
+    "jaccard",
+    caption="Jaccard overlap of each checkpoint's tokens with JS > 0.1 with the last one's and the previous one's.",
+)
 def jaccard_evolution(rows: Rows, title: str) -> Figure:
     """Jaccard index of each checkpoint's high-JS positions with the last's, and with those of the one before, with
     95 % whiskers.
@@ -96,7 +115,7 @@ def jaccard_evolution(rows: Rows, title: str) -> Figure:
     Args:
         rows: as for `percentile_evolution`, with `jaccard_final` and `jaccard_previous`, each `value`, `low` and
             `high`, or None.
-        title: of the figure.
+        title: title of the figure.
     """
     rows = _in_order(rows)
     with style():
@@ -116,13 +135,17 @@ def jaccard_evolution(rows: Rows, title: str) -> Figure:
     return figure
 
 
+@register_evolution_figure(
+    "overlap_accuracy",
+    caption="Top-k overlap at tokens with JS > 0.1, and accuracy of each checkpoint's own responses.",
+)
 def overlap_accuracy_evolution(rows: Rows, title: str) -> Figure:
     """Top-k overlap over high-JS positions (%), and accuracy (%), at each checkpoint, with 95 % whiskers.
 
     Args:
         rows: as for `percentile_evolution`, with `overlap_high`, from k to `value`, `low` and `high`, and `accuracy`
             of the same form.
-        title: of the figure.
+        title: title of the figure.
     """
     rows = _in_order(rows)
     with style():
@@ -146,5 +169,5 @@ def overlap_accuracy_evolution(rows: Rows, title: str) -> Figure:
     return figure
 
 
-def _text_keys(found: Numbers | None) -> Numbers:
-    return {str(key): value for key, value in (found or {}).items()}
+def _text_keys(by_k: Numbers | None) -> Numbers:
+    return {str(k): estimate for k, estimate in (by_k or {}).items()}

@@ -19,6 +19,7 @@ from tokenshift.analysis.figures.kit import (
     counted,
     draw,
     draw_rows,
+    has,
     heading,
     legend,
     mean_of,
@@ -27,6 +28,7 @@ from tokenshift.analysis.figures.kit import (
     tidy,
 )
 from tokenshift.analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, style
+from tokenshift.analysis.shift.figures.registry import register_summary_figure
 from tokenshift.analysis.thresholds import HIGH, IMPROBABLE
 
 PUBLISHED_OVERLAP = 80
@@ -35,6 +37,12 @@ PUBLISHED_OVERLAP = 80
 _SETS = (("high", f"JS > {HIGH:g}", CHANGED), ("all", "all positions", EVERYWHERE))
 
 
+@register_summary_figure(
+    "overlap",
+    caption="Mean share of tokens that the k most probable of base and of RL have in common, over {high_positions}, "
+    "and over all {tokens} positions; whiskers: {interval}. Dotted: the 80 % that the publication finds exceeded for "
+    "k of 2 and more at high positions (SimpleRL).",
+)
 def overlap(groups: Numbers, title: str) -> Figure:
     """Mean overlap of base's and RL's top k (%) against k, over high-JS and over all positions; 95 % whiskers."""
     with style():
@@ -60,6 +68,12 @@ def overlap(groups: Numbers, title: str) -> Figure:
     return figure
 
 
+@register_summary_figure(
+    "base_ranks",
+    caption="Share of positions where RL's most probable token is among base's first ranks, over {high_positions}, "
+    "and over all {tokens} positions; improbable: base gives that token less than {improbable}; whiskers and "
+    "brackets: {interval}.",
+)
 def base_ranks(groups: Numbers, title: str) -> Figure:
     """Share of positions (%) where RL's top-1 token is among base's first ranks, with 95 % whiskers.
 
@@ -92,6 +106,17 @@ def _improbable(share: Series) -> str:
     return f"; {share.value[0]:.2g} %{ends} improbable"
 
 
+def _has_masses(groups: Numbers) -> bool:
+    """Whether masses were measured, and some position is high."""
+    return has(groups["all"], "mass_base_high", "mass_rl_high", "mass_moved_high")
+
+
+@register_summary_figure(
+    "mass_moved",
+    caption="Mean probability of the tokens of each rank under base, as base and as RL give it, and the change from "
+    "base to RL, over {high_positions} ({tokens} tokens in all); whiskers: {interval}.",
+    drawable=_has_masses,
+)
 def mass_moved(groups: Numbers, title: str) -> Figure:
     """Mean probability by base's rank under base and RL over high-JS positions, and its change; 95 % whiskers."""
     with style():
@@ -137,6 +162,17 @@ _MEANS = {
 }
 
 
+def _has_differences(groups: Numbers) -> bool:
+    return "correct_minus_incorrect" in groups
+
+
+@register_summary_figure(
+    "correct_minus_incorrect",
+    caption="Differences, correct minus incorrect responses: shares in percentage points, means in nats; overlaps, "
+    "ranks and probabilities over positions with JS > {high} (the publication's threshold; near zero, {near_zero}, is "
+    "this project's); {n}; whiskers: {interval}.",
+    drawable=_has_differences,
+)
 def correct_minus_incorrect(groups: Numbers, title: str) -> Figure:
     """Differences between correct and incorrect responses: shares (percentage points) and means (nats), 95 % whiskers.
 
@@ -145,17 +181,17 @@ def correct_minus_incorrect(groups: Numbers, title: str) -> Figure:
     Raises:
         ValueError: if the summary has no such differences.
     """
-    if "correct_minus_incorrect" not in groups:
+    if not _has_differences(groups):
         raise ValueError("The summary has no 'correct_minus_incorrect': it needs responses of both sorts.")
-    found = {name: as_series(entry) for name, entry in groups["correct_minus_incorrect"].items()}
+    differences = {name: as_series(listed) for name, listed in groups["correct_minus_incorrect"].items()}
     with style():
         figure = Figure(figsize=(7.0, 4.2), layout=ConstrainedLayoutEngine(wspace=0.06))
         grid = figure.add_gridspec(2, 2, height_ratios=[2, 4])
-        left, top, bottom = (figure.add_subplot(grid[place]) for place in ((slice(None), 0), (0, 1), (1, 1)))
+        left, top, bottom = (figure.add_subplot(grid[cell]) for cell in ((slice(None), 0), (0, 1), (1, 1)))
         shares = ("sparsity", "overlap_high", "rank_high", "improbable_high")
-        _forest(left, {name: found[name] * 100 for name in shares if name in found})
+        _forest(left, {name: differences[name] * 100 for name in shares if name in differences})
         left.set_xlabel("correct - incorrect, percentage points")
-        means = found["mean"]
+        means = differences["mean"]
         truncated = np.array([label.startswith("js") for label in means.labels])  # JS is small beside KL
         for axes, chosen in ((top, means[truncated]), (bottom, means[~truncated])):
             _forest(axes, {"mean": chosen})
@@ -165,9 +201,9 @@ def correct_minus_incorrect(groups: Numbers, title: str) -> Figure:
     return figure
 
 
-def _forest(axes: Axes, found: dict[str, Series]) -> None:
+def _forest(axes: Axes, differences: dict[str, Series]) -> None:
     names: list[str] = []
-    for family, series in found.items():
+    for family, series in differences.items():
         words, look = _FAMILIES[family]
         draw_rows(axes, np.arange(len(series.labels)) + len(names), series, look)
         names += [words.format(_words(label)) for label in series.labels]

@@ -12,10 +12,9 @@ from scipy import stats
 
 from tokenshift.analysis import summarise
 from tokenshift.analysis.sampling.trajectories import Trajectory
-from tokenshift.analysis.shift.answer_start import answer_start
 from tokenshift.analysis.shift.claims import statements
-from tokenshift.analysis.shift.evolution import accuracy
-from tokenshift.analysis.shift.summary import entry
+from tokenshift.analysis.shift.evolution import response_accuracy
+from tokenshift.analysis.shift.summary import labelled_estimate
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.token_table.reader import response_batches
 
@@ -81,7 +80,7 @@ BY_HAND = [
 
 @pytest.mark.parametrize(("name", "label", "value", "count"), BY_HAND)
 def test_means_by_hand(summary: dict[str, Any], name: str, label: str, value: float | None, count: int) -> None:
-    found = entry(summary["all"]["means"][name], label)
+    found = labelled_estimate(summary["all"]["means"][name], label)
     if value is None:
         assert found is None
         return
@@ -99,7 +98,7 @@ def test_counts_quantiles_and_groups_by_hand(summary: dict[str, Any]) -> None:
     assert quantiles["0.5"] == 0
     assert quantiles["0.9"] == pytest.approx(0.06)  # a tenth of the way from 0.05 to 0.15
     assert quantiles["1"] == pytest.approx(0.5)
-    difference = entry(summary["correct_minus_incorrect"]["sparsity"], "< 0.001")
+    difference = labelled_estimate(summary["correct_minus_incorrect"]["sparsity"], "< 0.001")
     assert difference is not None
     assert difference["value"] == pytest.approx(15 / 18 - 8 / 10)
     joint = group["joint"]
@@ -114,9 +113,9 @@ def test_counts_quantiles_and_groups_by_hand(summary: dict[str, Any]) -> None:
 
 def test_truncated_divergences_are_measured_when_asked_for(table: pa.Table) -> None:
     group = summarise(table, measure="js_top_p", resamples=10)["rl"]["all"]
-    assert entry(group["means"]["sparsity"], "> 0.1")["n"] == 40  # type: ignore[index]
-    assert entry(group["means"]["sparsity"], "> 0.1")["value"] == 2 / 40  # type: ignore[index]
-    assert entry(group["means"]["overlap_high"], "2")["n"] == 2  # type: ignore[index]
+    assert labelled_estimate(group["means"]["sparsity"], "> 0.1")["n"] == 40  # type: ignore[index]
+    assert labelled_estimate(group["means"]["sparsity"], "> 0.1")["value"] == 2 / 40  # type: ignore[index]
+    assert labelled_estimate(group["means"]["overlap_high"], "2")["n"] == 2  # type: ignore[index]
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1000])
@@ -144,7 +143,7 @@ def test_someone_elses_table(table: pa.Table) -> None:
     own = ["trajectory", "js_top_p", *(name for name in table.column_names if name.startswith("mass_"))]
     plain = table.drop_columns(own).select([name for name in reversed(table.column_names) if name not in own])
     group = summarise(plain, resamples=10)["rl"]["all"]
-    assert entry(group["means"]["sparsity"], "< 0.001")["value"] == 33 / 40  # type: ignore[index]
+    assert labelled_estimate(group["means"]["sparsity"], "< 0.001")["value"] == 33 / 40  # type: ignore[index]
     assert "mass_moved_high" not in group["means"]
 
 
@@ -157,13 +156,13 @@ def test_verdicts_as_pandas_writes_them(table: pa.Table, tmp_path: Path, kind: s
     frame.to_parquet(tmp_path / "table.parquet")
     found = summarise(tmp_path / "table.parquet", resamples=5)["rl"]
     assert (found["correct"]["responses"], found["incorrect"]["responses"]) == (2, 1)
-    assert entry(found["all"]["means"]["response"], "accuracy")["value"] == pytest.approx(2 / 3)  # type: ignore[index]
+    assert labelled_estimate(found["all"]["means"]["response"], "accuracy")["value"] == pytest.approx(2 / 3)  # type: ignore[index]
 
 
 def test_nothing_high(table: pa.Table) -> None:
     low = table.filter(pa.array(table["problem_id"].to_numpy() == 3))
     group = summarise(low, resamples=10)["rl"]["all"]
-    assert entry(group["means"]["overlap_high"], "2") is None
+    assert labelled_estimate(group["means"]["overlap_high"], "2") is None
     assert group["identity"]["high"] == []
     found = statements({**group, "problems": 50})
     assert len(found) == 11  # none is left out
@@ -218,27 +217,11 @@ def test_intervals_cover() -> None:
 
 def test_accuracy_is_by_problem() -> None:
     right = [Trajectory(problem, k, [1], [2], problem < 5) for problem in range(10) for k in range(4)]
-    found = accuracy([*right, Trajectory(99, 0, [1], [2], None)])
+    found = response_accuracy([*right, Trajectory(99, 0, [1], [2], None)])
     assert found is not None
     assert (found["value"], found["n"]) == (0.5, 40)
     assert found["high"] - found["low"] > 0.5  # of ten problems, not forty responses
-    assert accuracy([Trajectory(0, 0, [1], [2], None)]) is None
-
-
-@pytest.mark.parametrize(
-    ("tokens", "place"),
-    [
-        (["So ", "\\", "boxed", "{4}"], 1),
-        (["\\boxed{1}", " no ", "\\boxed", "{2}"], 2),
-        (["The", " answer", " is", " 4"], 0),
-        (["####", " 4", " \\fbox{5}"], 2),
-        (["4"], None),
-        ([], None),
-        (["", "\\boxed{", ""], 1),
-    ],
-)
-def test_answers_are_found(tokens: list[str], place: int | None) -> None:
-    assert answer_start(tokens) == place
+    assert response_accuracy([Trajectory(0, 0, [1], [2], None)]) is None
 
 
 def test_bad_tables(table: pa.Table, tmp_path: Path) -> None:

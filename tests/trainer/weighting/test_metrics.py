@@ -5,7 +5,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from tokenshift.trainer.weighting.metrics import TokenWindow
+from tokenshift.trainer.weighting.metrics import ShiftSums, TokenWindow
 
 
 def test_window_is_exact_over_its_steps_and_empties() -> None:
@@ -37,3 +37,22 @@ def test_signed_divergence_counts_by_size() -> None:
 
 def test_window_without_a_token_says_nothing() -> None:
     assert TokenWindow(divergence=[torch.empty(0)]).metrics(Accelerator(cpu=True)) == {}
+
+
+def test_sums_of_the_shift_empty_and_leave_empty_bins_out() -> None:
+    sums = ShiftSums()
+    assert sums.metrics(Accelerator(cpu=True)) == {}
+    entropies = {"entropy_reference": torch.tensor([1.0, 2.0]), "entropy_policy": torch.tensor([0.5, 1.5])}
+    for js in ([0.0, 0.2], [0.0005, 0.1]):
+        sums.add(js=torch.tensor(js), position=torch.tensor([0, 19]), length=torch.tensor([7, 20]), **entropies)
+    assert sums.metrics(Accelerator(cpu=True)) == pytest.approx(
+        {
+            "divergence_entropy/policy_near_zero": 0.5,
+            "divergence_entropy/reference_near_zero": 1.0,
+            "divergence_entropy/policy_high": 1.5,
+            "divergence_entropy/reference_high": 2.0,
+            "divergence_position/00": 0.00025,
+            "divergence_position/19": 0.15,
+        }
+    )
+    assert sums.metrics(Accelerator(cpu=True)) == {}

@@ -1,0 +1,144 @@
+"""Arguments of the analysis over checkpoints, its preparation, and the scoring of every checkpoint."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path
+
+from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
+from tokenshift.analysis.sampling.responses import sample_trajectories
+from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.shift.evolution import response_accuracy, step_of
+from tokenshift.analysis.storage.file_names import file_name
+from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.token_table.scored_run import score_to_table
+from tokenshift.recipes.command_line.output_folder import model_content, open_folder
+from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.models import ModelSource, find_model
+from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
+
+LAST_RESPONSES, OWN_RESPONSES = "last", "own"
+"""Names of the trajectories' files: the last checkpoint's responses, and those of another checkpoint."""
+
+
+@dataclass
+class EvolutionArguments(ShiftArguments):
+    """
+    Parameters:
+        checkpoints (`list[str]`):
+            Folders, globs in quotes, or hub names with revisions, oldest first; the folders that a glob finds are
+            ordered by the number in their names.
+        resamples (`int`):
+            Number of resamples of the bootstrap.
+    """
+
+    checkpoints: list[str] = field(
+        default_factory=lambda: ["outputs/pocket/checkpoint-*"],
+        metadata={"help": "Folders, globs or name@revision, oldest first."},
+    )
+    resamples: int = field(default=1000, metadata={"help": "Resamples of the bootstrap."})
+    output_dir: str = field(default="outputs/pocket/evolution", metadata={"help": "Where results go."})
+
+
+@dataclass
+class EvolutionJob:
+    """An analysis over checkpoints, ready to begin.
+
+    Attributes:
+        shift: the analysis of the last checkpoint.
+        sources: all checkpoints, oldest first.
+    """
+
+    shift: ShiftJob
+    sources: list[ModelSource]
+
+
+def checkpoint_names(checkpoints: list[str]) -> list[str]:
+    """Names of the checkpoints; globs are replaced by the folders that they find.
+
+    Args:
+        checkpoints: folders, globs, or hub names with revisions.
+
+    Raises:
+        ValueError: if a glob finds nothing, or a checkpoint comes twice.
+    """
+    names: list[str] = []
+    for name in checkpoints:
+        if not any(sign in name for sign in "*?[") or Path(name).expanduser().is_dir():
+            names.append(name)
+            continue
+        folders = [path for path in glob(str(Path(name).expanduser())) if Path(path).is_dir()]
+        if not folders:
+            raise ValueError(f"checkpoints={name!r} finds no folder.")
+        names += sorted(folders, key=_step_and_name)
+    doubled = [name for name, count in Counter(names).items() if count > 1]
+    if doubled:
+        raise ValueError(f"checkpoints names {doubled[0]!r} twice.")
+    return names
+
+
+def _step_and_name(name: str) -> tuple[int, str]:
+    step = step_of(name)
+    return (-1 if step is None else step), name
+
+
+def prepare(arguments: list[str] | None = None) -> EvolutionJob:
+    """Parse, check, find the models, load the problems.
+
+    Raises:
+        ValueError: for whatever is wrong, in one line.
+    """
+    args = parse_into((EvolutionArguments,), arguments)[0]
+    names = checkpoint_names(args.checkpoints)
+    sources = [find_model("checkpoints", name) for name in names]
+    args.rl_model = names[-1]
+    shift = prepare_shift(args)
+    for source in sources:
+        try:
+            shared_vocabulary(shift.base.tokenizer, source.tokenizer)
+        except ValueError as error:
+            raise ValueError(f"base_model={args.base_model!r} and {source.name!r}: {error}") from error
+    settings = row_settings(shift, "resamples")
+    settings["checkpoints_content"] = [model_content(source) for source in sources]
+    open_folder(shift, settings)
+    return EvolutionJob(shift, sources)
+
+
+def score_checkpoints(job: EvolutionJob) -> tuple[list[Path], list[dict[str, float] | None]]:
+    """Sample and score what is not on disk yet: all checkpoints along the last one's responses, and their own.
+
+    Args:
+        job: the analysis.
+
+    Returns:
+        For each checkpoint the folder of its per-token table, and the accuracy of its own responses.
+    """
+    shift, last = job.shift, job.sources[-1]
+    fixed = _responses(shift, shift.folder, LAST_RESPONSES, last)
+    tables, accuracies = [], []
+    for source in job.sources:
+        folder = RunFolder(shift.folder.path / "models" / file_name(source.name))
+        responses = fixed if source is last else _responses(shift, folder, OWN_RESPONSES, source)
+        accuracies.append(response_accuracy(responses, shift.args.resamples))
+        score_to_table(
+            folder,
+            {LAST_RESPONSES: fixed},
+            shift.scorer(source),
+            shift.metadata(rl_model=source.name, trajectories=f"those of {last.name}"),
+            batch_tokens=shift.args.batch_tokens,
+        )
+        tables.append(folder.table)
+    return tables, accuracies
+
+
+def _responses(shift: ShiftJob, folder: RunFolder, kind: str, source: ModelSource) -> list[Trajectory]:
+    return sample_trajectories(
+        folder,
+        kind,
+        shift.prompts,
+        shift.generator(source),
+        shift.base.tokenizer,
+        shift.judge,
+        samples=shift.args.samples,
+        batch_size=shift.args.batch_size,
+    )

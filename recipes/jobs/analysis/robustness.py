@@ -1,0 +1,127 @@
+"""Arguments of the analysis across settings, its preparation, and the scoring of every setting."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from accelerate import PartialState
+
+from tokenshift.analysis.cross_sampling.engines import cross_sample
+from tokenshift.analysis.cross_sampling.intervention import Intervention
+from tokenshift.analysis.sampling.generators import Generator, Sampling
+from tokenshift.analysis.sampling.requests import Request
+from tokenshift.analysis.sampling.responses import sample_trajectories
+from tokenshift.analysis.shift.robustness import robustness_row
+from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.thresholds import HIGH, LOG_2
+from tokenshift.analysis.token_table.scored_run import score_to_table
+from tokenshift.recipes.command_line.output_folder import open_folder
+from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
+
+TRAJECTORY_KINDS = ("rl", "base", "mixed")
+"""Whose responses the analysis can be taken along."""
+
+
+@dataclass
+class RobustnessArguments(ShiftArguments):
+    """
+    Parameters:
+        kinds (`list[str]`):
+            Whose responses: `rl`, `base`, `mixed`.
+        temperatures, top_ps (`list[float]`):
+            Temperatures of sampling and of the compared distributions; the top-p at which these are truncated.
+        mixed_epsilon (`float`):
+            JS in nats above which the mixed policy takes RL's token.
+        resamples (`int`):
+            Number of resamples of the bootstrap.
+    """
+
+    kinds: list[str] = field(default_factory=lambda: list(TRAJECTORY_KINDS), metadata={"help": "rl, base, mixed."})
+    temperatures: list[float] = field(default_factory=lambda: [0.7, 1.0, 1.3], metadata={"help": "Temperatures."})
+    top_ps: list[float] = field(default_factory=lambda: [0.7, 0.9], metadata={"help": "Truncations, below 1."})
+    mixed_epsilon: float = field(default=HIGH, metadata={"help": "JS above which the mixed policy takes RL's token."})
+    resamples: int = field(default=1000, metadata={"help": "Resamples of the bootstrap."})
+    output_dir: str = field(default="outputs/pocket/robustness", metadata={"help": "Where results go."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("kinds", "temperatures", "top_ps"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty.")
+        if unknown := [kind for kind in self.kinds if kind not in TRAJECTORY_KINDS]:
+            raise ValueError(f"kinds names {unknown[0]!r}; known are {', '.join(TRAJECTORY_KINDS)}.")
+        if wrong := [value for value in self.top_ps if not 0 < value < 1]:
+            raise ValueError(f"top_ps has {wrong[0]}; whole distributions are there anyway, others lie in (0, 1).")
+        if wrong := [value for value in self.temperatures if not value > 0]:
+            raise ValueError(f"temperatures has {wrong[0]}, which must be > 0.")
+        if not 0 <= self.mixed_epsilon <= LOG_2:
+            raise ValueError(f"mixed_epsilon={self.mixed_epsilon} must lie in [0, ln 2].")
+        if self.use_vllm and "mixed" in self.kinds:
+            raise ValueError("The mixed policy cannot be sampled by vLLM; leave 'mixed' out of kinds.")
+
+
+def prepare(arguments: list[str] | None = None) -> ShiftJob:
+    """Parse, check, find the models, load the problems.
+
+    Raises:
+        ValueError: for whatever is wrong, in one line.
+    """
+    job = prepare_shift(parse_into((RobustnessArguments,), arguments)[0])
+    open_folder(job, row_settings(job, "kinds", "temperatures", "top_ps", "resamples"))  # cells may be added later
+    return job
+
+
+def robustness_rows(job: ShiftJob) -> list[dict[str, Any]]:
+    """Sample and score what is not on disk yet, for every kind of trajectory, temperature and top-p.
+
+    Args:
+        job: the analysis.
+
+    Returns:
+        The rows of `robustness_row`, on the main process; other processes get none.
+    """
+    args, rows = job.args, []
+    main = PartialState().is_main_process
+    for kind in args.kinds:
+        for temperature in args.temperatures:
+            folder = RunFolder(job.folder.path / "cells" / f"{kind}_temperature_{temperature:g}")
+            sampling = replace(args.sampling, temperature=temperature)
+            trajectories = sample_trajectories(
+                folder,
+                kind,
+                job.prompts,
+                lambda kind=kind, sampling=sampling: _generator(job, kind, sampling),  # type: ignore[misc]
+                job.base.tokenizer,
+                job.judge,
+                samples=args.samples,
+                batch_size=args.batch_size,
+            )
+            setting = {"trajectories": kind, "temperature": temperature}
+            for number, top_p in enumerate(args.top_ps):
+                scored = RunFolder(folder.path / f"top_p_{top_p:g}")
+                score_to_table(
+                    scored,
+                    {kind: trajectories},
+                    job.scorer(temperature=temperature, top_p=top_p),
+                    job.metadata(temperature=temperature, truncated_top_p=top_p),
+                    batch_tokens=args.batch_tokens,
+                )
+                if main and number == 0:  # the whole distributions are the same in every table
+                    rows.append(robustness_row(scored.table, {**setting, "top_p": 1.0}, "js", args.resamples))
+                if main:
+                    rows.append(robustness_row(scored.table, {**setting, "top_p": top_p}, "js_top_p", args.resamples))
+    return rows
+
+
+def _generator(job: ShiftJob, kind: str, sampling: Sampling) -> Generator:
+    if kind != "mixed":
+        return job.generator(job.rl if kind == "rl" else job.base, sampling)()
+    base, rl, tokenizer = job.load(job.base), job.load(job.rl), job.base.tokenizer
+    plan = Intervention("js", job.args.mixed_epsilon)
+
+    def mixed(requests: Sequence[Request]) -> list[list[int]]:
+        responses = cross_sample(base, rl, tokenizer, requests, plan=plan, sampling=sampling)
+        return [response.completion_ids for response in responses]
+
+    return mixed
