@@ -1,126 +1,140 @@
-"""A YAML file whose mistakes are named with their line."""
+"""A YAML file that knows the line of each of its settings, so that mistakes are named with their line."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
+
+Position = tuple[str | int, ...]
+"""The names, and the indices of lists, that lead to a setting."""
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 2
+_REPR.maxstring = _REPR.maxother = 200
+
+_MERGE, _TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
 
 
-@dataclass(frozen=True)
-class Given:
-    """A value with the line on which its name stands."""
+def short_repr(value: object) -> str:
+    """A value as messages show it: nested and long ones are cut."""
+    return _REPR.repr(value)
 
-    value: Any
-    line: int
-    node: Any = field(repr=False)
+
+class _Loader(yaml.SafeLoader):
+    """Keeps keys as they are written (a variant may be called 50 or yes), refuses keys that are there twice, and names
+    the line of a value that cannot be."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                if key.value in lines:
+                    problem = f"{key.value!r} is there twice, first on line {lines[key.value]}; rename or drop one"
+                    raise ConstructorError(problem=problem, problem_mark=key.start_mark)
+                key.tag, lines[key.value] = _TEXT, key.start_mark.line + 1
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # such as a date in the month 13
+            raise ConstructorError(problem=str(error), problem_mark=node.start_mark) from error
+        except (ArithmeticError, LookupError, AttributeError) as error:  # such as !!bool perhaps
+            kind = node.tag.rpartition(":")[2]
+            raise ConstructorError(problem=f"{node.value!r} is no {kind}", problem_mark=node.start_mark) from error
 
 
 class LinedYaml:
-    """Reads a file, and knows the lines of what it read."""
+    """Reads a file.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        data: What the file says; None for an empty file.
+
+    Raises:
+        ValueError: if the file is not YAML, with the line.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._root: Any = None
         try:
-            self._loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-            self.root = self._loader.get_single_node()
-            self._refuse_duplicates(self.root, set())
+            loader = _Loader(path.read_text(encoding="utf-8"))
+            self._root = loader.get_single_node()
+            self.data = None if self._root is None else loader.construct_object(self._root, deep=True)
+        except ConstructorError as error:
+            raise self._wrong_line(error.problem_mark.line + 1, f"{error.problem}.") from error
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise self.wrong(mark.line + 1 if mark else 1, f"this is not YAML: {error.problem}.") from error
+            raise self._wrong_line(mark.line + 1 if mark else 1, f"this is not YAML: {error.problem}.") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise self.wrong(1, f"this is not YAML: {error}.") from error
+            raise self._wrong_line(1, f"this is not YAML: {error}.") from error
+        except RecursionError as error:
+            raise self._wrong_line(1, "this is nested too deeply to be read.") from error
 
-    def wrong(self, line: int, text: object) -> ValueError:
-        """A mistake, ready to be raised."""
+    def _wrong_line(self, line: int, text: object) -> ValueError:
         return ValueError(f"{self.path}:{line}: {' '.join(str(text).split())}")
 
-    def _refuse_duplicates(self, node: Any, done: set[int]) -> None:
-        if isinstance(node, yaml.ScalarNode) or node is None or id(node) in done:
-            return
-        done.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            for each in node.value:
-                self._refuse_duplicates(each, done)
-            return
-        seen: dict[str, int] = {}
-        for key, value in node.value:
+    def line(self, position: Position) -> int:
+        """The line of a setting's name, or of the nearest setting above it that the file has."""
+        node, line = self._root, 1
+        for name in position:
+            if isinstance(node, yaml.MappingNode):
+                entries = [(key, value) for key, value in node.value if key.value == name]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(name, int):
+                entries = [(value, value) for value in node.value[name : name + 1]]
+            else:
+                entries = []
+            if not entries:
+                break
+            key, node = entries[-1]  # behind those that a merge key brings
             line = key.start_mark.line + 1
-            name = str(key.value)
-            if name in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise self.wrong(line, f"{name!r} is there twice, first on line {seen[name]}; rename or drop one.")
-            seen[name] = line
-            self._refuse_duplicates(value, done)
+        return line
 
-    def mapping(self, node: Any, what: str, line: int) -> dict[str, Given]:
-        """A mapping's values by name; none of it for an empty node.
+    def wrong(self, position: Position, text: object) -> ValueError:
+        """A mistake in a setting, in one line that begins with the file and the line, ready to be raised."""
+        return self._wrong_line(self.line(position), text)
 
-        Raises:
-            ValueError: if it is something else.
-        """
-        if node is None or (isinstance(node, yaml.ScalarNode) and self.value(node) is None):
-            return {}
-        if not isinstance(node, yaml.MappingNode):
-            raise self.wrong(line, f"{what} must be a mapping of names to values, not {self.value(node)!r}.")
-        try:
-            self._loader.flatten_mapping(node)
-        except yaml.MarkedYAMLError as error:
-            raise self.wrong(line, f"{error.problem}.") from error
-        return {str(key.value): Given(self.value(value), key.start_mark.line + 1, value) for key, value in node.value}
-
-    def value(self, node: Any) -> Any:
-        """What a node stands for."""
-        try:
-            return self._loader.construct_object(node, deep=True)
-        except (yaml.MarkedYAMLError, ValueError) as error:  # a date or number of an impossible form
-            raise self.wrong(node.start_mark.line + 1, f"{getattr(error, 'problem', error)}.") from error
-
-    def file(self, given: Given, what: str, shipped: Path) -> Path:
-        """A file that a value names: by its path, seen from here or from this file, or by its name among the shipped.
-
-        Raises:
-            ValueError: if there is none.
-        """
-        name = str(given.value)
-        bare = Path(name).expanduser()
-        places = [bare, self.path.parent / bare, shipped / bare, shipped / f"{name}.yaml"]
-        found = next((place for place in places if place.is_file()), None)
-        if found is None:
-            stems = sorted(path.stem for path in shipped.glob("*.yaml") if not path.stem.startswith("compare_"))
-            raise self.wrong(given.line, f"{what}={name!r} is neither a file nor one of {', '.join(stems)}.")
-        return found
-
-    def refuse_unknown(
-        self, names: Mapping[str, Given], known: Iterable[str], what: str, listed: str | None = None
-    ) -> None:
-        """Raise for the first of these names that is not known.
+    def blame(
+        self, error: Exception, settings: Mapping[str, Position], otherwise: Position, prefix: str
+    ) -> ValueError:
+        """An error that a later check raised, at the first setting that its text speaks of.
 
         Args:
-            names: as they were read.
-            known: all that may be there.
-            what: they are, for the message.
-            listed: how to see those that are known, where they are too many to name.
-
-        Raises:
-            ValueError: if there is one.
+            error: The error.
+            settings: Positions by the names that the text may have for them.
+            otherwise: The position if the text has none of these names.
+            prefix: What stands before the text.
         """
-        known = list(known)
-        for name, given in names.items():
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                every = listed or f"known are {', '.join(sorted(known))}."
-                hint = f"did you mean {close[0]}?" if close else every
-                raise self.wrong(given.line, f"{what} {name!r} is not known; {hint}")
-
-    def blame(self, error: Exception, names: Mapping[str, Given], line: int, prefix: str = "") -> ValueError:
-        """An error with the line of the first of these names that it speaks of."""
         text = str(error)
-        places = {
-            match.start(): each.line
-            for name, each in names.items()
+        spoken_of = {
+            match.start(): position
+            for name, position in settings.items()
             if (match := re.search(rf"\b{re.escape(name)}\b", text))
         }
-        return self.wrong(places[min(places)] if places else line, prefix + text)
+        return self.wrong(spoken_of[min(spoken_of)] if spoken_of else otherwise, prefix + text)
+
+    def file(self, position: Position, name: str, shipped: Path) -> Path:
+        """The file that a setting names.
+
+        Args:
+            position: Where the setting stands.
+            name: A path, seen from the current folder or from this file's, or the name of a shipped file.
+            shipped: The folder of the shipped files.
+
+        Raises:
+            ValueError: if there is no such file.
+        """
+        path = Path(name).expanduser()
+        for candidate in (path, self.path.parent / path, shipped / path, shipped / f"{name}.yaml"):
+            if candidate.is_file():
+                return candidate
+        names = sorted(file.stem for file in shipped.glob("*.yaml") if not file.stem.startswith("compare_"))
+        raise self.wrong(position, f"{position[-1]}={name!r} is neither a file nor one of {', '.join(names)}.")

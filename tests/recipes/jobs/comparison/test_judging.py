@@ -1,0 +1,37 @@
+"""Which problems a comparison judges on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.small_comparison import job_of
+
+from tokenshift.recipes.jobs.comparison.cells import steps_of
+
+
+def test_problems_that_are_trained_on_are_refused(write_comparison: Callable[..., Path]) -> None:
+    data = write_comparison().parent / "mine.jsonl"
+    data.write_text("\n".join(json.dumps({"prompt": f"{n} + 1 = ?", "solution": str(n + 1)}) for n in range(100)))
+    mine = ("  max_steps: 4", f"  max_steps: 4\n  dataset_name: {data}\n  eval_size: 20")
+    with pytest.raises(ValueError, match=r":11: evaluation: 44 of the 64 problems of .* are trained on"):
+        job_of(write_comparison(mine, ("datasets: [pocket]\n  size: 6", f"datasets: [{data}]\n  size: 64")))
+    job_of(write_comparison(mine, ("datasets: [pocket]\n  size: 6", f"datasets: [{data}]\n  size: 20"))).close()
+
+
+def test_recovery_reads_the_evaluations_problems_and_starts_from_the_cells_model(
+    write_comparison: Callable[..., Path],
+) -> None:
+    data = write_comparison().parent / "mine.jsonl"
+    data.write_text(json.dumps({"question": "1 + 1 = ?", "answer": "2"}))
+    asked = f"datasets: [{data}]\n  prompt_column: [question]\n  solution_column: [answer]\nrecovery: {{budget: 0.1}}"
+    other = ("  high_kl:", "  high_kl: {model_name_or_path: org/other, model_revision: v2}")
+    job = job_of(write_comparison(other, ("datasets: [pocket]\n  size: 6", asked)))
+    words = [" ".join(steps_of(cell, job.comparison)[2].command) for cell in job.cells[:2]]
+    assert all("--prompt_column question --solution_column answer" in each for each in words)
+    assert ["--base_model pocket " in words[0], "--base_model org/other@v2 " in words[1]] == [True, True]
+    job.close()
+    unsolved = asked.replace("[answer]", "[none]\n  reward_func: format_reward")
+    job = job_of(write_comparison(other, ("datasets: [pocket]\n  size: 6", unsolved)))
+    words = [" ".join(steps_of(cell, job.comparison)[2].command) for cell in job.cells[:1]]
+    assert "--solution_column none --reward_func format_reward" in words[0]
