@@ -10,7 +10,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from tokenshift.analysis.divergence.from_logits import check_sampling, log_probabilities
 from tokenshift.analysis.sampling.draws import coupled_draw
 from tokenshift.analysis.sampling.requests import Request
-from tokenshift.analysis.sampling.shared_noise import Row, place_seed
+from tokenshift.analysis.sampling.shared_noise import Row, mixed_seed
 from tokenshift.analysis.sampling.token_ids import end_tokens, padded_left, until_end
 
 
@@ -140,12 +140,12 @@ class VLLMGenerator:
                 temperature=self.sampling.temperature,
                 top_p=self.sampling.top_p,
                 max_tokens=self.sampling.max_new_tokens,
-                seed=place_seed(self.sampling.seed, request.row) % 2**31,
+                seed=mixed_seed(self.sampling.seed, request.row) % 2**31,
                 stop_token_ids=sorted(self._ends),
                 detokenize=False,
             )
             for request in requests
         ]
         prompts = [{"prompt_token_ids": request.prompt_ids} for request in requests]
-        found = self._llm.generate(prompts, params, use_tqdm=False)
-        return [list(output.outputs[0].token_ids) for output in found]
+        outputs = self._llm.generate(prompts, params, use_tqdm=False)
+        return [list(output.outputs[0].token_ids) for output in outputs]

@@ -32,11 +32,11 @@ def _mixed(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def place_seed(*numbers: int | Row) -> int:
+def mixed_seed(*numbers: int | Row) -> int:
     """64 bits mixed from a seed, a row, and what else tells a place apart."""
     state = 0
-    for each in numbers:
-        for number in each if isinstance(each, tuple) else (each,):
+    for number_or_row in numbers:
+        for number in number_or_row if isinstance(number_or_row, tuple) else (number_or_row,):
             state = _mixed((state + _GOLDEN + number) & _MASK)
     return state
 
@@ -54,9 +54,9 @@ def _mixed_tensor(values: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=2**16)
-def _head(seed: int, row: Row) -> int:
+def _first_state(seed: int, row: Row) -> int:
     """State of a response's first place."""
-    return _signed((place_seed(seed, row) + _GOLDEN) & _MASK)
+    return _signed((mixed_seed(seed, row) + _GOLDEN) & _MASK)
 
 
 def gumbel_noise(seed: int, rows: Sequence[Row], positions: Sequence[int], token_ids: torch.Tensor) -> torch.Tensor:
@@ -68,9 +68,11 @@ def gumbel_noise(seed: int, rows: Sequence[Row], positions: Sequence[int], token
         positions: of each place in its completion, from 0.
         token_ids: int64 `(B, k)`, or `(1, k)` for the same tokens everywhere.
     """
-    places = torch.tensor([_head(seed, row) for row in rows], dtype=torch.int64, device=token_ids.device)  # (B,)
-    places = _mixed_tensor(places + torch.tensor(positions, dtype=torch.int64, device=token_ids.device))
-    values = _mixed_tensor(places.unsqueeze(-1) + (token_ids + 1) * _signed(_GOLDEN))  # (B, k)
+    states = torch.tensor(
+        [_first_state(seed, row) for row in rows], dtype=torch.int64, device=token_ids.device
+    )  # (B,)
+    states = _mixed_tensor(states + torch.tensor(positions, dtype=torch.int64, device=token_ids.device))
+    values = _mixed_tensor(states.unsqueeze(-1) + (token_ids + 1) * _signed(_GOLDEN))  # (B, k)
     bits = (values >> 11).bitwise_and_(2**53 - 1)
     uniform = bits.double().add_(0.5).mul_(2.0**-53)  # in (0, 1); float64, since the tail decides
     return uniform.neg_().log1p_().neg_().log_().neg_().float()

@@ -71,10 +71,10 @@ def batch_of(trajectories: Sequence[Trajectory], device: torch.device | str = "c
     input_ids = torch.zeros(len(rows), length, dtype=torch.int64)
     attention_mask = torch.zeros_like(input_ids)
     predicts = torch.zeros_like(input_ids, dtype=torch.bool)
-    for place, (row, trajectory) in enumerate(zip(rows, trajectories, strict=True)):
-        input_ids[place, : len(row)] = torch.tensor(row)
-        attention_mask[place, : len(row)] = 1
-        predicts[place, len(trajectory.prompt_ids) - 1 : len(row) - 1] = True
+    for index, (row, trajectory) in enumerate(zip(rows, trajectories, strict=True)):
+        input_ids[index, : len(row)] = torch.tensor(row)
+        attention_mask[index, : len(row)] = 1
+        predicts[index, len(trajectory.prompt_ids) - 1 : len(row) - 1] = True
     token_ids = [token for trajectory in trajectories for token in trajectory.completion_ids]
     return TrajectoryBatch(
         input_ids.to(device),

@@ -22,8 +22,8 @@ def table_metadata(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """What `write_table` was told of a table."""
-    found: dict[str, Any] = json.loads(pq.read_schema(path).metadata[METADATA_KEY])
-    return found
+    metadata: dict[str, Any] = json.loads(pq.read_schema(path).metadata[METADATA_KEY])
+    return metadata
 
 
 def versions() -> dict[str, str]:

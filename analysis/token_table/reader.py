@@ -92,8 +92,8 @@ def _parts(source: Source, columns: list[str] | None, rows: int) -> Iterator[pa.
 
 def verdicts(table: pa.Table) -> np.ndarray:
     """The column `correct` as `(N,)` float: 1, 0, or NaN where none judged."""
-    found: np.ndarray = table["correct"].cast(pa.float32()).to_numpy()
-    return found
+    correct: np.ndarray = table["correct"].cast(pa.float32()).to_numpy()
+    return correct
 
 
 def _typed(table: pa.Table) -> pa.Table:

@@ -67,7 +67,7 @@ def build_table(
     """
     lengths = np.array([len(trajectory.completion_ids) for trajectory in trajectories], dtype=np.int64)
     token_ids = np.concatenate([np.asarray(t.completion_ids, dtype=np.int64) for t in trajectories] or [np.array([])])
-    distinct, place = np.unique(token_ids.astype(np.int64), return_inverse=True)
+    distinct, text_index = np.unique(token_ids.astype(np.int64), return_inverse=True)
     texts = np.array([tokenizer.decode([int(index)]) for index in distinct], dtype=object)
     correct = np.array([trajectory.correct for trajectory in trajectories], dtype=object)
     columns: dict[str, Any] = {
@@ -77,7 +77,7 @@ def build_table(
         "position": np.concatenate([np.arange(length) for length in lengths] or [np.array([])]),
         "length": np.repeat(lengths, lengths),
         "token_id": token_ids,
-        "token": texts[place],
+        "token": texts[text_index],
         "correct": np.repeat(correct, lengths),
         **{name: statistics[name].cpu().numpy() for name in SCORED},
     }

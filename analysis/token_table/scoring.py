@@ -71,7 +71,7 @@ class PairScorer:
         if not trajectories:
             return build_table([], {name: torch.empty(0) for name in SCORED}, self.tokenizer, kind)
         with self._states(trajectories) as (base, rl, head_base, head_rl, token_ids):
-            found = token_statistics(
+            statistics = token_statistics(
                 base,
                 rl,
                 head_base,
@@ -81,7 +81,7 @@ class PairScorer:
                 temperature=self.temperature,
                 top_p=self.top_p,
             )
-        return build_table(trajectories, found, self.tokenizer, kind)
+        return build_table(trajectories, statistics, self.tokenizer, kind)
 
     def top_tokens(self, trajectory: Trajectory, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """The most probable tokens at each of a trajectory's T positions.
@@ -99,8 +99,8 @@ class PairScorer:
                 logits = [
                     model(hidden[start : start + size]) for model, hidden in zip(project, (base, rl), strict=True)
                 ]
-                logp = [torch.log_softmax(each, dim=-1) for each in logits]  # (n, V)
-                ids = [top_k(each, k)[1] for each in logits]  # (n, k)
+                logp = [torch.log_softmax(model_logits, dim=-1) for model_logits in logits]  # (n, V)
+                ids = [top_k(model_logits, k)[1] for model_logits in logits]  # (n, k)
                 parts.append(
                     (torch.stack(ids), torch.stack([torch.stack([p.gather(-1, i) for p in logp]) for i in ids]))
                 )
@@ -156,10 +156,10 @@ def score_trajectories(
     """
     scorer = PairScorer(base, rl, tokenizer, temperature=temperature, top_p=top_p)
     batches = scoring_batches(trajectories, batch_tokens)
-    tables = [scorer.table([trajectories[place] for place in places], kind) for places in batches]
+    tables = [scorer.table([trajectories[index] for index in indices], kind) for indices in batches]
     table = pa.concat_tables(tables or [scorer.table([], kind)]).unify_dictionaries()
     lengths = np.array([len(trajectory.completion_ids) for trajectory in trajectories], dtype=np.int64)
-    scored = np.array([place for places in batches for place in places], dtype=np.int64)
+    scored = np.array([index for indices in batches for index in indices], dtype=np.int64)
     starts = np.zeros(len(lengths), dtype=np.int64)  # of each trajectory in the order of scoring
     starts[scored] = np.cumsum(lengths[scored]) - lengths[scored]
     order = [np.arange(start, start + length) for start, length in zip(starts, lengths, strict=True)]
@@ -170,9 +170,9 @@ def scoring_batches(trajectories: Sequence[Trajectory], batch_tokens: int) -> li
     """Indices of trajectories by length, the longest first: little padding, and memory runs out at once."""
     sizes = [len(trajectory.prompt_ids) + len(trajectory.completion_ids) for trajectory in trajectories]
     batches: list[list[int]] = []
-    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
         if batches and (len(batches[-1]) + 1) * sizes[batches[-1][0]] <= batch_tokens:
-            batches[-1].append(place)
+            batches[-1].append(index)
         else:
-            batches.append([place])
+            batches.append([index])
     return batches
