@@ -14,12 +14,12 @@ EXPECTATIONS = frozenset({"js", "forward_kl", "reverse_kl", "entropy_base", "ent
 
 @dataclass
 class RowSums:
-    """What one pass over rows of both models' logits gives, float32 `(R,)` each.
+    """Sums that one pass over rows of both models' logits gives, float32 `(R,)` each.
 
     Attributes:
         highest_base, highest_rl: the largest logit.
         log_z_base, log_z_rl: log of the sum of exp(logit - largest logit): log p = logit - highest - log_z.
-        means: those of `EXPECTATIONS` that were wanted.
+        means: the expectations that were wanted, by name.
     """
 
     highest_base: torch.Tensor
@@ -61,9 +61,8 @@ def row_sums_torch(base: torch.Tensor, rl: torch.Tensor, wanted: frozenset[str],
         n = torch.addcmul(e_rl, e_base, (z_rl / z_base).unsqueeze(-1), out=e_rl)
         log_n = torch.log(n.add_(torch.finfo(n.dtype).tiny), out=e_base)
         negative_entropy_middle = _dot(n, log_n) / (2 * z_rl) - math.log(2) - log_z_rl
-        means["js"] = (0.5 * (negative_entropy_base + negative_entropy_rl) - negative_entropy_middle).clamp(
-            max=math.log(2)
-        )
+        js = 0.5 * (negative_entropy_base + negative_entropy_rl) - negative_entropy_middle
+        means["js"] = js.clamp(max=math.log(2))
     sums.means = {name: value.clamp(min=0.0) for name, value in means.items() if name in wanted}
     return sums
 

@@ -14,7 +14,7 @@ def backbone(model: Any) -> Any:
 
 
 def _without_adapter(model: Any) -> Any:
-    """The transformers model under a `PeftModel`, else the model itself; peft, slow to import, is not needed for it."""
+    """The transformers model under a `PeftModel`, else the model itself; peft, slow to import, is not needed."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 

@@ -42,7 +42,7 @@ STATISTICS = (
     *(f"{mass}_{k}" for mass in MASSES for k in OVERLAPS),
     *TRUNCATED,
 )
-"""Every output by name; `overlap_{k}` and `mass_{model}_{k}` may be asked for with any k >= 1."""
+"""The name of every output; `overlap_{k}` and `mass_{model}_{k}` may be asked for with any k >= 1."""
 
 FROM_PROBABILITIES = EXPECTATIONS | {"logp_base", "logp_rl", "rl_top1_prob_base"}
 
@@ -52,7 +52,7 @@ FROM_TOPS = RANKS | {"top1_base", "top1_rl", "rl_top1_prob_base"}
 
 @dataclass(frozen=True)
 class Limits:
-    """What suits a kind of device.
+    """Sizes that suit a kind of device.
 
     Attributes:
         memory: bytes of a chunk where the caller sets no budget.
@@ -117,8 +117,8 @@ def token_statistics(
             default 19 MiB on CPU and 768 MiB on CUDA (more where 32 or 128 tokens need it). At least a token is taken.
 
     Returns:
-        A float32 tensor `(N,)` a name; int64 for ranks and ids. Products are summed in float32, which leaves JS within
-        1e-5 nats of exact arithmetic, and a KL within 1e-4 of itself above about 0.01 nats, within 1e-6 nats below.
+        A float32 tensor `(N,)` per name; int64 for ranks and ids. Products are summed in float32, which leaves JS
+        within 1e-5 nats of exact arithmetic, and a KL within 1e-4 of itself above about 0.01 nats, within 1e-6 nats below.
 
     Raises:
         ValueError: for shapes that do not fit, ids outside the vocabulary, NaN, unknown names, or numbers out of

@@ -16,16 +16,17 @@ DEPTH = 16
 """Most probable tokens looked at first."""
 
 DEEPER = 128
-"""Then, for rows whose sets are larger; what is larger still is wide."""
+"""Most probable tokens looked at next, for rows whose sets are larger; a set that is larger still is wide."""
 
 MARGIN = 1e-5
 """A row is unsure whose mass comes this close to top_p at a token."""
 
 GAP = 2e-5
-"""Nats; or whose last kept and first dropped token are this close: several times the rounding of float32 logits."""
+"""A row is also unsure whose last kept and first dropped logit are this close, in nats: several times the rounding of
+float32 logits."""
 
 BINS = 4096
-"""Of the histogram, over the logits from the largest to `REACH` nats below it."""
+"""Bins of the histogram, over the logits from the largest to `REACH` nats below it."""
 
 REACH = 24.0
 """Tokens further below the largest share less than V * exp(-24) of the mass; they fall into the last bin together."""
@@ -38,7 +39,7 @@ class NextTokens:
     Attributes:
         logits: `(N, V)` float32.
         maxima: their block maxima.
-        rows: which of the N rows these R tokens have, `(R,)`.
+        rows: the row of each of the R tokens among the N rows, `(R,)`.
         top: their first `DEPTH` or more values and ids, `top_k`, `(R, K)` each.
         log_normalizer: `(R,)` float64, log of the sum of exp(logit).
     """

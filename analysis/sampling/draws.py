@@ -1,4 +1,4 @@
-"""Draws of next tokens that share their random numbers over batches and policies."""
+"""Draws of next tokens by common random numbers: the same for every batch and for every policy."""
 
 from collections.abc import Sequence
 
@@ -20,14 +20,14 @@ def coupled_draw(
     top_p: float = 1.0,
     seed: int = 0,
 ) -> torch.Tensor:
-    """A token `(B,)` int64 for each of B places, drawn from the truncated distributions.
+    """The next token of each of B responses, `(B,)` int64, drawn from the truncated distributions.
 
     Args:
         logp: log-probabilities `(B, V)` at the sampling temperature; `log_probabilities`.
-        rows: (problem_id, sample_id) of each place.
-        positions: of each in its completion, from 0.
-        top_p: what they are truncated to, in (0, 1].
-        seed: of the draws; the same place and seed have the same noise for every policy.
+        rows: (problem_id, sample_id) of the B responses.
+        positions: the token's position in each completion, from 0.
+        top_p: in (0, 1]; distributions are truncated to it.
+        seed: of the draws; with the same seed, a position has the same noise for every policy.
     """
     all_ids = torch.arange(logp.shape[-1], device=logp.device).unsqueeze(0)  # (1, V)
     if top_p == 1:

@@ -75,9 +75,8 @@ def sample_trajectories(
         run_units(files, work, f"sampling from {kind}", state=state)
         if state.is_main_process:
             trajectories = [trajectory for file in files for trajectory in read_trajectories(file)]
-            write_trajectories(
-                path, sorted(trajectories, key=lambda trajectory: (trajectory.problem_id, trajectory.sample_id))
-            )
+            trajectories.sort(key=lambda trajectory: (trajectory.problem_id, trajectory.sample_id))
+            write_trajectories(path, trajectories)
             shutil.rmtree(folder.units(kind), ignore_errors=True)
         state.wait_for_everyone()
     return read_trajectories(path)

@@ -15,14 +15,14 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Any) -> set[int]:
-    """Ids that end a completion: the model's generation config's, and the tokenizer's."""
+    """Ids that end a completion: the model's generation config names, and the tokenizer's."""
     ends = model.generation_config.eos_token_id
     ids = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
     return ids - {None}
 
 
 def context_length(config: Any) -> int | None:
-    """Tokens that a model of a config can read; None where it names no limit."""
+    """Tokens that a model can read, by its config; None where the config names no limit."""
     length: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
     return length
 

@@ -1,4 +1,4 @@
-"""Responses to problems, as token ids: what both models are scored along.
+"""Responses to problems as token ids, along which both models are scored.
 
 Shape legend: B trajectories, T longest prompt and completion together, N completion tokens of a batch.
 """
@@ -26,10 +26,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A response.
+    """A response to a problem.
 
     Attributes:
-        problem_id, sample_id: which problem, and which of its responses.
+        problem_id, sample_id: number of the problem, and of the response among those to it.
         prompt_ids, completion_ids: token ids; the completion's end token, if it has one, belongs to it.
         correct: whether a verifier accepted it; None if none judged.
     """
@@ -47,7 +47,7 @@ class TrajectoryBatch:
 
     Attributes:
         input_ids, attention_mask: `(B, T)` int64.
-        predicts: bool `(B, T)`, the places whose next token is a completion token, N in all.
+        predicts: bool `(B, T)`, the positions whose next token is a completion token, N in all.
         token_ids: those next tokens, `(N,)` int64.
     """
 

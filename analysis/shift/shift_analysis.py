@@ -10,9 +10,10 @@
 import functools
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SAMPLED = {"rl": ("rl",), "base": ("base",), "both": ("rl", "base")}
-"""Whose responses are sampled, by the word that asks for them."""
+"""Kinds of trajectories that are sampled, by the word that asks for them."""
 
 GIVEN = "given"
 """Kind of trajectories that the caller gave, in the table's column `trajectory`."""
@@ -117,7 +118,7 @@ class ShiftAnalysis:
 
     @functools.cached_property
     def metadata(self) -> dict[str, Any]:
-        """What the rows come from: models, sampling, prompts by problem, thresholds, versions of libraries."""
+        """The origin of the rows: models, sampling, prompts by problem, thresholds, versions of libraries."""
         return read_metadata(table_files(self.folder.table)[0])
 
     @functools.cached_property
@@ -255,6 +256,8 @@ def analyze(
     models = {"rl": rl, "base": base}
     names = {"base": base_name, "rl": rl_name}
     metadata = {f"{kind}_model": name or models[kind].config.name_or_path or kind for kind, name in names.items()}
+    if scorer.note:
+        warnings.warn(scorer.note, stacklevel=2)
     state = PartialState()
     result = _new_analysis(output_dir, tokenizer, resamples, state)
     with evaluation_mode(base), evaluation_mode(rl):
@@ -300,10 +303,8 @@ def _fitting_sampling(sampling: Sampling | None, prompts: Sequence[Prompt], mode
     rooms = [room_after(prompts, model.config, wanted) for model in models]
     if sampling is not None:
         return sampling
-    default = Sampling()
-    return replace(
-        default, max_new_tokens=min([default.max_new_tokens, *(room for room in rooms if room is not None)])
-    )
+    limits = [Sampling.max_new_tokens, *(room for room in rooms if room is not None)]
+    return Sampling(max_new_tokens=min(limits))
 
 
 def _new_analysis(

@@ -1,4 +1,4 @@
-"""A run's folder: its settings, and the units of work done in it."""
+"""The paths of what a run keeps in its folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps what it makes."""
+    """The folder of a run: table, explorer, trajectories, and units of work that are not yet joined."""
 
     path: Path
 

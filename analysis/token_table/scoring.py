@@ -28,7 +28,7 @@ def predicting_states(forward: Any, model: Any, batch: TrajectoryBatch) -> torch
     """Last hidden states `(N, H)` from which the completion tokens of a batch are predicted, in order.
 
     Args:
-        forward: what is called: the model, or the wrapper that gathers its parameters.
+        forward: the callable that makes the forward pass: the model, or the wrapper that gathers its parameters.
         model: the causal LM under it.
         batch: on the model's device.
     """
@@ -42,12 +42,12 @@ class PairScorer:
 
     Args:
         base, rl: causal LMs, each on one device, of one tokenizer; their heads may be padded differently.
-        tokenizer: the models'.
+        tokenizer: the models' tokenizer.
         temperature: divides the logits of both, > 0.
         top_p: of the column `js_top_p`, in (0, 1].
 
     Attributes:
-        note: what to tell the user of heads of different lengths; None if they are equally long.
+        note: a sentence for the user if the heads have different lengths, else None.
 
     Raises:
         ValueError: for numbers out of range, or a tokenizer with more ids than a head.
@@ -88,7 +88,8 @@ class PairScorer:
 
         Returns:
             Ids `(2, T, k)` int32, base's and RL's, most probable first; and their log-probabilities `(2, 2, T, k)`
-            float32: whose list, under which model. k is at most the vocabulary.
+            float32: the first axis is the list, the second the model that gives the probability. k is at most the
+            vocabulary.
         """
         parts = []
         with self._states([trajectory]) as (base, rl, head_base, head_rl, token_ids):
@@ -147,9 +148,9 @@ def score_trajectories(
 
     Args:
         base, rl, tokenizer, temperature, top_p: as of `PairScorer`.
-        trajectories: responses of whichever policy.
+        trajectories: responses of any policy.
         batch_tokens: tokens in a forward pass, padding included; a longer trajectory goes alone.
-        kind: for the column `trajectory`.
+        kind: value of the column `trajectory`.
 
     Raises:
         ValueError: for numbers out of range, an empty prompt, or a tokenizer with more ids than a head.
@@ -167,7 +168,7 @@ def score_trajectories(
 
 
 def scoring_batches(trajectories: Sequence[Trajectory], batch_tokens: int) -> list[list[int]]:
-    """Indices of trajectories by length, the longest first: little padding, and memory runs out at once."""
+    """Batches of indices of trajectories, the longest first: padding is little, and a lack of memory shows at once."""
     sizes = [len(trajectory.prompt_ids) + len(trajectory.completion_ids) for trajectory in trajectories]
     batches: list[list[int]] = []
     for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
