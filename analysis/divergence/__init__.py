@@ -1,8 +1,9 @@
 """Two next-token distributions as numbers: divergences, entropies, ranks and overlaps.
 
-`js_divergence` and its neighbours take logits and are the readable reference. `token_statistics` gives the same, and
-more, from hidden states and LM heads, without whole logits. Importing this package imports nothing; using
-`js_divergence` imports torch alone.
+`js_divergence`, `kl_divergence` and `entropy` take logits and are the readable reference. The module
+`token_statistics`, whose function is `tokenshift.analysis.token_statistics`, gives the same and more from hidden
+states and LM heads, without whole logits. Importing this package imports nothing heavy; using `js_divergence` imports
+torch alone.
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +18,5 @@ if TYPE_CHECKING:
     from tokenshift.analysis.divergence.lm_head import LMHead as LMHead
     from tokenshift.analysis.divergence.lm_head import gathered_head as gathered_head
     from tokenshift.analysis.divergence.summary import divergence_summary as divergence_summary
-    from tokenshift.analysis.divergence.token_statistics import STATISTICS as STATISTICS
-    from tokenshift.analysis.divergence.token_statistics import token_statistics as token_statistics
 else:
     __getattr__, __dir__, __all__ = lazy_face(__name__)

@@ -118,7 +118,7 @@ def token_statistics(
 
     Returns:
         A float32 tensor `(N,)` per name; int64 for ranks and ids. Products are summed in float32, which leaves JS
-        within 1e-5 nats of exact arithmetic, and a KL within 1e-4 of itself above about 0.01 nats, within 1e-6 nats below.
+        within 1e-5 nats of exact arithmetic, and a KL within 1e-4 of itself above about 0.01 nats, 1e-6 nats below.
 
     Raises:
         ValueError: for shapes that do not fit, ids outside the vocabulary, NaN, unknown names, or numbers out of

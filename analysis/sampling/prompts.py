@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
 
+from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.token_ids import context_length, encode_prompt
 
@@ -68,3 +69,22 @@ def room_after(prompts: Sequence[Prompt], config: Any, max_new_tokens: int | Non
             f"{context} that the model reads; " + ("leave it out." if left < 1 else "lower max_new_tokens.")
         )
     return left
+
+
+def fitting_sampling(sampling: Sampling | None, prompts: Sequence[Prompt], models: Sequence[Any]) -> Sampling:
+    """The given settings if responses fit into the models' contexts; by default, settings with which they do.
+
+    Args:
+        sampling: settings; None for `Sampling()` with as many new tokens, at most its own, as every model can read.
+        prompts: at least one.
+        models: causal LMs.
+
+    Raises:
+        ValueError: if a prompt and a response would not fit.
+    """
+    wanted = None if sampling is None else sampling.max_new_tokens
+    rooms = [room_after(prompts, model.config, wanted) for model in models]
+    if sampling is not None:
+        return sampling
+    limits = [Sampling.max_new_tokens, *(room for room in rooms if room is not None)]
+    return Sampling(max_new_tokens=min(limits))

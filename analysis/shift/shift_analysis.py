@@ -9,9 +9,7 @@
 
 import functools
 import shutil
-import tempfile
 import warnings
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
@@ -27,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.divergence.hidden_states import evaluation_mode
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator
-from tokenshift.analysis.sampling.prompts import encode_problems, room_after
+from tokenshift.analysis.sampling.prompts import encode_problems, fitting_sampling
 from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge, no_judge, sample_trajectories
 from tokenshift.analysis.sampling.token_ids import context_length
@@ -36,7 +34,7 @@ from tokenshift.analysis.shift.figures.every_figure import summary_figures
 from tokenshift.analysis.shift.report import NUMBERS, REPORT_FILE, write_shift_report
 from tokenshift.analysis.shift.summary import entry, summarise
 from tokenshift.analysis.storage.provenance import read_metadata
-from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.storage.run_folder import RunFolder, new_run_folder
 from tokenshift.analysis.token_table.reader import table_files
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.analysis.token_table.scoring import PairScorer
@@ -169,7 +167,7 @@ class ShiftAnalysis:
 
     def _heading(self) -> str:
         groups = next(iter(self.summary.values()))["all"]
-        counts = ", ".join(f"{groups[name]:,} {name}" for name in ("tokens", "responses", "problems"))
+        counts = ", ".join(f"{name} {groups[name]:,}" for name in ("tokens", "responses", "problems"))
         return f"What RL moved: {self.metadata['base_model']} to {self.metadata['rl_model']}, {counts}"
 
     def __repr__(self) -> str:
@@ -243,7 +241,7 @@ def analyze(
         if not prompts:
             raise ValueError("There is nothing to analyze: give problems, or a list of trajectories.")
         kinds = SAMPLED[trajectories]
-        sampling = _fitting_sampling(sampling, prompts, (base, rl))
+        sampling = fitting_sampling(sampling, prompts, (base, rl))
         settings = {"samples": samples, **asdict(sampling), "trajectories": trajectories}
     else:
         _check_given(trajectories, (base, rl))
@@ -259,10 +257,10 @@ def analyze(
     if scorer.note:
         warnings.warn(scorer.note, stacklevel=2)
     state = PartialState()
-    result = _new_analysis(output_dir, tokenizer, resamples, state)
+    folder = new_run_folder(output_dir, state)
     with evaluation_mode(base), evaluation_mode(rl):
         sample_and_score(
-            result.folder,
+            folder,
             tokenizer,
             prompts,
             {kind: functools.partial(TransformersGenerator, models[kind], tokenizer, sampling) for kind in kinds},
@@ -276,7 +274,7 @@ def analyze(
             given=given,
             state=state,
         )
-    return result
+    return ShiftAnalysis(folder, tokenizer, resamples=resamples)
 
 
 def _check_numbers(*, report_responses: int, **counts: int) -> None:
@@ -295,32 +293,3 @@ def _check_given(trajectories: Sequence[Trajectory], models: Sequence[Any]) -> N
         context = context_length(model.config)
         if context is not None and longest > context:
             raise ValueError(f"A given trajectory has {longest} tokens, but the model reads {context}; leave it out.")
-
-
-def _fitting_sampling(sampling: Sampling | None, prompts: Sequence[Prompt], models: Sequence[Any]) -> Sampling:
-    """The given settings, which must fit the models' contexts; by default settings that do."""
-    wanted = None if sampling is None else sampling.max_new_tokens
-    rooms = [room_after(prompts, model.config, wanted) for model in models]
-    if sampling is not None:
-        return sampling
-    limits = [Sampling.max_new_tokens, *(room for room in rooms if room is not None)]
-    return Sampling(max_new_tokens=min(limits))
-
-
-def _new_analysis(
-    output_dir: str | Path | None, tokenizer: PreTrainedTokenizerBase, resamples: int, state: PartialState
-) -> ShiftAnalysis:
-    """An analysis in an empty folder, which is deleted together with the analysis if it is a temporary one."""
-    if output_dir is None:
-        if state.num_processes > 1:
-            raise ValueError("output_dir is needed where several processes share the work: a folder that all can see.")
-        path = Path(tempfile.mkdtemp(prefix="tokenshift_"))
-    else:
-        path = Path(output_dir).expanduser()
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ValueError(f"output_dir={str(output_dir)!r} is not an empty folder; give another one.")
-        state.wait_for_everyone()  # every process has looked before one of them writes
-    analysis = ShiftAnalysis(RunFolder(path), tokenizer, resamples=resamples)
-    if output_dir is None:
-        weakref.finalize(analysis, shutil.rmtree, path, ignore_errors=True)
-    return analysis
