@@ -1,1 +1,1 @@
-
+"""The scripts that are launched, and what they are made of; recipes/README.md lists them."""

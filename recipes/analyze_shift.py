@@ -16,11 +16,10 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from tokenshift.analysis.sampling.responses import sample_trajectories
 from tokenshift.analysis.sampling.token_ids import context_length
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.report import read_summary, write_shift_report
-from tokenshift.analysis.token_table.scored_run import score_to_table
+from tokenshift.analysis.shift.shift_analysis import SAMPLED, sample_and_score
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.output_folder import content_hash, open_folder
 from tokenshift.recipes.command_line.parser import parse_into
@@ -33,8 +32,6 @@ from tokenshift.recipes.jobs.analysis.shift import (
 )
 from tokenshift.recipes.jobs.analysis.terminal import show_statements
 from tokenshift.rewards import load_reward
-
-SAMPLED = {"rl": ("rl",), "base": ("base",), "both": ("rl", "base")}
 
 
 @dataclass
@@ -68,29 +65,24 @@ def run(job: ShiftJob) -> None:
     """Sample, score, summarise, draw."""
     args, state, folder = job.args, PartialState(), job.folder
     prompts = {prompt.problem_id: prompt.text for prompt in job.prompts}
-    trajectories: dict[str, list[Trajectory]] = {}
-    if args.trajectories in SAMPLED:
-        for kind in SAMPLED[args.trajectories]:
-            trajectories[kind] = sample_trajectories(
-                folder,
-                kind,
-                job.prompts,
-                job.generator(job.rl if kind == "rl" else job.base),
-                job.base.tokenizer,
-                job.judge,
-                samples=args.samples,
-                batch_size=args.batch_size,
-            )
-    else:
-        assert job.given is not None
-        trajectories["file"], prompts = job.given
-    score_to_table(
+    given: dict[str, list[Trajectory]] = {}
+    if job.given is not None:
+        given["file"], prompts = job.given
+    sources = {"rl": job.rl, "base": job.base}
+    sample_and_score(
         folder,
-        trajectories,
+        job.base.tokenizer,
+        job.prompts,
+        {kind: job.generator(sources[kind]) for kind in SAMPLED.get(args.trajectories, ())},
         job.scorer(),
         job.metadata(trajectories=args.trajectories, prompts=prompts),
+        judge=job.judge,
+        samples=args.samples,
+        batch_size=args.batch_size,
         batch_tokens=args.batch_tokens,
         explored=args.report_responses,
+        given=given,
+        state=state,
     )
     if state.is_main_process:
         control = None if args.control is None else Path(args.control)

@@ -1,7 +1,13 @@
-"""Verifiable rewards with TRL's reward signature."""
+"""Verifiable rewards with TRL's reward signature; each is imported when it is first used."""
 
-from tokenshift.rewards.accuracy import accuracy_reward, configure_verification
-from tokenshift.rewards.format import format_reward
-from tokenshift.rewards.registry import load_reward
+from typing import TYPE_CHECKING
 
-__all__ = ["accuracy_reward", "configure_verification", "format_reward", "load_reward"]
+from tokenshift.analysis.lazy_face import lazy_face
+
+if TYPE_CHECKING:
+    from tokenshift.rewards.accuracy import accuracy_reward as accuracy_reward
+    from tokenshift.rewards.accuracy import configure_verification as configure_verification
+    from tokenshift.rewards.format import format_reward as format_reward
+    from tokenshift.rewards.registry import load_reward as load_reward
+else:
+    __getattr__, __dir__, __all__ = lazy_face(__name__)

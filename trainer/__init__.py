@@ -1,7 +1,16 @@
-"""GRPO with divergence-weighted advantages, and a probe that watches distributions move, on TRL."""
+"""GRPO with divergence-weighted advantages, and a probe that watches distributions move, on TRL.
 
-from tokenshift.trainer.config import DivergenceGRPOConfig
-from tokenshift.trainer.grpo import DivergenceGRPOTrainer
-from tokenshift.trainer.probe.callback import ShiftProbeCallback
+Each name is imported, and TRL with it, when it is first used.
+"""
 
-__all__ = ["DivergenceGRPOConfig", "DivergenceGRPOTrainer", "ShiftProbeCallback"]
+from typing import TYPE_CHECKING
+
+from tokenshift.analysis.lazy_face import lazy_face
+
+if TYPE_CHECKING:
+    from tokenshift.trainer.config import DivergenceGRPOConfig as DivergenceGRPOConfig
+    from tokenshift.trainer.grpo import DivergenceGRPOTrainer as DivergenceGRPOTrainer
+    from tokenshift.trainer.probe.callback import ShiftProbeCallback as ShiftProbeCallback
+    from tokenshift.trainer.reference import DistributionReference as DistributionReference
+else:
+    __getattr__, __dir__, __all__ = lazy_face(__name__)

@@ -1,0 +1,1 @@
+"""Which training is best: trained variants compared over seeds and problems."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from tokenshift.analysis.divergence.row_sums import row_sums
-from tokenshift.analysis.sampling.shared_noise import Row, place_seed
+from tokenshift.analysis.sampling.shared_noise import Row, mixed_seed
 from tokenshift.analysis.thresholds import LOG_2
 
 STRIP = 3 * 2**18
@@ -83,7 +83,7 @@ def delta_logp(places: Positions) -> torch.Tensor:
 def random_position(places: Positions) -> torch.Tensor:
     """A number in [0, 1) that depends on the place alone: above `1 - rate` it is a share `rate` of places."""
     pairs = zip(places.rows, places.positions, strict=True)
-    numbers = [place_seed(places.seed, row, position, 1) / 2**64 for row, position in pairs]
+    numbers = [mixed_seed(places.seed, row, position, 1) / 2**64 for row, position in pairs]
     return torch.tensor(numbers, device=places.drawn.device)
 
 

@@ -14,12 +14,12 @@ EXPECTATIONS = frozenset({"js", "forward_kl", "reverse_kl", "entropy_base", "ent
 
 @dataclass
 class RowSums:
-    """What one pass over rows of both models' logits gives, float32 `(R,)` each.
+    """Sums that one pass over rows of both models' logits gives, float32 `(R,)` each.
 
     Attributes:
         highest_base, highest_rl: the largest logit.
         log_z_base, log_z_rl: log of the sum of exp(logit - largest logit): log p = logit - highest - log_z.
-        means: those of `EXPECTATIONS` that were wanted.
+        means: the expectations that were wanted, by name.
     """
 
     highest_base: torch.Tensor
@@ -48,21 +48,22 @@ def row_sums_torch(base: torch.Tensor, rl: torch.Tensor, wanted: frozenset[str],
     if not wanted & EXPECTATIONS:
         return sums
 
-    own_base = _dot(e_base, x_base) / z_base - log_z_base  # E[log p] under itself
-    own_rl = _dot(e_rl, x_rl) / z_rl - log_z_rl
-    found = {"entropy_base": -own_base, "entropy_rl": -own_rl}
+    negative_entropy_base = _dot(e_base, x_base) / z_base - log_z_base  # E[log p] under itself
+    negative_entropy_rl = _dot(e_rl, x_rl) / z_rl - log_z_rl
+    means = {"entropy_base": -negative_entropy_base, "entropy_rl": -negative_entropy_rl}
     if wanted & {"forward_kl", "reverse_kl"}:
         apart = x_base - x_rl  # small where the distributions are close, so their KL loses nothing to rounding
         log_z_apart = log_z_base - log_z_rl
-        found["forward_kl"] = _dot(e_base, apart) / z_base - log_z_apart
-        found["reverse_kl"] = log_z_apart - _dot(e_rl, apart) / z_rl
+        means["forward_kl"] = _dot(e_base, apart) / z_base - log_z_apart
+        means["reverse_kl"] = log_z_apart - _dot(e_rl, apart) / z_rl
     if "js" in wanted:
         # JS = (E_p log p + E_q log q) / 2 - sum m log m, where m = (p + q) / 2 = n / (2 z_q), n = z_q / z_p e_p + e_q
         n = torch.addcmul(e_rl, e_base, (z_rl / z_base).unsqueeze(-1), out=e_rl)
         log_n = torch.log(n.add_(torch.finfo(n.dtype).tiny), out=e_base)
-        own_middle = _dot(n, log_n) / (2 * z_rl) - math.log(2) - log_z_rl
-        found["js"] = (0.5 * (own_base + own_rl) - own_middle).clamp(max=math.log(2))
-    sums.means = {name: value.clamp(min=0.0) for name, value in found.items() if name in wanted}
+        negative_entropy_middle = _dot(n, log_n) / (2 * z_rl) - math.log(2) - log_z_rl
+        js = 0.5 * (negative_entropy_base + negative_entropy_rl) - negative_entropy_middle
+        means["js"] = js.clamp(max=math.log(2))
+    sums.means = {name: value.clamp(min=0.0) for name, value in means.items() if name in wanted}
     return sums
 
 

@@ -89,13 +89,13 @@ def _load(row_ptr: tl.tensor, start: tl.tensor, size: tl.tensor, BLOCK: tl.const
 
 @triton.jit
 def _reference(highest: tl.tensor) -> tl.tensor:
-    """What logits are taken relative to: the largest so far, or 0 while all are -inf, since -inf - -inf is NaN."""
+    """The logit that others are taken relative to: the largest so far, 0 while all are -inf (-inf - -inf is NaN)."""
     return tl.where(highest == float("-inf"), 0.0, highest)
 
 
 @triton.jit
 def _shift(highest: tl.tensor, new: tl.tensor) -> tl.tensor:
-    """What finite x so far change by; there are none while all logits are -inf."""
+    """The change of all finite x so far; there are none while all logits are -inf."""
     return tl.where(highest == float("-inf"), 0.0, highest - new)
 
 

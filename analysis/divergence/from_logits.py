@@ -40,7 +40,7 @@ def log_probabilities(logits: torch.Tensor, *, temperature: float = 1.0, top_p: 
 
 
 def top_p_support(logp: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Which tokens the top-p set holds, bool `(..., V)`, from log-probabilities `(..., V)`."""
+    """A mask of the tokens that the top-p set holds, bool `(..., V)`, from log-probabilities `(..., V)`."""
     ordered, order = torch.sort(logp, dim=-1, descending=True, stable=True)
     mass_before = ordered.exp().cumsum(dim=-1) - ordered.exp()
     kept = (mass_before < top_p) & ordered.isfinite()

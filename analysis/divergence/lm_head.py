@@ -1,13 +1,14 @@
-"""The last projection of a causal LM, as data: what turns a last hidden state into logits."""
+"""The last projection of a causal LM, which turns a last hidden state into logits, as data."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def _logit_scale(config: Any) -> float:
 
 
 @contextmanager
-def gathered_head(model: PreTrainedModel) -> Iterator[LMHead]:
-    """A model's head, whole on this rank while the context is open; every rank must enter it.
+def gathered_head(model: "PreTrainedModel") -> Iterator[LMHead]:
+    """The LM head of a model, whole on this rank while the context is open; every rank must enter it.
 
     Under DeepSpeed ZeRO-3 the weight is gathered for the context; under FSDP2 it is copied whole.
 
@@ -80,5 +81,7 @@ def _whole_under_zero3(*parameters: torch.Tensor | None) -> AbstractContextManag
 
 
 def _whole(parameter: torch.Tensor) -> torch.Tensor:
+    from torch.distributed.tensor import DTensor  # slow to import, and only heads of models need it
+
     detached = parameter.detach()
     return detached.full_tensor() if isinstance(detached, DTensor) else detached

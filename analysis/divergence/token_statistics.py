@@ -42,17 +42,17 @@ STATISTICS = (
     *(f"{mass}_{k}" for mass in MASSES for k in OVERLAPS),
     *TRUNCATED,
 )
-"""Every output by name; `overlap_{k}` and `mass_{model}_{k}` may be asked for with any k >= 1."""
+"""The name of every output; `overlap_{k}` and `mass_{model}_{k}` may be asked for with any k >= 1."""
 
 FROM_PROBABILITIES = EXPECTATIONS | {"logp_base", "logp_rl", "rl_top1_prob_base"}
 
 RANKS = frozenset({"rank_base", "rank_rl", "rl_top1_rank_base"})
-OF_TOPS = RANKS | {"top1_base", "top1_rl", "rl_top1_prob_base"}
+FROM_TOPS = RANKS | {"top1_base", "top1_rl", "rl_top1_prob_base"}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What suits a kind of device.
+    """Sizes that suit a kind of device.
 
     Attributes:
         memory: bytes of a chunk where the caller sets no budget.
@@ -117,8 +117,8 @@ def token_statistics(
             default 19 MiB on CPU and 768 MiB on CUDA (more where 32 or 128 tokens need it). At least a token is taken.
 
     Returns:
-        A float32 tensor `(N,)` a name; int64 for ranks and ids. Products are summed in float32, which leaves JS within
-        1e-5 nats of exact arithmetic, and a KL within 1e-4 of itself above about 0.01 nats, within 1e-6 nats below.
+        A float32 tensor `(N,)` per name; int64 for ranks and ids. Products are summed in float32, which leaves JS
+        within 1e-5 nats of exact arithmetic, and a KL within 1e-4 of itself above about 0.01 nats, 1e-6 nats below.
 
     Raises:
         ValueError: for shapes that do not fit, ids outside the vocabulary, NaN, unknown names, or numbers out of
@@ -144,11 +144,11 @@ def token_statistics(
         for start in range(0, size, chunk):
             rows = slice(start, start + chunk)
             base, rl = project_base(hidden_base[rows]), project_rl(hidden_rl[rows])  # (chunk, V) float32
-            found = _chunk_statistics(base, rl, token_ids[rows], needed, numbered, top_p, strip)
+            chunk_statistics = _chunk_statistics(base, rl, token_ids[rows], needed, numbered, top_p, strip)
             for name in outputs:
-                results[name][rows] = found[name]
-            if UNSURE in found:
-                unsure.append(start + found[UNSURE])
+                results[name][rows] = chunk_statistics[name]
+            if UNSURE in chunk_statistics:
+                unsure.append(start + chunk_statistics[UNSURE])
         del project_base, project_rl, base, rl  # their memory is taken anew
         for rows in torch.cat(unsure).split(EXACT_ROWS) if unsure else ():
             logits_base = exact_logits(head_base, hidden_base[rows], temperature)
@@ -174,31 +174,31 @@ def _chunk_statistics(
 
     What needs matrices of V columns takes `strip` rows at a time, which stay in cache; the rest takes all n at once.
     """
-    found: dict[str, torch.Tensor] = {}
+    statistics: dict[str, torch.Tensor] = {}
     truncates = bool(outputs & TRUNCATED.keys()) and top_p < 1
     masses = {name: k for name, k in numbered.items() if not name.startswith("overlap")}
-    if numbered or truncates or outputs & OF_TOPS:
+    if numbered or truncates or outputs & FROM_TOPS:
         depth = max(DEPTH if truncates or outputs & RANKS else 1, *numbered.values(), 1)
         maxima_base, maxima_rl = block_maxima(base), block_maxima(rl)  # (n, V / block)
         if maxima_base.isnan().any() or maxima_rl.isnan().any():
             raise ValueError(NOT_FINITE)
         top_base, top_rl = top_k(base, depth, maxima_base), top_k(rl, depth, maxima_rl)
-        found |= _of_tops(base, rl, ids, top_base, top_rl, outputs, numbered, strip)
+        statistics |= _top_statistics(base, rl, ids, top_base, top_rl, outputs, numbered, strip)
     logits_base, logits_rl = (logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) for logits in (base, rl))  # (n,)
     if "rl_top1_prob_base" in outputs:
         logits_top1 = base.gather(-1, top_rl[1][:, :1]).squeeze(-1)
     if masses:
         at_tops = rl.gather(-1, top_base[1])  # (n, depth)
     if not (truncates or masses or outputs & FROM_PROBABILITIES or outputs & TRUNCATED.keys()):
-        return found
+        return statistics
 
     wanted = outputs if top_p < 1 else outputs | {TRUNCATED[name] for name in outputs & TRUNCATED.keys()}
     sums = row_sums(base, rl, wanted, strip=strip, overwrite=not truncates)
-    found |= sums.means
-    found["logp_base"] = logits_base - sums.highest_base - sums.log_z_base
-    found["logp_rl"] = logits_rl - sums.highest_rl - sums.log_z_rl
+    statistics |= sums.means
+    statistics["logp_base"] = logits_base - sums.highest_base - sums.log_z_base
+    statistics["logp_rl"] = logits_rl - sums.highest_rl - sums.log_z_rl
     if "rl_top1_prob_base" in outputs:
-        found["rl_top1_prob_base"] = (logits_top1 - sums.highest_base - sums.log_z_base).exp()
+        statistics["rl_top1_prob_base"] = (logits_top1 - sums.highest_base - sums.log_z_base).exp()
     if masses:
         cumulative = {
             "mass_base": (top_base[0] - (sums.highest_base + sums.log_z_base).unsqueeze(-1)).exp().cumsum(dim=-1),
@@ -206,7 +206,7 @@ def _chunk_statistics(
         }
         for name, k in masses.items():
             mass = cumulative[name.rsplit("_", 1)[0]]
-            found[name] = mass[:, min(k, mass.shape[-1]) - 1].clamp(max=1.0)
+            statistics[name] = mass[:, min(k, mass.shape[-1]) - 1].clamp(max=1.0)
     if truncates:
         rows = torch.arange(len(ids), device=ids.device)
         truncated, sure = truncated_divergences(
@@ -215,12 +215,12 @@ def _chunk_statistics(
             top_p,
             strip,
         )
-        found |= dict(zip(TRUNCATED, truncated, strict=True))
+        statistics |= dict(zip(TRUNCATED, truncated, strict=True))
         if not sure.all():
-            found[UNSURE] = (~sure).nonzero().squeeze(-1)
+            statistics[UNSURE] = (~sure).nonzero().squeeze(-1)
     else:
-        found |= {name: found[whole] for name, whole in TRUNCATED.items() if whole in found}
-    return found
+        statistics |= {name: statistics[whole] for name, whole in TRUNCATED.items() if whole in statistics}
+    return statistics
 
 
 def _exact_truncated(base: torch.Tensor, rl: torch.Tensor, top_p: float) -> dict[str, torch.Tensor]:
@@ -233,11 +233,11 @@ def _exact_truncated(base: torch.Tensor, rl: torch.Tensor, top_p: float) -> dict
         )
         for p, q in zip(base, rl, strict=True)
     ]
-    values = (torch.stack(each).float() for each in zip(*rows, strict=True))
+    values = (torch.stack(divergence).float() for divergence in zip(*rows, strict=True))
     return dict(zip(TRUNCATED, values, strict=True))
 
 
-def _of_tops(
+def _top_statistics(
     base: torch.Tensor,
     rl: torch.Tensor,
     ids: torch.Tensor,
@@ -249,19 +249,19 @@ def _of_tops(
 ) -> dict[str, torch.Tensor]:
     """Top-1 ids, overlaps and ranks of n tokens from their logits `(n, V)` and the most probable tokens."""
     ids_base, ids_rl = top_base[1], top_rl[1]  # (n, depth)
-    found = {"top1_base": ids_base[:, 0], "top1_rl": ids_rl[:, 0]}
+    statistics = {"top1_base": ids_base[:, 0], "top1_rl": ids_rl[:, 0]}
     for name, k in numbered.items():
         if not name.startswith("overlap"):
             continue
         k = min(k, base.shape[-1])
-        found[name] = (ids_base[:, :k, None] == ids_rl[:, None, :k]).sum(dim=(1, 2)) / k
+        statistics[name] = (ids_base[:, :k, None] == ids_rl[:, None, :k]).sum(dim=(1, 2)) / k
     if "rank_base" in outputs:
-        found["rank_base"] = ranks(base, ids, top_base, strip)
+        statistics["rank_base"] = ranks(base, ids, top_base, strip)
     if "rank_rl" in outputs:
-        found["rank_rl"] = ranks(rl, ids, top_rl, strip)
+        statistics["rank_rl"] = ranks(rl, ids, top_rl, strip)
     if "rl_top1_rank_base" in outputs:
-        found["rl_top1_rank_base"] = ranks(base, ids_rl[:, 0], top_base, strip)
-    return found
+        statistics["rl_top1_rank_base"] = ranks(base, ids_rl[:, 0], top_base, strip)
+    return statistics
 
 
 def _sizes(device: torch.device, vocab: int, memory_budget: int | None, copies: int) -> tuple[int, int]:

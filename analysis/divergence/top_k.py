@@ -37,14 +37,14 @@ def top_k(
     maxima = block_maxima(values) if maxima is None else maxima
     rows = torch.arange(len(values), device=values.device) if rows is None else rows
     blocks, tied_blocks = _first(maxima[rows], k)
-    index, valid = _block_indices(blocks, size)
-    candidates = values[rows.unsqueeze(-1), index].masked_fill_(~valid, -torch.inf)
-    places, tied = _first(candidates, k)
-    found, ids = candidates.gather(-1, places), index.gather(-1, places)
+    ids, valid = _block_indices(blocks, size)
+    candidates = values[rows.unsqueeze(-1), ids].masked_fill_(~valid, -torch.inf)
+    candidate_index, tied = _first(candidates, k)
+    top_values, top_ids = candidates.gather(-1, candidate_index), ids.gather(-1, candidate_index)
     unsure = (tied | tied_blocks).nonzero().squeeze(-1)
     if len(unsure):
-        found[unsure], ids[unsure] = _stable_top_k(values[rows[unsure]], k, maxima[rows[unsure]])
-    return found, ids
+        top_values[unsure], top_ids[unsure] = _stable_top_k(values[rows[unsure]], k, maxima[rows[unsure]])
+    return top_values, top_ids
 
 
 def _first(values: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,8 +61,8 @@ def _stable_top_k(values: torch.Tensor, k: int, maxima: torch.Tensor) -> tuple[t
     index, valid = _block_indices(blocks.sort(dim=-1).values, values.shape[-1])
     candidates = values.gather(-1, index).masked_fill_(~valid, -torch.inf)
     ordered = torch.sort(candidates, dim=-1, descending=True, stable=True)
-    place = ordered.indices[:, :k]
-    return ordered.values[:, :k], index.gather(-1, place)
+    candidate_index = ordered.indices[:, :k]
+    return ordered.values[:, :k], index.gather(-1, candidate_index)
 
 
 def ranks(
@@ -77,18 +77,18 @@ def ranks(
         strip: rows of V values to hold at a time for the others.
     """
     hits = top[1] == index.unsqueeze(-1)  # (N, k)
-    found = hits.int().argmax(dim=-1) + 1
-    left = (~hits.any(dim=-1)).nonzero().squeeze(-1)
-    for start in range(0, len(left), strip):
-        part = left[start : start + strip]
-        found[part] = _counted_ranks(values[part], index[part])
-    return found
+    rank = hits.int().argmax(dim=-1) + 1
+    missing = (~hits.any(dim=-1)).nonzero().squeeze(-1)
+    for start in range(0, len(missing), strip):
+        part = missing[start : start + strip]
+        rank[part] = _counted_ranks(values[part], index[part])
+    return rank
 
 
 def _counted_ranks(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    own = values.gather(-1, index.unsqueeze(-1))
-    before = torch.count_nonzero(values > own, dim=-1)
-    ties = values == own
+    value = values.gather(-1, index.unsqueeze(-1))
+    before = torch.count_nonzero(values > value, dim=-1)
+    ties = values == value
     lower = torch.arange(values.shape[-1], device=values.device) < index.unsqueeze(-1)
     return 1 + before + torch.count_nonzero(ties & lower, dim=-1)
 

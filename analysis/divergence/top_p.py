@@ -16,16 +16,17 @@ DEPTH = 16
 """Most probable tokens looked at first."""
 
 DEEPER = 128
-"""Then, for rows whose sets are larger; what is larger still is wide."""
+"""Most probable tokens looked at next, for rows whose sets are larger; a set that is larger still is wide."""
 
 MARGIN = 1e-5
 """A row is unsure whose mass comes this close to top_p at a token."""
 
 GAP = 2e-5
-"""Nats; or whose last kept and first dropped token are this close: several times the rounding of float32 logits."""
+"""A row is also unsure whose last kept and first dropped logit are this close, in nats: several times the rounding of
+float32 logits."""
 
 BINS = 4096
-"""Of the histogram, over the logits from the largest to `REACH` nats below it."""
+"""Bins of the histogram, over the logits from the largest to `REACH` nats below it."""
 
 REACH = 24.0
 """Tokens further below the largest share less than V * exp(-24) of the mass; they fall into the last bin together."""
@@ -38,7 +39,7 @@ class NextTokens:
     Attributes:
         logits: `(N, V)` float32.
         maxima: their block maxima.
-        rows: which of the N rows these R tokens have, `(R,)`.
+        rows: the row of each of the R tokens among the N rows, `(R,)`.
         top: their first `DEPTH` or more values and ids, `top_k`, `(R, K)` each.
         log_normalizer: `(R,)` float64, log of the sum of exp(logit).
     """
@@ -69,12 +70,12 @@ def truncated_divergences(
     Returns:
         The divergences, and which rows are sure, bool `(N,)`.
     """
-    found, sure = _from_tops(base, rl, top_p)
-    results = found.float()
+    divergences, sure = _from_tops(base, rl, top_p)
+    results = divergences.float()
     left = (~sure).nonzero().squeeze(-1)
     if len(left):
-        found, sure[left] = _from_tops(base.deeper(left, DEEPER), rl.deeper(left, DEEPER), top_p)
-        results[:, left] = found.float()
+        divergences, sure[left] = _from_tops(base.deeper(left, DEEPER), rl.deeper(left, DEEPER), top_p)
+        results[:, left] = divergences.float()
         left = left[~sure[left]]
     strip = max(1, strip // 2)  # histograms take several matrices more
     for start in range(0, len(left), strip):
@@ -154,8 +155,8 @@ def _wide(base: NextTokens, rl: NextTokens, left: torch.Tensor, top_p: float) ->
     x_base, e_base, sure_base = _truncated(base.logits[left], base.top[0][left, :1], top_p)
     x_rl, e_rl, sure_rl = _truncated(rl.logits[left], rl.top[0][left, :1], top_p)
     z_base, z_rl = e_base.sum(-1), e_rl.sum(-1)  # of the kept tokens
-    own_base = torch.linalg.vecdot(e_base, x_base) / z_base - z_base.log()
-    own_rl = torch.linalg.vecdot(e_rl, x_rl) / z_rl - z_rl.log()
+    negative_entropy_base = torch.linalg.vecdot(e_base, x_base) / z_base - z_base.log()
+    negative_entropy_rl = torch.linalg.vecdot(e_rl, x_rl) / z_rl - z_rl.log()
     apart, log_z_apart = x_base - x_rl, z_base.log() - z_rl.log()
     forward = torch.linalg.vecdot(e_base, apart) / z_base - log_z_apart
     reverse = log_z_apart - torch.linalg.vecdot(e_rl, apart) / z_rl
@@ -166,8 +167,8 @@ def _wide(base: NextTokens, rl: NextTokens, left: torch.Tensor, top_p: float) ->
     reverse = reverse.masked_fill((e_rl > 0).sum(-1) > shared, math.inf)
     n = torch.addcmul(e_rl, e_base, (z_rl / z_base).unsqueeze(-1), out=e_rl)
     log_n = torch.log(n + torch.finfo(n.dtype).tiny)
-    own_middle = torch.linalg.vecdot(n, log_n) / (2 * z_rl) - math.log(2) - z_rl.log()
-    js = (0.5 * (own_base + own_rl) - own_middle).clamp(0.0, math.log(2))
+    negative_entropy_middle = torch.linalg.vecdot(n, log_n) / (2 * z_rl) - math.log(2) - z_rl.log()
+    js = (0.5 * (negative_entropy_base + negative_entropy_rl) - negative_entropy_middle).clamp(0.0, math.log(2))
     return torch.stack([js, forward.clamp(min=0.0), reverse.clamp(min=0.0)]), sure
 
 
@@ -187,9 +188,9 @@ def _truncated(
     mass = torch.zeros(len(x), BINS, dtype=torch.float64, device=x.device).scatter_add_(-1, bins, e.double())
     reached = mass.cumsum(-1)
     target = top_p * reached[:, -1:]
-    place = (reached < target).sum(-1, keepdim=True)  # the bin in which the set ends
-    before_bin = (reached - mass).gather(-1, place)
-    inside = bins == place
+    last_bin = (reached < target).sum(-1, keepdim=True)  # the bin in which the set ends
+    before_bin = (reached - mass).gather(-1, last_bin)
+    inside = bins == last_bin
     width = int(inside.sum(-1).max())
     # the bin's tokens alone, in order
     value, _ = x.masked_fill(~inside, -math.inf).topk(min(width + 1, x.shape[-1]), dim=-1)
@@ -199,7 +200,7 @@ def _truncated(
     edge = value.gather(-1, kept.sum(-1, keepdim=True).clamp(min=1) - 1)
     total = reached[:, -1:]
     close = (((before - target).abs() < MARGIN * total) & value.isfinite()).any(-1)
-    in_last = (place.squeeze(-1) == BINS - 1) | (kept.sum(-1) == 0)
+    in_last = (last_bin.squeeze(-1) == BINS - 1) | (kept.sum(-1) == 0)
     dropped = x < edge
     apart = (edge - x.masked_fill(~dropped, -math.inf).amax(-1, keepdim=True) > GAP).squeeze(-1)
     tied = ((value == edge) & ~kept).any(-1)  # equal values on both sides of the edge

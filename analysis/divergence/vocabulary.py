@@ -1,11 +1,14 @@
 """Whether two models can be compared token by token: only with the same tokenizer."""
 
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def shared_vocabulary(
-    base: PreTrainedTokenizerBase,
-    rl: PreTrainedTokenizerBase,
+    base: "PreTrainedTokenizerBase",
+    rl: "PreTrainedTokenizerBase",
     base_size: int | None = None,
     rl_size: int | None = None,
 ) -> tuple[int, str | None]:

@@ -1,0 +1,1 @@
+"""From prompts to responses: requests, draws with shared random numbers, generators, trajectories."""

@@ -10,7 +10,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from tokenshift.analysis.divergence.from_logits import check_sampling, log_probabilities
 from tokenshift.analysis.sampling.draws import coupled_draw
 from tokenshift.analysis.sampling.requests import Request
-from tokenshift.analysis.sampling.shared_noise import Row, place_seed
+from tokenshift.analysis.sampling.shared_noise import Row, mixed_seed
 from tokenshift.analysis.sampling.token_ids import end_tokens, padded_left, until_end
 
 
@@ -21,7 +21,7 @@ class Sampling:
     Attributes:
         temperature: divides the logits, > 0.
         top_p: in (0, 1].
-        max_new_tokens: longest completion.
+        max_new_tokens: tokens of the longest completion.
         seed: of the draws.
 
     Raises:
@@ -42,7 +42,7 @@ class Sampling:
 
     @property
     def draw(self) -> dict[str, Any]:
-        """Arguments of `coupled_draw`."""
+        """Keyword arguments of `coupled_draw`."""
         return {"top_p": self.top_p, "seed": self.seed}
 
 
@@ -54,7 +54,7 @@ class Generator(Protocol):
 
 
 class _CoupledDraw(LogitsProcessor):
-    """Leaves the drawn token alone in the scores."""
+    """Draws the next token by common random numbers, and leaves its score as the only finite one."""
 
     def __init__(self, rows: list[Row], prompt_length: int, sampling: Sampling) -> None:
         self._rows, self._start, self._sampling = rows, prompt_length, sampling
@@ -73,8 +73,8 @@ class TransformersGenerator:
 
     Args:
         model: a causal LM in eval mode.
-        tokenizer: its.
-        sampling: settings; those in the model's generation config are not used, its end tokens are.
+        tokenizer: the model's tokenizer.
+        sampling: temperature, top-p, length and seed; of the model's generation config only the end tokens are used.
     """
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> None:
@@ -107,13 +107,13 @@ class TransformersGenerator:
 
 
 class VLLMGenerator:
-    """Samples by vLLM, a seed a response.
+    """Samples by vLLM, with one seed per response.
 
     Args:
         path: folder or hub name of the model.
-        revision: of a hub model.
-        tokenizer: the model's.
-        sampling: settings.
+        revision: branch, tag or commit of a hub model.
+        tokenizer: the model's tokenizer.
+        sampling: temperature, top-p, length and seed.
         options: more of `vllm.LLM`'s arguments.
     """
 
@@ -140,12 +140,12 @@ class VLLMGenerator:
                 temperature=self.sampling.temperature,
                 top_p=self.sampling.top_p,
                 max_tokens=self.sampling.max_new_tokens,
-                seed=place_seed(self.sampling.seed, request.row) % 2**31,
+                seed=mixed_seed(self.sampling.seed, request.row) % 2**31,
                 stop_token_ids=sorted(self._ends),
                 detokenize=False,
             )
             for request in requests
         ]
         prompts = [{"prompt_token_ids": request.prompt_ids} for request in requests]
-        found = self._llm.generate(prompts, params, use_tqdm=False)
-        return [list(output.outputs[0].token_ids) for output in found]
+        outputs = self._llm.generate(prompts, params, use_tqdm=False)
+        return [list(output.outputs[0].token_ids) for output in outputs]

@@ -8,10 +8,10 @@ from tokenshift.analysis.sampling.shared_noise import Row
 
 @dataclass(frozen=True)
 class Request:
-    """A response that is wanted.
+    """A request for a response.
 
     Attributes:
-        row: (problem_id, sample_id).
+        row: (problem_id, sample_id) of the response.
         prompt_ids: token ids of the prompt.
     """
 
@@ -21,12 +21,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A problem as the models read it.
+    """A problem as a model reads it.
 
     Attributes:
-        problem_id: its number in the table.
-        text: for people.
-        ids: token ids.
+        problem_id: the problem's number in tables.
+        text: the prompt as people read it.
+        ids: the prompt's token ids.
     """
 
     problem_id: int

@@ -14,7 +14,12 @@ from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.work_units import run_units
 
 Judge = Callable[[list[int], list[str]], list[bool | None]]
-"""Whether completions, as text, answer the problems with these ids."""
+"""Verdicts on completions, as text, of the problems with these ids: True, False, or None where nothing judges."""
+
+
+def no_judge(rows: list[int], texts: list[str]) -> list[bool | None]:
+    """The judge of responses that are not judged."""
+    return [None] * len(rows)
 
 
 def sample_trajectories(
@@ -32,14 +37,15 @@ def sample_trajectories(
     """Responses of one policy, judged; read back where they are there already.
 
     Args:
-        folder: of the run.
-        kind: whose responses.
+        folder: the run's folder.
+        kind: whose responses, in the name of their file.
         prompts: the problems.
         generator: makes the policy ready; called only if there is something left to sample.
-        tokenizer: for the text that is judged.
-        judge: verdict a response.
-        samples: responses a problem.
+        tokenizer: the policy's tokenizer, for the text that is judged.
+        judge: verdicts on responses.
+        samples: responses per problem.
         batch_size: responses at once; a unit of work holds as many whole problems as fit, the longest prompts first.
+        state: the processes that share the work; every process must call it.
     """
     state = state or PartialState()
     path = folder.trajectories(kind)
@@ -53,23 +59,24 @@ def sample_trajectories(
             if not ready:
                 ready.append(generator())
             requests = requests_of(groups[unit], samples)
-            found = []
+            trajectories = []
             for start in range(0, len(requests), batch_size):
                 part = requests[start : start + batch_size]
                 completions = ready[0](part)
                 texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
                 verdicts = judge([request.row[0] for request in part], texts)
-                found += [
+                trajectories += [
                     Trajectory(*request.row, request.prompt_ids, ids, correct)
                     for request, ids, correct in zip(part, completions, verdicts, strict=True)
                 ]
-            write_trajectories(file, found)
-            return sum(len(trajectory.completion_ids) for trajectory in found)
+            write_trajectories(file, trajectories)
+            return sum(len(trajectory.completion_ids) for trajectory in trajectories)
 
         run_units(files, work, f"sampling from {kind}", state=state)
         if state.is_main_process:
-            everyone = [trajectory for file in files for trajectory in read_trajectories(file)]
-            write_trajectories(path, sorted(everyone, key=lambda each: (each.problem_id, each.sample_id)))
+            trajectories = [trajectory for file in files for trajectory in read_trajectories(file)]
+            trajectories.sort(key=lambda trajectory: (trajectory.problem_id, trajectory.sample_id))
+            write_trajectories(path, trajectories)
             shutil.rmtree(folder.units(kind), ignore_errors=True)
         state.wait_for_everyone()
     return read_trajectories(path)

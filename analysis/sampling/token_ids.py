@@ -15,21 +15,21 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Any) -> set[int]:
-    """Ids that end a completion: the model's generation config's, and the tokenizer's."""
+    """Ids that end a completion: the model's generation config names, and the tokenizer's."""
     ends = model.generation_config.eos_token_id
-    found = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    return found - {None}
+    ids = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+    return ids - {None}
 
 
 def context_length(config: Any) -> int | None:
-    """Tokens that a model of a config can read; None where it names no limit."""
+    """Tokens that a model can read, by its config; None where the config names no limit."""
     length: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
     return length
 
 
 def until_end(ids: list[int], ends: set[int]) -> list[int]:
     """A row of token ids up to its first end token, that one included."""
-    first = next((place for place, token in enumerate(ids) if token in ends), None)
+    first = next((position for position, token in enumerate(ids) if token in ends), None)
     return ids if first is None else ids[: first + 1]
 
 

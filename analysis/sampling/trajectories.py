@@ -1,4 +1,4 @@
-"""Responses to problems, as token ids: what both models are scored along.
+"""Responses to problems as token ids, along which both models are scored.
 
 Shape legend: B trajectories, T longest prompt and completion together, N completion tokens of a batch.
 """
@@ -26,10 +26,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A response.
+    """A response to a problem.
 
     Attributes:
-        problem_id, sample_id: which problem, and which of its responses.
+        problem_id, sample_id: number of the problem, and of the response among those to it.
         prompt_ids, completion_ids: token ids; the completion's end token, if it has one, belongs to it.
         correct: whether a verifier accepted it; None if none judged.
     """
@@ -47,7 +47,7 @@ class TrajectoryBatch:
 
     Attributes:
         input_ids, attention_mask: `(B, T)` int64.
-        predicts: bool `(B, T)`, the places whose next token is a completion token, N in all.
+        predicts: bool `(B, T)`, the positions whose next token is a completion token, N in all.
         token_ids: those next tokens, `(N,)` int64.
     """
 
@@ -71,10 +71,10 @@ def batch_of(trajectories: Sequence[Trajectory], device: torch.device | str = "c
     input_ids = torch.zeros(len(rows), length, dtype=torch.int64)
     attention_mask = torch.zeros_like(input_ids)
     predicts = torch.zeros_like(input_ids, dtype=torch.bool)
-    for place, (row, trajectory) in enumerate(zip(rows, trajectories, strict=True)):
-        input_ids[place, : len(row)] = torch.tensor(row)
-        attention_mask[place, : len(row)] = 1
-        predicts[place, len(trajectory.prompt_ids) - 1 : len(row) - 1] = True
+    for index, (row, trajectory) in enumerate(zip(rows, trajectories, strict=True)):
+        input_ids[index, : len(row)] = torch.tensor(row)
+        attention_mask[index, : len(row)] = 1
+        predicts[index, len(trajectory.prompt_ids) - 1 : len(row) - 1] = True
     token_ids = [token for trajectory in trajectories for token in trajectory.completion_ids]
     return TrajectoryBatch(
         input_ids.to(device),

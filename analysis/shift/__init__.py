@@ -1,0 +1,1 @@
+"""Which token distributions RL moved, and into what: numbers, figures and the report."""

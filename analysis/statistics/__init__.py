@@ -1,0 +1,1 @@
+"""Statistics in numpy: bootstrap by problem, pooled means, paired and crossed comparisons."""

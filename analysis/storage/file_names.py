@@ -5,6 +5,6 @@ import re
 
 
 def file_name(name: str) -> str:
-    """The name without what file systems mind, and a hash: two names can look alike so."""
+    """The name without characters that file systems refuse, and a hash that keeps similar names apart."""
     plain = re.sub(r"[^\w.@-]+", "_", name).strip("_")
     return f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"

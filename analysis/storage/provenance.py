@@ -1,4 +1,4 @@
-"""What made a file: models, settings and library versions, kept in its metadata."""
+"""Models, settings and library versions that a file was made with, kept in the file's metadata."""
 
 import json
 import platform
@@ -21,12 +21,12 @@ def table_metadata(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What `write_table` was told of a table."""
-    found: dict[str, Any] = json.loads(pq.read_schema(path).metadata[METADATA_KEY])
-    return found
+    """The metadata that `table_metadata` gave a file, as a dictionary."""
+    metadata: dict[str, Any] = json.loads(pq.read_schema(path).metadata[METADATA_KEY])
+    return metadata
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the libraries that numbers depend on."""
+    """Versions of Python and of the libraries that numbers depend on, by name."""
     names = ("tokenshift", "torch", "transformers", "trl")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}

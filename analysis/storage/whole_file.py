@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, moved to its place at the end; a run killed in between leaves what was there.
+    """A path beside `path` to write to, renamed to `path` at the end; a run killed in between leaves the old file.
 
     Missing folders are made.
     """

@@ -1,4 +1,4 @@
-"""Long work in units, each a file that appears whole: shared by processes, and gone on with where it stopped."""
+"""Long work in units, each a file that appears whole: processes share it, and a stopped run goes on where it was."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,15 +22,15 @@ def run_units(
 ) -> None:
     """Do the units whose files are not there yet; every process must call it, and all return together.
 
-    What a unit holds must not depend on which others are done, nor on the number of processes: then files are the
-    same however often the work was stopped.
+    The contents of a unit must not depend on which others are done, nor on the number of processes: then files are
+    the same however often the work was stopped.
 
     Args:
-        files: a file a unit; unit i belongs to process i modulo the number of processes.
+        files: one file per unit; unit i belongs to process i modulo the number of processes.
         work: makes unit i, writes it whole to its file, and returns how much it did, in `noun`s.
         description: label of the progress bar, which the main process shows: units of all processes, its own rate.
-        state: the processes.
-        noun: unit of the rate.
+        state: the processes that share the work.
+        noun: the unit of the rate.
     """
     state = state or PartialState()
     mine = range(state.process_index, len(files), state.num_processes)
@@ -60,7 +60,7 @@ def join_rows(units: Sequence[Path], file: Path, schema: pa.Schema) -> None:
     Args:
         units: Parquet files.
         file: appears whole.
-        schema: of their columns, with the metadata of the file.
+        schema: the columns of all units, with the metadata of the file.
     """
     table = pa.concat_tables([pq.read_table(unit, schema=schema.remove_metadata()) for unit in units])
     table = table.sort_by([("problem_id", "ascending"), ("sample_id", "ascending")])
@@ -69,6 +69,6 @@ def join_rows(units: Sequence[Path], file: Path, schema: pa.Schema) -> None:
 
 
 def _done(files: Sequence[Path]) -> int:
-    """How many are there, by one look at each folder: other processes write there too."""
-    there = {path for folder in {file.parent for file in files} if folder.is_dir() for path in folder.iterdir()}
-    return sum(file in there for file in files)
+    """How many of the files exist, by one look at each folder: other processes write there too."""
+    existing = {path for folder in {file.parent for file in files} if folder.is_dir() for path in folder.iterdir()}
+    return sum(file in existing for file in files)

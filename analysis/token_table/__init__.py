@@ -1,0 +1,1 @@
+"""From trajectories to the per-token table: scoring, writing and reading."""

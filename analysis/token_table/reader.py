@@ -55,8 +55,8 @@ def response_batches(
 
     Args:
         source: the table; the rows of a response stand together, in order.
-        columns: names of those wanted; `KEYS` come always.
-        rows: of a batch; a longer response comes whole.
+        columns: names of the wanted columns; `KEYS` always come too.
+        rows: rows of a batch; a longer response comes whole.
 
     Raises:
         ValueError: if a file is damaged, or the rows of a response do not stand together.
@@ -65,7 +65,7 @@ def response_batches(
     held: list[pa.Table] = []
     for part in _parts(source, wanted, rows):
         starts = np.flatnonzero(part["position"].to_numpy() == 0)
-        if len(starts):  # what stands before the last start is whole now
+        if len(starts):  # the responses before the last start are whole now
             whole = pa.concat_tables([*held, part.slice(0, starts[-1])])
             held = [part.slice(starts[-1])]
             if whole.num_rows:
@@ -91,9 +91,9 @@ def _parts(source: Source, columns: list[str] | None, rows: int) -> Iterator[pa.
 
 
 def verdicts(table: pa.Table) -> np.ndarray:
-    """The column `correct` as `(N,)` float: 1, 0, or NaN where none judged."""
-    found: np.ndarray = table["correct"].cast(pa.float32()).to_numpy()
-    return found
+    """The column `correct` as `(N,)` float: 1, 0, or NaN where nothing judged."""
+    correct: np.ndarray = table["correct"].cast(pa.float32()).to_numpy()
+    return correct
 
 
 def _typed(table: pa.Table) -> pa.Table:

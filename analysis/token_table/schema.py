@@ -1,4 +1,4 @@
-"""The per-token table: one row a generated token, with what both models made of it. Parquet, for any reader."""
+"""The per-token table: one row per generated token, with both models' statistics of it, as Parquet."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,17 +57,17 @@ def build_table(
     tokenizer: PreTrainedTokenizerBase,
     kind: str,
 ) -> pa.Table:
-    """Rows of trajectories, in their order.
+    """The rows of trajectories, in the trajectories' order.
 
     Args:
-        trajectories: those that were scored.
+        trajectories: the responses that were scored.
         statistics: `SCORED`'s outputs of `token_statistics`, `(N,)` each, over all their completion tokens in order.
-        tokenizer: for the tokens' texts.
-        kind: for the column `trajectory`.
+        tokenizer: the models' tokenizer, for the tokens' texts.
+        kind: value of the column `trajectory`.
     """
     lengths = np.array([len(trajectory.completion_ids) for trajectory in trajectories], dtype=np.int64)
     token_ids = np.concatenate([np.asarray(t.completion_ids, dtype=np.int64) for t in trajectories] or [np.array([])])
-    distinct, place = np.unique(token_ids.astype(np.int64), return_inverse=True)
+    distinct, text_index = np.unique(token_ids.astype(np.int64), return_inverse=True)
     texts = np.array([tokenizer.decode([int(index)]) for index in distinct], dtype=object)
     correct = np.array([trajectory.correct for trajectory in trajectories], dtype=object)
     columns: dict[str, Any] = {
@@ -77,7 +77,7 @@ def build_table(
         "position": np.concatenate([np.arange(length) for length in lengths] or [np.array([])]),
         "length": np.repeat(lengths, lengths),
         "token_id": token_ids,
-        "token": texts[place],
+        "token": texts[text_index],
         "correct": np.repeat(correct, lengths),
         **{name: statistics[name].cpu().numpy() for name in SCORED},
     }
@@ -91,10 +91,10 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> Non
     """Write a Parquet file that appears whole.
 
     Args:
-        path: its place.
+        path: the file.
         table: rows of `SCHEMA`.
-        metadata: what the rows come from (models, sampling, ...), as JSON under the key `tokenshift`; thresholds
-            and versions are added.
+        metadata: models, sampling and whatever else the rows come from, kept as JSON under the key `tokenshift`;
+            thresholds and versions are added.
     """
     with whole_file(path) as partial:
         pq.write_table(table.replace_schema_metadata(table_metadata(metadata)), partial, compression="zstd")

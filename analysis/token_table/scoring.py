@@ -28,7 +28,7 @@ def predicting_states(forward: Any, model: Any, batch: TrajectoryBatch) -> torch
     """Last hidden states `(N, H)` from which the completion tokens of a batch are predicted, in order.
 
     Args:
-        forward: what is called: the model, or the wrapper that gathers its parameters.
+        forward: the callable that makes the forward pass: the model, or the wrapper that gathers its parameters.
         model: the causal LM under it.
         batch: on the model's device.
     """
@@ -42,12 +42,12 @@ class PairScorer:
 
     Args:
         base, rl: causal LMs, each on one device, of one tokenizer; their heads may be padded differently.
-        tokenizer: the models'.
+        tokenizer: the models' tokenizer.
         temperature: divides the logits of both, > 0.
         top_p: of the column `js_top_p`, in (0, 1].
 
     Attributes:
-        note: what to tell the user of heads of different lengths; None if they are equally long.
+        note: a sentence for the user if the heads have different lengths, else None.
 
     Raises:
         ValueError: for numbers out of range, or a tokenizer with more ids than a head.
@@ -71,7 +71,7 @@ class PairScorer:
         if not trajectories:
             return build_table([], {name: torch.empty(0) for name in SCORED}, self.tokenizer, kind)
         with self._states(trajectories) as (base, rl, head_base, head_rl, token_ids):
-            found = token_statistics(
+            statistics = token_statistics(
                 base,
                 rl,
                 head_base,
@@ -81,14 +81,15 @@ class PairScorer:
                 temperature=self.temperature,
                 top_p=self.top_p,
             )
-        return build_table(trajectories, found, self.tokenizer, kind)
+        return build_table(trajectories, statistics, self.tokenizer, kind)
 
     def top_tokens(self, trajectory: Trajectory, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """The most probable tokens at each of a trajectory's T positions.
 
         Returns:
             Ids `(2, T, k)` int32, base's and RL's, most probable first; and their log-probabilities `(2, 2, T, k)`
-            float32: whose list, under which model. k is at most the vocabulary.
+            float32: the first axis is the list, the second the model that gives the probability. k is at most the
+            vocabulary.
         """
         parts = []
         with self._states([trajectory]) as (base, rl, head_base, head_rl, token_ids):
@@ -99,8 +100,8 @@ class PairScorer:
                 logits = [
                     model(hidden[start : start + size]) for model, hidden in zip(project, (base, rl), strict=True)
                 ]
-                logp = [torch.log_softmax(each, dim=-1) for each in logits]  # (n, V)
-                ids = [top_k(each, k)[1] for each in logits]  # (n, k)
+                logp = [torch.log_softmax(model_logits, dim=-1) for model_logits in logits]  # (n, V)
+                ids = [top_k(model_logits, k)[1] for model_logits in logits]  # (n, k)
                 parts.append(
                     (torch.stack(ids), torch.stack([torch.stack([p.gather(-1, i) for p in logp]) for i in ids]))
                 )
@@ -147,19 +148,19 @@ def score_trajectories(
 
     Args:
         base, rl, tokenizer, temperature, top_p: as of `PairScorer`.
-        trajectories: responses of whichever policy.
+        trajectories: responses of any policy.
         batch_tokens: tokens in a forward pass, padding included; a longer trajectory goes alone.
-        kind: for the column `trajectory`.
+        kind: value of the column `trajectory`.
 
     Raises:
         ValueError: for numbers out of range, an empty prompt, or a tokenizer with more ids than a head.
     """
     scorer = PairScorer(base, rl, tokenizer, temperature=temperature, top_p=top_p)
     batches = scoring_batches(trajectories, batch_tokens)
-    tables = [scorer.table([trajectories[place] for place in places], kind) for places in batches]
+    tables = [scorer.table([trajectories[index] for index in indices], kind) for indices in batches]
     table = pa.concat_tables(tables or [scorer.table([], kind)]).unify_dictionaries()
     lengths = np.array([len(trajectory.completion_ids) for trajectory in trajectories], dtype=np.int64)
-    scored = np.array([place for places in batches for place in places], dtype=np.int64)
+    scored = np.array([index for indices in batches for index in indices], dtype=np.int64)
     starts = np.zeros(len(lengths), dtype=np.int64)  # of each trajectory in the order of scoring
     starts[scored] = np.cumsum(lengths[scored]) - lengths[scored]
     order = [np.arange(start, start + length) for start, length in zip(starts, lengths, strict=True)]
@@ -167,12 +168,12 @@ def score_trajectories(
 
 
 def scoring_batches(trajectories: Sequence[Trajectory], batch_tokens: int) -> list[list[int]]:
-    """Indices of trajectories by length, the longest first: little padding, and memory runs out at once."""
+    """Batches of indices of trajectories, the longest first: padding is little, and a lack of memory shows at once."""
     sizes = [len(trajectory.prompt_ids) + len(trajectory.completion_ids) for trajectory in trajectories]
     batches: list[list[int]] = []
-    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
         if batches and (len(batches[-1]) + 1) * sizes[batches[-1][0]] <= batch_tokens:
-            batches[-1].append(place)
+            batches[-1].append(index)
         else:
-            batches.append([place])
+            batches.append([index])
     return batches

@@ -5,9 +5,9 @@ from typing import Any
 from datasets import Dataset
 
 from tokenshift.analysis.evaluation.responses import Grade, Grader
+from tokenshift.analysis.sampling.prompts import encode_problems, room_after
 from tokenshift.analysis.sampling.requests import Prompt
-from tokenshift.analysis.sampling.responses import Judge
-from tokenshift.analysis.sampling.token_ids import context_length, encode_prompt
+from tokenshift.analysis.sampling.responses import Judge, no_judge
 from tokenshift.recipes.inputs.models import ModelSource
 from tokenshift.rewards import format_reward, load_reward
 from tokenshift.rewards.answers import extracted_answers, voted_answers
@@ -19,17 +19,7 @@ def encoded_prompts(data: Dataset, source: ModelSource) -> list[Prompt]:
     Raises:
         ValueError: for conversations without a chat template, or an empty prompt.
     """
-    tokenizer = source.tokenizer
-    if not isinstance(data[0]["prompt"], str) and tokenizer.chat_template is None:
-        raise ValueError(f"The prompts are conversations, but the tokenizer of {source.name!r} has no chat template.")
-    found = []
-    for row, prompt in enumerate(data["prompt"]):
-        text = prompt if isinstance(prompt, str) else tokenizer.apply_chat_template(prompt, tokenize=False)
-        ids = encode_prompt(tokenizer, prompt)
-        if not ids:
-            raise ValueError(f"The prompt of row {row} is empty; give it a text.")
-        found.append(Prompt(row, str(text), ids))
-    return found
+    return encode_problems(data, source.tokenizer, name=source.name)
 
 
 def response_room(prompts: list[Prompt], source: ModelSource, max_new_tokens: int | None) -> int | None:
@@ -38,17 +28,7 @@ def response_room(prompts: list[Prompt], source: ModelSource, max_new_tokens: in
     Raises:
         ValueError: if they are fewer than `max_new_tokens`, or none.
     """
-    context = context_length(source.config)
-    if context is None:
-        return None
-    longest = max(prompts, key=lambda each: len(each.ids))
-    left = context - len(longest.ids)
-    if left < (max_new_tokens or 1):
-        raise ValueError(
-            f"The prompt of row {longest.problem_id} has {len(longest.ids)} tokens, which leaves {left} of the "
-            f"{context} that the model reads; " + ("leave it out." if left < 1 else "lower max_new_tokens.")
-        )
-    return left
+    return room_after(prompts, source.config, max_new_tokens)
 
 
 def judge_of(data: Dataset, reward_func: str) -> Judge:
@@ -59,11 +39,6 @@ def judge_of(data: Dataset, reward_func: str) -> Judge:
     """
     reward = load_reward(reward_func)
     return _judge(data, reward) if _is_judged(data, reward_func) else no_judge
-
-
-def no_judge(rows: list[int], texts: list[str]) -> list[bool | None]:
-    """The judge of responses that are not judged."""
-    return [None] * len(rows)
 
 
 def _is_judged(data: Dataset, reward_func: str) -> bool:

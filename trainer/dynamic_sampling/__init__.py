@@ -1,0 +1,1 @@
+"""DAPO's dynamic sampling: groups of equal rewards are replaced by those of the next prompts."""

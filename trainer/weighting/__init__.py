@@ -1,0 +1,1 @@
+"""From a divergence to weights of the advantages: functions, controls, metrics, descriptions."""

@@ -1,0 +1,1 @@
+"""Figures of the shift analysis, of a shift over checkpoints, and of the probe."""

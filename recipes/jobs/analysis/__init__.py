@@ -1,0 +1,1 @@
+"""Jobs that look at trained models: shift, cross-sampling, evaluation."""

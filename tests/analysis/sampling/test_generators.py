@@ -16,7 +16,7 @@ from tokenshift.analysis.divergence.from_logits import log_probabilities
 from tokenshift.analysis.sampling.draws import coupled_draw
 from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator, VLLMGenerator
 from tokenshift.analysis.sampling.requests import Request
-from tokenshift.analysis.sampling.shared_noise import gumbel_noise, place_seed
+from tokenshift.analysis.sampling.shared_noise import gumbel_noise, mixed_seed
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_noise_is_gumbel_and_belongs_to_its_place() -> None:
     some = torch.tensor([[7, 49], [0, 3]])
     assert torch.equal(gumbel_noise(3, rows[:2], positions[:2], some), found[:2].gather(-1, some))
     assert len({tuple(row) for row in [*found.tolist(), *gumbel_noise(4, rows, positions, every).tolist()]}) == 10
-    stream = splitmix64(place_seed(3, (5, 1), 700))
+    stream = splitmix64(mixed_seed(3, (5, 1), 700))
     uniform = np.array([((next(stream) >> 11) + 0.5) * 2.0**-53 for _ in range(50)])
     assert found[1].numpy() == pytest.approx(-np.log(-np.log1p(-uniform)), rel=1e-6)
     for noise in (  # over tokens, over positions, over problems

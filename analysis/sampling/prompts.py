@@ -1,0 +1,90 @@
+"""Problems as a model reads them, and the room that they leave for a response."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedTokenizerBase
+
+from tokenshift.analysis.sampling.generators import Sampling
+from tokenshift.analysis.sampling.requests import Prompt
+from tokenshift.analysis.sampling.token_ids import context_length, encode_prompt
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def encode_problems(
+    problems: "Dataset | Sequence[Any]", tokenizer: PreTrainedTokenizerBase, *, name: str | None = None
+) -> list[Prompt]:
+    """Problems as a model reads them; row i is problem i.
+
+    Args:
+        problems: a `datasets.Dataset` with the column `prompt`; or a list whose items are texts, conversations in
+            the chat format, or `Prompt`s, which stay as they are.
+        tokenizer: the model's tokenizer.
+        name: the model's name, for messages; by default what the tokenizer was loaded from.
+
+    Raises:
+        ValueError: if there is no problem or no column `prompt`, for conversations without a chat template, or for an
+            empty prompt.
+    """
+    columns = getattr(problems, "column_names", None)
+    if columns is not None and "prompt" not in columns:
+        raise ValueError(f"The problems have no column 'prompt'; their columns are {', '.join(columns)}.")
+    if not len(problems):
+        raise ValueError("There are no problems: the list or Dataset is empty.")
+    prompts = []
+    for row, prompt in enumerate(problems if columns is None else problems["prompt"]):  # type: ignore[call-overload]
+        if not isinstance(prompt, Prompt):
+            if not isinstance(prompt, str) and tokenizer.chat_template is None:
+                name = name or tokenizer.name_or_path
+                raise ValueError(f"The prompts are conversations, but the tokenizer of {name!r} has no chat template.")
+            text = prompt if isinstance(prompt, str) else tokenizer.apply_chat_template(prompt, tokenize=False)
+            prompt = Prompt(row, str(text), encode_prompt(tokenizer, prompt))
+        if not prompt.ids:
+            raise ValueError(f"The prompt of row {row} is empty; give it a text.")
+        prompts.append(prompt)
+    return prompts
+
+
+def room_after(prompts: Sequence[Prompt], config: Any, max_new_tokens: int | None) -> int | None:
+    """Tokens that a model can read after the longest prompt; None where the model's config names no limit.
+
+    Args:
+        prompts: at least one.
+        config: the model's config.
+        max_new_tokens: tokens that a response may have; None for any number.
+
+    Raises:
+        ValueError: if the room is less than `max_new_tokens`, or less than one token.
+    """
+    context = context_length(config)
+    if context is None:
+        return None
+    longest = max(prompts, key=lambda prompt: len(prompt.ids))
+    left = context - len(longest.ids)
+    if left < (max_new_tokens or 1):
+        raise ValueError(
+            f"The prompt of row {longest.problem_id} has {len(longest.ids)} tokens, which leaves {left} of the "
+            f"{context} that the model reads; " + ("leave it out." if left < 1 else "lower max_new_tokens.")
+        )
+    return left
+
+
+def fitting_sampling(sampling: Sampling | None, prompts: Sequence[Prompt], models: Sequence[Any]) -> Sampling:
+    """The given settings if responses fit into the models' contexts; by default, settings with which they do.
+
+    Args:
+        sampling: settings; None for `Sampling()` with as many new tokens, at most its own, as every model can read.
+        prompts: at least one.
+        models: causal LMs.
+
+    Raises:
+        ValueError: if a prompt and a response would not fit.
+    """
+    wanted = None if sampling is None else sampling.max_new_tokens
+    rooms = [room_after(prompts, model.config, wanted) for model in models]
+    if sampling is not None:
+        return sampling
+    limits = [Sampling.max_new_tokens, *(room for room in rooms if room is not None)]
+    return Sampling(max_new_tokens=min(limits))

@@ -1,0 +1,295 @@
+"""The whole shift analysis of two loaded models in one call: responses, table, numbers, figures and report.
+
+    from tokenshift.analysis import analyze
+    shift = analyze(base, rl, tokenizer, ["1 + 1 =", "2 + 2 ="])
+    shift.table.to_pandas().nlargest(10, "js")
+
+`recipes/analyze_shift.py` takes the same steps by the same functions, from models by name.
+"""
+
+import functools
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from accelerate import PartialState
+from matplotlib.figure import Figure
+from transformers import PreTrainedTokenizerBase
+
+from tokenshift.analysis.divergence.hidden_states import evaluation_mode
+from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator
+from tokenshift.analysis.sampling.prompts import encode_problems, fitting_sampling
+from tokenshift.analysis.sampling.requests import Prompt
+from tokenshift.analysis.sampling.responses import Judge, no_judge, sample_trajectories
+from tokenshift.analysis.sampling.token_ids import context_length
+from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.shift.figures.every_figure import summary_figures
+from tokenshift.analysis.shift.report import NUMBERS, REPORT_FILE, write_shift_report
+from tokenshift.analysis.shift.summary import entry, summarise
+from tokenshift.analysis.storage.provenance import read_metadata
+from tokenshift.analysis.storage.run_folder import RunFolder, new_run_folder
+from tokenshift.analysis.token_table.reader import table_files
+from tokenshift.analysis.token_table.scored_run import score_to_table
+from tokenshift.analysis.token_table.scoring import PairScorer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SAMPLED = {"rl": ("rl",), "base": ("base",), "both": ("rl", "base")}
+"""Kinds of trajectories that are sampled, by the word that asks for them."""
+
+GIVEN = "given"
+"""Kind of trajectories that the caller gave, in the table's column `trajectory`."""
+
+
+def sample_and_score(
+    folder: RunFolder,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    policies: Mapping[str, Callable[[], Generator]],
+    scorer: Callable[[], PairScorer],
+    metadata: Mapping[str, Any],
+    *,
+    judge: Judge,
+    samples: int,
+    batch_size: int,
+    batch_tokens: int,
+    explored: int,
+    given: Mapping[str, Sequence[Trajectory]] | None = None,
+    state: PartialState | None = None,
+) -> None:
+    """Sample and judge responses, score both models along them, and write the table; what is there already stays.
+
+    Every process must call it.
+
+    Args:
+        folder: the run's folder.
+        tokenizer: the models' tokenizer.
+        prompts: the problems.
+        policies: makes each policy that is sampled from ready, by kind of trajectory.
+        scorer: makes both models ready to score with.
+        metadata: what the table's rows come from.
+        judge: verdicts on responses.
+        samples: responses per problem.
+        batch_size: responses sampled at once.
+        batch_tokens: tokens in a forward pass, padding included.
+        explored: how many responses the report shows.
+        given: trajectories that need not be sampled, by kind.
+        state: the processes that share the work.
+    """
+    trajectories: dict[str, Sequence[Trajectory]] = dict(given or {})
+    for kind, generator in policies.items():
+        trajectories[kind] = sample_trajectories(
+            folder, kind, prompts, generator, tokenizer, judge, samples=samples, batch_size=batch_size, state=state
+        )
+    score_to_table(folder, trajectories, scorer, metadata, batch_tokens=batch_tokens, explored=explored, state=state)
+
+
+class ShiftAnalysis:
+    """A finished shift analysis: what RL moved, as a table, numbers, figures and a report.
+
+    Each is made when it is first asked for, and a notebook shows the main numbers.
+
+    Args:
+        folder: holds `table/` and, for the report, `explorer.npz`.
+        tokenizer: the models' tokenizer.
+        resamples: resamples of the bootstrap.
+
+    Attributes:
+        folder, tokenizer, resamples: as given.
+    """
+
+    def __init__(self, folder: RunFolder, tokenizer: PreTrainedTokenizerBase, *, resamples: int = 1000) -> None:
+        self.folder, self.tokenizer, self.resamples = folder, tokenizer, resamples
+
+    @functools.cached_property
+    def table(self) -> pa.Table:
+        """The per-token table, one row per generated token, in the order in which responses were scored."""
+        return pa.concat_tables([pq.read_table(file) for file in table_files(self.folder.table)])
+
+    @functools.cached_property
+    def metadata(self) -> dict[str, Any]:
+        """The origin of the rows: models, sampling, prompts by problem, thresholds, versions of libraries."""
+        return read_metadata(table_files(self.folder.table)[0])
+
+    @functools.cached_property
+    def summary(self) -> dict[str, Any]:
+        """All numbers with 95 % bootstrap intervals, as `summarise` returns them: `{kind: {group: ...}}`."""
+        return summarise(self.folder.table, resamples=self.resamples)
+
+    @functools.cached_property
+    def numbers(self) -> pd.DataFrame:
+        """The main numbers of all responses: one row per (kind, number), columns `value`, `low`, `high`."""
+        rows = []
+        for kind, groups in self.summary.items():
+            means = groups["all"]["means"]
+            for words, section, label in NUMBERS:
+                if label in means.get(section, {"labels": ()})["labels"]:
+                    rows.append({"kind": kind, "number": words, **(entry(means[section], label) or {})})
+        frame = pd.DataFrame(rows, columns=["kind", "number", "value", "low", "high"])
+        return frame.set_index(["kind", "number"])
+
+    @functools.cached_property
+    def figures(self) -> dict[str, Figure]:
+        """Every figure by the name of its file in a report, `{kind}_{figure}`, such as `rl_quantile_curve`."""
+        return {
+            f"{kind}_{name}": figure
+            for kind, groups in self.summary.items()
+            for name, (figure, _) in summary_figures(groups, self._title(kind)).items()
+        }
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write `summary.json`, `figures/` and `report.html` into the analysis's folder.
+
+        Args:
+            path: where a copy of the page goes, one file that needs no other; None for none.
+
+        Returns:
+            The path of the page: of the copy, if there is one.
+        """
+        write_shift_report(self.folder, self.tokenizer, resamples=self.resamples)
+        page = self.folder.path / REPORT_FILE
+        if path is None:
+            return page
+        copy = Path(path).expanduser()
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copyfile(page, copy))
+
+    def _title(self, kind: str) -> str:
+        return f"{self.metadata['rl_model']}, {kind} trajectories"
+
+    def _heading(self) -> str:
+        groups = next(iter(self.summary.values()))["all"]
+        counts = ", ".join(f"{name} {groups[name]:,}" for name in ("tokens", "responses", "problems"))
+        return f"What RL moved: {self.metadata['base_model']} to {self.metadata['rl_model']}, {counts}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._heading()}, in {str(self.folder.path)!r}>"
+
+    def _repr_html_(self) -> str:
+        numbers = self.numbers.to_html(float_format="{:.3g}".format, na_rep="-")
+        return f"<p>{escape(self._heading())}; 95 % bootstrap intervals by problem</p>{numbers}"
+
+
+def analyze(
+    base: Any,
+    rl: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: "Dataset | Sequence[Any] | None" = None,
+    *,
+    judge: Judge | None = None,
+    trajectories: str | Sequence[Trajectory] = "rl",
+    sampling: Sampling | None = None,
+    samples: int = 1,
+    batch_size: int = 32,
+    batch_tokens: int = 8192,
+    report_responses: int = 200,
+    resamples: int = 1000,
+    base_name: str | None = None,
+    rl_name: str | None = None,
+    output_dir: str | Path | None = None,
+) -> ShiftAnalysis:
+    """Analyze which token distributions RL moved, and into what, from two loaded models.
+
+    Responses are sampled and judged, or taken as given, and both models are scored along them. Several processes of
+    one launch share the work if each calls it.
+
+    Args:
+        base, rl: causal LMs, each on one device, of one tokenizer; they are put in eval mode for the while.
+        tokenizer: the models' tokenizer.
+        problems: a `datasets.Dataset` with the column `prompt`; or a list of texts, conversations or `Prompt`s. It may
+            be left out where trajectories are given.
+        judge: verdicts on responses; `tokenshift.recipes.inputs.judge_of(problems, "accuracy_reward")` makes one.
+            Without it no response counts as correct or incorrect.
+        trajectories: whose responses: `rl`, `base` or `both`; or `Trajectory` objects, which are then not sampled.
+        sampling: temperature and top-p of the responses, and of the compared distributions. By default
+            `Sampling()`, with as many new tokens (at most 1024) as both models can read.
+        samples: responses per problem.
+        batch_size: responses sampled at once.
+        batch_tokens: tokens scored at once, padding included.
+        report_responses: how many responses the report shows.
+        resamples: resamples of the bootstrap.
+        base_name, rl_name: names of the models in titles; by default what they were loaded from.
+        output_dir: an empty or new folder that keeps the results; by default a temporary one, which is deleted with
+            the result. An analysis that can be stopped and goes on is that of `recipes/analyze_shift.py`.
+
+    Raises:
+        ValueError: for numbers out of range, an empty prompt, a response that would not fit into a model's context, a
+            tokenizer with more ids than a model has, or an `output_dir` that is not empty.
+    """
+    _check_numbers(
+        samples=samples,
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
+        report_responses=report_responses,
+        resamples=resamples,
+    )
+    prompts = [] if problems is None else encode_problems(problems, tokenizer)
+    texts = {prompt.problem_id: prompt.text for prompt in prompts}
+    given: dict[str, Sequence[Trajectory]] = {}
+    if isinstance(trajectories, str):
+        if trajectories not in SAMPLED:
+            known = ", ".join(SAMPLED)
+            raise ValueError(f"trajectories={trajectories!r} is not known; choose {known}, or give a list of them.")
+        if not prompts:
+            raise ValueError("There is nothing to analyze: give problems, or a list of trajectories.")
+        kinds = SAMPLED[trajectories]
+        sampling = fitting_sampling(sampling, prompts, (base, rl))
+        settings = {"samples": samples, **asdict(sampling), "trajectories": trajectories}
+    else:
+        _check_given(trajectories, (base, rl))
+        kinds, given = (), {GIVEN: trajectories}
+        sampling = sampling or Sampling()
+        settings = {"temperature": sampling.temperature, "top_p": sampling.top_p, "trajectories": GIVEN}
+        for trajectory in trajectories:
+            texts.setdefault(trajectory.problem_id, str(tokenizer.decode(trajectory.prompt_ids)))
+    scorer = PairScorer(base, rl, tokenizer, temperature=sampling.temperature, top_p=sampling.top_p)
+    models = {"rl": rl, "base": base}
+    names = {"base": base_name, "rl": rl_name}
+    metadata = {f"{kind}_model": name or models[kind].config.name_or_path or kind for kind, name in names.items()}
+    if scorer.note:
+        warnings.warn(scorer.note, stacklevel=2)
+    state = PartialState()
+    folder = new_run_folder(output_dir, state)
+    with evaluation_mode(base), evaluation_mode(rl):
+        sample_and_score(
+            folder,
+            tokenizer,
+            prompts,
+            {kind: functools.partial(TransformersGenerator, models[kind], tokenizer, sampling) for kind in kinds},
+            lambda: scorer,
+            {**metadata, **settings, "prompts": texts},
+            judge=judge or no_judge,
+            samples=samples,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            explored=report_responses,
+            given=given,
+            state=state,
+        )
+    return ShiftAnalysis(folder, tokenizer, resamples=resamples)
+
+
+def _check_numbers(*, report_responses: int, **counts: int) -> None:
+    if report_responses < 0:
+        raise ValueError(f"report_responses={report_responses} must be at least 0.")
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1.")
+
+
+def _check_given(trajectories: Sequence[Trajectory], models: Sequence[Any]) -> None:
+    if not any(trajectory.completion_ids for trajectory in trajectories):
+        raise ValueError("There is nothing to analyze: the given trajectories have no token.")
+    longest = max(len(trajectory.prompt_ids) + len(trajectory.completion_ids) for trajectory in trajectories)
+    for model in models:
+        context = context_length(model.config)
+        if context is not None and longest > context:
+            raise ValueError(f"A given trajectory has {longest} tokens, but the model reads {context}; leave it out.")
