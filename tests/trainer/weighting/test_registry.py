@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Diver
 
 
 def write(name: str, text: str) -> None:
-    """A user's module in the current folder; modules stay imported, so each test needs a name of its own."""
+    """A user's module in the current folder, not imported yet."""
+    sys.modules.pop(name, None)
     Path(f"{name}.py").write_text(HEAD + text)
 
 
@@ -103,7 +105,7 @@ def test_options_of_shipped_weightings_are_fields(make: Callable[..., Any]) -> N
     assert make(divergence_alpha=-7, divergence_scale=2).weighting_values == {"alpha": -7.0, "s": 2.0}
     assert make(advantage_weighting="low_prob", low_prob_coef=0.3).weighting_values == {"c": 0.3}
     words = message_of(make, weighting_options={"alpha": 3.0})
-    assert words == "weighting_options has 'alpha', which the field divergence_alpha sets; use that one."
+    assert words == "weighting_options has 'alpha', which divergence_alpha sets; give divergence_alpha instead."
     words = message_of(make, advantage_weighting="none", weighting_options={"c": 3.0})
     assert words == "weighting_options has 'c'; none takes none."
 
@@ -121,7 +123,6 @@ def test_options_of_shipped_weightings_are_fields(make: Callable[..., Any]) -> N
 def test_paths_that_lead_nowhere(make: Callable[..., Any], path: Any, words: str) -> None:
     write("second_weights", GOOD.format(name="saturating_too") + "HALF = 0.5\ndef undecorated(tokens): ...\n")
     assert words in message_of(make, advantage_weighting=path)
-    Path("second_weights.py").unlink()
 
 
 @pytest.mark.parametrize(
@@ -142,11 +143,10 @@ def test_paths_that_lead_nowhere(make: Callable[..., Any], path: Any, words: str
 def test_wrong_registrations_name_function_file_and_line(
     make: Callable[..., Any], tmp_path: Path, arguments: str, keywords: str, words: str
 ) -> None:
-    name = f"registration_{abs(hash((arguments, keywords)))}"
-    write(name, f"@register_weighting(formula='w'{keywords})\ndef f({arguments}): ...\n")
-    said = message_of(make, advantage_weighting=f"{name}.f")
+    write("wrong", f"@register_weighting(formula='w'{keywords})\ndef f({arguments}): ...\n")
+    said = message_of(make, advantage_weighting="wrong.f")
     assert words in said
-    assert f"{name}.py, line 3)" in said
+    assert "wrong.py, line 3)" in said
 
 
 @pytest.mark.parametrize("formula", ["", "two\nlines", None])
@@ -210,12 +210,11 @@ TRIALS = [
 def test_a_trial_batch_finds_what_a_function_does_wrong(
     make: Callable[..., Any], returned: str, kind: str, needs: tuple[str, ...], words: str
 ) -> None:
-    name = f"trial_{abs(hash((returned, kind, words)))}"
     decorator = f"@register_weighting(formula='w', kind={kind!r}, needs={needs!r})"
-    write(name, f"{decorator}\ndef {name}(tokens):\n    return {returned}\n")
-    said = message_of(make, advantage_weighting=f"{name}.{name}")
+    write("trial", f"{decorator}\ndef trial_weighting(tokens):\n    return {returned}\n")
+    said = message_of(make, advantage_weighting="trial.trial_weighting")
     assert words in said
-    assert f"advantage_weighting='{name}': the function {name} ({name}.py, line 3)" in said
+    assert "advantage_weighting='trial_weighting': the function trial_weighting (trial.py, line 3)" in said
 
 
 @pytest.mark.parametrize(
@@ -227,7 +226,7 @@ def test_a_trial_batch_finds_what_a_function_does_wrong(
             "at least 0 (else register it with signed=True).",
         ),
         ("logps, old_logps", "(logps - old_logps).abs().mean()", "returned the shape () on a trial batch; it must be"),
-        ("logps, old_logps", "1 / (0 * logps)", "gave -inf to 10 of 10 tokens"),
+        ("logps, old_logps", "1 / (0 * logps)", "gave -inf to "),
         ("logps, old_logps", "logps > old_logps", "returned torch.bool"),
         ("logps", "logps", "a divergence takes two arguments by position"),
     ],
@@ -235,11 +234,10 @@ def test_a_trial_batch_finds_what_a_function_does_wrong(
 def test_a_trial_batch_finds_what_a_divergence_does_wrong(
     make: Callable[..., Any], arguments: str, returned: str, words: str
 ) -> None:
-    name = f"trial_{abs(hash((arguments, returned, words)))}"
-    write(name, f"@register_divergence(formula='D')\ndef {name}({arguments}):\n    return {returned}\n")
-    said = message_of(make, divergence=f"{name}.{name}")
+    write("trial", f"@register_divergence(formula='D')\ndef trial_divergence({arguments}):\n    return {returned}\n")
+    said = message_of(make, divergence="trial.trial_divergence")
     assert words in said
-    assert f"({name}.py, line 3)" in said
+    assert "(trial.py, line 3)" in said
 
 
 def test_the_trial_leaves_the_random_numbers_alone(make: Callable[..., Any]) -> None:
