@@ -49,7 +49,11 @@ def import_dotted(path: str, setting: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module raises
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(folder)]
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename.startswith(folder + os.sep) and frame.filename != __file__
+        ]
         where = f" ({os.path.relpath(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
         reason = " ".join(str(error).split())
         raise ValueError(f"{setting}={path!r} cannot be imported: {type(error).__name__}: {reason}{where}.") from error
@@ -107,6 +111,10 @@ class Registry(Generic[Entry]):
             ValueError: for a name that is not known (the nearest one is shown), or a dotted path that leads nowhere or
                 to something else.
         """
+        if not isinstance(name, str):
+            raise ValueError(
+                f"{self.setting}={name!r} is a {type(name).__name__}; it must be the name of a {self.kind}."
+            )
         if name in self._entries:
             return self._entries[name]
         if "." not in name:

@@ -33,7 +33,7 @@ from tokenshift.trainer.policy.heldout import BaseScoreCallback, heldout_score
 from tokenshift.trainer.resume.checkpoints import save_whole_model
 from tokenshift.trainer.resume.interrupt import CheckpointOnSignal
 from tokenshift.trainer.resume.launch_check import check_launch
-from tokenshift.trainer.weighting.description import variant_name, weighting_formula
+from tokenshift.trainer.weighting.description import divergence_formula, variant_name, weighting_formula
 
 
 def run(job: Preparation) -> None:
@@ -87,6 +87,7 @@ def run(job: Preparation) -> None:
         summary = Summary(
             variant=variant,
             weighting=weighting_formula(args),
+            divergence=divergence_formula(args),
             updates=trainer.state.global_step,
             stopped_early=interrupt.stopped,
             before=base.score,

@@ -6,9 +6,12 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from trl import GRPOConfig
 
+from tokenshift.trainer.weighting.calls import try_out
+from tokenshift.trainer.weighting.options import LARGEST, checked_options, parse_options
+from tokenshift.trainer.weighting.registry import DIVERGENCES, WEIGHTINGS, Divergence, Weighting
+
 SEQUENCE_LEVEL_LOSSES = ("luspo", "vespo")
 TOKEN_LEVEL_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo")
-LARGEST = 1e30
 COUNTS = (
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
@@ -18,7 +21,6 @@ COUNTS = (
     "generation_batch_size",
     "max_completion_length",
 )
-WHOLE_DIVERGENCES = ("js", "forward_kl", "reverse_kl")
 
 
 @dataclass
@@ -32,11 +34,16 @@ class DivergenceGRPOConfig(GRPOConfig):
     Parameters:
         advantage_weighting (`str`, *optional*, defaults to `"sigmoid"`):
             `"sigmoid"` as above; `"low_prob"`, `w_t = 1 + c - c * pi_old(token)` with `c = low_prob_coef`
-            (arXiv 2603.22117); `"none"`, stock GRPO, bit for bit.
+            (arXiv 2603.22117); `"none"`, stock GRPO, bit for bit; or the name or dotted path (`my_weights.saturated`)
+            of a function registered by [`register_weighting`].
+        weighting_options (`dict`, *optional*):
+            Options of a weighting of your own: its keyword-only arguments, a mapping or its JSON. Those of the shipped
+            ones are the fields below.
         divergence (`str`, *optional*, defaults to `"k3"`):
             D_t in nats. At the sampled token, estimators of KL(pi_old‖pi_theta), which cost nothing: `"k3"`, `"k1"`,
             `"k2"`. Between whole next-token distributions: `"js"`, `"forward_kl"` = KL(reference‖pi_theta),
-            `"reverse_kl"` = KL(pi_theta‖reference).
+            `"reverse_kl"` = KL(pi_theta‖reference). Or the name or dotted path of a function of the sampled tokens
+            registered by [`register_divergence`].
         divergence_reference (`str`, *optional*, defaults to `"old"`):
             `"old"`, the policy that produced the rollouts; `"base"`, the model before RL, for whole distributions only
             (with PEFT the model with its adapter disabled, else a second model is loaded, as for `beta > 0`).
@@ -51,8 +58,9 @@ class DivergenceGRPOConfig(GRPOConfig):
             c of `"low_prob"`, >= 0.
         weight_control (`str`, *optional*, defaults to `"none"`):
             `"shuffle"` puts the same weights on random valid tokens of the batch; `"mean"` sets each to their mean.
+            A mask's values and an additive term are treated alike.
         normalize_weights (`bool`, *optional*, defaults to `False`):
-            Divide the weights by their mean over the batch.
+            Divide the weights by their mean over the batch. An additive term has no such mean.
         dynamic_sampling (`bool`, *optional*, defaults to `False`):
             DAPO's (arXiv 2503.14476): prompts whose completions all have exactly the same reward, summed over the
             reward functions, are replaced by the next ones, so that the whole batch teaches. The prompts, one sequence
@@ -72,16 +80,25 @@ class DivergenceGRPOConfig(GRPOConfig):
             Top-p of the probe's truncated JS, in (0, 1].
 
     Raises:
-        ValueError: for an unknown name, a number that is not finite or out of range, a sequence-level loss, or a
-            combination in which the weights cannot vary.
+        ValueError: for an unknown name, a number that is not finite or out of range, a sequence-level loss, a
+            combination in which the weights cannot vary, or a function of your own that takes other arguments, raises
+            on a small batch or returns what its kind does not allow.
     """
 
-    advantage_weighting: Literal["sigmoid", "none", "low_prob"] = field(
-        default="sigmoid", metadata={"help": "How a token's advantage is weighted: sigmoid, low_prob or none."}
+    advantage_weighting: str = field(
+        default="sigmoid",
+        metadata={"help": "How a token's advantage is weighted: sigmoid, low_prob, none, or a dotted path."},
     )
-    divergence: Literal["k3", "k1", "k2", "js", "forward_kl", "reverse_kl"] = field(
+    weighting_options: dict | str | None = field(
+        default=None,
+        metadata={"help": "Options of a weighting of your own, its keyword arguments, as JSON or a mapping."},
+    )
+    divergence: str = field(
         default="k3",
-        metadata={"help": "Divergence: k3, k1, k2 at the sampled token; js, forward_kl, reverse_kl of distributions."},
+        metadata={
+            "help": "Divergence: k3, k1, k2 at the sampled token, or the dotted path of a function; js, forward_kl, "
+            "reverse_kl of distributions."
+        },
     )
     divergence_reference: Literal["old", "base"] = field(
         default="old", metadata={"help": "Compared with: old (the rollout policy) or base (the model before RL)."}
@@ -118,12 +135,37 @@ class DivergenceGRPOConfig(GRPOConfig):
         # Names and numbers first: they need nothing that TRL derives.
         self._check_names()
         self._check_numbers()
+        self._check_options()
         self._check_reference()
         self._check_dynamic_sampling()
         super().__post_init__()
-        if self.advantage_weighting != "none":
+        if self.weighting.function is not None:
             self._check_token_level()
             self._check_weights_vary()
+        try_out(self.weighting, self.weighting_values, self.divergence_entry)
+
+    @property
+    def weighting(self) -> Weighting:
+        """The registry's entry of `advantage_weighting`."""
+        return WEIGHTINGS.get(self.advantage_weighting)
+
+    @property
+    def weighting_values(self) -> dict[str, Any]:
+        """The values of all options of the weighting, by name."""
+        weighting = self.weighting
+        given = parse_options(self.weighting_options)
+        values = checked_options(given, weighting.options, weighting.name, weighting.fields)
+        return values | {option: float(getattr(self, name)) for option, name in weighting.fields.items()}
+
+    @property
+    def divergence_entry(self) -> Divergence:
+        """The registry's entry of `divergence`."""
+        return DIVERGENCES.get(self.divergence)
+
+    @property
+    def watches_tokens(self) -> bool:
+        """Whether divergences are computed, to weight by or to log."""
+        return self.weighting.function is not None or self.log_divergence
 
     @property
     def updates_per_generation(self) -> float:
@@ -133,8 +175,11 @@ class DivergenceGRPOConfig(GRPOConfig):
 
     @property
     def compares_distributions(self) -> bool:
-        """Whether the divergence is one between whole distributions, which needs both models' hidden states."""
-        return self.divergence in WHOLE_DIVERGENCES
+        """Whether whole distributions are compared, by the divergence or by what the weighting needs.
+
+        It takes both models' hidden states.
+        """
+        return self.divergence_entry.function is None or bool(self.weighting.reference_statistics)
 
     @property
     def has_old_logps(self) -> bool:
@@ -144,7 +189,9 @@ class DivergenceGRPOConfig(GRPOConfig):
 
     def _check_names(self) -> None:
         hints = get_type_hints(type(self))
-        for name in ("advantage_weighting", "divergence", "divergence_reference", "weight_control"):
+        WEIGHTINGS.get(self.advantage_weighting)
+        DIVERGENCES.get(self.divergence)
+        for name in ("divergence_reference", "weight_control"):
             allowed = get_args(hints[name])
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known; choose one of {', '.join(allowed)}.")
@@ -174,22 +221,24 @@ class DivergenceGRPOConfig(GRPOConfig):
         for name in ("divergence_scale", "low_prob_coef"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be >= 0; divergence_alpha carries the sign.")
-        signed = self.divergence_alpha < 0 or self.divergence == "k1"
-        if self.advantage_weighting == "sigmoid" and signed and self.divergence_scale > 2:
-            raise ValueError(
-                f"divergence_scale={self.divergence_scale!r} lets weights fall to 1 - s/2 < 0, which would turn "
-                "advantages round; use a value of at most 2."
-            )
+
+    def _check_options(self) -> None:
+        weighting = self.weighting
+        self.weighting_options = parse_options(self.weighting_options) or None  # read from JSON once
+        values = self.weighting_values
+        mistake = weighting.check(values, self.divergence_entry) if weighting.check is not None else None
+        if mistake:
+            raise ValueError(mistake)
 
     def _check_reference(self) -> None:
         if not 0 < self.divergence_top_p <= 1:
             raise ValueError(f"divergence_top_p={self.divergence_top_p!r} must lie in (0, 1].")
-        if self.divergence_top_p < 1 and self.divergence != "js":
+        if self.divergence_top_p < 1 and self.divergence_entry.truncated is None:
             raise ValueError(
                 f"divergence_top_p={self.divergence_top_p!r} needs divergence='js': {self.divergence} has no meaning "
                 "on truncated distributions, whose supports differ."
             )
-        if self.divergence_reference == "base" and not self.compares_distributions:
+        if self.divergence_reference == "base" and self.divergence_entry.function is not None:
             raise ValueError(
                 f"divergence_reference='base' needs divergence js, forward_kl or reverse_kl: {self.divergence} "
                 "estimates a KL from tokens that its reference sampled, and these come from the rollout policy."
@@ -229,19 +278,22 @@ class DivergenceGRPOConfig(GRPOConfig):
             raise ValueError(
                 "weight_control='mean' with normalize_weights=True makes every weight 1; drop one of them."
             )
-        if self.advantage_weighting == "low_prob":
-            if self.low_prob_coef == 0:
-                raise ValueError("low_prob_coef=0 makes every weight 1; set it (arXiv 2603.22117 uses 0.2).")
-            return
-        if self.divergence_alpha == 0:
+        weighting = self.weighting
+        if self.normalize_weights and not weighting.behaviour.normalizes:
             raise ValueError(
-                "divergence_alpha=0 makes every weight 1; set it (try 100 or -100) or use advantage_weighting='none'."
+                f"normalize_weights=True divides by the mean, which is near 0 for a term that is added; "
+                f"{weighting.name} is additive: set normalize_weights=False."
             )
+        if weighting.varies_at_first_update:
+            return
         if self.divergence_reference == "old" and not self.has_old_logps:
+            own = (
+                "" if weighting.fields else " Or register the weighting with varies_at_first_update=True, if it does."
+            )
             raise ValueError(
                 f"divergence_reference='old' with {self.updates_per_generation:g} update per generation "
                 f"(steps_per_generation={self.steps_per_generation} * num_iterations={self.num_iterations} / "
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps}) compares the policy with itself: "
                 "every divergence is 0 and every weight 1. Set num_iterations or steps_per_generation higher, "
-                f"for example steps_per_generation={2 * self.gradient_accumulation_steps}."
+                f"for example steps_per_generation={2 * self.gradient_accumulation_steps}.{own}"
             )

@@ -17,8 +17,11 @@ def make(tmp_path: Path, **settings: Any) -> DivergenceGRPOConfig:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"advantage_weighting": "sigmoidal"}, "advantage_weighting='sigmoidal' is not known; choose one of sigmoid"),
-        ({"divergence": "k4"}, "divergence='k4' is not known"),
+        (
+            {"advantage_weighting": "sigmoidal"},
+            "advantage_weighting='sigmoidal' is no weighting; did you mean sigmoid?",
+        ),
+        ({"divergence": "k4"}, "divergence='k4' is no divergence. Known are k3, k1, k2, js, forward_kl, reverse_kl"),
         ({"divergence_reference": "new"}, "divergence_reference='new' is not known"),
         ({"weight_control": "permute"}, "weight_control='permute' is not known"),
         ({"divergence_alpha": float("nan")}, "divergence_alpha=nan must be a finite number"),
@@ -52,7 +55,7 @@ def make(tmp_path: Path, **settings: Any) -> DivergenceGRPOConfig:
     ],
 )
 def test_refused(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words.replace("(", r"\(").replace("*", r"\*")) as error:
+    with pytest.raises(ValueError, match=words.replace("(", r"\(").replace("*", r"\*").replace("?", r"\?")) as error:
         make(tmp_path, **settings)
     assert "\n" not in str(error.value)
 

@@ -118,6 +118,7 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         super().__init__(*args, **kwargs)
         self._sampling = SamplingWindow()
         self._round_rewards = torch.empty(0)  # (R, F), of the last generation
+        self._batch_rewards = torch.empty(0)  # (R,), summed, of the batch
         self._round_log = RoundLog(Path(str(self.args.output_dir)) / LOG_FILE)
         if self.args.dynamic_sampling and self.train_dataset is not None:
             self._stream = self._new_stream()
@@ -137,7 +138,9 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self._stream is None or not self.model.training:
-            return super()._generate_and_score_completions(inputs)
+            tensors = super()._generate_and_score_completions(inputs)
+            self._batch_rewards = summed_rewards(self._round_rewards, self.reward_weights)
+            return tensors
         ranks, members = self.accelerator.num_processes, self.num_generations
         batch, latest = self._generate_round(self._stream, len(inputs) * ranks // members, 1)
         rounds = [latest]
@@ -155,6 +158,7 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         latest.filled = [batch.indices[slot] for slot in open_slots]
         if len(rounds) > 1:
             self._finish(batch, rows_of(open_slots, members))
+        self._batch_rewards = batch.rewards
         put_rows(self._logs, batch.table)
         self._sampling.add(rounds)
         if self.accelerator.is_main_process:

@@ -1,1 +1,3 @@
-"""From a divergence to weights of the advantages: functions, controls, metrics, descriptions."""
+"""How a token's advantage is weighted. The shipped weightings and divergences are registered before a user's."""
+
+from tokenshift.trainer.weighting import weights as weights

@@ -9,8 +9,6 @@ from accelerate.utils import gather_object
 
 WeightSums = list[float]  # [sum of weights, tokens weighted, largest weight]
 
-MEAN_COLUMN, MAX_COLUMN = "weight_mean", "weight_max"
-
 
 def _blank() -> WeightSums:
     return [0.0, 0.0, float("-inf")]
@@ -22,10 +20,12 @@ class CompletionWeights:
 
     Attributes:
         rows: length of TRL's table, `generation_batch_size`.
+        prefix: of the two columns' names.
         local: this rank's completions of the generation in training, in the order they were generated.
     """
 
     rows: int
+    prefix: str = "weight"
     local: list[WeightSums] = field(default_factory=list)
     _table: deque[WeightSums] = field(init=False)
     _current: list[WeightSums] = field(default_factory=list)
@@ -48,8 +48,8 @@ class CompletionWeights:
         totals = (weights * mask).sum(dim=1, dtype=torch.float64)
         largest = weights.masked_fill(~mask, float("-inf")).amax(dim=1)
         rows = zip(index.tolist(), totals.tolist(), mask.sum(dim=1).tolist(), largest.tolist(), strict=True)
-        for place, total, count, highest in rows:
-            cell = self.local[place]
+        for row, total, count, highest in rows:
+            cell = self.local[row]
             cell[0] += total
             cell[1] += count
             cell[2] = max(cell[2], highest)
@@ -62,6 +62,6 @@ class CompletionWeights:
         for cell, gathered in zip(self._current, gather_object(self.local), strict=True):
             cell[:] = gathered
         return {
-            MEAN_COLUMN: [total / count if count else None for total, count, _ in self._table],
-            MAX_COLUMN: [highest if count else None for _, count, highest in self._table],
+            f"{self.prefix}_mean": [total / count if count else None for total, count, _ in self._table],
+            f"{self.prefix}_max": [highest if count else None for _, count, highest in self._table],
         }

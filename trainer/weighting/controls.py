@@ -48,5 +48,6 @@ def mean_weights(accelerator: Accelerator, weights: torch.Tensor) -> torch.Tenso
 
 
 def normalize_weights(accelerator: Accelerator, weights: torch.Tensor) -> torch.Tensor:
-    """Weights divided by their mean over the batch, so that the step size is the baseline's."""
-    return weights / global_mean(accelerator, weights)
+    """Weights divided by their mean over the batch, so that the step size is the baseline's; unchanged if it is 0."""
+    mean = global_mean(accelerator, weights)
+    return weights / torch.where(mean > 0, mean, torch.ones_like(mean))

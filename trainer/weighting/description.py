@@ -1,26 +1,44 @@
-"""What a model card says of the weighting that trained the model."""
+"""What plans, trackers, tables and model cards say of a weighting, from its entry in the registry."""
+
+from typing import Any
 
 from tokenshift.trainer.config import DivergenceGRPOConfig
 
 
 def weighting_formula(args: DivergenceGRPOConfig) -> str:
     """The weights in one line of text, with the numbers used."""
-    if args.advantage_weighting == "none":
-        return "w = 1 (stock GRPO)"
-    if args.advantage_weighting == "low_prob":
-        return f"w = 1 + c - c * pi_old(token), c = {args.low_prob_coef:g}"
-    return (
-        f"w = 1 + s * (sigmoid(alpha * D) - 1/2), D = {args.divergence} against {args.divergence_reference}, "
-        f"alpha = {args.divergence_alpha:g}, s = {args.divergence_scale:g}"
-    )
+    weighting = args.weighting
+    parts = [weighting.formula]
+    if "divergence" in weighting.needs:
+        parts.append(f"D = {args.divergence_entry.name} against {args.divergence_reference}")
+    elif weighting.reference_statistics:
+        parts.append(f"against {args.divergence_reference}")
+    parts += [f"{name} = {_text(value)}" for name, value in args.weighting_values.items()]
+    return ", ".join(parts)
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def divergence_formula(args: DivergenceGRPOConfig) -> str | None:
+    """The divergence in one line of text, `k3: D = ...`; None if none is looked at."""
+    entry = args.divergence_entry
+    return f"{entry.name}: {entry.formula}" if args.watches_tokens else None
+
+
+def _cell(text: str) -> str:
+    """Text as code in a cell of a Markdown table."""
+    return f"`{text}`".replace("|", "\\|")
 
 
 def variant_name(args: DivergenceGRPOConfig) -> str:
     """A short name of the variant, for plans, groups and tables: `high_k3`, `low_k3+shuffle`, `low_prob`, `none`."""
-    name: str = args.advantage_weighting
-    if name == "sigmoid":
-        name = f"{'high' if args.divergence_alpha > 0 else 'low'}_{args.divergence}"
-    if name != "none":
+    weighting = args.weighting
+    name = weighting.name
+    if weighting.variant is not None:
+        name = weighting.variant(args.weighting_values, args.divergence_entry)
+    if weighting.function is not None:
         name += f"+{args.weight_control}" if args.weight_control != "none" else ""
         name += "+normalized" if args.normalize_weights else ""
     return name
@@ -31,9 +49,10 @@ def weighting_section(args: DivergenceGRPOConfig) -> str:
     rounds = f"at most {args.dynamic_sampling_max_rounds} rounds" if args.dynamic_sampling else "no"
     return (
         "\n## Advantage weighting\n\n"
-        f"Each token's advantage was multiplied by `{weighting_formula(args)}`.\n\n"
+        f"{args.weighting.behaviour.said.format(weighting_formula(args))}\n\n"
         "| setting | value |\n|---|---|\n"
-        f"| variant | `{variant_name(args)}` |\n"
+        f"| variant | {_cell(variant_name(args))} |\n"
+        f"| divergence | {_cell(divergence_formula(args) or 'none')} |\n"
         f"| weight control | `{args.weight_control}` |\n"
         f"| weights normalised to mean 1 | {str(args.normalize_weights).lower()} |\n"
         f"| loss type | `{args.loss_type}` |\n"

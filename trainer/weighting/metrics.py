@@ -1,6 +1,7 @@
 """Exact statistics of per-token values over a logging window and over all ranks."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,9 +11,10 @@ from tokenshift.analysis.divergence.summary import divergence_summary
 from tokenshift.analysis.shift.binned_means import entropy_and_position_means
 from tokenshift.analysis.thresholds import JS_BINS, POSITION_BINS, js_bins, position_bins
 from tokenshift.trainer.weighting.controls import gather_ragged
+from tokenshift.trainer.weighting.kinds import KINDS, Kind
 
 ACTIVE = 0.01
-"""A weight further than this from 1 counts as active."""
+"""A value further than this from the one that changes nothing counts as active."""
 
 
 def divergence_metrics(values: np.ndarray) -> dict[str, float]:
@@ -20,14 +22,17 @@ def divergence_metrics(values: np.ndarray) -> dict[str, float]:
     return {f"divergence/{name}": value for name, value in divergence_summary(values).items()}
 
 
-def weight_metrics(values: np.ndarray) -> dict[str, float]:
-    """`advantage_weight/*` of the weights `(N,)` as applied, N > 0; `std` is the population's."""
+def weight_metrics(values: np.ndarray, kind: Kind = KINDS["multiplier"]) -> dict[str, float]:
+    """`advantage_weight/*` of the weights `(N,)` as applied, N > 0, or `advantage_bonus/*` of what is added.
+
+    `std` is the population's; `frac_active` the share of values further than `ACTIVE` from the neutral one, 1 or 0.
+    """
     return {
-        "advantage_weight/mean": float(values.mean(dtype=np.float64)),
-        "advantage_weight/std": float(values.std(dtype=np.float64)),
-        "advantage_weight/min": float(values.min()),
-        "advantage_weight/max": float(values.max()),
-        "advantage_weight/frac_active": float((np.abs(values - 1) > ACTIVE).mean()),
+        f"{kind.metric}/mean": float(values.mean(dtype=np.float64)),
+        f"{kind.metric}/std": float(values.std(dtype=np.float64)),
+        f"{kind.metric}/min": float(values.min()),
+        f"{kind.metric}/max": float(values.max()),
+        f"{kind.metric}/frac_active": float((np.abs(values - kind.neutral) > ACTIVE).mean()),
     }
 
 
@@ -82,18 +87,21 @@ class TokenWindow:
 
     Attributes:
         divergence: one `(n,)` float32 tensor a micro-step, the valid tokens' divergences (nats).
-        weights: the same for the weights applied.
+        weights: the same for the weights applied, or for what is added to the advantages.
+        kind: of the weighting.
         shift: entropy by JS and JS by position, if whole distributions are compared.
     """
 
     divergence: list[torch.Tensor] = field(default_factory=list)
     weights: list[torch.Tensor] = field(default_factory=list)
     shift: ShiftSums = field(default_factory=ShiftSums)
+    kind: Kind = KINDS["multiplier"]
 
     def metrics(self, accelerator: Accelerator) -> dict[str, float]:
         """Statistics over all ranks' tokens; communicates, so every rank must call it. Empties the window."""
         metrics: dict[str, float] = {}
-        for values, summarise in ((self.divergence, divergence_metrics), (self.weights, weight_metrics)):
+        of_weights = partial(weight_metrics, kind=self.kind)
+        for values, summarise in ((self.divergence, divergence_metrics), (self.weights, of_weights)):
             if values:  # as many micro-steps on every rank, so all ranks agree on this
                 everyone, _ = gather_ragged(accelerator, torch.cat(values))
                 if everyone.numel():

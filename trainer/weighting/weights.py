@@ -1,23 +1,29 @@
-"""Per-token divergences at the sampled token, and the weights made from them: pure functions on tensors.
+"""The shipped divergences and weightings: pure functions on tensors, and their entries in the registries.
 
-Shapes are free (elementwise); in the trainer they are `(N,)`, the valid tokens of a batch. All logs are natural.
-Source of the formulas: arXiv 2603.22446, section 5 (sigmoid weighting), and arXiv 2603.22117 (low-probability boost).
+Shapes of the pure functions are free (elementwise). All logs are natural. Source of the formulas: arXiv 2603.22446,
+section 5 (sigmoid weighting), and arXiv 2603.22117 (low-probability boost).
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
+from tokenshift.analysis.divergence.from_logits import js_divergence, kl_divergence
+from tokenshift.trainer.weighting.registry import (
+    DIVERGENCES,
+    WEIGHTINGS,
+    Divergence,
+    Weighting,
+    register_divergence,
+    register_weighting,
+)
+from tokenshift.trainer.weighting.tokens import Tokens
 
-def k1(logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
-    """`-d`, with `d = log pi_theta - log pi_old` at the sampled token: unbiased for KL(pi_old‖pi_theta), signed."""
-    return old_logps.float() - logps.float()
+# Divergences ---------------------------------------------------------------------------------------------------------
 
 
-def k2(logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
-    """`d² / 2`: biased, low variance, non-negative (nats)."""
-    d = logps.float() - old_logps.float()
-    return d * d / 2
-
-
+@register_divergence(formula="D = exp(d) - 1 - d, d = log pi_theta - log pi_old")
 def k3(logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
     """`exp(d) - 1 - d`: unbiased for KL(pi_old‖pi_theta) and non-negative (nats).
 
@@ -28,8 +34,28 @@ def k3(logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
     return (torch.expm1(d) - d).clamp(min=0.0)
 
 
-SAMPLED_DIVERGENCES = {"k3": k3, "k1": k1, "k2": k2}
-"""Divergences that need only the sampled token's log-probabilities, `(logps, old_logps) -> divergence`."""
+@register_divergence(formula="D = -d, d = log pi_theta - log pi_old", signed=True)
+def k1(logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
+    """`-d`, with `d = log pi_theta - log pi_old` at the sampled token: unbiased for KL(pi_old‖pi_theta), signed."""
+    return old_logps.float() - logps.float()
+
+
+@register_divergence(formula="D = d^2 / 2, d = log pi_theta - log pi_old")
+def k2(logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
+    """`d² / 2`: biased, low variance, non-negative (nats)."""
+    d = logps.float() - old_logps.float()
+    return d * d / 2
+
+
+for _entry, _readable in (
+    (Divergence("js", "D = JS(reference, pi_theta)", statistic="js", truncated="js_top_p"), js_divergence),
+    (Divergence("forward_kl", "D = KL(reference‖pi_theta)", statistic="forward_kl"), kl_divergence),
+    (Divergence("reverse_kl", "D = KL(pi_theta‖reference)", statistic="reverse_kl"), kl_divergence),
+):
+    DIVERGENCES.add(_entry.name, _readable, _entry)
+
+
+# Weightings ----------------------------------------------------------------------------------------------------------
 
 
 def sigmoid_weights(divergence: torch.Tensor, alpha: float, scale: float) -> torch.Tensor:
@@ -45,3 +71,48 @@ def sigmoid_weights(divergence: torch.Tensor, alpha: float, scale: float) -> tor
 def low_prob_weights(old_logps: torch.Tensor, coef: float) -> torch.Tensor:
     """`w = 1 + coef - coef * pi_old(token)`: improbable tokens get more, in `[1, 1 + coef]` (arXiv 2603.22117)."""
     return 1 + coef - coef * old_logps.float().exp()
+
+
+def _sigmoid_mistake(options: Mapping[str, Any], divergence: Divergence) -> str | None:
+    alpha, scale = options["alpha"], options["s"]
+    if (alpha < 0 or divergence.signed) and scale > 2:
+        return (
+            f"divergence_scale={scale!r} lets weights fall to 1 - s/2 < 0, which would turn advantages round; use a "
+            "value of at most 2."
+        )
+    if alpha == 0:
+        return "divergence_alpha=0 makes every weight 1; set it (try 100 or -100) or use advantage_weighting='none'."
+    return None
+
+
+@register_weighting(
+    formula="w = 1 + s * (sigmoid(alpha * D) - 1/2)",
+    needs=("divergence",),
+    fields={"alpha": "divergence_alpha", "s": "divergence_scale"},
+    check=_sigmoid_mistake,
+    variant=lambda options, divergence: f"{'high' if options['alpha'] > 0 else 'low'}_{divergence.name}",
+)
+def sigmoid(tokens: Tokens, *, alpha: float = 100.0, s: float = 1.0) -> torch.Tensor:
+    """The publication's weighting, `sigmoid_weights` of the divergence."""
+    return sigmoid_weights(tokens.divergence, alpha, s)
+
+
+def _no_weighting(tokens: Tokens) -> torch.Tensor:
+    """Every weight is 1."""
+    return torch.ones_like(tokens.logps)
+
+
+WEIGHTINGS.add("none", _no_weighting, Weighting(name="none", function=None, formula="w = 1 (stock GRPO)"))
+
+
+@register_weighting(
+    formula="w = 1 + c - c * pi_old(token)",
+    varies_at_first_update=True,
+    fields={"c": "low_prob_coef"},
+    check=lambda options, divergence: (
+        None if options["c"] else "low_prob_coef=0 makes every weight 1; set it (arXiv 2603.22117 uses 0.2)."
+    ),
+)
+def low_prob(tokens: Tokens, *, c: float = 0.2) -> torch.Tensor:
+    """The low-probability boost, `low_prob_weights`."""
+    return low_prob_weights(tokens.old_logps, c)

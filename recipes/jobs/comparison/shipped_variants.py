@@ -8,6 +8,7 @@ from typing import Any
 
 _UNWEIGHTED: dict[str, Any] = {
     "advantage_weighting": "none",
+    "weighting_options": None,
     "divergence": "k3",
     "divergence_reference": "old",
     "divergence_alpha": 100.0,

@@ -12,6 +12,9 @@ LINE_METRICS = {
     "w mean": "advantage_weight/mean",
     "w max": "advantage_weight/max",
     "w active": "advantage_weight/frac_active",
+    "bonus mean": "advantage_bonus/mean",
+    "bonus max": "advantage_bonus/max",
+    "bonus active": "advantage_bonus/frac_active",
 }
 
 
@@ -32,7 +35,7 @@ class PanelProgress(RichProgressCallback):
 
 
 class LineProgress(TrainerCallback):
-    """A line a log, for output that is not a terminal."""
+    """One line per log, for output that is not a terminal."""
 
     def on_log(
         self,
@@ -42,7 +45,7 @@ class LineProgress(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        found = {label: (logs or {}).get(key) for label, key in LINE_METRICS.items()}
-        shown = [f"{label} {value:.4g}" for label, value in found.items() if value is not None]
+        values = {label: (logs or {}).get(key) for label, key in LINE_METRICS.items()}
+        shown = [f"{label} {value:.4g}" for label, value in values.items() if value is not None]
         if shown and state.is_world_process_zero:
             print(f"update {state.global_step}/{state.max_steps}  {'  '.join(shown)}", flush=True)

@@ -13,7 +13,7 @@ from tokenshift.recipes.jobs.training.preparation import Preparation
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.policy.heldout import HeldOutScore
 from tokenshift.trainer.resume.launch_check import engine_name
-from tokenshift.trainer.weighting.description import variant_name, weighting_formula
+from tokenshift.trainer.weighting.description import divergence_formula, variant_name, weighting_formula
 
 
 def _two_columns() -> Table:
@@ -44,6 +44,7 @@ def show_plan(job: Preparation) -> None:
         "rewards": ", ".join(script_args.reward_funcs),
         "variant": variant_name(args),
         "weights": weighting_formula(args),
+        "divergence": divergence_formula(args) or "not looked at",
         "loss": f"{args.loss_type}, clip {args.epsilon:g} / {args.epsilon_high or args.epsilon:g}, beta {args.beta:g}",
         "length": f"{length}, learning rate {args.learning_rate:g}",
         "generation": (
@@ -68,8 +69,9 @@ class Summary:
     """What a run ended with; saved as `summary.json`.
 
     Attributes:
-        variant: the weighting.
-        weighting: its formula with numbers.
+        variant: the name of the weighting, with its control.
+        weighting: the formula of the weighting, with numbers.
+        divergence: the name and the formula of the divergence; None if none was looked at.
         updates: optimizer updates made, those before a resume included.
         stopped_early: whether a signal ended it.
         before, after: held-out scores of the base and the trained model.
@@ -80,6 +82,7 @@ class Summary:
 
     variant: str
     weighting: str
+    divergence: str | None
     updates: int
     stopped_early: bool
     before: HeldOutScore | None

@@ -51,7 +51,7 @@ def test_shipped_configs_parse(config: Path, tmp_path: Path) -> None:
         (["--config", "nowhere.yaml"], "'nowhere.yaml' is not a file"),
         (["--config"], "--config '' is not a file"),
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
-        (["--advantage_weighting", "zigmoid"], "invalid choice: 'zigmoid'"),
+        (["--advantage_weighting", "zigmoid"], "advantage_weighting='zigmoid' is no weighting; did you mean sigmoid?"),
         (["--divergence_alpha", "nan"], "divergence_alpha=nan must be a finite number"),
         (["--steps_per_generation", "1"], "compares the policy with itself"),
         (["--eval_size", "0"], "eval_size=0 must be at least 1"),
