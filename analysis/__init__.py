@@ -1,5 +1,6 @@
 """Numbers about two policies: divergences of their next-token distributions, and statistics of them."""
 
+from tokenshift.analysis.cross_sampling.criteria import register_criterion
 from tokenshift.analysis.cross_sampling.engines import cross_sample
 from tokenshift.analysis.divergence.from_logits import entropy, js_divergence, kl_divergence
 from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head
@@ -17,6 +18,7 @@ __all__ = [
     "gathered_head",
     "js_divergence",
     "kl_divergence",
+    "register_criterion",
     "score_trajectories",
     "summarise",
     "token_statistics",
