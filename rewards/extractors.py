@@ -42,13 +42,13 @@ class AnswerExtractor:
         if not isinstance(answers, list | tuple) or len(answers) != len(completions):
             got = f"{len(answers)} answers" if isinstance(answers, list | tuple) else f"a {type(answers).__name__}"
             raise ValueError(
-                f"answer_extractor={self.name!r} must give a list of one answer for each completion; it gave {got} for "
-                f"{len(completions)} completions."
+                f"answer_extractor={self.name!r} must give a list of one answer for each completion; it gave {got} "
+                f"for {len(completions)} completions."
             )
         for answer in answers:
             if not (answer is None or isinstance(answer, str)):
                 raise ValueError(
-                    f"answer_extractor={self.name!r} gave {answer!r}; an answer is a text, or None where there is none."
+                    f"answer_extractor={self.name!r} gave {answer!r}; an answer is text, or None where there is none."
                 )
         return list(answers)
 

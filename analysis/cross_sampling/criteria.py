@@ -1,4 +1,4 @@
-"""Where the intervention draws: a criterion scores each position by both policies, and above a threshold it intervenes.
+"""Where the intervention draws: at positions that a criterion scores above a threshold.
 
 A criterion is one decorated function, and a user's own needs no change of this module: see `register_criterion`. `js`
 is the criterion of arXiv 2603.22446 (section 4) and `delta_logp` that of arXiv 2603.22117; the others are controls.
@@ -161,8 +161,8 @@ class Criterion:
             check_threshold(self, float(threshold))
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"criterion={self.name!r}: at_budget gave {threshold!r} for a share of {share:g}, which is no number in "
-                f"{_interval(self.range)}."
+                f"criterion={self.name!r}: at_budget gave {threshold!r} for a share of {share:g}, which is no "
+                f"number in {_interval(self.range)}."
             ) from error
         return float(threshold)
 
@@ -268,7 +268,7 @@ def named_criterion(name: str) -> Criterion:
         inspect.signature(entry.function).bind(None, **options)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"criterion={name!r} cannot be called with positions and its options: {error}. Its options are keyword-only "
+            f"criterion={name!r} cannot be called with positions and its options: {error}. Options are keyword-only "
             "arguments with defaults."
         ) from error
     shown = f"{base}({', '.join(f'{key}={value!r}' for key, value in options.items())})" if options else base
@@ -301,9 +301,7 @@ def check_threshold(criterion: str | Criterion, threshold: float) -> None:
     entry = named_criterion(criterion) if isinstance(criterion, str) else criterion
     low, high = entry.range
     if not low <= threshold <= high:
-        raise ValueError(
-            f"epsilon={threshold:g} must lie in {_interval(entry.range)} for the criterion {entry.name}."
-        )
+        raise ValueError(f"epsilon={threshold:g} must lie in {_interval(entry.range)} for the criterion {entry.name}.")
 
 
 def _interval(ends: tuple[float, float]) -> str:
@@ -411,3 +409,12 @@ def always(positions: Positions) -> torch.Tensor:
 def never(positions: Positions) -> torch.Tensor:
     """Above no threshold."""
     return -always(positions)
+
+
+SHIPPED = frozenset(CRITERIA)
+
+
+def users_criteria_words(names: Iterable[str]) -> str:
+    """One line about each criterion that the project does not ship, by its docstring; empty where there is none."""
+    entries = [named_criterion(name) for name in dict.fromkeys(names) if name.partition("(")[0] not in SHIPPED]
+    return "".join(f"\n\n{entry.name}: {entry.words}" for entry in entries if entry.words)

@@ -78,7 +78,9 @@ def _search(
     """A threshold for each budget: first by the scores along the primary's own responses, then along the mixed
     policy's."""
     entry = named_criterion(criterion)
-    alone = run(direction, Intervention(criterion, entry.range[1], 0), requests) if entry.budget_reads_responses else []
+    alone = (
+        run(direction, Intervention(criterion, entry.range[1], 0), requests) if entry.budget_reads_responses else []
+    )
     thresholds = []
     for budget in budgets:
         tried: list[tuple[float, float]] = []

@@ -231,10 +231,11 @@ def test_rewards_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("accuracy", "reward_funcs names 'accuracy'; known are accuracy_reward"),
-        ("nowhere.at_all", "cannot be imported: No module named 'nowhere'"),
-        ("math.nothing", "cannot be imported"),
-        ("math.pi", "which is a float, not a function"),
+        ("accuracy", "reward_funcs='accuracy' is no reward.* Known are accuracy_reward"),
+        ("acuracy_reward", r"did you mean accuracy_reward\?"),
+        ("nowhere.at_all", "cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+        ("math.nothing", "has no nothing"),
+        ("math.pi", "is a float, not a function"),
         ("get_soft_overlong_punishment", "needs 0 < overlong_cache <= overlong_max_length"),
     ],
 )
