@@ -57,7 +57,7 @@ def _parsed_answer(completion: str) -> Any:
 
 def extract(completion: str) -> list[str]:
     """The text of the completion's answer; nothing where there is none. May never return."""
-    texts = [each for each in _parsed_answer(completion) if isinstance(each, str)]
+    texts = [parsed for parsed in _parsed_answer(completion) if isinstance(parsed, str)]
     return [text.strip() for text in texts[-1:] if text.strip()]
 
 

@@ -244,6 +244,13 @@ def test_bad_reward_names(name: str, words: str) -> None:
         load_reward(name)
 
 
+def test_verification_processes_stay_small() -> None:
+    heavy = "('torch', 'trl', 'transformers', 'datasets', 'tokenshift.analysis')"
+    code = f"import sys, tokenshift.rewards.worker; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize(("workers", "limit"), [(0, 1.0), (1, 0.0), (1, float("nan")), (1, float("inf")), (1, 1e10)])
 def test_bad_pool_sizes(workers: int, limit: float) -> None:
     with pytest.raises(ValueError, match="must be at least 1, and limit="):
