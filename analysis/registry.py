@@ -133,9 +133,7 @@ class Registry(Generic[Entry]):
             raise ValueError(
                 f"{self.setting}={name!r} is a function that is not registered; decorate it as a {self.kind}."
             )
-        entry = self._from_function(name, function)
-        self.add(name, function, entry)
-        return entry
+        return self._from_function(name, function)  # not kept: the module may be loaded anew
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

@@ -2,14 +2,15 @@
 
     python recipes/cross_sample.py                                               # pocket, after `make demo`
     python recipes/cross_sample.py --criteria js random delta_logp --budgets 0.02 0.1 --seeds 0 1 2
+    python recipes/cross_sample.py --criteria js my_criteria.margin              # a function in my_criteria.py
     python recipes/cross_sample.py --base_model Qwen/Qwen2.5-7B --rl_model org/rl-model --samples 32 \\
         --dataset_name problems.jsonl --epsilons 0.1 0.2 --criteria js --output_dir outputs/mine
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/cross_sample.py --output_dir outputs/ddp
 
 Forward, the base decodes and RL draws the token where the criterion lies above a threshold; backward, the other way.
-Thresholds are given, or found on a pilot for wanted shares of tokens. `output_dir` gets `cells/` (Parquet, a row a
-response), `thresholds.json`, `cross.json`, `cross.md`, `figures/` and `report.html`. Started again after a stop it
-goes on where it was; started with more criteria, budgets or seeds it runs those alone.
+Thresholds are given, or found on a pilot for wanted shares of tokens. `output_dir` gets `cells/` (Parquet, one
+row per response), `thresholds.json`, `cross.json`, `cross.md`, `figures/` and `report.html`. Started again after a
+stop it goes on where it was; started with more criteria, budgets or seeds it runs those alone.
 """
 
 import functools
@@ -46,8 +47,10 @@ def run(job: ShiftJob) -> None:
         for gamma in args.gammas
         for budget in args.budgets or ()
     ]
-    found = find_thresholds(job.folder, wanted, job.prompts[: args.pilot], decoding)
-    cells = sweep_cells(args.directions, args.swept, args.epsilons or (), found, args.gammas, args.seeds, args.most)
+    thresholds = find_thresholds(job.folder, wanted, job.prompts[: args.pilot], decoding)
+    cells = sweep_cells(
+        args.directions, args.swept, args.epsilons or (), thresholds, args.gammas, args.seeds, args.most
+    )
     run_cells(job.folder, cells, job.prompts, job.judge, decoding, job.metadata(engine=args.engine))
     if state.is_main_process:
         summary = write_cross_report(
@@ -85,8 +88,8 @@ def _show(summary: dict[str, Any]) -> None:
     for name in ("", "criterion", "by intervened", "by effective"):
         table.add_column(name, justify="right" if name.startswith("by") else "left")
     for curve in summary["curves"]:
-        found = (curve[name] for name in ("area_intervened", "area_effective"))
-        table.add_row(curve["direction"], curve_name(curve), *map(plain, found))
+        areas = (curve[name] for name in ("area_intervened", "area_effective"))
+        table.add_row(curve["direction"], curve_name(curve), *map(plain, areas))
     if not summary["defined"]:
         console.print(UNDEFINED)
     elif summary["curves"]:

@@ -54,8 +54,8 @@ def accuracy_reward(
         **columns: the dataset's other columns; `problem_id`, if there, names a row in the warning.
 
     Returns:
-        A reward a row; None, which TRL leaves out, for a row whose gold answer cannot be parsed. The first time, a
-        warning names such a row.
+        A reward for each row; None, which TRL leaves out, for a row whose gold answer cannot be parsed. The first
+        time, a warning names such a row.
     """
     golds = [str(gold) for gold in solution]
     texts = [completion_text(completion) for completion in completions]

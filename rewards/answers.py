@@ -1,11 +1,11 @@
-r"""The answers of completions, and which of a problem's are one: what a majority vote counts.
+r"""The answers of completions in mathematics, and which of a problem's are one in a majority vote.
 
-An answer is what `accuracy_reward` takes of a completion, and two are one if it would accept either for the other:
-`\frac{1}{2}` and `0.5` vote together.
+An answer is the part of a completion that `accuracy_reward` judges, and two are one if it would accept either for the
+other: `\frac{1}{2}` and `0.5` vote together.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tokenshift.rewards.accuracy import verification_pool
@@ -20,19 +20,31 @@ def extracted_answers(completions: list[str] | list[list[dict[str, Any]]]) -> li
     return verification_pool().answers([completion_text(completion) for completion in completions])
 
 
-def voted_answers(answers: Sequence[str | None], correct: Sequence[bool]) -> list[int | None]:
+def equal_in_math(answer: str, other: str) -> bool:
+    """Whether verification accepts either of two answers for the other."""
+    if INTEGER.fullmatch(answer) and INTEGER.fullmatch(other):
+        return int(answer) == int(other)  # as verification finds, which takes milliseconds
+    # math-verify is not symmetric
+    pairs = [(other, f"\\boxed{{{answer}}}"), (answer, f"\\boxed{{{other}}}")]
+    return Verdict.CORRECT in verification_pool().verdicts(pairs)
+
+
+def voted_answers(
+    answers: Sequence[str | None], correct: Sequence[bool], equal: Callable[[str, str], bool] = equal_in_math
+) -> list[int | None]:
     """A number for each response to a problem, the same for those with the same answer; None without an answer.
 
     Args:
         answers: texts.
-        correct: those known to equal the gold answer, and so one another.
+        correct: whether a response is known to equal the gold answer, and so the others that are.
+        equal: whether two answers are one.
 
     Returns:
         Numbers from 0 in the order of first appearance.
     """
     votes: list[int | None] = []
     numbers: dict[str, int] = {}  # of other answers that were met
-    firsts: dict[int, str] = {}  # the first text of each
+    firsts: dict[int, str] = {}  # the first text of each number
     gold: int | None = None
     count = 0
     for answer, right in zip(answers, correct, strict=True):
@@ -44,23 +56,10 @@ def voted_answers(answers: Sequence[str | None], correct: Sequence[bool]) -> lis
             votes.append(None)
         else:
             if answer not in numbers:
-                found = _equal(answer, firsts)
-                if found is None:
-                    found, count = count, count + 1
-                    firsts[found] = answer
-                numbers[answer] = found
+                number = next((number for number, first in firsts.items() if equal(answer, first)), None)
+                if number is None:
+                    number, count = count, count + 1
+                    firsts[number] = answer
+                numbers[answer] = number
             votes.append(numbers[answer])
     return votes
-
-
-def _equal(answer: str, others: dict[int, str]) -> int | None:
-    """Number of the first of other answers that equals this one."""
-    for number, other in others.items():
-        if INTEGER.fullmatch(answer) and INTEGER.fullmatch(other):
-            same = int(answer) == int(other)  # as verification finds, which takes milliseconds
-        else:  # math-verify is not symmetric
-            pairs = [(other, f"\\boxed{{{answer}}}"), (answer, f"\\boxed{{{other}}}")]
-            same = Verdict.CORRECT in verification_pool().verdicts(pairs)
-        if same:
-            return number
-    return None

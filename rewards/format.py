@@ -27,5 +27,5 @@ def boxed_answers(text: str) -> list[str]:
 
 def format_reward(completions: list[str] | list[list[dict[str, str]]], **columns: Any) -> list[float | None]:
     r"""1 for a completion with exactly one `\boxed{}` that holds something, else 0; TRL's reward signature."""
-    found = (boxed_answers(completion_text(completion)) for completion in completions)
-    return [float(len(answers) == 1 and bool(answers[0].strip())) for answers in found]
+    boxes = (boxed_answers(completion_text(completion)) for completion in completions)
+    return [float(len(answers) == 1 and bool(answers[0].strip())) for answers in boxes]

@@ -1,4 +1,4 @@
-"""What a verification can end with."""
+"""The outcomes of a verification."""
 
 from enum import StrEnum
 

@@ -57,11 +57,11 @@ def _parsed_answer(completion: str) -> Any:
 
 def extract(completion: str) -> list[str]:
     """The text of the completion's answer; nothing where there is none. May never return."""
-    texts = [each for each in _parsed_answer(completion) if isinstance(each, str)]
+    texts = [parsed for parsed in _parsed_answer(completion) if isinstance(parsed, str)]
     return [text.strip() for text in texts[-1:] if text.strip()]
 
 
-def judge(gold: str, completion: str) -> Verdict:
+def verdict_on(gold: str, completion: str) -> Verdict:
     """Compare the completion's answer with the gold answer. May never return."""
     parsed_gold = _parsed_gold(gold)
     if not parsed_gold:
@@ -81,7 +81,7 @@ def main(limit: float) -> None:
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_REAL, limit)
         gold, completion = json.loads(line)
-        reply = extract(completion) if gold is None else judge(gold, completion)
+        reply = extract(completion) if gold is None else verdict_on(gold, completion)
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(json.dumps(reply), file=replies, flush=True)
 

@@ -33,8 +33,8 @@ class CachedPolicy:
 
         Args:
             token_ids: `(B, n)`.
-            mask: bool `(B, length + n)`, which slots are tokens of the prefix, the new ones among them.
-            keep: for how many of the last tokens logits are wanted.
+            mask: bool `(B, length + n)`, whether a slot is a token of the prefix; the new tokens count too.
+            keep: the number of last tokens whose logits are wanted.
 
         Returns:
             Logits `(B, keep, V)` after the last tokens; for `keep` 0 none are made where the model can do without.
@@ -55,11 +55,11 @@ class CachedPolicy:
         return out.logits[:, out.logits.shape[1] - keep :]
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Go on with some prefixes alone, by their places `(b,)`."""
+        """Go on with some prefixes alone, by their indices `(b,)`."""
         self._cache.batch_select_indices(rows)
 
     def arrange(self, slots: torch.Tensor) -> None:
-        """Keep some slots of each row, by their places `(B, L)`, in that order."""
+        """Keep some slots of each row, by their indices `(B, L)`, in that order."""
         for layer in self._cache.layers:
             for name in ("keys", "values"):
                 states = getattr(layer, name)  # (B, heads, l, size)
@@ -68,18 +68,20 @@ class CachedPolicy:
         self.length = slots.shape[1]
 
     def join(self, other: "CachedPolicy", rows: int) -> None:
-        """Add another's rows below; whose cache is shorter gets empty slots on the left, to be masked.
+        """Add the rows of another policy below; the shorter cache gets empty slots on the left, to be masked.
 
         Args:
-            other: of the same model; it may have read nothing.
-            rows: how many it has.
+            other: a policy of the same model; it may have read nothing.
+            rows: the number of its rows.
         """
         length = max(self.length, other.length)
         for mine, theirs in zip(self._cache.layers, other._cache.layers, strict=True):
             for name in ("keys", "values"):
-                own, new = getattr(mine, name), getattr(theirs, name)
-                new = own.new_zeros(rows, own.shape[1], 0, own.shape[3]) if new is None else new
-                setattr(mine, name, torch.cat([_lengthened(own, length), _lengthened(new, length)]))
+                mine_states, new = getattr(mine, name), getattr(theirs, name)
+                new = (
+                    mine_states.new_zeros(rows, mine_states.shape[1], 0, mine_states.shape[3]) if new is None else new
+                )
+                setattr(mine, name, torch.cat([_lengthened(mine_states, length), _lengthened(new, length)]))
         self.length = length
 
 

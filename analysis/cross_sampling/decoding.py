@@ -21,10 +21,10 @@ class Decoding:
 
     Attributes:
         policies: base and RL.
-        tokenizer: theirs.
-        sampling: settings, but for the cells' seeds.
-        engine: of `cross_sample`.
-        samples: responses a problem.
+        tokenizer: the tokenizer of both models.
+        sampling: settings, but for the seeds of the swept policies.
+        engine: the engine of `cross_sample`.
+        samples: responses per problem.
         batch_size: responses at once.
     """
 

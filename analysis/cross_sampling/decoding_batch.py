@@ -10,11 +10,11 @@ from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.token_ids import padded_left
 
 ADMITTED = 8
-"""New requests are begun when one of so many rows is free: each time their prompts are read, and caches copied."""
+"""New requests are begun when one of so many rows is free: each time prompts are read and caches are copied."""
 
 
 SPARE = 1.5
-"""Slots of the caches to the tokens of the longest row, above which empty slots are dropped."""
+"""Empty slots are dropped when the caches have more slots than this many times the tokens of the longest row."""
 
 
 class DecodingBatch:
@@ -23,14 +23,14 @@ class DecodingBatch:
     Args:
         models: causal LMs on one device.
         pad: a token id to pad with.
-        requests: all that are wanted.
-        first: places of those to begin with.
+        requests: all requests.
+        first: indices of the requests to begin with.
 
     Attributes:
-        alive: places of the requests that are going on.
+        alive: indices of the requests that are going on.
         pending: `(b,)`, the last token of each, which no policy has read.
-        mask: bool `(b, length)`, the slots that hold tokens.
-        policies: one a model.
+        mask: bool `(b, length)`, whether a slot holds a token.
+        policies: one per model.
     """
 
     def __init__(self, models: Sequence[Any], pad: int, requests: Sequence[Request], first: Sequence[int]) -> None:
@@ -55,7 +55,7 @@ class DecodingBatch:
             self.alive, self.pending, self.mask, self.policies = new.alive, new.pending, new.mask, new.policies
             return
         length = max(self.mask.shape[1], new.mask.shape[1])
-        masks = [torch.nn.functional.pad(each, (length - each.shape[1], 0)) for each in (self.mask, new.mask)]
+        masks = [torch.nn.functional.pad(mask, (length - mask.shape[1], 0)) for mask in (self.mask, new.mask)]
         self.mask = torch.cat(masks)
         self.pending = torch.cat([self.pending, new.pending])
         self.alive += new.alive
@@ -63,14 +63,21 @@ class DecodingBatch:
             policy.join(other, len(rows))
 
     def go_on(self, kept_lengths: Sequence[int], read: int, going: Sequence[int], last: Sequence[int]) -> None:
-        """After `read` tokens: how many of them stay in each row, which rows go on, and their last tokens."""
+        """Go on after the policies have read tokens.
+
+        Args:
+            kept_lengths: how many of these tokens stay, for each row.
+            read: the number of tokens read.
+            going: indices of the rows that go on.
+            last: the last token of each of these, which no policy has read.
+        """
         device = self.mask.device
         lengths = torch.tensor(kept_lengths, device=device).unsqueeze(-1)
         self.mask = torch.cat([self.mask, torch.arange(read, device=device) < lengths], dim=1)
         self.pending = torch.tensor(last, dtype=torch.int64, device=device)
         if len(going) < len(self.alive):
             rows = torch.tensor(going, dtype=torch.int64, device=device)
-            self.mask, self.alive = self.mask[rows], [self.alive[place] for place in going]
+            self.mask, self.alive = self.mask[rows], [self.alive[index] for index in going]
             for policy in self.policies:
                 policy.keep(rows)
         self._compact()

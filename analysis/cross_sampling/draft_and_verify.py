@@ -22,7 +22,7 @@ from tokenshift.analysis.sampling.requests import Request
 LONGEST_BLOCK = 32
 
 READING, ROUND = 0.2, 0.8
-"""What reading a token of a block costs the intervention, and what a round costs beside, in steps of the primary."""
+"""Costs in steps of the primary: of a token that the intervention reads in a block, and of a round beside."""
 
 
 class CutModel:
@@ -37,10 +37,16 @@ class CutModel:
 
     @property
     def rate(self) -> float:
+        """The factor of 1 - p in the chance that a drafted token is replaced, at most 1."""
         return min(1.0, self._cuts / self._doubt)
 
     def learn(self, cuts: int, doubt: float) -> None:
-        """Take in decided tokens: how many were replaced, and the sum of their 1 - p."""
+        """Take in decided tokens.
+
+        Args:
+            cuts: the number that were replaced.
+            doubt: the sum of 1 - p over all of them.
+        """
         self._cuts, self._doubt = 0.98 * self._cuts + cuts, 0.98 * self._doubt + doubt
 
 
@@ -60,20 +66,20 @@ def decode(
 ) -> list[CrossResponse]:
     """A response to each request, `batch_size` at a time; one that ends makes room for the next.
 
-    Arguments as of `cross_sample`.
+    The arguments are those of `cross_sample`.
     """
-    found = [CrossResponse(*request.row, request.prompt_ids) for request in requests]
+    responses = [CrossResponse(*request.row, request.prompt_ids) for request in requests]
     replaced = [0] * len(requests)
     waiting = list(range(len(requests)))[::-1]
     ends, cut_model = pair.ends, CutModel()
     first = [waiting.pop() for _ in range(min(batch_size, len(waiting)))]
     rows = DecodingBatch((pair.primary, pair.intervention), pair.pad, requests, first)
     while rows.alive:
-        draft = _draft(rows, found, pair, sampling, cut_model.rate)
+        draft = _draft(rows, responses, pair, sampling, cut_model.rate)
         length = draft.read.shape[1]
         seen = torch.cat([rows.mask, torch.ones_like(draft.read, dtype=torch.bool)], dim=1)
         logits = rows.policies[1].append(draft.read, seen, keep=length)[..., : pair.vocabulary]
-        starts = [len(found[row].completion_ids) for row in rows.alive]
+        starts = [len(responses[row].completion_ids) for row in rows.alive]
         decisions = decide(
             draft.logp.flatten(0, 1),
             log_probabilities(logits, temperature=sampling.temperature).flatten(0, 1),
@@ -86,26 +92,26 @@ def decode(
         doubts = draft.doubts.tolist()
         kept_lengths, going, last = [], [], []
         cuts, doubt = 0, 0.0
-        for place, row in enumerate(rows.alive):
-            response = found[row]
-            for step in range(min(length, sampling.max_new_tokens - starts[place])):
+        for index, row in enumerate(rows.alive):
+            response = responses[row]
+            for step in range(min(length, sampling.max_new_tokens - starts[index])):
                 may = plan.most is None or replaced[row] < plan.most
-                token = take(response, decisions, place * length + step, may)
+                token = take(response, decisions, index * length + step, may)
                 cut = token != response.primary_ids[-1]
                 replaced[row] += cut
                 cuts += cut
-                doubt += doubts[place][step]
+                doubt += doubts[index][step]
                 if cut or token in ends:
                     break
-            kept_lengths.append(len(response.completion_ids) - starts[place])
+            kept_lengths.append(len(response.completion_ids) - starts[index])
             if response.completion_ids[-1] not in ends and len(response.completion_ids) < sampling.max_new_tokens:
-                going.append(place)
+                going.append(index)
                 last.append(response.completion_ids[-1])
         cut_model.learn(cuts, doubt)
         rows.go_on(kept_lengths, length, going, last)
         if waiting:
             rows.refill(waiting, batch_size)
-    return found
+    return responses
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ class _Draft:
     Attributes:
         read: `(b, n)`, what both policies read: each row's pending token, and all draws but the last.
         drawn: `(b, n)`, the draws.
-        logp: `(b, n, V)`, log-probabilities of what they were drawn from, not truncated.
+        logp: `(b, n, V)`, log-probabilities that they were drawn from, not truncated.
         doubts: `(b, n)`, 1 - p of the draws.
     """
 
@@ -125,14 +131,16 @@ class _Draft:
     doubts: torch.Tensor
 
 
-def _draft(rows: DecodingBatch, found: Sequence[CrossResponse], pair: Pair, sampling: Sampling, rate: float) -> _Draft:
+def _draft(
+    rows: DecodingBatch, responses: Sequence[CrossResponse], pair: Pair, sampling: Sampling, rate: float
+) -> _Draft:
     """Draw after each row's pending token until another step would yield too little."""
     read = [rows.pending]
     drawn: list[torch.Tensor] = []
     logps: list[torch.Tensor] = []
     doubts: list[torch.Tensor] = []
-    keys = [(found[row].problem_id, found[row].sample_id) for row in rows.alive]
-    starts = [len(found[row].completion_ids) for row in rows.alive]
+    keys = [(responses[row].problem_id, responses[row].sample_id) for row in rows.alive]
+    starts = [len(responses[row].completion_ids) for row in rows.alive]
     ends = torch.tensor(sorted(pair.ends), device=rows.pending.device)
     surviving = torch.ones(len(keys), device=rows.pending.device)  # (b,)
     survivals: list[float] = []
@@ -147,4 +155,4 @@ def _draft(rows: DecodingBatch, found: Sequence[CrossResponse], pair: Pair, samp
         doubts.append(1 - logp.gather(-1, drawn[-1].unsqueeze(-1)).squeeze(-1).exp())
         surviving = surviving * (1 - rate * doubts[-1]) * ~torch.isin(drawn[-1], ends)
         survivals.append(float(surviving.mean()))
-    return _Draft(*(torch.stack(each, dim=1) for each in (read[:-1], drawn, logps, doubts)))
+    return _Draft(*(torch.stack(steps, dim=1) for steps in (read[:-1], drawn, logps, doubts)))

@@ -31,13 +31,13 @@ def cross_sample(
 ) -> list[CrossResponse]:
     """A response to each request, decoded side by side.
 
-    A response depends on its row, the seed and the settings, not on the batch or the engine, but for places where two
+    A response depends on its row, the seed and the settings, not on the batch or the engine, except where two
     candidates tie within the rounding of logits.
 
     Args:
         primary, intervention: causal LMs on one device, of one tokenizer.
-        tokenizer: theirs.
-        requests: what is wanted.
+        tokenizer: the tokenizer of both models.
+        requests: the prompts, each with the row that its random numbers belong to.
         plan: where to intervene, by default where JS > 0.1.
         sampling: settings of both policies.
         engine: `draft` or `lockstep`; models whose caches are not of whole attention alone are run by `lockstep`.

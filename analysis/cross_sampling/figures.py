@@ -1,6 +1,7 @@
 """Figures of cross-sampling: accuracy against what was replaced, and the areas under the curves."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,9 +31,9 @@ CRITERION_LOOKS = {
     "entropy_intervention": Look(PURPLE, "X", ":"),
     "position": Look(GREY, "*", ":"),
 }
-"""A criterion looks the same in every figure."""
+"""A shipped criterion looks the same in every figure; others are black."""
 
-_OTHER = Look("black", "h", ":")
+_OTHER_LOOKS = [Look("black", marker, line) for line in (":", "--") for marker in "h8pd<>"]
 _GAMMA_MARKERS = "<>pd"
 
 AXES = {
@@ -40,7 +41,7 @@ AXES = {
     "effective_count": ("effective replacements a response", 1),
     "intervened": ("intervened tokens, %", 100),
 }
-"""What accuracy is drawn against: a cell's quantity, its words, and the factor to its unit."""
+"""Quantities that accuracy is drawn against: name -> (words of the axis, factor to the unit)."""
 
 AREAS = {
     "area_intervened": "area under recovery against\nshare of intervened tokens",
@@ -48,18 +49,25 @@ AREAS = {
 }
 
 
+def criterion_looks(curves: Sequence[Numbers]) -> dict[str, Look]:
+    """The look of each criterion among curves; those of users are told apart by their markers."""
+    others = [name for name in dict.fromkeys(curve["criterion"] for curve in curves) if name not in CRITERION_LOOKS]
+    return CRITERION_LOOKS | dict(zip(others, cycle(_OTHER_LOOKS), strict=False))
+
+
 def of_curve(cells: Sequence[Numbers], curve: Numbers) -> list[Numbers]:
     """The cells of a curve in the order of their intervened shares, from `none` to `all`."""
     direction, gamma = curve["direction"], curve["gamma"]
-    own = [cell for cell in cells if cell["direction"] == direction]
-    swept = [cell for cell in own if all(cell[name] == curve[name] for name in ("criterion", "gamma", "most"))]
-    none = [cell for cell in own if cell["criterion"] == "none"]
-    whole = [cell for cell in own if cell["criterion"] == "all" and cell["gamma"] == gamma]
+    same_direction = [cell for cell in cells if cell["direction"] == direction]
+    names = ("criterion", "gamma", "most")
+    swept = [cell for cell in same_direction if all(cell[name] == curve[name] for name in names)]
+    none = [cell for cell in same_direction if cell["criterion"] == "none"]
+    whole = [cell for cell in same_direction if cell["criterion"] == "all" and cell["gamma"] == gamma]
     return [*none, *sorted(swept, key=lambda cell: (cell["intervened"] or {"value": 0})["value"]), *whole]
 
 
 def curve_name(curve: Numbers) -> str:
-    """Criterion, and what else sets the curve apart."""
+    """The curve's criterion, its gamma and its cap on replacements where it has them."""
     gamma = f", gamma {curve['gamma']:g}" if curve["gamma"] else ""
     return f"{curve['criterion']}{gamma}" + ("" if curve["most"] is None else f", at most {curve['most']}")
 
@@ -79,15 +87,15 @@ def _axis(axes: Axes, values: np.ndarray) -> None:
 
 
 def accuracy_curves(summary: Numbers, direction: str, against: str, title: str) -> Figure:
-    """Accuracy (%) of the mixed policy, a line a criterion from `none` to `all`, with 95 % whiskers.
+    """Accuracy (%) of the mixed policy, one line per criterion from `none` to `all`, with 95 % whiskers.
 
     The levels of base and RL are lines with their intervals as bands.
 
     Args:
-        summary: of `recovery_summary`.
+        summary: the numbers of `recovery_summary`.
         direction: `forward` or `backward`.
         against: one of `AXES`.
-        title: of the figure.
+        title: the title of the figure.
     """
     words, factor = AXES[against]
     curves = [curve for curve in summary["curves"] if curve["direction"] == direction]
@@ -95,17 +103,19 @@ def accuracy_curves(summary: Numbers, direction: str, against: str, title: str) 
     with style():
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         axes = figure.subplots()
-        everywhere = [np.zeros(1)]
+        all_shares = [np.zeros(1)]
         gammas = sorted({curve["gamma"] for curve in curves if curve["gamma"]})
-        for curve in curves or _ends_alone(cells):
-            own = of_curve(cells, curve)
-            places = of_rows(own, against).value * factor
-            look = CRITERION_LOOKS.get(curve["criterion"], _OTHER)
+        drawn_curves = curves or _ends_alone(cells)
+        looks = criterion_looks(drawn_curves)
+        for curve in drawn_curves:
+            points = of_curve(cells, curve)
+            shares = of_rows(points, against).value * factor
+            look = looks[curve["criterion"]]
             if curve["gamma"]:
                 look = Look(look.color, _GAMMA_MARKERS[gammas.index(curve["gamma"]) % len(_GAMMA_MARKERS)], ":")
-            draw(axes, places, of_rows(own, "accuracy") * 100, look, curve_name(curve))
-            everywhere.append(places)
-        _axis(axes, np.concatenate(everywhere))
+            draw(axes, shares, of_rows(points, "accuracy") * 100, look, curve_name(curve))
+            all_shares.append(shares)
+        _axis(axes, np.concatenate(all_shares))
         top = 0.0
         for name, words_of_level, line in (("base", "base", (0, (4, 3))), ("rl", "RL", "-")):
             level = summary["levels"][name]
@@ -135,12 +145,12 @@ def accuracy_curves(summary: Numbers, direction: str, against: str, title: str) 
 
 
 def _ends_alone(cells: Sequence[Numbers]) -> list[Numbers]:
-    """Without any criterion: a curve a gamma of the two ends."""
+    """Where no criterion was swept: one curve per gamma, through the two ends."""
     return [{**cell, "criterion": "all", "most": None} for cell in cells if cell["criterion"] == "all"]
 
 
 def counted(summary: Numbers, direction: str) -> str:
-    """What a direction's cells count."""
+    """The numbers of responses, problems and seeds in a direction's cells, as text."""
     cells = [cell for cell in summary["cells"] if cell["direction"] == direction]
     seeds = max(len(cell["seeds"]) for cell in cells)
     return (
@@ -153,20 +163,20 @@ def areas(summary: Numbers, direction: str, title: str) -> Figure:
     """Area under the recovery curve of each criterion, with 95 % whiskers, the largest by intervened share first.
 
     Args:
-        summary: of `recovery_summary`.
+        summary: the numbers of `recovery_summary`.
         direction: `forward` or `backward`.
-        title: of the figure.
+        title: the title of the figure.
     """
     curves = [curve for curve in summary["curves"] if curve["direction"] == direction and curve["most"] is None]
     curves = sorted(curves, key=lambda curve: -(curve["area_intervened"] or {"value": -np.inf})["value"])
     rows = [{**curve, "label": curve_name(curve)} for curve in curves]
+    looks = criterion_looks([curve for curve in summary["curves"] if curve["direction"] == direction])
     with style():
         figure = Figure(figsize=(5.6, max(2.7, 1.5 + 0.24 * len(rows))), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for axes, (name, words) in zip(panels, AREAS.items(), strict=True):
-            for place, row in enumerate(rows):
-                look = CRITERION_LOOKS.get(row["criterion"], _OTHER)
-                draw_rows(axes, np.array([place]), of_rows([row], name), look)
+            for height, row in enumerate(rows):
+                draw_rows(axes, np.array([height]), of_rows([row], name), looks[row["criterion"]])
             axes.set_xlabel(words)
             axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.5)
             axes.locator_params(axis="x", nbins=5)

@@ -1,8 +1,8 @@
-"""Two policies at the same positions: what decides which of them draws, and what comes of it.
+"""Two policies at the same positions: which of the two draws is taken, and what comes of it.
 
 Both policies see the same mixed prefix. Where the criterion's score is above epsilon the token is the intervention's
-draw, else the primary's; both draws share one random number a place, so what the primary would itself have drawn is
-defined, and with it which interventions were effective (arXiv 2603.22446, section 4).
+draw, else the primary's; both draws share one random number per position, so what the primary would itself have drawn
+is defined, and with it which interventions were effective (arXiv 2603.22446, section 4).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tokenshift.analysis.cross_sampling.criteria import CRITERIA, Criterion, Positions, check_threshold
+from tokenshift.analysis.cross_sampling.criteria import (
+    Criterion,
+    Positions,
+    check_threshold,
+    named_criterion,
+    pair_statistics,
+)
 from tokenshift.analysis.divergence.from_logits import log_probabilities
 from tokenshift.analysis.sampling.draws import coupled_draw
 from tokenshift.analysis.sampling.generators import Sampling
@@ -21,14 +27,16 @@ from tokenshift.analysis.sampling.token_ids import end_tokens
 
 @dataclass(frozen=True)
 class Intervention:
-    """What decides, and with what.
+    """When the intervention's draw is taken, and from which distribution it is.
 
     Attributes:
-        criterion: a name of `CRITERIA`.
+        criterion: the name of a registered criterion, or the dotted path of a function; its options may stand behind
+            it in brackets. See `register_criterion`.
         epsilon: the threshold that a score must be above.
-        most: effective replacements a response at most, then the primary alone; any number when None.
+        most: effective replacements per response at most, then the primary alone; any number when None.
         gamma: the intervention draws from logits `(1 + gamma) log intervention - gamma log primary` (arXiv
             2603.22117; with the primary as base that is test-time extrapolation); 0 leaves it as it is.
+        entry: the criterion itself.
 
     Raises:
         ValueError: for an unknown criterion or numbers out of range.
@@ -38,9 +46,11 @@ class Intervention:
     epsilon: float = 0.1
     most: int | None = None
     gamma: float = 0.0
+    entry: Criterion = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_threshold(self.criterion, self.epsilon)
+        object.__setattr__(self, "entry", named_criterion(self.criterion))
+        check_threshold(self.entry, self.epsilon)
         if self.most is not None and self.most < 0:
             raise ValueError(f"most={self.most} must be at least 0.")
         if not -1 < self.gamma < float("inf"):
@@ -49,16 +59,16 @@ class Intervention:
 
 @dataclass
 class CrossResponse:
-    """A response of two policies. The lists have a place a token, T in all.
+    """A response of two policies. Each list has one element per token of the completion.
 
     Attributes:
-        problem_id, sample_id: whose.
-        prompt_ids: of the prompt.
-        completion_ids: the end token included where there is one.
-        switched: whether the intervention drew.
-        primary_ids, intervention_ids: what either policy would have drawn.
-        scores: the criterion's.
-        js: JS between the policies where the intervention drew, nats; NaN elsewhere.
+        problem_id, sample_id: the request that it answers.
+        prompt_ids: token ids of the prompt.
+        completion_ids: token ids of the completion, the end token included where there is one.
+        switched: whether the token is the intervention's draw.
+        primary_ids, intervention_ids: the token that either policy drew.
+        scores: the criterion's scores.
+        js: JS between the policies in nats where the token is the intervention's draw; NaN elsewhere.
     """
 
     problem_id: int
@@ -73,10 +83,10 @@ class CrossResponse:
 
     @property
     def effective(self) -> list[bool]:
-        """Where the intervention's draw took the place of another."""
+        """Whether the intervention's draw replaced another token, for each token."""
         return [
-            switched and token != own
-            for switched, token, own in zip(self.switched, self.completion_ids, self.primary_ids, strict=True)
+            switched and token != primary_id
+            for switched, token, primary_id in zip(self.switched, self.completion_ids, self.primary_ids, strict=True)
         ]
 
 
@@ -86,7 +96,7 @@ class Pair:
 
     Attributes:
         primary, intervention: causal LMs in eval mode on one device, of one tokenizer.
-        tokenizer: theirs.
+        tokenizer: the tokenizer of both models.
 
     Raises:
         ValueError: if a response could never end.
@@ -102,23 +112,31 @@ class Pair:
 
     @property
     def ends(self) -> set[int]:
-        """Ids at which a response ends: either policy's."""
+        """Token ids at which a response ends: those of both policies."""
         return end_tokens(self.tokenizer, self.primary) | end_tokens(self.tokenizer, self.intervention)
 
     @property
     def pad(self) -> int:
+        """A token id to pad with."""
         pad = self.tokenizer.pad_token_id
         return min(self.ends) if pad is None else pad
 
     @property
     def vocabulary(self) -> int:
-        """Tokens that both heads have."""
+        """The number of tokens that both LM heads have."""
         return min(model.config.get_text_config().vocab_size for model in (self.primary, self.intervention))
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What happens at B places, a list of B each: a tensor is slow to look at element by element."""
+    """Draws and scores at B positions, in lists of B: a tensor is slow to look at element by element.
+
+    Attributes:
+        switched: whether the criterion's score is above the threshold.
+        primary_ids, intervention_ids: the policies' draws.
+        scores: the criterion's scores.
+        js: JS between the policies in nats where `switched`; NaN elsewhere.
+    """
 
     switched: list[bool]
     primary_ids: list[int]
@@ -136,45 +154,63 @@ def decide(
     plan: Intervention,
     primary_ids: torch.Tensor | None = None,
 ) -> Decisions:
-    """Scores and draws at B places.
+    """Draw from both policies at B positions, then score the positions.
 
     Args:
         primary, intervention: log-probabilities `(B, V)` at the sampling temperature.
-        rows: (problem_id, sample_id) of each place.
-        positions: of each in its completion.
+        rows: (problem_id, sample_id) of each position's response.
+        positions: the position of each in its completion.
         sampling: settings of both policies.
-        plan: what decides; its `most` is the caller's to keep.
-        primary_ids: the primary's draws, if they are there already.
+        plan: when the intervention's draw is taken; its `most` is left to the caller.
+        primary_ids: `(B,)` int64, the primary's draws, if they are there already.
+
+    Raises:
+        ValueError: if the criterion gives something else than one number per position.
     """
-    own = coupled_draw(primary, rows, positions, **sampling.draw) if primary_ids is None else primary_ids
-    criterion: Criterion = CRITERIA[plan.criterion]
-    scores = criterion(Positions(primary, intervention, own, rows, positions, sampling.seed))
-    target = intervention
-    if plan.gamma:
-        floor = torch.finfo(torch.float32).min / (4 * (2 + plan.gamma))  # -inf minus -inf would be NaN
-        target = (1 + plan.gamma) * intervention.clamp(min=floor) - plan.gamma * primary.clamp(min=floor)
-        target = log_probabilities(target)
-    other = coupled_draw(target, rows, positions, **sampling.draw)
+    if primary_ids is None:
+        primary_ids = coupled_draw(primary, rows, positions, **sampling.draw)
+    target = _extrapolated(primary, intervention, plan.gamma)
+    intervention_ids = coupled_draw(target, rows, positions, **sampling.draw)
+    del target  # with gamma it is a third (B, V), which the criterion does not need
+    drawn = Positions(primary, intervention, primary_ids, rows, positions, sampling.seed, intervention_ids)
+    scores = plan.entry(drawn)
     switched = scores > plan.epsilon
     js = torch.full_like(scores, torch.nan, dtype=torch.float32)
-    places = switched.nonzero().squeeze(-1)
-    if plan.criterion == "js":
-        js[places] = scores[places]
-    elif len(places):
-        js[places] = CRITERIA["js"](
-            Positions(primary[places], intervention[places], own[places], (), (), sampling.seed)
-        )
-    return Decisions(*(each.tolist() for each in (switched, own, other, scores, js)))
+    indices = switched.nonzero().squeeze(-1)
+    if "js" in drawn.known:
+        js[indices] = drawn.js[indices]
+    elif len(indices):
+        js[indices] = pair_statistics(primary[indices], intervention[indices], ("js",))["js"]
+    return Decisions(*(values.tolist() for values in (switched, primary_ids, intervention_ids, scores, js)))
 
 
-def take(response: CrossResponse, decisions: Decisions, place: int, free: bool) -> int:
-    """Append the token of a place to a response; its primary's where no replacement is left."""
-    own, other = decisions.primary_ids[place], decisions.intervention_ids[place]
-    switched = decisions.switched[place] and free
-    response.completion_ids.append(other if switched else own)
+def _extrapolated(primary: torch.Tensor, intervention: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Log-probabilities `(B, V)` that the intervention draws from."""
+    if not gamma:
+        return intervention
+    floor = torch.finfo(torch.float32).min / (4 * (2 + gamma))  # -inf minus -inf would be NaN
+    return log_probabilities((1 + gamma) * intervention.clamp(min=floor) - gamma * primary.clamp(min=floor))
+
+
+def take(response: CrossResponse, decisions: Decisions, index: int, free: bool) -> int:
+    """Append the token of a position to a response.
+
+    Args:
+        response: is appended to.
+        decisions: at B positions.
+        index: which of them.
+        free: whether a replacement is left; if not, the token is the primary's.
+
+    Returns:
+        The token's id.
+    """
+    primary_id, intervention_id = decisions.primary_ids[index], decisions.intervention_ids[index]
+    switched = decisions.switched[index] and free
+    token = intervention_id if switched else primary_id
+    response.completion_ids.append(token)
     response.switched.append(switched)
-    response.primary_ids.append(own)
-    response.intervention_ids.append(other)
-    response.scores.append(decisions.scores[place])
-    response.js.append(decisions.js[place] if switched else float("nan"))
-    return response.completion_ids[-1]
+    response.primary_ids.append(primary_id)
+    response.intervention_ids.append(intervention_id)
+    response.scores.append(decisions.scores[index])
+    response.js.append(decisions.js[index] if switched else float("nan"))
+    return token

@@ -1,4 +1,4 @@
-"""Cross-sampling token by token, as it is defined: what faster ways are tested against."""
+"""Cross-sampling token by token, as it is defined; faster engines are tested against it."""
 
 from collections.abc import Sequence
 
@@ -15,13 +15,17 @@ from tokenshift.analysis.sampling.token_ids import padded_left
 def decode(
     pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention, batch_size: int
 ) -> list[CrossResponse]:
-    """A response to each request, `batch_size` at a time; arguments as of `cross_sample`."""
+    """A response to each request, `batch_size` at a time; the arguments are those of `cross_sample`."""
     starts = range(0, len(requests), batch_size)
-    return [each for start in starts for each in _decode(pair, requests[start : start + batch_size], sampling, plan)]
+    return [
+        response
+        for start in starts
+        for response in _decode(pair, requests[start : start + batch_size], sampling, plan)
+    ]
 
 
 def _decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention) -> list[CrossResponse]:
-    found = [CrossResponse(*request.row, request.prompt_ids) for request in requests]
+    responses = [CrossResponse(*request.row, request.prompt_ids) for request in requests]
     replaced = [0] * len(requests)
     ids, mask = padded_left([request.prompt_ids for request in requests], pair.pad, pair.primary.device)
     mask = mask.bool()
@@ -36,18 +40,18 @@ def _decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: I
         )  # (b, V)
         decisions = decide(p, q, [requests[row].row for row in alive], [position] * len(alive), sampling, plan)
         tokens = []
-        for place, row in enumerate(alive):
+        for index, row in enumerate(alive):
             free = plan.most is None or replaced[row] < plan.most
-            tokens.append(take(found[row], decisions, place, free))
-            replaced[row] += found[row].switched[-1] and tokens[-1] != found[row].primary_ids[-1]
-        going = [place for place, token in enumerate(tokens) if token not in ends]
+            tokens.append(take(responses[row], decisions, index, free))
+            replaced[row] += responses[row].switched[-1] and tokens[-1] != responses[row].primary_ids[-1]
+        going = [index for index, token in enumerate(tokens) if token not in ends]
         if not going:
             break
         if len(going) < len(alive):
             rows = torch.tensor(going, device=ids.device)
             for policy in policies:
                 policy.keep(rows)
-            mask, alive = mask[rows], [alive[place] for place in going]
-        ids = torch.tensor([[tokens[place]] for place in going], device=ids.device)
+            mask, alive = mask[rows], [alive[index] for index in going]
+        ids = torch.tensor([[tokens[index]] for index in going], device=ids.device)
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-    return found
+    return responses

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 
-from tokenshift.analysis.cross_sampling.criteria import RANGES
+from tokenshift.analysis.cross_sampling.criteria import criterion_file_name, named_criterion
 from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
 from tokenshift.analysis.sampling.requests import Prompt, Request, requests_of
@@ -26,7 +26,7 @@ TRIES = 5
 
 
 CLOSE = 0.05
-"""Of a wanted share; a threshold whose share is that near is not moved any more."""
+"""A threshold whose share is that near to the wanted one, relative to it, is not moved any more."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Threshold:
     """The epsilon that was found for a budget.
 
     Attributes:
-        direction, criterion, gamma, budget: for what.
-        epsilon: the one tried whose share came nearest, as a ratio.
+        direction, criterion, gamma, budget: the policy, and the share of its tokens that was wanted.
+        epsilon: the threshold tried whose share came nearest, as a ratio.
         share: intervened share of the pilot's tokens with it.
-        tokens: of the pilot's responses with it.
+        tokens: tokens of the pilot's responses with it.
         tried: epsilons and shares, in order.
     """
 
@@ -52,6 +52,7 @@ class Threshold:
 
     @property
     def key(self) -> tuple[str, str, float, float]:
+        """The budget and the policy that it is for."""
         return self.direction, self.criterion, self.gamma, self.budget
 
 
@@ -59,34 +60,31 @@ def threshold_for(criterion: str, share: float, responses: Sequence[CrossRespons
     """The threshold above which a share of tokens lies, by the scores that were seen along responses.
 
     Args:
-        criterion: whose scores they are.
+        criterion: the name of the criterion that gave the scores.
         share: in (0, 1).
-        responses: of the primary, or of a mixed policy.
+        responses: responses of the primary, or of a mixed policy.
     """
-    if criterion == "random":
-        return 1 - share
+    entry = named_criterion(criterion)
+    if entry.at_budget is not None:
+        return entry.threshold_at(share, responses)
     scores = np.sort(np.concatenate([response.scores for response in responses]))
-    if criterion == "position":
-        return -float(max(1, round(share * len(scores) / len(responses))))
     above = max(1, round(share * len(scores)))
-    return _in_range(criterion, scores[max(0, len(scores) - 1 - above)])
-
-
-def _in_range(criterion: str, score: float) -> float:
-    """Scores can lie outside of their range by rounding."""
-    return float(np.clip(score, *RANGES.get(criterion, (-np.inf, np.inf))))
+    return entry.clipped(scores[max(0, len(scores) - 1 - above)])
 
 
 def _search(
     direction: str, criterion: str, gamma: float, budgets: Sequence[float], requests: Sequence[Request], run: Decoding
 ) -> list[Threshold]:
-    """A threshold a budget: first by the scores along the primary's own responses, then along the mixed policy's."""
-    highest = RANGES.get(criterion, (0.0, float("inf")))[1]
-    own = run(direction, Intervention(criterion, highest, 0), requests) if criterion != "random" else []
-    found = []
+    """A threshold for each budget: first by the scores along the primary's own responses, then along the mixed
+    policy's."""
+    entry = named_criterion(criterion)
+    alone = (
+        run(direction, Intervention(criterion, entry.range[1], 0), requests) if entry.budget_reads_responses else []
+    )
+    thresholds = []
     for budget in budgets:
         tried: list[tuple[float, float]] = []
-        seen, tokens = [own], []
+        seen, tokens = [alone], []
         while len(tried) < TRIES:
             epsilon = next_threshold(criterion, budget, seen, tried)
             if epsilon is None:
@@ -100,8 +98,8 @@ def _search(
                 break
         ratios = [abs(math.log(max(share, 1e-9) / budget)) for _, share in tried]
         best = ratios.index(min(ratios))
-        found.append(Threshold(direction, criterion, gamma, budget, *tried[best], tokens[best], tried))
-    return found
+        thresholds.append(Threshold(direction, criterion, gamma, budget, *tried[best], tokens[best], tried))
+    return thresholds
 
 
 def next_threshold(
@@ -109,23 +107,24 @@ def next_threshold(
 ) -> float | None:
     """The threshold to try, None where there is none left.
 
-    What is drawn changes what comes after, and the scores there: the share can leap from too many to too few, and
-    following the last scores alone then swings from one side to the other.
+    The tokens that are drawn change what comes after, and the scores there: the share can leap from too many to too
+    few, and following the last scores alone then swings from one side to the other.
     """
     epsilon = threshold_for(criterion, budget, seen[-1])
-    low = max((each for each, share in tried if share > budget), default=-np.inf)
-    high = min((each for each, share in tried if share < budget), default=np.inf)
+    low = max((epsilon for epsilon, share in tried if share > budget), default=-np.inf)
+    high = min((epsilon for epsilon, share in tried if share < budget), default=np.inf)
     if not tried or low < epsilon < high:
         return epsilon
-    if criterion in ("random", "position"):
+    entry = named_criterion(criterion)
+    if entry.at_budget is not None:
         return None
     scores = np.sort(np.concatenate([response.scores for responses in seen for response in responses]))
     between = scores[(scores > low) & (scores < high)]
-    return _in_range(criterion, between[len(between) // 2]) if len(between) else None
+    return entry.clipped(between[len(between) // 2]) if len(between) else None
 
 
 def read_thresholds(folder: RunFolder) -> list[Threshold]:
-    """Those found so far.
+    """The thresholds found so far.
 
     Raises:
         ValueError: if their file is damaged.
@@ -150,13 +149,14 @@ def find_thresholds(
     """Thresholds for budgets, found on a pilot and kept in `thresholds.json`; those that are there are read back.
 
     Args:
-        folder: of the run.
-        wanted: (direction, criterion, gamma, budget) of each.
+        folder: the folder of the run.
+        wanted: (direction, criterion, gamma, budget) of each threshold.
         prompts: the pilot's problems, one response each.
         run: how responses are made.
+        state: the processes.
     """
     state = state or PartialState()
-    known = {each.key: each for each in read_thresholds(folder)}
+    known = {threshold.key: threshold for threshold in read_thresholds(folder)}
     groups: dict[tuple[str, str, float], list[float]] = {}
     wanted = list(dict.fromkeys(wanted))
     for key in wanted:
@@ -166,20 +166,23 @@ def find_thresholds(
         requests = requests_of(prompts, 1)
         # a budget's threshold does not depend on which others are looked for with it, its file's name does
         units = [(*group, budgets) for group, budgets in groups.items()]
-        names = ["-".join(map(str, (*group, *budgets))) for *group, budgets in units]
+        names = [
+            "-".join(map(str, (direction, criterion_file_name(criterion), gamma, *budgets)))
+            for direction, criterion, gamma, budgets in units
+        ]
         files = [folder.units("pilot") / f"{name}.json" for name in names]
 
         def work(unit: int, file: Path) -> int:
-            found = _search(*units[unit], requests, run)
-            write_whole(file, json.dumps([asdict(each) for each in found]))
-            return sum(each.tokens * len(each.tried) for each in found)
+            thresholds = _search(*units[unit], requests, run)
+            write_whole(file, json.dumps([asdict(threshold) for threshold in thresholds]))
+            return sum(threshold.tokens * len(threshold.tried) for threshold in thresholds)
 
         run_units(files, work, "finding thresholds", state=state)
         if state.is_main_process:
             new = [Threshold(**entry) for file in files for entry in json.loads(file.read_text(encoding="utf-8"))]
-            every = [*known.values(), *new]
-            write_whole(folder.path / THRESHOLDS_FILE, json.dumps([asdict(each) for each in every], indent=1) + "\n")
+            records = [asdict(threshold) for threshold in [*known.values(), *new]]
+            write_whole(folder.path / THRESHOLDS_FILE, json.dumps(records, indent=1) + "\n")
             shutil.rmtree(folder.units("pilot"), ignore_errors=True)
         state.wait_for_everyone()
-        known = {each.key: each for each in read_thresholds(folder)}
+        known = {threshold.key: threshold for threshold in read_thresholds(folder)}
     return [known[key] for key in wanted]

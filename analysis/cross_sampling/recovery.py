@@ -1,4 +1,4 @@
-"""How much of what RL gained does an intervention bring or take away? From a row a response to numbers with intervals.
+"""How much of what RL gained does an intervention bring or take away? From one row per response to intervals.
 
 Everything is resampled by problem, seeds and samples pooled, with one set of resamples for all cells, so that ratios
 and differences are taken resample by resample.
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tokenshift.analysis.cross_sampling.sweep import ENDS
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, Resampled
 
 ENOUGH = 0.9
@@ -32,7 +33,7 @@ COLUMNS = (
     "positions",
     "effective",
 )
-"""What `recovery_summary` reads."""
+"""Columns that `recovery_summary` reads."""
 
 COUNTS = ("responses", "judged", "correct", "tokens", "intervened", "effective")
 
@@ -44,11 +45,11 @@ QUANTITIES = {
     "effective": ("effective", "tokens"),
     "effective_count": ("effective", "responses"),
 }
-"""Of a cell: by name, which sum is divided by which."""
+"""Quantities of a policy: name -> (numerator, denominator)."""
 
 
 class Policy(NamedTuple):
-    """A cell, seeds pooled; fields as the columns of the same names."""
+    """A policy of the sweep, its seeds pooled; the fields are as the columns of the same names."""
 
     direction: str
     criterion: str
@@ -59,10 +60,10 @@ class Policy(NamedTuple):
 
 
 def problem_sums(table: pa.Table) -> tuple[dict[Policy, dict[str, np.ndarray]], np.ndarray]:
-    """Sums over the responses of each problem, `COUNTS` of `(P,)` a policy, and the problems' ids `(P,)`.
+    """Sums over the responses of each problem, `COUNTS` of `(P,)` for each policy, and the problems' ids `(P,)`.
 
     Args:
-        table: `COLUMNS`, a row a response.
+        table: `COLUMNS`, one row per response.
     """
     ids, problem = np.unique(table["problem_id"].to_numpy(), return_inverse=True)
     effective = table["effective"].combine_chunks()
@@ -80,8 +81,11 @@ def problem_sums(table: pa.Table) -> tuple[dict[Policy, dict[str, np.ndarray]], 
     for row, policy in enumerate(zip(*(table[name].to_pylist() for name in Policy._fields), strict=True)):
         rows.setdefault(Policy(*policy), []).append(row)
     sums = {
-        policy: {name: np.bincount(problem[own], values[name][own], minlength=len(ids)) for name in COUNTS}
-        for policy, own in rows.items()
+        policy: {
+            name: np.bincount(problem[rows_of_policy], values[name][rows_of_policy], minlength=len(ids))
+            for name in COUNTS
+        }
+        for policy, rows_of_policy in rows.items()
     }
     return sums, ids
 
@@ -103,23 +107,23 @@ def area(shares: np.ndarray, values: np.ndarray, end: np.ndarray | float) -> np.
 
 
 def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Numbers of all cells and curves, ready for JSON. Where it says entry: `value`, `low`, `high` (95 %), or None.
+    """Numbers of all cells and curves, ready for JSON. An entry is `value`, `low`, `high` (95 %), or None.
 
     Args:
-        table: `COLUMNS`, a row a response, with the cells `none` and `all` of each direction; cells that differ by
+        table: `COLUMNS`, one row per response, with the cells `none` and `all` of each direction; cells that differ by
             seed alone are pooled.
         resamples: R.
-        seed: of the resamples.
+        seed: the seed of the resamples.
 
     Returns:
         `problems`; `levels`, entries of `base`, `rl` and `gain` = RL - base; `defined`, whether the gain's interval
-        lies above 0: if not, there is no recovery. `cells`, a dictionary a policy: `Policy`'s fields, `seeds`,
+        lies above 0: if not, there is no recovery. `cells`, a dictionary per policy: `Policy`'s fields, `seeds`,
         `responses`, `tokens`, entries of `QUANTITIES`, and `recovery`, 0 at the primary's accuracy and 1 at the
-        intervention's: forward (accuracy - base) / gain, backward (RL - accuracy) / gain. `curves`, a dictionary a
+        intervention's: forward (accuracy - base) / gain, backward (RL - accuracy) / gain. `curves`, one dictionary per
         direction, criterion, gamma and cap: these, entries `area_intervened` and `area_effective` (against the share
         of tokens, and against effective replacements relative to those of `all`; None under a cap), their differences
         to js's `area_intervened_to_js`, `area_effective_to_js`, and `enough`: by `intervened` and `effective`, the
-        place in `cells` of the smallest share whose recovery is at least 0.9, or None.
+        index in `cells` of the smallest share whose recovery is at least 0.9, or None.
 
     Raises:
         ValueError: if a direction lacks its ends.
@@ -128,16 +132,16 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
     bootstrap = ProblemBootstrap(len(ids), resamples, seed)
     policies = list(sums)
     totals = {name: np.stack([sums[policy][name] for policy in policies], axis=-1) for name in COUNTS}  # (P, cells)
-    found: dict[str, list[Resampled]] = {}
+    quantities: dict[str, list[Resampled]] = {}
     for name, (above, below) in QUANTITIES.items():
         samples = bootstrap.ratios(totals[above], totals[below])
         with np.errstate(invalid="ignore", divide="ignore"):
             values = totals[above].sum(axis=0) / totals[below].sum(axis=0)
-        found[name] = [Resampled(float(value), samples[:, place]) for place, value in enumerate(values)]
+        quantities[name] = [Resampled(float(value), samples[:, index]) for index, value in enumerate(values)]
 
-    place_of = {policy: place for place, policy in enumerate(policies)}
-    ends = _Ends(place_of)
-    base, rl = (found["accuracy"][ends.level(model)] for model in ("base", "rl"))
+    index_of = {policy: index for index, policy in enumerate(policies)}
+    ends = _Ends(index_of)
+    base, rl = (quantities["accuracy"][ends.level(model)] for model in ("base", "rl"))
     gain = rl - base
     entry = gain.interval
     defined = entry is not None and entry["low"] > 0
@@ -146,7 +150,7 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
     if defined:
         recovery = [
             (accuracy - base if policy.direction == "forward" else rl - accuracy) / gain
-            for policy, accuracy in zip(policies, found["accuracy"], strict=True)
+            for policy, accuracy in zip(policies, quantities["accuracy"], strict=True)
         ]
     seeds = _seeds(table)
     cells = [
@@ -155,102 +159,102 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
             "seeds": seeds[policy],
             "responses": int(sums[policy]["responses"].sum()),
             "tokens": int(sums[policy]["tokens"].sum()),
-            **{name: each[place].interval for name, each in found.items()},
-            "recovery": recovery[place].interval,
+            **{name: resampled[index].interval for name, resampled in quantities.items()},
+            "recovery": recovery[index].interval,
         }
-        for place, policy in enumerate(policies)
+        for index, policy in enumerate(policies)
     ]
     return {
         "problems": len(ids),
         "levels": {"base": base.interval, "rl": rl.interval, "gain": entry},
         "defined": defined,
         "cells": cells,
-        "curves": _curves(place_of, ends, found, recovery),
+        "curves": _curves(index_of, ends, quantities, recovery),
     }
 
 
 class _Ends:
-    """Where the ends of curves are among the cells."""
+    """Indices of the curves' ends among the cells."""
 
-    def __init__(self, places: dict[Policy, int]) -> None:
-        self._places = {
-            (policy.direction, policy.criterion, policy.gamma): place
-            for policy, place in places.items()
-            if policy.criterion in ("none", "all")
+    def __init__(self, index_of: dict[Policy, int]) -> None:
+        self._index_of = {
+            (policy.direction, policy.criterion, policy.gamma): index
+            for policy, index in index_of.items()
+            if policy.criterion in ENDS
         }
 
     def whole(self, direction: str, gamma: float) -> int:
-        """Of `all`."""
+        """The index of `all`."""
         return self._get((direction, "all", gamma))
 
     def level(self, model: str) -> int:
-        """Where a model answers alone: as a primary in whose way nothing comes or, the same, as the only one."""
+        """The index of a cell in which a model answers alone: `none` with it as primary, else `all`."""
         alone, other = ("forward", "backward") if model == "base" else ("backward", "forward")
         key = (alone, "none", 0.0)
-        return self._places[key] if key in self._places else self._get((other, "all", 0.0))
+        return self._index_of[key] if key in self._index_of else self._get((other, "all", 0.0))
 
     def _get(self, key: tuple[str, str, float]) -> int:
-        if key not in self._places:
+        if key not in self._index_of:
             raise ValueError(f"There is no cell {key[1]!r} of the direction {key[0]} with gamma={key[2]:g}.")
-        return self._places[key]
+        return self._index_of[key]
 
 
 def _seeds(table: pa.Table) -> dict[Policy, list[int]]:
     names = [*Policy._fields, "seed"]
     distinct = table.select(names).group_by(names).aggregate([])
-    found: dict[Policy, list[int]] = {}
+    seeds: dict[Policy, list[int]] = {}
     for row in distinct.to_pylist():
         number = row.pop("seed")
-        found.setdefault(Policy(**row), []).append(number)
-    return {policy: sorted(numbers) for policy, numbers in found.items()}
+        seeds.setdefault(Policy(**row), []).append(number)
+    return {policy: sorted(numbers) for policy, numbers in seeds.items()}
 
 
 def _curves(
-    places: dict[Policy, int], ends: _Ends, found: dict[str, list[Resampled]], recovery: Sequence[Resampled]
+    index_of: dict[Policy, int], ends: _Ends, quantities: dict[str, list[Resampled]], recovery: Sequence[Resampled]
 ) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str, float, int | None], list[int]] = {}
-    for policy, place in places.items():
-        if policy.criterion not in ("none", "all"):
+    for policy, index in index_of.items():
+        if policy.criterion not in ENDS:
             key = (policy.direction, policy.criterion, policy.gamma, policy.most)
-            groups.setdefault(key, []).append(place)
+            groups.setdefault(key, []).append(index)
     areas: dict[tuple[str, str, float, int | None], dict[str, Resampled]] = {}
-    for key, own in groups.items():
+    for key, indices in groups.items():
         direction, _criterion, gamma, most = key
         if most is not None:
             continue
         whole = ends.whole(direction, gamma)
-        scaled = [each / found["effective"][whole] for each in found["effective"]]
+        scaled = [effective / quantities["effective"][whole] for effective in quantities["effective"]]
         areas[key] = {
-            "area_intervened": _area([found["intervened"][place] for place in own], own, recovery, whole),
-            "area_effective": _area([scaled[place] for place in own], own, recovery, whole),
+            "area_intervened": _area([quantities["intervened"][index] for index in indices], indices, recovery, whole),
+            "area_effective": _area([scaled[index] for index in indices], indices, recovery, whole),
         }
     curves = []
-    for key, own in groups.items():
+    for key, indices in groups.items():
         direction, criterion, gamma, most = key
         js = areas.get((direction, "js", gamma, most))
         curve: dict[str, Any] = {"direction": direction, "criterion": criterion, "gamma": gamma, "most": most}
         for name in ("area_intervened", "area_effective"):
-            each = areas[key][name] if key in areas else None
-            curve[name] = None if each is None else each.interval
-            apart = None if each is None or js is None or criterion == "js" else each - js[name]
+            under = areas[key][name] if key in areas else None
+            curve[name] = None if under is None else under.interval
+            apart = None if under is None or js is None or criterion == "js" else under - js[name]
             curve[f"{name}_to_js"] = None if apart is None else apart.interval
-        reached = [place for place in own if recovery[place].value >= ENOUGH]
+        reached = [index for index in indices if recovery[index].value >= ENOUGH]
         curve["enough"] = {
-            name: min(reached, key=lambda place: found[name][place].value, default=None)
+            name: min(reached, key=lambda index: quantities[name][index].value, default=None)
             for name in ("intervened", "effective")
         }
         curves.append(curve)
     return curves
 
 
-def _area(shares: Sequence[Resampled], own: Sequence[int], recovery: Sequence[Resampled], whole: int) -> Resampled:
-    values = [recovery[place] for place in own]
+def _area(shares: Sequence[Resampled], indices: Sequence[int], recovery: Sequence[Resampled], whole: int) -> Resampled:
+    values = [recovery[index] for index in indices]
     value = area(
-        np.array([each.value for each in shares]), np.array([each.value for each in values]), recovery[whole].value
+        np.array([share.value for share in shares]), np.array([point.value for point in values]), recovery[whole].value
     )
     samples = area(
-        np.stack([each.samples for each in shares], axis=-1),
-        np.stack([each.samples for each in values], axis=-1),
+        np.stack([share.samples for share in shares], axis=-1),
+        np.stack([point.samples for point in values], axis=-1),
         recovery[whole].samples,
     )
     return Resampled(float(value), samples)

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
+from tokenshift.analysis.cross_sampling.criteria import users_criteria_words
 from tokenshift.analysis.cross_sampling.figures import AXES, accuracy_curves, areas, curve_name
 from tokenshift.analysis.cross_sampling.pilot import THRESHOLDS_FILE, read_thresholds
 from tokenshift.analysis.cross_sampling.recovery import COLUMNS, ENOUGH, recovery_summary
@@ -91,8 +92,9 @@ def write_cross_report(
     write_whole(folder.path / "cross.md", text + ("" if summary["defined"] else f"\n{UNDEFINED}\n"))
 
     models = f"{record['base_model']} to {record['rl_model']}"
+    method = METHOD + users_criteria_words(cell.criterion for cell in cells)
     sections = [
-        Section("How to read this", METHOD if summary["defined"] else f"{METHOD}\n\n{UNDEFINED}"),
+        Section("How to read this", method if summary["defined"] else f"{method}\n\n{UNDEFINED}"),
         Section("Policies", "Shares, accuracies and recovery in %.", table=numbers),
     ]
     if curves[1]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tokenshift.analysis.cross_sampling.criteria import criterion_file_name
 from tokenshift.analysis.cross_sampling.intervention import Intervention
 from tokenshift.analysis.cross_sampling.pilot import Threshold
 
@@ -17,7 +18,7 @@ ENDS = ("none", "all")
 
 @dataclass(frozen=True)
 class SweptPolicy:
-    """A policy of the sweep with its seed; attributes as the columns of the same names."""
+    """A policy of the sweep with the seed of its responses; the attributes are as the columns of the same names."""
 
     direction: str
     criterion: str
@@ -29,16 +30,17 @@ class SweptPolicy:
 
     @property
     def plan(self) -> Intervention:
+        """When the intervention's draw is taken."""
         return Intervention(self.criterion, self.epsilon or 0.0, self.most, self.gamma)
 
     @property
     def name(self) -> str:
-        """Of its file; a budget stands for the epsilon that was found for it."""
+        """The name of the file with the policy's rows; a budget stands for the epsilon that was found for it."""
         threshold = "" if self.epsilon is None else f"-epsilon{self.epsilon:.17g}"
         threshold = threshold if self.budget is None else f"-budget{self.budget:.17g}"
         most = "" if self.most is None else f"-most{self.most}"
         gamma = f"-gamma{self.gamma:.17g}" if self.gamma else ""
-        return f"{self.direction}-{self.criterion}{threshold}{most}{gamma}-seed{self.seed}"
+        return f"{self.direction}-{criterion_file_name(self.criterion)}{threshold}{most}{gamma}-seed{self.seed}"
 
 
 def sweep_cells(
@@ -50,22 +52,22 @@ def sweep_cells(
     seeds: Sequence[int],
     most: int | None = None,
 ) -> list[SweptPolicy]:
-    """All cells: `none` and `all` of each direction and seed, then each criterion at each threshold.
+    """All policies of a sweep: `none` and `all` of each direction and seed, then each criterion at each threshold.
 
-    What comes twice is one cell, as are two budgets with one threshold, which `position` has where responses are
-    short.
+    A policy that comes twice is listed once, as are two budgets with one threshold, which `position` has where
+    responses are short.
 
     Args:
-        directions, criteria, gammas, seeds: of the sweep.
+        directions, criteria, gammas, seeds: the values that are swept over.
         epsilons: thresholds given, for all criteria.
         found: thresholds found for budgets.
-        most: effective replacements at most, of all cells but `none` and `all`.
+        most: effective replacements per response at most, of all policies but `none` and `all`.
     """
-    found = list(found)
+    thresholds = list(found)
     policies: dict[tuple[Any, ...], SweptPolicy] = {}
     for direction in directions:
-        every = dict.fromkeys([0.0, *gammas])
-        ends = [SweptPolicy(direction, "none"), *(SweptPolicy(direction, "all", gamma=gamma) for gamma in every)]
+        all_gammas = dict.fromkeys([0.0, *gammas])
+        ends = [SweptPolicy(direction, "none"), *(SweptPolicy(direction, "all", gamma=gamma) for gamma in all_gammas)]
         swept = [
             SweptPolicy(direction, criterion, epsilon, budget, most, gamma)
             for criterion in criteria
@@ -73,9 +75,13 @@ def sweep_cells(
             for gamma in gammas
             for epsilon, budget in [
                 *((epsilon, None) for epsilon in epsilons),
-                *((each.epsilon, each.budget) for each in found if each.key[:3] == (direction, criterion, gamma)),
+                *(
+                    (threshold.epsilon, threshold.budget)
+                    for threshold in thresholds
+                    if threshold.key[:3] == (direction, criterion, gamma)
+                ),
             ]
         ]
-        for cell in [*ends, *swept]:
-            policies.setdefault((cell.direction, cell.plan), cell)
-    return [replace(cell, seed=seed) for seed in dict.fromkeys(seeds) for cell in policies.values()]
+        for policy in [*ends, *swept]:
+            policies.setdefault((policy.direction, policy.plan), policy)
+    return [replace(policy, seed=seed) for seed in dict.fromkeys(seeds) for policy in policies.values()]

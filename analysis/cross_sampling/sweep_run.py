@@ -1,9 +1,9 @@
-"""A sweep of interventions, from two models to a row a response on disk.
+"""A sweep of interventions, from two models to one row per response on disk.
 
-Under a folder: `thresholds.json`, and `cells/`, a Parquet file a cell, which readers take as one table. Work is cut
-into units whose contents depend on the settings alone: a run that was stopped, that had another number of processes,
-or that was given more cells later ends in the same rows. With other threads or processes libraries may add in another
-order, so that scores and JS can differ in their last bits.
+A folder gets `thresholds.json`, and `cells/` with one Parquet file per policy, which readers take as one table. Work
+is cut into units whose contents depend on the settings alone: a run that was stopped, that had another number of
+processes, or that was given more policies later ends in the same rows. With other threads or processes libraries may
+add in another order, so that scores and JS can differ in their last bits.
 """
 
 import shutil
@@ -28,7 +28,7 @@ from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.storage.work_units import join_rows, run_units
 
 UNIT = 4
-"""Batches of a unit: a response that ends makes room for the next of its unit."""
+"""Batches of a unit of work: a response that ends makes room for the next of its unit."""
 
 
 SCHEMA = pa.schema(
@@ -45,7 +45,7 @@ SCHEMA = pa.schema(
         ("length", pa.int32()),  # of the completion, tokens
         ("correct", pa.bool_()),
         ("completion_ids", pa.list_(pa.int32())),
-        # an item an intervened position
+        # one item per intervened position
         ("positions", pa.list_(pa.int32())),
         ("effective", pa.list_(pa.bool_())),
         ("primary_ids", pa.list_(pa.int32())),
@@ -57,7 +57,7 @@ SCHEMA = pa.schema(
 
 
 def cell_file(folder: RunFolder, cell: SweptPolicy) -> Path:
-    """Where a cell's rows are."""
+    """The file of a policy's rows."""
     return folder.path / "cells" / f"{cell.name}.parquet"
 
 
@@ -71,15 +71,16 @@ def run_cells(
     *,
     state: PartialState | None = None,
 ) -> None:
-    """Write the rows of cells, judged; nothing where they are there already.
+    """Write the judged rows of policies; nothing is done where they are there already.
 
     Args:
-        folder: of the run.
-        cells: of the sweep.
+        folder: the folder of the run.
+        cells: the policies of the sweep.
         prompts: the problems.
-        judge: verdict a response.
+        judge: gives a verdict for each response.
         run: how responses are made.
-        metadata: of the files.
+        metadata: the metadata of the files.
+        state: the processes.
     """
     state = state or PartialState()
     left = [cell for cell in cells if not cell_file(folder, cell).exists()]
@@ -101,10 +102,10 @@ def run_cells(
     run_units(files, work, "cross-sampling", state=state)
     if state.is_main_process:
         schema = SCHEMA.with_metadata(table_metadata(metadata))
-        own: dict[SweptPolicy, list[Path]] = {}
+        parts_of: dict[SweptPolicy, list[Path]] = {}
         for (cell, _batch), file in zip(units, files, strict=True):
-            own.setdefault(cell, []).append(file)
-        for cell, parts in own.items():
+            parts_of.setdefault(cell, []).append(file)
+        for cell, parts in parts_of.items():
             join_rows(parts, cell_file(folder, cell), schema)
         shutil.rmtree(folder.units(""), ignore_errors=True)
     state.wait_for_everyone()
@@ -117,7 +118,7 @@ def _rows(
     verdicts = judge([response.problem_id for response in responses], texts)
     rows = []
     for response, correct in zip(responses, verdicts, strict=True):
-        places = [place for place, switched in enumerate(response.switched) if switched]
+        positions = [position for position, switched in enumerate(response.switched) if switched]
         effective = response.effective
         rows.append(
             {
@@ -127,24 +128,24 @@ def _rows(
                 "length": len(response.completion_ids),
                 "correct": correct,
                 "completion_ids": response.completion_ids,
-                "positions": places,
-                "effective": [effective[place] for place in places],
-                "primary_ids": [response.primary_ids[place] for place in places],
-                "intervention_ids": [response.intervention_ids[place] for place in places],
-                "scores": [response.scores[place] for place in places],
-                "js": [response.js[place] for place in places],
+                "positions": positions,
+                "effective": [effective[position] for position in positions],
+                "primary_ids": [response.primary_ids[position] for position in positions],
+                "intervention_ids": [response.intervention_ids[position] for position in positions],
+                "scores": [response.scores[position] for position in positions],
+                "js": [response.js[position] for position in positions],
             }
         )
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def read_cells(folder: RunFolder, cells: Sequence[SweptPolicy], columns: Sequence[str] | None = None) -> pa.Table:
-    """Rows of cells, in their order.
+    """The rows of policies, in their order.
 
     Args:
-        folder: of the run.
-        cells: whose.
-        columns: all when None.
+        folder: the folder of the run.
+        cells: the policies whose rows are read.
+        columns: their names; all when None.
     """
     names = None if columns is None else list(columns)
     return pa.concat_tables([pq.read_table(cell_file(folder, cell), columns=names) for cell in cells])

@@ -1,6 +1,4 @@
-"""Problems as a model reads them, and what the rewards make of the responses to them."""
-
-from typing import Any
+"""Problems as a model reads them, and the judgement of the rewards on responses to them."""
 
 from datasets import Dataset
 
@@ -8,9 +6,11 @@ from tokenshift.analysis.evaluation.responses import Grade, Grader
 from tokenshift.analysis.sampling.prompts import encode_problems, room_after
 from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge, no_judge
+from tokenshift.analysis.sampling.rewarded_rows import check_columns, row_rewards
 from tokenshift.recipes.inputs.models import ModelSource
-from tokenshift.rewards import format_reward, load_reward
-from tokenshift.rewards.answers import extracted_answers, voted_answers
+from tokenshift.rewards.extractors import AnswerExtractor, load_extractor
+from tokenshift.rewards.format import format_reward
+from tokenshift.rewards.registry import load_reward, reward_extractor
 
 
 def encoded_prompts(data: Dataset, source: ModelSource) -> list[Prompt]:
@@ -32,52 +32,67 @@ def response_room(prompts: list[Prompt], source: ModelSource, max_new_tokens: in
 
 
 def judge_of(data: Dataset, reward_func: str) -> Judge:
-    """Verdicts on responses to problems; None each where the data has nothing to judge by.
+    """Verdicts on responses to problems: whether the reward is 1; None each where there is nothing to judge by.
+
+    Args:
+        data: the problems; row i is problem i.
+        reward_func: the name or dotted path of the reward.
 
     Raises:
-        ValueError: for an unknown reward.
+        ValueError: for an unknown reward, or one that does not take the columns of the data.
     """
     reward = load_reward(reward_func)
-    return _judge(data, reward) if _is_judged(data, reward_func) else no_judge
-
-
-def _is_judged(data: Dataset, reward_func: str) -> bool:
-    return reward_func != "accuracy_reward" or "solution" in data.column_names
-
-
-def _judge(data: Dataset, reward: Any) -> Judge:
-    columns = [name for name in data.column_names if name not in ("prompt", "completion")]
-    conversational = not isinstance(data[0]["prompt"], str)
+    if reward_func == "accuracy_reward" and "solution" not in data.column_names:
+        return no_judge
+    check_columns(reward, data.column_names)
 
     def judge(rows: list[int], texts: list[str]) -> list[bool | None]:
-        part = data.select(rows)
-        completions: Any = [[{"role": "assistant", "content": text}] for text in texts] if conversational else texts
-        values = reward(
-            prompts=part["prompt"], completions=completions, **{name: list(part[name]) for name in columns}
-        )
-        return [None if value is None else value == 1 for value in values]
+        rewards = row_rewards(reward, data.select(rows)[:], texts)
+        return [None if value is None else value == 1 for value in rewards]
 
     return judge
 
 
-def grader_of(data: Dataset, reward_func: str) -> Grader:
-    """Verdict, form, answer and vote of responses; all responses to a problem must come together.
+def answer_extractor_of(reward_func: str, answer_extractor: str | None = None) -> AnswerExtractor:
+    """The extractor of the answers that majority voting and reports count.
+
+    Args:
+        reward_func: the name or dotted path of the reward.
+        answer_extractor: the name or dotted path of an extractor; the one that the reward judges by when None, and
+            `math` where it names none.
 
     Raises:
-        ValueError: for an unknown reward.
+        ValueError: for an unknown reward or extractor, or an extractor that fails.
+    """
+    return load_extractor(answer_extractor or reward_extractor(reward_func) or "math")
+
+
+def grader_of(data: Dataset, reward_func: str, answer_extractor: str | None = None) -> Grader:
+    """Verdict, form, answer and vote of responses; all responses to a problem must come together.
+
+    Args:
+        data: the problems; row i is problem i.
+        reward_func: the name or dotted path of the reward.
+        answer_extractor: as in `answer_extractor_of`.
+
+    Raises:
+        ValueError: for an unknown reward or extractor.
     """
     judge = judge_of(data, reward_func)
-    by_gold = reward_func == "accuracy_reward"  # then correct answers equal one another
+    extractor = answer_extractor_of(reward_func, answer_extractor)
+    # a reward judges by its extractor's answers alone: then those that are correct equal one another
+    by_answer = extractor.name == reward_extractor(reward_func)
 
     def grade(rows: list[int], texts: list[str]) -> list[Grade]:
-        verdicts, answers = judge(rows, texts), extracted_answers(texts)
+        verdicts, answers = judge(rows, texts), extractor.answers(texts)
         votes: list[int | None] = [None] * len(rows)
         for row in dict.fromkeys(rows):
-            own = [place for place, each in enumerate(rows) if each == row]
-            right = [by_gold and verdicts[place] is True for place in own]
-            for place, vote in zip(own, voted_answers([answers[place] for place in own], right), strict=True):
-                votes[place] = vote
+            indices = [index for index, problem in enumerate(rows) if problem == row]
+            right = [by_answer and verdicts[index] is True for index in indices]
+            of_problem = extractor.votes([answers[index] for index in indices], right)
+            for index, vote in zip(indices, of_problem, strict=True):
+                votes[index] = vote
         forms = [value == 1 for value in format_reward(texts)]
-        return [Grade(*each) for each in zip(verdicts, forms, answers, votes, strict=True)]
+        return [Grade(*grade) for grade in zip(verdicts, forms, answers, votes, strict=True)]
 
     return grade

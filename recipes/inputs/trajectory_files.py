@@ -10,6 +10,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
+from tokenshift.analysis.sampling.rewarded_rows import row_rewards
 from tokenshift.analysis.sampling.token_ids import encode_prompt
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.rewards.text import completion_text
@@ -24,7 +25,7 @@ def load_trajectories(
         path: Parquet, or JSON lines. A row has `prompt_ids` and `completion_ids`, or `prompt` and `completion` (text,
             or messages), and may have `problem_id`, `sample_id` and `correct`. Without `problem_id`, rows of one
             prompt are one problem's samples. Without `correct`, the reward judges rows that have a `solution`.
-        tokenizer: the models'.
+        tokenizer: the tokenizer of both models.
         reward: TRL's signature.
         context: tokens that the models read at most.
 
@@ -69,22 +70,23 @@ def load_trajectories(
     numbers: dict[Any, int] = {key: key if whole else number for number, key in enumerate(dict.fromkeys(keys))}
     correct = _verdicts(rows, pairs, tokenizer, reward)
     seen: Counter[int] = Counter()
-    found: list[Trajectory] = []
+    trajectories: list[Trajectory] = []
     prompts: dict[int, str] = {}
     for row, pair, key, verdict in zip(rows, pairs, keys, correct, strict=True):
         problem = numbers[key]
         sample = seen[problem] if row.get("sample_id") is None else int(row["sample_id"])
         seen[problem] += 1
-        found.append(Trajectory(problem, sample, list(pair[0]), list(pair[1]), verdict))
+        trajectories.append(Trajectory(problem, sample, list(pair[0]), list(pair[1]), verdict))
         prompts.setdefault(problem, str(tokenizer.decode(pair[0])))
-    doubled = [key for key, n in Counter((each.problem_id, each.sample_id) for each in found).items() if n > 1]
+    counts = Counter((trajectory.problem_id, trajectory.sample_id) for trajectory in trajectories)
+    doubled = [row_id for row_id, count in counts.items() if count > 1]
     if doubled:
         raise ValueError(f"trajectories={path!r} has problem_id={doubled[0][0]}, sample_id={doubled[0][1]} twice.")
-    return found, prompts
+    return trajectories, prompts
 
 
 def _wrong_with(row: Any, ids: bool) -> str | None:
-    """What is wrong with a row's fields, if anything is."""
+    """The mistake in a row's fields, if there is one."""
     if not isinstance(row, dict):
         return f"no columns: {row!r}"
     for name in ("prompt_ids", "completion_ids") if ids else ("prompt", "completion"):
@@ -129,6 +131,6 @@ def _verdicts(
         return known
     texts = tokenizer.batch_decode([pairs[n][1] for n in open_rows], skip_special_tokens=True)
     solutions = [str(rows[n]["solution"]) for n in open_rows]
-    for n, value in zip(open_rows, reward(completions=texts, solution=solutions), strict=True):
+    for n, value in zip(open_rows, row_rewards(reward, {"solution": solutions}, texts), strict=True):
         known[n] = None if value is None else value == 1
     return known

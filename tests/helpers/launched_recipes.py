@@ -15,14 +15,14 @@ DDP += ["--config_file", str(ROOT / "accelerate_configs" / "ddp.yaml")]
 """Words before a script that two processes share."""
 
 
-def start(words: list[str]) -> subprocess.Popen[str]:
-    """Python with these words, on one thread, in the project's folder."""
+def start(words: list[str], folder: Path = ROOT) -> subprocess.Popen[str]:
+    """Python with these words, on one thread, in the project's folder or another one."""
     return subprocess.Popen(
         [sys.executable, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 

@@ -1,8 +1,10 @@
 """Cross-sampling from two models to tables and a page: killed, shared by processes, and given wrong input."""
 
 import json
+import math
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -118,6 +120,77 @@ def test_given_thresholds_and_a_cap(moved: Path, tmp_path: Path) -> None:
     assert len(contents(tmp_path)) == 4  # with all at both gammas
 
 
+SURPRISE = """from tokenshift.analysis import register_criterion
+
+@register_criterion("surprise", range=(0, 1), needs=("js",))
+def surprise(positions, *, scale: float = 1.0):
+    \"\"\"1 where the draws differ, else what the divergence leaves open.\"\"\"
+    return 1 - (positions.intervention_drawn == positions.drawn) * (-scale * positions.js).exp()
+"""
+
+
+def test_a_users_criterion_needs_one_file_of_its_own(moved: Path, tmp_path: Path) -> None:
+    """1 file of 5 lines, and no file of the project is touched."""
+    (tmp_path / "my_criteria.py").write_text(SURPRISE)
+    asked = ["my_criteria.surprise", "my_criteria.surprise( scale = 20.0 )"]
+    run = ["--directions", "forward", "--size", "4", "--budgets", "0.2", "--criteria", *asked]
+    finish(start([str(RECIPE), *words(moved, tmp_path / "out", *run)], tmp_path))
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["my_criteria.py"]
+    assert len([line for line in SURPRISE.splitlines() if line]) == 5
+    out = tmp_path / "out"
+    names = ["my_criteria.surprise", "my_criteria.surprise(scale=20.0)"]
+    assert [each["criterion"] for each in json.loads((out / "thresholds.json").read_text())] == names
+    summary = json.loads((out / "cross.json").read_text())
+    assert [curve["criterion"] for curve in summary["curves"]] == names
+    assert "| forward | my_criteria.surprise(scale=20.0) |" in (out / "cross.md").read_text()
+    assert "1 where the draws differ" in (out / "report.html").read_text(encoding="utf-8")
+    assert names[1] in (out / "figures" / "forward_accuracy_intervened.svg").read_text(encoding="utf-8")
+    tables = contents(out)
+    assert all(re.fullmatch(r"[\w.@-]+", name) for name in tables)
+    rows = tables["forward-my_criteria.surprise-budget0.20000000000000001-seed0.parquet"].to_pylist()
+    assert any(row["positions"] for row in rows)
+    for row in rows:  # scores are of both draws: 1 where they differ, else they follow from the recorded divergence
+        for effective, score, js in zip(row["effective"], row["scores"], row["js"], strict=True):
+            assert score == pytest.approx(1.0 if effective else 1 - math.exp(-js), abs=1e-6)
+            assert score > row["epsilon"]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "said"),
+    [
+        ("my_mistakes.gone", "has no gone; did you mean gone_wrong?"),
+        ("my_mistakes.gone_wrong", "criterion='my_mistakes.gone_wrong' gave NaN at 3 of 3 positions"),
+        ("my_mistakes.square", "must give a tensor with one score per position, of shape (3,); it gave shape (3, "),
+        ("my_mistakes.listed", "of shape (3,); it gave list."),
+        (
+            "my_mistakes.crowded",
+            "cannot be called with positions and its options: missing a required argument: 'other'",
+        ),
+        ("my_mistakes.square(scale=2)", "got an unexpected keyword argument 'scale'"),
+        ("my_mistakes.square(scale", "options are plain values in brackets, as in my_mistakes.square(option=1.0)."),
+        ("my_mistakes.broken", "fails on 3 made-up positions: AttributeError"),
+        ("no_such_file.margin", "cannot be imported: ModuleNotFoundError"),
+    ],
+)
+def test_mistakes_in_a_users_criterion_are_named_before_a_model_is_loaded(
+    criterion: str, said: str, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_mistakes.py").write_text(
+        "def gone_wrong(positions):\n    return positions.js * float('nan')\n"
+        "def square(positions):\n    return positions.primary\n"
+        "def listed(positions):\n    return [0.0] * len(positions.drawn)\n"
+        "def crowded(positions, other):\n    return positions.js\n"
+        "def broken(positions):\n    return positions.margin\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_mistakes", raising=False)  # of the test before
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("a model was loaded"))
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        cross_arguments.prepare(words(moved, tmp_path / "out", "--criteria", "js", criterion))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
 def same(ours: Path, theirs: Path) -> None:
     found, expected = contents(ours), contents(theirs)
     assert found.keys() == expected.keys()
@@ -159,7 +232,7 @@ def test_two_processes_write_the_same_rows(undisturbed: Path, moved: Path, tmp_p
     ("arguments", "said"),
     [
         (["--directions", "sideways"], "directions names 'sideways'; known are forward, backward."),
-        (["--criteria", "js", "kl"], "criteria names 'kl'; known are js, forward_kl"),
+        (["--criteria", "js", "kl"], "criterion='kl' is no criterion. Known are js, forward_kl"),
         (["--epsilons", "0.7"], "epsilon=0.7 must lie in [0, ln 2] for the criterion js."),
         (["--criteria", "position", "--epsilons", "0.1"], "epsilon=0.1 must lie in [-inf, 0]"),
         (["--budgets", "1"], "budgets has 1.0; shares of tokens lie in (0, 1)"),

@@ -231,16 +231,24 @@ def test_rewards_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("accuracy", "reward_funcs names 'accuracy'; known are accuracy_reward"),
-        ("nowhere.at_all", "cannot be imported: No module named 'nowhere'"),
-        ("math.nothing", "cannot be imported"),
-        ("math.pi", "which is a float, not a function"),
+        ("accuracy", "reward_funcs='accuracy' is no reward.* Known are accuracy_reward"),
+        ("acuracy_reward", r"did you mean accuracy_reward\?"),
+        ("nowhere.at_all", "cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+        ("math.nothing", "has no nothing"),
+        ("math.pi", "is a float, not a function"),
         ("get_soft_overlong_punishment", "needs 0 < overlong_cache <= overlong_max_length"),
     ],
 )
 def test_bad_reward_names(name: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         load_reward(name)
+
+
+def test_verification_processes_stay_small() -> None:
+    heavy = "('torch', 'trl', 'transformers', 'datasets', 'tokenshift.analysis')"
+    code = f"import sys, tokenshift.rewards.worker; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(("workers", "limit"), [(0, 1.0), (1, 0.0), (1, float("nan")), (1, float("inf")), (1, 1e10)])

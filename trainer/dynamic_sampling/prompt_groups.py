@@ -55,7 +55,7 @@ def differing(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
     return highest > groups.masked_fill(missing, torch.inf).amin(dim=1)
 
 
-def judge(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int) -> list[GroupOutcome]:
+def group_outcomes(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int) -> list[GroupOutcome]:
     """A verdict a group, from the rewards of all ranks `(R, F)` and the functions' weights `(F,)`.
 
     Right is a first reward of 1, as everywhere in this project.

@@ -32,7 +32,7 @@ from tokenshift.trainer.dynamic_sampling.generation_logs import (
 from tokenshift.trainer.dynamic_sampling.prompt_groups import (
     GroupOutcome,
     batch_scaled_advantages,
-    judge,
+    group_outcomes,
     paddings,
     place,
     replace_rows,
@@ -177,7 +177,7 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         with counted_by_groups(self._metrics["train"], groups):
             tensors = super()._generate_and_score_completions(inputs)
         rewards = summed_rewards(self._round_rewards, self.reward_weights)
-        verdicts = judge(self._round_rewards, self.reward_weights, members)
+        verdicts = group_outcomes(self._round_rewards, self.reward_weights, members)
         found = Generation(tensors, rewards, take_rows(self._logs), list(indices))
         return found, Round(self.state.global_step, number, indices, verdicts)
 

@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
 from datasets import Dataset
+from rich.console import Console
 from rich.progress import track
 from scipy import stats
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -40,7 +42,7 @@ class HeldOutScore:
 
 
 def score_interval(rewards: list[float | None]) -> HeldOutScore:
-    """Mean and 95 % interval of one reward a problem.
+    """Mean and 95 % interval of one reward per problem.
 
     Raises:
         ValueError: if no reward is a number.
@@ -59,6 +61,38 @@ def score_interval(rewards: list[float | None]) -> HeldOutScore:
     return HeldOutScore(mean, float(low), float(high), n, len(rewards) - n)
 
 
+def score_over_ranks(
+    size: int,
+    batch_size: int,
+    accelerator: Any,
+    rewards_of: Callable[[list[int]], list[float | None]],
+    *,
+    description: str,
+    shown: bool,
+    console: Console | None = None,
+) -> HeldOutScore:
+    """One reward per problem, shared by the ranks and gathered: the score is the same for any number of them.
+
+    Args:
+        size: number of problems.
+        batch_size: problems at once on each rank.
+        accelerator: anything that knows `process_index` and `num_processes`; every rank must call.
+        rewards_of: the rewards of one response to each of these problems.
+        description: label of the progress bar.
+        shown: whether this rank shows the bar.
+        console: where the bar is shown and then cleared; it stays on the standard output when None.
+
+    Raises:
+        ValueError: if no reward is a number.
+    """
+    rows = rank_rows(size, accelerator)
+    starts = range(0, len(rows), batch_size)
+    rewards: list[float | None] = []
+    for start in track(starts, description, console=console, transient=console is not None, disable=not shown):
+        rewards += rewards_of(rows[start : start + batch_size])
+    return score_interval(gather_object(rewards)[:size])
+
+
 def heldout_score(
     trainer: Any,
     dataset: Dataset,
@@ -67,33 +101,43 @@ def heldout_score(
     seed: int = 0,
     description: str = "evaluating",
 ) -> HeldOutScore:
-    """One response a problem by the trainer's current policy, scored by its first reward; every rank must call it.
+    """The score of the trainer's current policy: one response per problem, scored by the trainer's first reward.
 
-    Leaves the run as it was: its random numbers, its metrics and the model's mode.
+    Every rank must call it.
+
+    The run is left as it was: its random numbers, its metrics and the model's mode.
 
     Args:
         trainer: any GRPO trainer of TRL's; its sampling settings and rewards are used.
         dataset: problems with a `prompt` column and those that the rewards read.
         batch_size: problems generated at once on each rank.
-        seed: of the sampled responses.
+        seed: the seed of the sampled responses.
         description: label of the progress bar.
+
+    Raises:
+        ValueError: if no reward is a number.
     """
+
+    def rewards_of(rows: list[int]) -> list[float | None]:
+        return [response.reward for response in sampled_responses(trainer, dataset.select(rows).to_list())]
+
     accelerator = trainer.accelerator
-    rows = rank_rows(len(dataset), accelerator)
-    starts = range(0, len(rows), batch_size)
-    rewards: list[float | None] = []
     with undisturbed(trainer, seed):
-        for start in track(starts, description=description, disable=not accelerator.is_main_process):
-            batch = dataset.select(rows[start : start + batch_size])
-            rewards += [response.reward for response in sampled_responses(trainer, batch.to_list())]
-    return score_interval(gather_object(rewards)[: len(dataset)])
+        return score_over_ranks(
+            len(dataset),
+            batch_size,
+            accelerator,
+            rewards_of,
+            description=description,
+            shown=accelerator.is_main_process,
+        )
 
 
 class BaseScoreCallback(TrainerCallback):
-    """Scores the model before its first update, already placed and sharded; keeps the score over resumes.
+    """Scores the model before its first update, already placed and sharded, and keeps the score over resumes.
 
     Attributes:
-        score: of the model before training; None if the run began without one.
+        score: the score of the model before training; None if the run began without one.
     """
 
     def __init__(self, trainer: Any, dataset: Dataset, file: Path) -> None:

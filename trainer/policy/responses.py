@@ -1,7 +1,6 @@
-"""Responses of the policy in training, and what the rewards say of them."""
+"""Responses of the policy in training, and their rewards."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +8,8 @@ import torch
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
+from tokenshift.analysis.sampling.rewarded_rows import Reward, row_rewards
 from tokenshift.analysis.sampling.token_ids import encode_prompt, end_tokens, padded_left, until_end
-
-Reward = Callable[..., list[float | None]]
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,7 @@ class Response:
 
     Attributes:
         prompt_ids, completion_ids: token ids; the completion's end token included.
-        reward: the first reward's; None if it gave none or there is none.
+        reward: the value of the first reward; None if it gave none or there is no reward.
     """
 
     prompt_ids: list[int]
@@ -29,10 +27,10 @@ class Response:
 
 
 def rank_rows(size: int, accelerator: Any) -> list[int]:
-    """Which of `size` rows this rank takes.
+    """The rows, of `size`, that this rank takes.
 
-    Equally many on every rank, since sharded models run together: gathered in rank order and cut to `size`, they are
-    rows 0, 1, ...
+    Every rank takes equally many, since sharded models run together. Gathered in rank order and cut to `size`, they
+    are rows 0, 1, ...
     """
     per_rank = -(-size // accelerator.num_processes)
     return [(accelerator.process_index * per_rank + offset) % size for offset in range(per_rank)]
@@ -53,13 +51,16 @@ def sampled_responses(
 
     Args:
         trainer: any trainer of TRL's, in eval mode.
-        rows: with a `prompt` and what the reward reads.
-        temperature, max_new_tokens: where the trainer has no settings of its own.
-        reward: judges instead of the trainer's own; TRL's signature.
+        rows: one dictionary per row, with `prompt` and the columns that the reward reads.
+        temperature, max_new_tokens: settings of sampling, where the trainer has none of its own.
+        reward: judges instead of the trainer's own rewards; TRL's signature.
+
+    Raises:
+        ValueError: if the reward cannot be called, or gives something else than one number or None per response.
     """
     prompts = [row["prompt"] for row in rows]
-    own = isinstance(trainer, GRPOTrainer)
-    if own:
+    is_grpo = isinstance(trainer, GRPOTrainer)
+    if is_grpo:
         generations, trainer.num_generations_eval = trainer.num_generations_eval, 1
         try:
             prompt_ids, ids, _, completions, *_ = trainer._generate(prompts)
@@ -69,17 +70,12 @@ def sampled_responses(
         prompt_ids, ids, completions = _generated(trainer, prompts, temperature, max_new_tokens)
     rewards: list[float | None] = [None] * len(rows)
     if reward is not None:
-        columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("prompt", "completion")}
-        found = reward(prompts=prompts, completions=completions, completion_ids=ids, **columns)
-        if not isinstance(found, list) or len(found) != len(rows):
-            raise ValueError(
-                f"The reward returned {found!r} for {len(rows)} completions; it must give a list of as many."
-            )
-        rewards = found
-    elif own:
-        everyone = trainer._calculate_rewards(rows, prompts, completions, ids)[:, 0]  # of all ranks, in order
-        mine = everyone[trainer.accelerator.process_index * len(rows) :][: len(rows)].tolist()
-        rewards = [None if math.isnan(value) else value for value in mine]
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        rewards = row_rewards(reward, columns, completions, ids)
+    elif is_grpo:
+        all_ranks = trainer._calculate_rewards(rows, prompts, completions, ids)[:, 0]  # in rank order
+        this_rank = all_ranks[trainer.accelerator.process_index * len(rows) :][: len(rows)].tolist()
+        rewards = [None if math.isnan(value) else value for value in this_rank]
     return [Response(list(p), list(c), r) for p, c, r in zip(prompt_ids, ids, rewards, strict=True)]
 
 

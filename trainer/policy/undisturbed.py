@@ -1,4 +1,4 @@
-"""Looking at a policy in the middle of its training without leaving a trace."""
+"""A policy is looked at in the middle of its training, and no trace of it is left."""
 
 import random
 from collections import defaultdict
@@ -14,14 +14,14 @@ from tokenshift.analysis.divergence.hidden_states import evaluation_mode
 
 @contextmanager
 def undisturbed(trainer: Any, seed: int) -> Iterator[None]:
-    """Run code with the model in eval mode and random numbers of its own; afterwards all is as it was.
+    """Run code with the model in eval mode and random numbers of its own; afterwards everything is as it was.
 
-    Restored are the random states of Python, numpy and torch (all devices), the mode of every module, and what a GRPO
-    trainer gathers for its logs.
+    The random states of Python, numpy and torch (all devices), the mode of every module, and the metrics that a GRPO
+    trainer gathers for its logs are restored.
 
     Args:
         trainer: any trainer of TRL's.
-        seed: of the random numbers inside; ranks get different ones.
+        seed: the seed of the random numbers inside; ranks get different ones.
     """
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what libraries draw from
     gathered = {name: getattr(trainer, name) for name in ("_pending_metrics", "_pending_extra_logs") if
@@ -30,10 +30,10 @@ def undisturbed(trainer: Any, seed: int) -> Iterator[None]:
         setattr(trainer, name, defaultdict(list))
     try:
         with torch.random.fork_rng(), evaluation_mode(trainer.model):
-            own = seed * 1_000_003 + trainer.accelerator.process_index
-            torch.manual_seed(own)
-            random.seed(own)
-            np.random.seed(own % 2**32)  # noqa: NPY002
+            rank_seed = seed * 1_000_003 + trainer.accelerator.process_index
+            torch.manual_seed(rank_seed)
+            random.seed(rank_seed)
+            np.random.seed(rank_seed % 2**32)  # noqa: NPY002
             yield
     finally:
         random.setstate(python)

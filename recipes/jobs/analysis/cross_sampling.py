@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from tokenshift.analysis.cross_sampling.criteria import CRITERIA, check_threshold
+from tokenshift.analysis.cross_sampling.criteria import (
+    CRITERIA,
+    check_threshold,
+    named_criterion,
+    rehearse,
+)
 from tokenshift.analysis.cross_sampling.engines import ENGINES
 from tokenshift.analysis.cross_sampling.intervention import Intervention
 from tokenshift.analysis.cross_sampling.pilot import read_thresholds
@@ -15,7 +20,7 @@ from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, ope
 BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 
 SWEPT = ("directions", "criteria", "epsilons", "budgets", "seeds", "most", "gammas", "resamples")
-"""Settings that may differ when a run is gone on with: rows of other cells do not depend on them."""
+"""Settings that may differ when a run is gone on with: rows of other policies do not depend on them."""
 
 
 @dataclass
@@ -25,24 +30,25 @@ class CrossArguments(ShiftArguments):
         directions (`list[str]`):
             `forward` (the base decodes, RL intervenes) and `backward` (the other way).
         criteria (`list[str]`):
-            What decides where to intervene; `none` and `all` are always there.
+            Criteria of where the intervention draws, by name or dotted path, with options in brackets behind it;
+            `none` and `all` are always there.
         epsilons (`list[float]`, *optional*):
             Thresholds, for each of the criteria.
         budgets (`list[float]`, *optional*):
             Wanted shares of intervened tokens, for which thresholds are found; a row of them when neither these nor
             epsilons are given.
         seeds (`list[int]`):
-            Of the responses; numbers are pooled over them.
+            Seeds of the responses; numbers are pooled over them.
         most (`int`, *optional*):
-            Effective replacements a response at most.
+            Effective replacements per response at most.
         gammas (`list[float]`):
             The intervention draws from `(1 + gamma) log intervention - gamma log primary`.
         engine (`str`):
-            `draft` or `lockstep`, which give the same.
+            `draft` or `lockstep`, which give the same responses.
         pilot (`int`):
             Problems on which thresholds for budgets are found, with the seed `seed`.
         resamples (`int`):
-            Of the bootstrap.
+            Resamples of the bootstrap.
     """
 
     dataset_split: str | None = field(
@@ -51,7 +57,8 @@ class CrossArguments(ShiftArguments):
     seed: int = field(default=0, metadata={"help": "Of the pilot's responses; those that count have --seeds."})
     directions: list[str] = field(default_factory=lambda: list(DIRECTIONS), metadata={"help": "forward, backward."})
     criteria: list[str] = field(
-        default_factory=lambda: ["js", "random"], metadata={"help": f"Of {', '.join(CRITERIA)}; the last two always."}
+        default_factory=lambda: ["js", "random"],
+        metadata={"help": f"Of {', '.join(CRITERIA)}, the last two always; or dotted paths of functions of yours."},
     )
     epsilons: list[float] | None = field(
         default=None,
@@ -82,16 +89,16 @@ class CrossArguments(ShiftArguments):
         for name in ("directions", "criteria", "seeds", "gammas"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty.")
-        for name, known in (("directions", DIRECTIONS), ("criteria", CRITERIA)):
-            if unknown := [each for each in getattr(self, name) if each not in known]:
-                raise ValueError(f"{name} names {unknown[0]!r}; known are {', '.join(known)}.")
+        if unknown := [direction for direction in self.directions if direction not in DIRECTIONS]:
+            raise ValueError(f"directions names {unknown[0]!r}; known are {', '.join(DIRECTIONS)}.")
+        self.criteria = [named_criterion(criterion).name for criterion in self.criteria]
         if self.engine not in ENGINES:
             raise ValueError(f"engine={self.engine!r} is not known; choose {' or '.join(ENGINES)}.")
         if self.epsilons is None and self.budgets is None:
             self.budgets = list(BUDGETS)
-        if wrong := [each for each in self.budgets or () if not 0 < each < 1]:
+        if wrong := [budget for budget in self.budgets or () if not 0 < budget < 1]:
             raise ValueError(f"budgets has {wrong[0]}; shares of tokens lie in (0, 1), and 0 and 1 are always there.")
-        if wrong := [each for each in self.seeds if not 0 <= each < 2**63]:
+        if wrong := [seed for seed in self.seeds if not 0 <= seed < 2**63]:
             raise ValueError(f"seeds has {wrong[0]}, which must be at least 0 and below 2**63.")
         if self.most is not None and self.most >= 2**31:
             raise ValueError(f"most={self.most} must be below 2**31; leave it out for any number.")
@@ -107,7 +114,7 @@ class CrossArguments(ShiftArguments):
     @property
     def swept(self) -> list[str]:
         """The criteria that have a threshold, each once."""
-        return [each for each in dict.fromkeys(self.criteria) if each not in ENDS]
+        return [criterion for criterion in dict.fromkeys(self.criteria) if criterion not in ENDS]
 
 
 def prepare(arguments: list[str] | None = None) -> ShiftJob:
@@ -124,13 +131,16 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
             "end. Set eos_token_id in a generation_config.json, or the tokenizer's eos_token."
         )
     _check_context(job)
+    vocabulary = min(source.config.get_text_config().vocab_size for source in (job.base, job.rl))
+    for criterion in args.swept:
+        rehearse(named_criterion(criterion), vocabulary)
     open_folder(job, row_settings(job, *SWEPT))
     read_thresholds(job.folder)  # a damaged file is named before a model is loaded
     return job
 
 
 def _check_context(job: ShiftJob) -> None:
-    """The base's was looked at with the prompts; RL's may be shorter."""
+    """Check RL's context against the prompts: it may be shorter than the base's, which is checked already."""
     context = context_length(job.rl.config)
     longest = max(len(prompt.ids) for prompt in job.prompts)
     if context is not None and longest + job.args.sampling.max_new_tokens > context:

@@ -13,7 +13,7 @@ from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.recipes.command_line.output_folder import LOOSE, data_content, model_content, open_folder
 from tokenshift.recipes.command_line.parser import parse_into
-from tokenshift.recipes.inputs.judging import encoded_prompts, grader_of, response_room
+from tokenshift.recipes.inputs.judging import answer_extractor_of, encoded_prompts, grader_of, response_room
 from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends
 from tokenshift.recipes.inputs.problems import load_problem_set
 from tokenshift.recipes.inputs.sampling import LONGEST, SamplingArguments, check_machine, generator_maker
@@ -41,6 +41,8 @@ class EvaluationArguments(SamplingArguments):
             The sets: `pocket`, `sums`, files, folders or hub names.
         dataset_config, dataset_split, prompt_column, solution_column (`list[str]`, *optional*):
             One for all sets, or one a set; `none` for the default, or for a set without gold answers.
+        answer_extractor (`str`, *optional*):
+            What majority voting and the reports count as a response's answer; that of the reward when not given.
         ks (`list[int]`, *optional*):
             Of pass@k and majority@k; 1, 4, 8 as far as there are samples, and their number, when not given.
         resamples (`int`):
@@ -62,6 +64,10 @@ class EvaluationArguments(SamplingArguments):
     )
     solution_column: list[str] | None = field(
         default=None, metadata={"help": "Column with the gold answers, solution by default; one, or one a set."}
+    )
+    answer_extractor: str | None = field(
+        default=None,
+        metadata={"help": "Takes the answers for majority@k: math, or a dotted path; the reward's own by default."},
     )
     samples: int = field(default=8, metadata={"help": "Responses a problem."})
     ks: list[int] | None = field(
@@ -137,18 +143,22 @@ class EvaluationJob:
     def sets(self, model: str) -> list[ProblemSet]:
         """The sets as a model reads them."""
         return [
-            ProblemSet(name, self.prompts[model, name], grader_of(rows, self.args.reward_func))
+            ProblemSet(
+                name, self.prompts[model, name], grader_of(rows, self.args.reward_func, self.args.answer_extractor)
+            )
             for name, rows in self.data.items()
         ]
 
     def metadata(self) -> dict[str, Any]:
         """What the rows come from."""
+        extractor = answer_extractor_of(self.args.reward_func, self.args.answer_extractor).name
         return {
             "models": {name: source.revision or model_content(source) for name, source in self.models.items()},
             "sets": {name: len(rows) for name, rows in self.data.items()},
             "samples": self.args.samples,
             **asdict(self.args.sampling),
             "reward": self.args.reward_func,
+            **({} if extractor == "math" else {"answer_extractor": extractor}),
             "engine": "vllm" if self.args.use_vllm else "transformers",
         }
 
@@ -178,6 +188,10 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     models, notes = _models(args)
     with state.main_process_first():
         data = problem_sets(args)
+    for rows in data.values():
+        grader_of(
+            rows, args.reward_func, args.answer_extractor
+        )  # mistakes in either are named before a model is loaded
     prompts: dict[tuple[str, str], list[Prompt]] = {}
     rooms = [LONGEST]
     for model, source in models.items():
@@ -191,6 +205,8 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     args.max_new_tokens = args.max_new_tokens or min(rooms)
     job = EvaluationJob(args, models, data, prompts, notes, RunFolder(Path(args.output_dir)))
     settings = {name: value for name, value in asdict(args).items() if name not in (*LOOSE, *SHOWN)}
+    if args.answer_extractor is None:
+        del settings["answer_extractor"]  # as in folders that were made before it could be chosen
     parts = {f"model {name}": model_content(source) for name, source in models.items()}
     parts |= set_contents(data)
     open_folder(job, settings, parts)

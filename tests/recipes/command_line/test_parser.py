@@ -58,7 +58,7 @@ def test_shipped_configs_parse(config: Path, tmp_path: Path) -> None:
         (["--verify_timeout", "0"], "verify_timeout=0.0 must be positive"),
         (["--dataset_name", "gone.csv"], "there is no such file"),
         (["--eval_size", "99999"], "holds 1 to"),
-        (["--reward_funcs", "acuracy"], "reward_funcs names 'acuracy'"),
+        (["--reward_funcs", "acuracy"], "reward_funcs='acuracy' is no reward"),
         (["--reward_funcs", "get_soft_overlong_punishment"], "needs 0 < overlong_cache"),
         (["--model_name_or_path", "./gone", "--num_iterations", "2"], "'./gone' is not a folder with a config.json"),
         (["--resume_from_checkpoint", "gone"], "resume_from_checkpoint='gone' is not a checkpoint folder"),
@@ -69,7 +69,7 @@ def test_shipped_configs_parse(config: Path, tmp_path: Path) -> None:
         (["--num_generations", "0"], "num_generations=0 must be at least 1"),
         (["--model_name_or_path", "no/such-model", "--num_iterations", "2"], "'no/such-model' cannot be loaded"),
         (["--output_dir", __file__], "is a file"),
-        (["--reward_funcs", ".foo.bar"], "which cannot be imported"),
+        (["--reward_funcs", ".foo.bar"], "is not a dotted path"),
     ],
 )
 def test_mistakes(arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from tokenshift.analysis.sampling.token_ids import until_end
 from tokenshift.trainer.dynamic_sampling.prompt_groups import (
     GroupOutcome,
     Padding,
-    judge,
+    group_outcomes,
     place,
     replace_rows,
     round_size,
@@ -439,8 +439,8 @@ def test_equality_is_of_rewards_and_not_of_their_spread() -> None:
     close = torch.stack([tenth] * 7 + [torch.nextafter(tenth, one)])
     assert nanstd(equal.view(1, 8), dim=1) > 0, "the spread is 0, which would prove nothing"
     weights = torch.ones(1)
-    assert judge(equal.unsqueeze(1), weights, 8) == [GroupOutcome.ALL_WRONG]
-    assert judge(close.unsqueeze(1), weights, 8) == [GroupOutcome.KEPT]
+    assert group_outcomes(equal.unsqueeze(1), weights, 8) == [GroupOutcome.ALL_WRONG]
+    assert group_outcomes(close.unsqueeze(1), weights, 8) == [GroupOutcome.KEPT]
 
 
 def test_sums_that_differ_in_exact_numbers_are_compared_as_trl_makes_them() -> None:
@@ -448,20 +448,20 @@ def test_sums_that_differ_in_exact_numbers_are_compared_as_trl_makes_them() -> N
     rewards = torch.tensor([[0.1, 0.2], [0.3, 0.0], [0.1, 0.2], [0.25, 0.05]], dtype=torch.float32)
     summed = summed_rewards(rewards, torch.ones(2))
     assert rewards.double().sum(dim=1).unique().numel() > 1
-    assert (judge(rewards, torch.ones(2), 4) == [GroupOutcome.KEPT]) == bool(summed.unique().numel() > 1)
-    assert judge(rewards[:2], torch.ones(2), 2) == [GroupOutcome.ALL_WRONG]
-    assert judge(rewards[:2], torch.tensor([1.0, 0.5]), 2) == [GroupOutcome.KEPT]
+    assert (group_outcomes(rewards, torch.ones(2), 4) == [GroupOutcome.KEPT]) == bool(summed.unique().numel() > 1)
+    assert group_outcomes(rewards[:2], torch.ones(2), 2) == [GroupOutcome.ALL_WRONG]
+    assert group_outcomes(rewards[:2], torch.tensor([1.0, 0.5]), 2) == [GroupOutcome.KEPT]
 
 
 def test_missing_rewards() -> None:
     none = float("nan")
     one = torch.ones(1)
-    assert judge(torch.tensor([[none], [none]]), one, 2) == [GroupOutcome.OTHER]
-    assert judge(torch.tensor([[1.0], [none]]), one, 2) == [GroupOutcome.OTHER]
-    assert judge(torch.tensor([[1.0], [none], [0.0]]), one, 3) == [GroupOutcome.KEPT]
+    assert group_outcomes(torch.tensor([[none], [none]]), one, 2) == [GroupOutcome.OTHER]
+    assert group_outcomes(torch.tensor([[1.0], [none]]), one, 2) == [GroupOutcome.OTHER]
+    assert group_outcomes(torch.tensor([[1.0], [none], [0.0]]), one, 3) == [GroupOutcome.KEPT]
     # right and too long, wrong and short: equal sums
-    assert judge(torch.tensor([[1.0, -1.0], [0.0, 0.0]]), torch.ones(2), 2) == [GroupOutcome.OTHER]
-    assert judge(torch.tensor([[1.0, -1.0], [1.0, -1.0]]), torch.ones(2), 2) == [GroupOutcome.ALL_RIGHT]
+    assert group_outcomes(torch.tensor([[1.0, -1.0], [0.0, 0.0]]), torch.ones(2), 2) == [GroupOutcome.OTHER]
+    assert group_outcomes(torch.tensor([[1.0, -1.0], [1.0, -1.0]]), torch.ones(2), 2) == [GroupOutcome.ALL_RIGHT]
 
 
 reward = st.sampled_from([0.0, 1.0, 0.5, -1.0, 0.1, math.nan])
@@ -469,7 +469,7 @@ reward = st.sampled_from([0.0, 1.0, 0.5, -1.0, 0.1, math.nan])
 
 @given(st.integers(2, 4).flatmap(lambda g: st.lists(st.lists(reward, min_size=g, max_size=g), min_size=1, max_size=6)))
 def test_judged_as_by_hand(groups: list[list[float]]) -> None:
-    found = judge(torch.tensor(groups).reshape(-1, 1), torch.ones(1), len(groups[0]))
+    found = group_outcomes(torch.tensor(groups).reshape(-1, 1), torch.ones(1), len(groups[0]))
     for group, verdict in zip(groups, found, strict=True):
         known = [value for value in group if not math.isnan(value)]
         if len(set(known)) > 1:

@@ -1,0 +1,108 @@
+"""Rewards of completions to rows of a data set: the one place that calls a reward outside of TRL's training step."""
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+Reward = Callable[..., Any]
+"""TRL's signature: keyword arguments, `completions` and columns among them, to a number or None each."""
+
+COMPLETION_COLUMNS = ("prompt", "completion")
+"""Columns of a data set that a reward is not given as they are: TRL passes `prompts` and `completions`."""
+
+
+def row_rewards(
+    reward: Reward,
+    columns: Mapping[str, Sequence[Any]],
+    completions: Sequence[Any],
+    completion_ids: Sequence[list[int]] | None = None,
+) -> list[float | None]:
+    """The reward of each completion; None where the reward gives None or NaN.
+
+    Args:
+        reward: a reward function with TRL's signature.
+        columns: the data set's columns by name, one value per completion. `prompt` is passed on as `prompts`; where
+            prompts are conversations, completions that are text become messages of the assistant.
+        completions: as text, or as lists of messages.
+        completion_ids: token ids of the completions, for rewards that read them.
+
+    Raises:
+        ValueError: if the reward cannot be called with these columns, or gives something else than one number or None
+            for each completion.
+    """
+    if not len(completions):
+        return []
+    arguments: dict[str, Any] = {
+        name: list(values) for name, values in columns.items() if name not in COMPLETION_COLUMNS
+    }
+    arguments["completions"] = list(completions)
+    if "prompt" in columns:
+        arguments["prompts"] = list(columns["prompt"])
+        if not isinstance(arguments["prompts"][0], str) and isinstance(completions[0], str):
+            arguments["completions"] = [[{"role": "assistant", "content": text}] for text in completions]
+    if completion_ids is not None:
+        arguments["completion_ids"] = list(completion_ids)
+    check_arguments(reward, list(arguments))
+    return _checked(reward, reward(**arguments), len(completions))
+
+
+def check_arguments(reward: Reward, names: Sequence[str]) -> None:
+    """Check that a reward can be called with keyword arguments of these names.
+
+    Raises:
+        ValueError: if it takes others.
+    """
+    try:
+        signature = inspect.signature(reward)
+    except (TypeError, ValueError):  # some built-in functions have none
+        return
+    try:
+        signature.bind(**dict.fromkeys(names))
+    except TypeError as error:
+        raise ValueError(
+            f"The reward {reward_name(reward)} cannot be called with the columns {', '.join(names)}: {error}. End its "
+            "arguments with **columns, and give those that the data lacks a default."
+        ) from error
+
+
+def check_columns(reward: Reward, columns: Iterable[str]) -> None:
+    """Check that a reward can be asked about rows with these columns, before there are completions.
+
+    Raises:
+        ValueError: if it takes others.
+    """
+    check_arguments(reward, ["prompts", "completions", *(name for name in columns if name not in COMPLETION_COLUMNS)])
+
+
+def reward_name(reward: Reward) -> str:
+    """A reward's module and name, for messages."""
+    name = getattr(reward, "__qualname__", type(reward).__qualname__)
+    return f"{getattr(reward, '__module__', '')}.{name}"
+
+
+def _checked(reward: Reward, values: Any, count: int) -> list[float | None]:
+    """The reward's reply as Python numbers."""
+    if hasattr(values, "tolist"):  # a tensor or an array
+        values = values.tolist()
+    if not isinstance(values, list | tuple) or len(values) != count:
+        got = f"{len(values)} values" if isinstance(values, list | tuple) else f"a {type(values).__name__}"
+        raise ValueError(
+            f"The reward {reward_name(reward)} returned {got} for {count} completions; it must give a list with one "
+            "number, or None, for each."
+        )
+    return [_number(reward, value) for value in values]
+
+
+def _number(reward: Reward, value: Any) -> float | None:
+    if getattr(value, "shape", None) == ():  # a scalar of numpy, or a tensor
+        value = value.item()
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # as TRL takes it
+        return None
+    if not isinstance(value, numbers.Real):
+        raise ValueError(
+            f"The reward {reward_name(reward)} returned {value!r} for a completion; it must be a number, or None "
+            "where there is no reward."
+        )
+    return float(value)
