@@ -30,8 +30,9 @@ from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.recipes.command_line.entry import run_guarded
-from tokenshift.recipes.command_line.output_folder import model_content, open_folder
+from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.contents import model_content
 from tokenshift.recipes.inputs.models import ModelSource, find_model
 from tokenshift.recipes.jobs.analysis.shift import (
     ShiftArguments,
@@ -72,6 +73,10 @@ class EvolutionJob:
 
     shift: ShiftJob
     sources: list[ModelSource]
+
+    def close(self) -> None:
+        """Let other runs use the folder."""
+        self.shift.close()
 
 
 def expand(checkpoints: list[str]) -> list[str]:
@@ -154,7 +159,6 @@ def run(job: EvolutionJob) -> None:
         write_evolution_report(shift.folder, rows, found, shift.metadata())
         show_statements({"the last checkpoint's": found}, shift.folder, ("report.html", "evolution.json", "figures"))
     state.wait_for_everyone()
-    shift.close()
 
 
 def _short(names: list[str]) -> list[str]:

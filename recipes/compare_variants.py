@@ -55,7 +55,6 @@ def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
     for name in PRODUCTS:
         console.print(f"{name:16} {job.folder / name}", soft_wrap=True, highlight=False)
     log_evaluations(job.cells, results)
-    job.close()
 
 
 def accuracy_of(folder: Path) -> float:

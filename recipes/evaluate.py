@@ -59,7 +59,6 @@ def run(job: EvaluationJob) -> None:
         for name in PRODUCTS:
             print(f"{name:16} {job.folder.path / name}")
     state.wait_for_everyone()
-    job.close()
 
 
 def _show(summary: dict[str, Any], notes: list[str]) -> None:

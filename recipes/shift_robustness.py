@@ -128,7 +128,6 @@ def run(job: ShiftJob) -> None:
         for name in ("report.html", "robustness.md", "robustness.json", "figures"):
             print(f"{name:16} {job.folder.path / name}")
     state.wait_for_everyone()
-    job.close()
 
 
 def _generator(job: ShiftJob, kind: str, sampling: Any) -> Generator:

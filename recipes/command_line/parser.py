@@ -1,6 +1,6 @@
 """A parser whose errors are one line, and dataclasses filled from the command line over a config file."""
 
-import difflib
+import argparse
 import os
 import sys
 from collections.abc import Mapping
@@ -12,12 +12,19 @@ import yaml
 from transformers import TrainingArguments
 from trl import TrlParser
 
+from tokenshift.analysis.registry import close_match
 
-class OneLineParser(TrlParser):
-    """[`~trl.TrlParser`] that names a wrong argument in one line, instead of behind hundreds of lines of usage."""
+
+class OneLineErrors(argparse.ArgumentParser):
+    """A parser that names a wrong argument in one line, instead of behind hundreds of lines of usage."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise ValueError with the message."""
         raise ValueError(message)
+
+
+class OneLineParser(OneLineErrors, TrlParser):
+    """[`~trl.TrlParser`] that names a wrong argument in one line."""
 
 
 def parse_into(
@@ -79,6 +86,5 @@ def _config_keys(file: str) -> list[str]:
 def _refuse_unknown(names: list[str], known: set[str], prefix: str) -> None:
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "--help lists them."
-            raise ValueError(f"{prefix}{name} is no argument; {hint}")
+            hint = close_match(name, known) or "; --help lists them."
+            raise ValueError(f"{prefix}{name} is no argument{hint}")

@@ -8,7 +8,7 @@ from tokenshift.analysis.evaluation.responses import Grade, Grader
 from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge
 from tokenshift.analysis.sampling.token_ids import context_length, encode_prompt
-from tokenshift.recipes.inputs.models import ModelSource
+from tokenshift.recipes.inputs.models import ModelSource, require_chat_template
 from tokenshift.rewards import format_reward, load_reward
 from tokenshift.rewards.answers import extracted_answers, voted_answers
 
@@ -20,8 +20,7 @@ def encoded_prompts(data: Dataset, source: ModelSource) -> list[Prompt]:
         ValueError: for conversations without a chat template, or an empty prompt.
     """
     tokenizer = source.tokenizer
-    if not isinstance(data[0]["prompt"], str) and tokenizer.chat_template is None:
-        raise ValueError(f"The prompts are conversations, but the tokenizer of {source.name!r} has no chat template.")
+    require_chat_template(data[0]["prompt"], tokenizer, f"the tokenizer of {source.name!r}")
     found = []
     for row, prompt in enumerate(data["prompt"]):
         text = prompt if isinstance(prompt, str) else tokenizer.apply_chat_template(prompt, tokenize=False)

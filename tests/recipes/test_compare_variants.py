@@ -26,7 +26,7 @@ from tokenshift.recipes.compare_variants import main, result_of, run
 from tokenshift.recipes.jobs.comparison import cost as comparison_cost
 from tokenshift.recipes.jobs.comparison.arguments import CompareJob, prepare
 from tokenshift.recipes.jobs.comparison.cells import Scripts, TrainedCell, launcher, shares, steps_of
-from tokenshift.recipes.jobs.comparison.child_processes import MARK, Children, end_orphans, working_on
+from tokenshift.recipes.jobs.comparison.child_processes import FOLDER_VARIABLE, Children, end_orphans, working_on
 from tokenshift.recipes.jobs.comparison.file import read_comparison
 from tokenshift.recipes.jobs.comparison.run import run_comparison
 from tokenshift.recipes.jobs.comparison.shipped_variants import SHIPPED
@@ -348,6 +348,7 @@ def test_settings_that_are_not_fields_are_compared_too(write: Callable[..., Path
     changes = [one, ("datasets: [pocket]\n  size: 6", f"datasets: {data}")]
     job = job_of(write(*changes))
     run(job, SCRIPTS)
+    job.close()
     with pytest.raises(
         ValueError, match=r"the training of the cell dapo-seed0 was made with num_processes=None, not 2"
     ):
@@ -419,7 +420,7 @@ def test_a_trainings_servants_outlive_it(tmp_path: Path) -> None:
         "pathlib.Path('ready').touch()\n"
         "time.sleep(60)\n"
     )
-    environment = {**os.environ, MARK: str(tmp_path.resolve())}
+    environment = {**os.environ, FOLDER_VARIABLE: str(tmp_path.resolve())}
     training = subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, env=environment)
     while not (tmp_path / "ready").exists():
         assert training.poll() is None

@@ -276,9 +276,9 @@ def test_mistakes_end_in_one_line(
 def test_no_argument_is_the_embedded_example(tmp_path: Path) -> None:
     job = prepare(["--target_accuracy", "0.9", "--output_dir", str(tmp_path / "new")])
     assert job.base.path == resolve_model("pocket")
-    assert (len(job.train), len(job.exam.problems), job.args.per_device_train_batch_size) == (2048, 256, 32)
+    assert (len(job.train), len(job.held_out.problems), job.args.per_device_train_batch_size) == (2048, 256, 32)
     assert job.args.report_to == []
-    assert job.ours.wording == "own"
+    assert job.script_args.wording == "own"
 
 
 # Stopping --------------------------------------------------------------------------------------------------------
