@@ -1,6 +1,6 @@
 """A parser whose errors are one line, and dataclasses filled from the command line over a config file."""
 
-import argparse
+import difflib
 import os
 import sys
 from collections.abc import Mapping
@@ -12,11 +12,9 @@ import yaml
 from transformers import TrainingArguments
 from trl import TrlParser
 
-from tokenshift.analysis.registry import close_match
 
-
-class OneLineErrors(argparse.ArgumentParser):
-    """A parser that names a wrong argument in one line, instead of behind hundreds of lines of usage."""
+class OneLineErrors:
+    """Makes a parser name a wrong argument in one line, instead of behind hundreds of lines of usage."""
 
     def error(self, message: str) -> NoReturn:
         """Raise ValueError with the message."""
@@ -86,5 +84,6 @@ def _config_keys(file: str) -> list[str]:
 def _refuse_unknown(names: list[str], known: set[str], prefix: str) -> None:
     for name in names:
         if name not in known:
-            hint = close_match(name, known) or "; --help lists them."
-            raise ValueError(f"{prefix}{name} is no argument{hint}")
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "--help lists them."
+            raise ValueError(f"{prefix}{name} is no argument; {hint}")
