@@ -1,4 +1,4 @@
-"""Who owns an output folder: every run locks its folder, refuses another run's files and continues its own."""
+"""Output folders: every run locks its folder, refuses another run's files and continues an earlier run of its kind."""
 
 import json
 import zipfile
@@ -50,7 +50,7 @@ class FolderOwner:
 
 
 class AnalysisJob(Protocol):
-    """What `open_folder` needs of an analysis.
+    """The part of an analysis that `open_folder` needs.
 
     Attributes:
         args: Its arguments, with `output_dir` and `overwrite`.
@@ -211,7 +211,7 @@ def open_folder(job: AnalysisJob, settings: dict[str, Any], parts: dict[str, Any
 
 
 def _difference(folder: Path, settings: dict[str, Any]) -> str | None:
-    """What keeps an analysis of these settings from continuing the one in the folder; None if nothing does."""
+    """The difference that keeps an analysis of these settings from continuing the one in the folder, or None."""
     try:
         before = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     except ValueError:

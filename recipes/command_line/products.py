@@ -32,7 +32,7 @@ RunKind = Literal["analysis", "training", "SFT control", "comparison"]
 
 @dataclass(frozen=True)
 class FolderKind:
-    """What a kind of run leaves in its output folder.
+    """The files that a kind of run leaves in its output folder.
 
     Attributes:
         products: Glob patterns of everything that it leaves, which is what overwriting deletes.

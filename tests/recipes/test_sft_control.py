@@ -42,7 +42,7 @@ TRAINING = {
     "learning_rate": 1e-2,
     "save_strategy": "no",
     "gradient_checkpointing": "false",
-    "reward_func": "helpers.tiny_training.digit_reward",  # below 1 whatever is said, and without verification processes
+    "reward_func": "helpers.tiny_training.digit_reward",  # below 1 whatever is said; no verification processes
     "seed": 3,
 }
 

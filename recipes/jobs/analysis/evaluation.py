@@ -89,10 +89,10 @@ class EvaluationArguments(SamplingArguments):
             if not 1 <= k <= self.samples:
                 raise ValueError(f"ks has {k}, which must be at least 1, and at most samples={self.samples}.")
         for name in BY_SET:
-            given = getattr(self, name)
-            if given is not None and len(given) not in (1, len(self.datasets)):
+            values = getattr(self, name)
+            if values is not None and len(values) not in (1, len(self.datasets)):
                 raise ValueError(
-                    f"{name} has {len(given)} values for {len(self.datasets)} datasets; give one, or one each."
+                    f"{name} has {len(values)} values for {len(self.datasets)} datasets; give one, or one each."
                 )
 
     def of_set(self, name: str, index: int) -> str | None:
@@ -159,7 +159,7 @@ class EvaluationJob(FolderOwner):
         ]
 
     def metadata(self) -> dict[str, Any]:
-        """What the rows of the tables come from."""
+        """Metadata of the tables: the models, sets and sampling that their rows come from."""
         return {
             "models": {name: source.revision or model_content(source) for name, source in self.models.items()},
             "sets": {name: len(rows) for name, rows in self.data.items()},

@@ -110,7 +110,7 @@ class ShiftJob(FolderOwner):
         return ready_model(source, self.args)
 
     def metadata(self, **more: Any) -> dict[str, Any]:
-        """What the rows of a table come from."""
+        """Metadata of a table: the models, problems and sampling that its rows come from."""
         if self.given is None:
             sampled = {"dataset": self.args.dataset_name, "samples": self.args.samples, **asdict(self.args.sampling)}
         else:  # how the file's responses were sampled is not known

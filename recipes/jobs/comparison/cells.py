@@ -1,8 +1,8 @@
-"""A cell of a comparison: a variant trained with a seed, evaluated, cross-sampled; each step a recipe of its own that
-can be killed and goes on where it was.
+"""The cells of a comparison: each is a variant that is trained with a seed, evaluated and cross-sampled.
 
-A cell's folder holds what the training recipe leaves, `evaluation/`, `cross/`, the `config.yaml` that trains the cell
-alone, `cell.json` with the settings of each step, and `log.txt` with all that the recipes said.
+Each step is a recipe, which can be killed and goes on where it was. A cell's folder holds what the training recipe
+leaves, `evaluation/`, `cross/`, the `config.yaml` that trains the cell alone, `cell.json` with the settings of each
+step, and `log.txt` with the output of the recipes.
 """
 
 import json
