@@ -38,7 +38,6 @@ def run(job: EvolutionJob) -> None:
         write_evolution_report(shift.folder, rows, statements, shift.metadata())
         show_statements({"the last checkpoint's": statements}, shift.folder, PRODUCTS)
     state.wait_for_everyone()
-    shift.close()
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.report import read_summary, write_shift_report
 from tokenshift.analysis.shift.shift_analysis import SAMPLED, sample_and_score
 from tokenshift.recipes.command_line.entry import run_guarded
-from tokenshift.recipes.command_line.output_folder import content_hash, open_folder
+from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.contents import content_hash
 from tokenshift.recipes.inputs.trajectory_files import load_trajectories
 from tokenshift.recipes.jobs.analysis.shift import (
     ShiftArguments,
@@ -89,7 +90,6 @@ def run(job: ShiftJob) -> None:
         found = write_shift_report(folder, job.base.tokenizer, resamples=args.resamples, control=control)
         show_statements(found, folder)
     state.wait_for_everyone()
-    job.close()
 
 
 def prepare(arguments: list[str] | None = None) -> ShiftJob:

@@ -31,8 +31,8 @@ from tokenshift.recipes.jobs.comparison.run import run_comparison
 from tokenshift.recipes.jobs.comparison.tracking import log_evaluations
 from tokenshift.recipes.jobs.comparison.view import duration
 
-PRODUCTS = (*WRITTEN, "cells")
-"""What a comparison leaves."""
+SHOWN_FILES = (*WRITTEN, "cells")
+"""Files of a comparison that are named at the end."""
 
 
 def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
@@ -52,10 +52,9 @@ def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
     summary = summary_of(job, results)
     write_comparison(job.folder, summary, results, failures)
     show(summary, failures)
-    for name in PRODUCTS:
+    for name in SHOWN_FILES:
         console.print(f"{name:16} {job.folder / name}", soft_wrap=True, highlight=False)
     log_evaluations(job.cells, results)
-    job.close()
 
 
 def accuracy_of(folder: Path) -> float:

@@ -32,7 +32,8 @@ from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
 
-PRODUCTS = ("report.html", "cross.md", "cross.json", "figures", "cells")
+SHOWN_FILES = ("report.html", "cross.md", "cross.json", "figures", "cells")
+"""Files of a cross-sampling that are named at the end."""
 
 
 def run(job: ShiftJob) -> None:
@@ -61,7 +62,7 @@ def run(job: ShiftJob) -> None:
             resamples=args.resamples,
         )
         _show(summary)
-        for name in PRODUCTS:
+        for name in SHOWN_FILES:
             print(f"{name:12} {job.folder.path / name}")
     state.wait_for_everyone()
 

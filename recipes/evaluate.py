@@ -27,11 +27,12 @@ from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationJob, prepare
 
-PRODUCTS = ("evaluation.md", "evaluation.json", "figures", "responses")
+SHOWN_FILES = ("evaluation.md", "evaluation.json", "figures", "responses")
+"""Files of an evaluation that are named at the end."""
 
 
 def run(job: EvaluationJob) -> None:
-    """Sample, grade, summarise, draw."""
+    """Sample and grade responses, then write and show what came of them."""
     args, state = job.args, PartialState()
     tables = [
         evaluate_model(
@@ -56,10 +57,9 @@ def run(job: EvaluationJob) -> None:
             notes=job.notes,
         )
         _show(summary, job.notes)
-        for name in PRODUCTS:
+        for name in SHOWN_FILES:
             print(f"{name:16} {job.folder.path / name}")
     state.wait_for_everyone()
-    job.close()
 
 
 def _show(summary: dict[str, Any], notes: list[str]) -> None:

@@ -29,21 +29,24 @@ from tokenshift.trainer.resume.checkpoints import save_whole_model
 from tokenshift.trainer.resume.interrupt import CheckpointOnSignal
 from tokenshift.trainer.resume.launch_check import check_launch
 
+# Outcomes of a run, as its summary has them.
 REACHED = "target reached"
 RAN_OUT = "the updates ran out before the target was reached"
 STOPPED = "stopped by a signal"
 
 
 def _target(job: SftJob) -> Target:
-    if job.ours.target_accuracy is not None:
-        return Target(job.ours.target_accuracy, "target_accuracy")
+    """The accuracy to reach, which is measured where it is a model's."""
+    if job.script_args.target_accuracy is not None:
+        return Target(job.script_args.target_accuracy, "target_accuracy")
     assert job.rl is not None
     model = job.load(job.rl)
-    score = job.exam.accuracy(model, job.rl.tokenizer, f"accuracy of {job.rl.name}")
+    score = job.held_out.accuracy(model, job.rl.tokenizer, f"accuracy of {job.rl.name}")
     return Target(score.mean, f"rl_model {job.rl.name}", score)
 
 
 def _trainer(job: SftJob) -> StoppableSFTTrainer:
+    """The trainer of the base model, without TRL's progress bars."""
     args, model_args = job.args, job.model_args
     model: Any = job.base.path
     if job.base.base is not None:
@@ -90,27 +93,28 @@ def run(job: SftJob) -> None:
         model_dir = job.output_dir / MODEL_DIR
         saved: Any = trainer  # a trainer of any kind is saved the same way
         save_whole_model(saved, model_dir)
-    found = stop.save(STOPPED if interrupt.stopped else REACHED if stop.reached else RAN_OUT, model_dir)
+    summary = stop.save(STOPPED if interrupt.stopped else REACHED if stop.reached else RAN_OUT, model_dir)
     if main_process:
-        _show(found, stop.checks(), job)
+        _show(summary, stop.checks(), job)
     trainer.accelerator.wait_for_everyone()
 
 
-def _show(found: dict[str, Any], checks: list[tuple[int, HeldOutScore]], job: SftJob) -> None:
+def _show(summary: dict[str, Any], checks: list[tuple[int, HeldOutScore]], job: SftJob) -> None:
+    """Print how the run ended, where its files are, and the command that analyses the control."""
     last = f"{checks[-1][1]} at update {checks[-1][0]}" if checks else "not measured"
-    print(f"{found['outcome']}: accuracy {last}, target {found['target']['accuracy']:.3f}")
-    if found["model"] is None:
+    print(f"{summary['outcome']}: accuracy {last}, target {summary['target']['accuracy']:.3f}")
+    if summary["model"] is None:
         print("to go on: the same command with --resume_from_checkpoint true")
         return
-    print(f"model    {found['model']}")
+    print(f"model    {summary['model']}")
     print(f"summary  {job.output_dir / SUMMARY_FILE}")
     same = "".join(
         f" --{name} {value}"
         for name in ("base_model", "dataset_name")
-        if (value := getattr(job.ours, name)) != "pocket"
+        if (value := getattr(job.script_args, name)) != "pocket"
     )
     print(
-        f"next     python recipes/analyze_shift.py{same} --rl_model {found['model']} "
+        f"next     python recipes/analyze_shift.py{same} --rl_model {summary['model']} "
         f"--output_dir {job.output_dir / 'analysis'}"
     )
 

@@ -35,7 +35,6 @@ def run(job: ShiftJob) -> None:
         write_robustness_report(job.folder, rows, job.metadata())
         show_robustness(rows, job.folder, PRODUCTS)
     state.wait_for_everyone()
-    job.close()
 
 
 if __name__ == "__main__":

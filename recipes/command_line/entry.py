@@ -41,7 +41,7 @@ def run_guarded(
 
     Args:
         file: the script, whose name stands before a mistake.
-        prepare: finds the user's mistakes, raising ValueError.
+        prepare: finds the user's mistakes, raising ValueError; makes the job, which owns the output folder.
         run: does the work.
         stopped: said after Ctrl-C.
 
@@ -70,4 +70,6 @@ def run_guarded(
             signal.signal(signal.SIGINT, previous)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # left open, a process can abort after all work is done
+        if hasattr(job, "close"):
+            job.close()  # others may use the output folder from now on
     return 0

@@ -1,142 +1,224 @@
-"""The folder of an analysis: gone on with if its settings are the same, and nobody else's files are touched."""
+"""Output folders: every run locks its folder, refuses another run's files and continues an earlier run of its kind."""
 
-import hashlib
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from accelerate import PartialState
-from datasets import Dataset
-from filelock import FileLock, Timeout
+from accelerate.utils import broadcast_object_list
 
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.recipes.command_line.products import delete_products
-from tokenshift.recipes.inputs.models import ModelSource
+from tokenshift.recipes.command_line.folder_lock import LOCK_FILE, FolderLock
+from tokenshift.recipes.command_line.products import (
+    FOLDER_KINDS,
+    SETTINGS_FILE,
+    SUMMARY_FILE,
+    RunKind,
+    delete_products,
+)
 
-SETTINGS_FILE = "settings.json"
-LOCK_FILE = ".lock"
-WEIGHTS = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "tokenizer.json")
+Result = TypeVar("Result")
+
 PARTS = "parts"
 """Key of the settings under which those of models and sets that can be added later are."""
 
-SAMPLE, PLACES = 2**16, 1024
-"""Bytes of a large file that are looked at in one place, and in how many: 64 MiB in all."""
-
-PRODUCTS = (
-    "trajectories",
-    "table",
-    "units",
-    "explorer.npz",
-    "summary.json",
-    "figures",
-    "report.html",
-    "models",
-    "cells",
-    "evolution.json",
-    "robustness.json",
-    "robustness.md",
-    "thresholds.json",
-    "cross.json",
-    "cross.md",
-    "responses",
-    "evaluation.json",
-    "evaluation.md",
-    SETTINGS_FILE,
-)
+UNRECORDED_ARGUMENTS = ("output_dir", "overwrite", "verify_workers", "verify_timeout")
+"""Arguments of every analysis on which no row depends, and which its settings therefore leave out."""
 
 
-LOOSE = ("output_dir", "overwrite", "verify_workers", "verify_timeout")
-"""Arguments of every analysis on which no row depends."""
-
-
-class FolderJob(Protocol):
-    """What `open_folder` needs of a job.
+@dataclass(kw_only=True)
+class FolderOwner:
+    """A job that owns its output folder. `run_guarded` calls `close` when the job ends, however it ends.
 
     Attributes:
-        args: of the command line, with `output_dir` and `overwrite`.
-        folder: where results go.
-        lock: held on the folder by the main process.
+        lock: The lock on the folder. The main process holds it from the job's preparation on; other processes have
+            none.
+    """
+
+    lock: FolderLock | None = field(default=None, repr=False, compare=False)
+
+    def close(self) -> None:
+        """Let other runs use the folder; the end of the process does so too."""
+        if self.lock is not None:
+            self.lock.release()
+
+
+class AnalysisJob(Protocol):
+    """The part of an analysis that `open_folder` needs.
+
+    Attributes:
+        args: Its arguments, with `output_dir` and `overwrite`.
+        folder: Where results go.
+        lock: Set by `open_folder`.
     """
 
     args: Any
     folder: RunFolder
-    lock: FileLock | None
+    lock: FolderLock | None
 
 
-def open_folder(job: FolderJob, settings: dict[str, Any], parts: dict[str, Any] | None = None) -> None:
-    """Make the output folder ready: go on with an earlier analysis of the same settings, refuse one of others.
+def check_folder(folder: Path, kind: RunKind, where: str) -> None:
+    """Refuse an output folder that cannot be used, as `take_folder` does, and leave it as it is.
+
+    To be called before anything slow is done; every process of a run must call it.
 
     Args:
-        job: the analysis; it holds the folder's lock from now on.
-        settings: whatever all its rows depend on.
-        parts: what some rows depend on, such as hashes of models by name. A folder may have others, which it keeps,
+        folder: The output folder; it need not exist.
+        kind: The kind of run that wants it.
+        where: The setting that names the folder, for messages.
+
+    Raises:
+        ValueError: On every process, as `take_folder` does.
+    """
+
+    def look() -> None:
+        _refuse_foreign(folder, kind, where)
+        if (folder / LOCK_FILE).exists():
+            FolderLock(folder, kind, where).release()
+
+    _on_main_process(look)
+
+
+def take_folder(
+    folder: Path, kind: RunKind, where: str, check: Callable[[], None] = lambda: None
+) -> FolderLock | None:
+    """Take an output folder, which is made if it is not there; every process of a run must call this.
+
+    The main process looks at the folder, and all processes learn what it found.
+
+    Args:
+        folder: The output folder.
+        kind: The kind of run that takes it.
+        where: The setting that names the folder, for messages.
+        check: Called by the main process once it holds the lock, when no other run can touch the folder any more; it
+            raises ValueError where the folder cannot be used after all.
+
+    Returns:
+        The lock, on the main process; None on others.
+
+    Raises:
+        ValueError: On every process, if the folder is a file, holds files that this kind of run did not make, is in
+            use, or cannot be written, or as `check` does.
+    """
+
+    def take() -> FolderLock:
+        _refuse_foreign(folder, kind, where)
+        lock = FolderLock(folder, kind, where)
+        try:
+            check()
+        except BaseException:
+            lock.release()
+            raise
+        return lock
+
+    return _on_main_process(take)
+
+
+def _on_main_process(action: Callable[[], Result]) -> Result | None:
+    """Do something on the main process; what it returns there, and None on others.
+
+    Raises:
+        ValueError: On every process, if the action raises one.
+    """
+    result, message = None, None
+    if PartialState().is_main_process:
+        try:
+            result = action()
+        except ValueError as error:
+            message = str(error)
+    (message,) = broadcast_object_list([message])
+    if message is not None:
+        raise ValueError(message)
+    return result
+
+
+def _refuse_foreign(folder: Path, kind: RunKind, where: str) -> None:
+    """Refuse a folder that holds the files of another kind of run, or of something else, and none of this kind.
+
+    Raises:
+        ValueError: If the folder is a file, or has such files.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{where} is a file.")
+    if _mark_of(folder, kind) is not None:
+        return
+    patterns = FOLDER_KINDS[kind].products if FOLDER_KINDS[kind].marked_from_the_start else ()
+    foreign = next((path for pattern in patterns for path in folder.glob(pattern)), None)
+    if foreign is None:
+        marks = (_mark_of(folder, other) for other in FOLDER_KINDS if other != kind)
+        foreign = next((mark for mark in marks if mark is not None), None)
+    if foreign is not None:
+        name = foreign.relative_to(folder)
+        raise ValueError(f"{where} has a {name} that no {kind} made; choose another --output_dir.")
+
+
+def _mark_of(folder: Path, kind: RunKind) -> Path | None:
+    """A file that shows that a run of this kind made the folder."""
+    for pattern in FOLDER_KINDS[kind].marks:
+        for path in folder.glob(pattern):
+            return path
+    key, summary = FOLDER_KINDS[kind].summary_key, folder / SUMMARY_FILE
+    if key is not None and summary.is_file():
+        try:
+            content = json.loads(summary.read_text(encoding="utf-8"))
+        except ValueError:
+            return None
+        if isinstance(content, dict) and key in content:
+            return summary
+    return None
+
+
+def start_over(folder: Path, kind: RunKind) -> None:
+    """Delete what an earlier run of this kind left in its folder; every process of a run must call this."""
+    if PartialState().is_main_process:
+        delete_products(folder, FOLDER_KINDS[kind].products)
+    PartialState().wait_for_everyone()
+
+
+def open_folder(job: AnalysisJob, settings: dict[str, Any], parts: dict[str, Any] | None = None) -> None:
+    """Take an analysis' output folder: continue an earlier analysis of the same settings, refuse one of others.
+
+    Args:
+        job: The analysis; it holds the folder's lock from now on.
+        settings: Whatever all its rows depend on.
+        parts: What some rows depend on, such as hashes of models by name. A folder may have others, which it keeps,
             but none of the same name and another value.
 
     Raises:
-        ValueError: if the folder holds another analysis, somebody else's files, damaged files, or is in use.
+        ValueError: If the folder holds another analysis, somebody else's files, or damaged files, or if it is in use.
     """
     folder, file = job.folder.path, job.folder.path / SETTINGS_FILE
-    state = PartialState()
+    where = f"output_dir={job.args.output_dir!r}"
     plain = json.loads(json.dumps(settings | ({PARTS: parts} if parts else {}), default=str))
-    overwrite = job.args.overwrite
-    wrong = _wrong_with(folder, None if overwrite else plain)
-    state.wait_for_everyone()  # all have looked before anything is written
-    if wrong:
-        raise ValueError(f"output_dir={job.args.output_dir!r} {wrong}")
-    if state.is_main_process:
-        job.lock = locked_folder(folder, f"output_dir={job.args.output_dir!r}", "analysis")
-        if overwrite and file.exists():
-            delete_products(folder, PRODUCTS)
-        if parts and file.exists():
-            plain[PARTS] |= json.loads(file.read_text(encoding="utf-8")).get(PARTS, {})
+
+    def continue_or_begin() -> None:
+        if job.args.overwrite and file.exists():
+            delete_products(folder, FOLDER_KINDS["analysis"].products)
+        if file.exists():
+            if difference := _difference(folder, plain):
+                raise ValueError(f"{where} {difference}")
+            if parts:
+                plain[PARTS] |= json.loads(file.read_text(encoding="utf-8")).get(PARTS, {})
         write_whole(file, json.dumps(plain, indent=1, sort_keys=True) + "\n")
-    state.wait_for_everyone()
+
+    job.lock = take_folder(folder, "analysis", where, continue_or_begin)
 
 
-def locked_folder(folder: Path, where: str, what: str) -> FileLock:
-    """Make a folder if it is not there, and hold it.
-
-    Args:
-        folder: to be held.
-        where: the setting that names it, for the message.
-        what: holds it, in a word.
-
-    Raises:
-        ValueError: if it is in use or cannot be written.
-    """
+def _difference(folder: Path, settings: dict[str, Any]) -> str | None:
+    """The difference that keeps an analysis of these settings from continuing the one in the folder, or None."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_FILE)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise ValueError(f"{where} is in use by another {what}.") from error
-    except OSError as error:
-        raise ValueError(f"{where} cannot be written: {error.strerror}.") from error
-    return lock
-
-
-def _wrong_with(folder: Path, settings: dict[str, Any] | None) -> str | None:
-    """What keeps an analysis of these settings from the folder; `settings` None where it is to be overwritten."""
-    if folder.exists() and not folder.is_dir():
-        return "is a file."
-    file = folder / SETTINGS_FILE
-    if not file.exists():
-        foreign = next((path for pattern in PRODUCTS for path in folder.glob(pattern)), None)
-        return f"has a {foreign.name} that no analysis made; choose another --output_dir." if foreign else None
-    if settings is None:
-        return None
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     except ValueError:
         return f"has a damaged {SETTINGS_FILE}; delete the analysis by --overwrite true."
-    there, parts = before.pop(PARTS, {}), settings.get(PARTS, {})
+    parts_before, parts = before.pop(PARTS, {}), settings.get(PARTS, {})
     pairs = {name: (before.get(name), settings.get(name)) for name in (before.keys() | settings.keys()) - {PARTS}}
-    pairs |= {f"{name}_content": (there[name], parts[name]) for name in there.keys() & parts.keys()}
+    pairs |= {f"{name}_content": (parts_before[name], parts[name]) for name in parts_before.keys() & parts.keys()}
     for name, (old, new) in sorted(pairs.items()):
         if old != new:
             what = "other contents" if name.endswith("_content") else f"{name}={old!r}, not {new!r}"
@@ -154,33 +236,3 @@ def _is_parquet(path: Path) -> bool:
     except (pa.ArrowInvalid, OSError):
         return False
     return True
-
-
-def content_hash(paths: Iterable[Path]) -> str:
-    """Of files' names, sizes and bytes; of files above 64 MiB those in 1,024 places: a training changes all."""
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size} ".encode())
-        with path.open("rb") as file:
-            if size <= PLACES * SAMPLE:
-                digest.update(file.read())
-                continue
-            for place in range(PLACES):
-                file.seek(place * (size - SAMPLE) // (PLACES - 1))
-                digest.update(file.read(SAMPLE))
-    return digest.hexdigest()[:16]
-
-
-def model_content(source: ModelSource) -> str | None:
-    """What a model's name stood for: a hash of a folder's weights and tokenizer, or the hub's commit."""
-    folder = Path(source.path)
-    if not folder.is_dir():
-        return getattr(source.config, "_commit_hash", None)
-    return content_hash(path for pattern in WEIGHTS for path in folder.glob(pattern))
-
-
-def data_content(data: Dataset) -> str:
-    """Hash of problems' rows."""
-    rows = json.dumps(data.to_list(), sort_keys=True, default=str)
-    return hashlib.sha256(rows.encode()).hexdigest()[:16]

@@ -13,11 +13,16 @@ from transformers import TrainingArguments
 from trl import TrlParser
 
 
-class OneLineParser(TrlParser):
-    """[`~trl.TrlParser`] that names a wrong argument in one line, instead of behind hundreds of lines of usage."""
+class OneLineErrors:
+    """Makes a parser name a wrong argument in one line, instead of behind hundreds of lines of usage."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise ValueError with the message."""
         raise ValueError(message)
+
+
+class OneLineParser(OneLineErrors, TrlParser):
+    """[`~trl.TrlParser`] that names a wrong argument in one line."""
 
 
 def parse_into(

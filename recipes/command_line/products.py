@@ -1,54 +1,110 @@
-"""Files that a training leaves in its folder, and the checkpoint to go on from."""
+"""The files that each kind of run leaves in its output folder, and which of them tell what a folder is."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from transformers.trainer_utils import get_last_checkpoint
-
-from tokenshift.trainer import DivergenceGRPOConfig
-from tokenshift.trainer.resume.checkpoints import TRAINER_STATE
+from tokenshift.trainer.resume.checkpoints import STAGING_DIR
 
 BASE_SCORE_FILE = "base_score.json"
-
+"""Held-out score of a training's base model."""
 
 SUMMARY_FILE = "summary.json"
-
 
 LOG_HISTORY_FILE = "log_history.json"
 """All that was logged, a list of dicts as in the trainer's state."""
 
-
 MODEL_DIR = "model"
 
+RUN_ID_FILE = "wandb_run_id.txt"
+"""Id of a training's W&B run."""
 
-NOT_ASKED = ("false", "0", "no", "none")
-"""Words of `--resume_from_checkpoint` for no resume."""
+SETTINGS_FILE = "settings.json"
+"""The settings of an analysis."""
+
+CELL_FILE = "cell.json"
+"""The settings of a cell of a comparison."""
+
+RunKind = Literal["analysis", "training", "SFT control", "comparison"]
 
 
-def checkpoint_to_resume(args: DivergenceGRPOConfig, overwrite: bool) -> str | None:
-    """The checkpoint to go on from, if any.
+@dataclass(frozen=True)
+class FolderKind:
+    """The files that a kind of run leaves in its output folder.
 
-    Raises:
-        ValueError: if the one named is not there, or an earlier run's would be mixed with this run's.
+    Attributes:
+        products: Glob patterns of everything that it leaves, which is what overwriting deletes.
+        marks: Glob patterns of the files that no other kind of run leaves.
+        marked_from_the_start: Whether a mark is the first file that a run writes, so that products without a mark are
+            not the run's own.
+        summary_key: A key that only this kind's `summary.json` has.
     """
-    output_dir, asked = Path(str(args.output_dir)), str(args.resume_from_checkpoint or "false")
-    last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
-    if asked.lower() in ("true", "1", "yes"):
-        return last  # None: the run was stopped before its first checkpoint, and begins again
-    if asked.lower() not in NOT_ASKED:
-        if not (Path(asked) / TRAINER_STATE).is_file():
-            raise ValueError(f"resume_from_checkpoint={asked!r} is not a checkpoint folder.")
-        return asked
-    if last is not None and not overwrite:
-        raise ValueError(
-            f"output_dir={args.output_dir!r} holds {Path(last).name} of an earlier run; go on with it by "
-            "--resume_from_checkpoint true, delete it by --overwrite true, or choose another --output_dir."
-        )
-    return None
+
+    products: tuple[str, ...]
+    marks: tuple[str, ...] = ()
+    marked_from_the_start: bool = False
+    summary_key: str | None = None
+
+
+FOLDER_KINDS: Mapping[RunKind, FolderKind] = {
+    "analysis": FolderKind(
+        products=(
+            "trajectories",
+            "table",
+            "units",
+            "explorer.npz",
+            SUMMARY_FILE,
+            "figures",
+            "report.html",
+            "models",
+            "cells",
+            "evolution.json",
+            "robustness.json",
+            "robustness.md",
+            "thresholds.json",
+            "cross.json",
+            "cross.md",
+            "responses",
+            "evaluation.json",
+            "evaluation.md",
+            SETTINGS_FILE,
+        ),
+        marks=(SETTINGS_FILE,),
+        marked_from_the_start=True,
+    ),
+    "training": FolderKind(
+        products=(
+            "checkpoint-*",
+            STAGING_DIR,
+            MODEL_DIR,
+            "completions/*",
+            "wandb",
+            RUN_ID_FILE,
+            BASE_SCORE_FILE,
+            SUMMARY_FILE,
+            LOG_HISTORY_FILE,
+            "training_curves.*",
+            "shift",
+            "dynamic_sampling.jsonl",
+        ),
+        marks=(BASE_SCORE_FILE, LOG_HISTORY_FILE),
+        summary_key="weighting",
+    ),
+    "SFT control": FolderKind(
+        products=("checkpoint-*", STAGING_DIR, MODEL_DIR, SUMMARY_FILE), summary_key="target_reached"
+    ),
+    "comparison": FolderKind(
+        products=("comparison.md", "comparison.csv", "comparison.json", "figures"),
+        marks=(f"cells/*/{CELL_FILE}",),
+        marked_from_the_start=True,
+    ),
+}
+"""Every kind of run that owns an output folder. A comparison's cells are deleted one by one, each with its record."""
 
 
 def delete_products(folder: Path, patterns: Iterable[str]) -> None:
-    """Delete what an earlier run left in a folder, files and folders by the patterns of their names."""
+    """Delete from a folder the files and folders whose names match one of the glob patterns, and nothing else."""
     for path in (path for pattern in patterns for path in folder.glob(pattern)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -9,9 +9,8 @@ import wandb
 from wandb.sdk.lib import wbauth
 
 from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.recipes.command_line.products import RUN_ID_FILE
 from tokenshift.trainer.policy.heldout import HeldOutScore
-
-RUN_ID_FILE = "wandb_run_id.txt"
 
 
 def start_wandb(

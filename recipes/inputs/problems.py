@@ -10,8 +10,26 @@ from tokenshift.recipes.inputs.sums import sums_dataset
 from tokenshift.recipes.pocket.problems import pocket_dataset
 
 MADE = {"pocket": pocket_dataset, "sums": sums_dataset}
+"""Data that is made here: name -> function of a split and a size."""
+
+MADE_TRAINING_SIZES = {"pocket": 2048, "sums": 2000}
+"""Training problems of made data where the user sets no number; of sums, all that there are."""
+
 READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+"""Suffix of a data file -> the reader of `datasets` for it."""
+
 HELD_OUT_SEED = 0
+"""Seed of the choice of held-out problems, and of a part of the data."""
+
+
+def check_template(prompt_template: str | None) -> None:
+    """Refuse a template without a place for the prompt.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    if prompt_template is not None and "{prompt}" not in prompt_template:
+        raise ValueError(f"prompt_template={prompt_template!r} has no {{prompt}} in it.")
 
 
 def load_problems(
@@ -27,32 +45,31 @@ def load_problems(
     system_prompt: str | None = None,
     prompt_template: str | None = None,
 ) -> tuple[Dataset, Dataset]:
-    """Training and held-out problems, with columns `prompt`, `solution` and the data's own others.
+    """Training and held-out problems, with the columns `prompt` and `solution` and the data's other columns.
 
     Args:
         name: `pocket`, `sums`, a JSON, JSON-lines, Parquet or CSV file, a folder, or a hub name.
         config: the hub data's configuration.
-        train_split, test_split: splits; where the data has no `test_split`, `eval_size` random rows are held out of
-            `train_split`.
-        train_size: training problems; all of them (of made data: 2048) when None.
+        train_split, test_split: names of the splits; where the data has no `test_split`, `eval_size` random rows are
+            held out of `train_split`.
+        train_size: training problems; all of them (2048 of pocket) when None.
         eval_size: held-out problems.
-        prompt_column, solution_column: their names in the data; without a solution column (None) only rewards that
-            read none can be used.
+        prompt_column, solution_column: names of the columns in the data; without a solution column (None) only rewards
+            that read none can be used.
         system_prompt: put before each prompt, which then becomes a conversation.
         prompt_template: text with `{prompt}` in it, around each prompt that is a string.
 
     Raises:
         ValueError: for data that cannot be found, a missing split or column (naming those there), or too few rows.
     """
-    if prompt_template is not None and "{prompt}" not in prompt_template:
-        raise ValueError(f"prompt_template={prompt_template!r} has no {{prompt}} in it.")
+    check_template(prompt_template)
     if name in MADE:
         if system_prompt or prompt_template or (prompt_column, solution_column) != ("prompt", "solution"):
             raise ValueError(
                 f"dataset_name={name!r} is made as it is: it takes no columns, template or system prompt."
             )
         make = MADE[name]
-        return make("train", train_size or 2048), make("eval", eval_size)
+        return make("train", train_size or MADE_TRAINING_SIZES[name]), make("eval", eval_size)
     train, held_out = _splits(_read(name, config), name, train_split, test_split, eval_size)
     if train_size is not None and train_size < len(train):
         train = train.shuffle(seed=HELD_OUT_SEED).select(range(train_size))
@@ -77,11 +94,11 @@ def load_problem_set(
     """Problems to look at a trained model with, in the columns of `load_problems`.
 
     Args:
-        name: as of `load_problems`.
-        split: `analysis` of pocket and `eval` of sums when None, which training does not use; else `test`, or the
-            data's only split.
-        size: how many, chosen at random, the same ones each time; all of them (of made data: 256) when None.
-        config, prompt_column, solution_column, system_prompt, prompt_template: as of `load_problems`.
+        name: as in `load_problems`.
+        split: when None, a split that training does not use: `analysis` of pocket, `eval` of sums; of other data
+            `test`, or the only split.
+        size: how many problems are chosen at random, the same ones each time; all (256 of made data) when None.
+        config, prompt_column, solution_column, system_prompt, prompt_template: as in `load_problems`.
         setting: the argument that messages name.
 
     Raises:
@@ -117,7 +134,7 @@ def _read(name: str, config: str | None, setting: str = "dataset_name") -> Datas
 
 
 def _first_line(error: BaseException) -> str:
-    """What went wrong at the bottom of a chain of errors, in one line."""
+    """The first line of the error that began a chain of errors."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, StopIteration):

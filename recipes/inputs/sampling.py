@@ -1,4 +1,4 @@
-"""Arguments of every recipe that samples responses and judges them, and the policies they describe."""
+"""Arguments of every recipe that samples responses and judges them, and the policies that they describe."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,45 +11,44 @@ from accelerate import PartialState
 
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator, VLLMGenerator
 from tokenshift.recipes.inputs.models import ModelSource
+from tokenshift.recipes.inputs.problem_arguments import PromptArguments
 from tokenshift.rewards import configure_verification
 from tokenshift.trainer.resume.launch_check import check_launch
 
-LONGEST = 1024
-"""Tokens of a response where neither the user nor the model sets a limit."""
+LONGEST_RESPONSE = 1024
+"""Limit on the tokens of a response where neither the user nor the model sets one."""
 
 
 @dataclass
-class SamplingArguments:
+class SamplingArguments(PromptArguments):
     """
     Arguments of the recipes that sample responses to problems.
 
     Parameters:
-        size, system_prompt, prompt_template:
-            How many problems, and what stands around them, as in training.
+        size (`int`, *optional*):
+            How many problems.
         reward_func (`str`):
             Judges responses; correct is a reward of 1.
         samples (`int`), temperature, top_p, max_new_tokens, seed:
-            Responses a problem, and how they are sampled.
+            Responses per problem, and how they are sampled.
         batch_size (`int`):
             Responses sampled at once.
         dtype, attn_implementation, use_vllm:
             How models are loaded and responses sampled.
         output_dir (`str`), overwrite (`bool`):
-            Where results go; an earlier analysis there is gone on with if its settings are the same.
+            Where results go; an earlier analysis there is continued if its settings are the same.
     """
 
     size: int | None = field(default=None, metadata={"help": "Problems; all, or 256 of made ones, when not given."})
-    system_prompt: str | None = field(default=None, metadata={"help": "Put before each prompt as a system turn."})
-    prompt_template: str | None = field(default=None, metadata={"help": "Text around each prompt, with {prompt}."})
     reward_func: str = field(default="accuracy_reward", metadata={"help": "Judge: its name or a dotted path."})
-    samples: int = field(default=1, metadata={"help": "Responses a problem."})
-    temperature: float = field(default=1.0, metadata={"help": "Of sampling."})
-    top_p: float = field(default=0.7, metadata={"help": "Of sampling; next to 0 is greedy."})
+    samples: int = field(default=1, metadata={"help": "Responses per problem."})
+    temperature: float = field(default=1.0, metadata={"help": "Sampling temperature."})
+    top_p: float = field(default=0.7, metadata={"help": "Nucleus of sampling; next to 0 is greedy."})
     max_new_tokens: int | None = field(
         default=None,
         metadata={"help": "Longest response, in tokens; at most 1024, and what the model reads, if not given."},
     )
-    seed: int = field(default=0, metadata={"help": "Of the sampled responses."})
+    seed: int = field(default=0, metadata={"help": "Seed of the sampled responses."})
     batch_size: int = field(default=32, metadata={"help": "Responses sampled at once by each process."})
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
     attn_implementation: str | None = field(default=None, metadata={"help": "As in transformers."})
@@ -60,6 +59,7 @@ class SamplingArguments:
     overwrite: bool = field(default=False, metadata={"help": "Delete what an earlier analysis left in output_dir."})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("size", "samples", "batch_size", "verify_workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -73,14 +73,18 @@ class SamplingArguments:
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_new_tokens or LONGEST, self.seed)
+        """How responses are sampled."""
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens or LONGEST_RESPONSE, self.seed)
 
 
 def check_machine(args: SamplingArguments) -> PartialState:
-    """The processes, whose launch and libraries fit; verification is set up.
+    """Check that the launch and the installed libraries fit the arguments, and set up verification.
+
+    Returns:
+        The processes of this run.
 
     Raises:
-        ValueError: if they do not.
+        ValueError: if something does not fit.
     """
     state = PartialState(cpu=not torch.accelerator.is_available())
     check_launch(state)
@@ -91,7 +95,7 @@ def check_machine(args: SamplingArguments) -> PartialState:
 
 
 def ready_model(source: ModelSource, args: SamplingArguments) -> Any:
-    """A model on this process's device."""
+    """Load a model onto this process's device."""
     options = {"attn_implementation": args.attn_implementation} if args.attn_implementation else {}
     return source.load(args.dtype, PartialState().device, **options)
 
@@ -99,12 +103,12 @@ def ready_model(source: ModelSource, args: SamplingArguments) -> Any:
 def generator_maker(
     source: ModelSource, args: SamplingArguments, sampling: Sampling | None = None
 ) -> Callable[[], Generator]:
-    """Makes a policy ready to sample from.
+    """A function that loads a model and returns a generator of its responses.
 
     Args:
         source: the model.
-        args: of the recipe.
-        sampling: the arguments' own when None.
+        args: the recipe's arguments.
+        sampling: how responses are sampled; as the arguments say when None.
     """
     chosen = sampling or args.sampling
     if args.use_vllm:

@@ -6,10 +6,11 @@ from datasets import Dataset
 
 SPLITS = ("train", "eval")
 EXAMPLES = ((21, 14), (7, 25))
+"""The sums that every prompt shows with their answers."""
 
 
-def line(a: int, b: int, answer: bool) -> str:
-    """A sum as the prompts have it: the question, and with `answer` the correct answer after it."""
+def sum_line(a: int, b: int, answer: bool) -> str:
+    """A sum as it stands in the prompts: the question, and after it the correct answer if `answer`."""
     return f"Q: {a} + {b} = ?\nA:" + (f" {a} + {b} = {a + b}. The answer is \\boxed{{{a + b}}}.\n" if answer else "")
 
 
@@ -27,10 +28,10 @@ def sums_dataset(split: str, size: int, seed: int = 0, largest: int = 50) -> Dat
     pool = pairs[:cut] if split == "train" else pairs[cut:]
     if not 0 < size <= len(pool):
         raise ValueError(f"size={size} is not possible; the sums' {split!r} split holds 1 to {len(pool)} problems.")
-    shots = "".join(line(a, b, answer=True) for a, b in EXAMPLES)
+    shots = "".join(sum_line(a, b, answer=True) for a, b in EXAMPLES)
     return Dataset.from_list(
         [
-            {"prompt": shots + line(a, b, answer=False), "solution": str(a + b), "problem_id": f"{a}+{b}"}
+            {"prompt": shots + sum_line(a, b, answer=False), "solution": str(a + b), "problem_id": f"{a}+{b}"}
             for a, b in random.Random(f"{split}-{seed}").sample(pool, size)
         ]
     )

@@ -34,6 +34,13 @@ def finish(run: subprocess.Popen[str], seconds: float = 300) -> str:
     return output
 
 
+def refusal(run: subprocess.Popen[str], seconds: float = 300) -> str:
+    """The one line in which it refused its arguments."""
+    output, _ = run.communicate(timeout=seconds)
+    assert run.returncode == 2, output
+    return output.strip().splitlines()[-1]
+
+
 def kill_once(run: subprocess.Popen[str], begun: Callable[[], bool]) -> None:
     """End it at once when something has begun."""
     deadline = time.monotonic() + 200

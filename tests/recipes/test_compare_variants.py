@@ -128,6 +128,8 @@ def test_orphans_of_a_killed_comparison_are_ended(forked: list[str], write_compa
     while not (cell / "log.txt").is_file() or "update 2/4" not in (cell / "log.txt").read_text():
         assert killed.poll() is None
         time.sleep(0.02)
+    with pytest.raises(ValueError, match=r"is in use by another comparison, process \d+ on the host \S+; wait"):
+        job_of(path)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     (orphan,) = working_on(cell)
@@ -165,14 +167,15 @@ config: pocket
 overrides:
   {model_name_or_path: MODEL, max_steps: 2, steps_per_generation: 2, per_device_train_batch_size: 8,
   num_generations: 4, train_size: 24, learning_rate: 1.0e-2, eval_size: 2, max_completion_length: 24, save_steps: 1,
-  logging_steps: 1, probe_steps: 0, probe_size: 2, report_to: none, reward_funcs: [tiny_training.digit_reward]}
+  logging_steps: 1, probe_steps: 0, probe_size: 2, report_to: none, reward_funcs: [helpers.tiny_training.digit_reward]}
 seeds: [0, 1]
 baseline: dapo
 variants:
   dapo:
   mine: {learning_rate: 3.0e-2}
 evaluation:
-  {datasets: [pocket], size: 8, samples: 2, top_p: 1.0, max_new_tokens: 24, reward_func: tiny_training.even_digits}
+  {datasets: [pocket], size: 8, samples: 2, top_p: 1.0, max_new_tokens: 24,
+  reward_func: helpers.tiny_training.even_digits}
 """
 
 

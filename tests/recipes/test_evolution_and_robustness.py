@@ -44,6 +44,7 @@ def test_evolution(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     job = analyze_evolution.prepare(words)
     assert [Path(source.name).name for source in job.sources] == ["checkpoint-9", "checkpoint-10", "checkpoint-100"]
     analyze_evolution.run(job)
+    job.close()
     rows = json.loads((tmp_path / "evolution.json").read_text())
     assert [(row["label"], row["step"]) for row in rows] == [
         ("checkpoint-9", 9),

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import launched_recipes
-from helpers.launched_recipes import ROOT, finish
+from helpers.launched_recipes import ROOT, finish, refusal
 from helpers.offline_wandb import history
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tokenshift.recipes.command_line.folder_lock import HOLDER_FILE
 
 # 4 updates a generation: checkpoints at 3, 6, 9 fall inside one
 QUICK = ["--max_steps", "12", "--eval_size", "16", "--per_device_train_batch_size", "8", "--save_steps", "3"]
@@ -152,6 +155,24 @@ def test_second_run_does_not_mix_with_the_first(undisturbed: tuple[Path, str]) -
     output, _ = run.communicate(timeout=100)
     assert run.returncode == 2
     assert "holds checkpoint-12 of an earlier run" in output
+
+
+@pytest.mark.slow
+def test_a_second_training_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    wait_for(tmp_path / "checkpoint-3")
+    first.send_signal(signal.SIGSTOP)  # it holds its folder, and gets no further
+    expected = (
+        f"grpo_divweighted.py: output_dir='{tmp_path}' is in use by another training, process {first.pid} on the host "
+        f"{socket.gethostname()}; wait until it ends, or choose another --output_dir."
+    )
+    for wanted in (["--resume_from_checkpoint", "true"], ["--overwrite", "true"], []):
+        assert refusal(start(tmp_path, *wanted)) == expected
+    assert (tmp_path / "checkpoint-3").is_dir()
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    finish(start(tmp_path, "--resume_from_checkpoint", "true", "--max_steps", "4"))
+    assert not (tmp_path / HOLDER_FILE).exists()
 
 
 @pytest.mark.slow

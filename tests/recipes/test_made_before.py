@@ -18,8 +18,8 @@ ARCHIVE = Path(__file__).parents[1] / "data" / "made_before.tar.xz"
 TINY = ["--size", "4", "--max_new_tokens", "8", "--resamples", "20"]
 PAIR = ["--base_model", "base", "--rl_model", "rl", *TINY]
 TRAINING = """--model_name_or_path base --max_steps 4 --save_steps 2 --per_device_train_batch_size 4
-    --steps_per_generation 2 --num_generations 2 --max_completion_length 8 --train_size 16 --eval_size 4 --probe_steps 2
-    --probe_size 2 --logging_steps 1 --report_to none --learning_rate 1e-3 --output_dir training"""
+    --steps_per_generation 2 --num_generations 2 --max_completion_length 8 --train_size 16 --eval_size 4
+    --probe_steps 2 --probe_size 2 --logging_steps 1 --report_to none --learning_rate 1e-3 --output_dir training"""
 
 COMMANDS: dict[str, tuple[str, list[str], str]] = {
     "shift": ("analyze_shift", [*PAIR, "--report_responses", "1", "--output_dir", "shift"], "table/*.parquet"),
@@ -114,4 +114,5 @@ def test_tables_are_read(made_before: Path) -> None:
     summary = summarise(made_before / "shift" / "table", resamples=20)
     table = pandas.read_parquet(made_before / "shift" / "table")
     sparsity = summary["rl"]["all"]["means"]["sparsity"]
-    assert sparsity["near_zero"]["value"] == pytest.approx((table.js < 1e-3).mean())
+    assert dict(zip(sparsity["labels"], sparsity["value"], strict=True))["> 0.1"] == (table.js > 0.1).mean() > 0
+    assert set(sparsity["n"]) == {len(table)}

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,13 +14,14 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers import launched_recipes
-from helpers.launched_recipes import DDP, ROOT
+from helpers.launched_recipes import DDP, ROOT, refusal
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.token_ids import encode_prompt
+from tokenshift.recipes.command_line.folder_lock import FolderLock
 from tokenshift.recipes.inputs.models import SMOLLM2_PACKAGE, find_model, model_ends, resolve_model
 from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
@@ -40,7 +42,7 @@ TRAINING = {
     "learning_rate": 1e-2,
     "save_strategy": "no",
     "gradient_checkpointing": "false",
-    "reward_func": "tiny_training.digit_reward",  # below 1 whatever is said, and without verification processes
+    "reward_func": "helpers.tiny_training.digit_reward",  # below 1 whatever is said; no verification processes
     "seed": 3,
 }
 
@@ -276,9 +278,9 @@ def test_mistakes_end_in_one_line(
 def test_no_argument_is_the_embedded_example(tmp_path: Path) -> None:
     job = prepare(["--target_accuracy", "0.9", "--output_dir", str(tmp_path / "new")])
     assert job.base.path == resolve_model("pocket")
-    assert (len(job.train), len(job.exam.problems), job.args.per_device_train_batch_size) == (2048, 256, 32)
+    assert (len(job.train), len(job.held_out.problems), job.args.per_device_train_batch_size) == (2048, 256, 32)
     assert job.args.report_to == []
-    assert job.ours.wording == "own"
+    assert job.script_args.wording == "own"
 
 
 # Stopping --------------------------------------------------------------------------------------------------------
@@ -426,6 +428,38 @@ def test_pocket_learns_and_goes_on_after_ctrl_c(tmp_path: Path) -> None:
     assert not (cut / "model").exists()
     finish(start(cut, *arguments, "--resume_from_checkpoint", "true"))
     assert summary(cut)["checks"] == expected["checks"]
+
+
+@pytest.mark.slow
+def test_a_second_run_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
+    arguments = [str(RECIPE), *QUICK, "--eval_size", "8", "--max_steps", "2"]
+    first = start(tmp_path, *arguments)
+    assert first.stdout is not None
+    for line in first.stdout:
+        if line.startswith("update 0/2"):
+            break
+    first.send_signal(signal.SIGSTOP)  # it holds its folder, and gets no further
+    for wanted in (["--overwrite", "true"], []):
+        assert refusal(start(tmp_path, *arguments, *wanted)) == (
+            f"sft_control.py: output_dir='{tmp_path}' is in use by another SFT control, process {first.pid} on the "
+            f"host {socket.gethostname()}; wait until it ends, or choose another --output_dir."
+        )
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    finish(start(tmp_path, *arguments, "--overwrite", "true"))
+    assert summary(tmp_path)["updates"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_a_refusal_is_one_line_of_several_processes(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path, "SFT control", "x")
+    run = start(tmp_path, *DDP, str(RECIPE), *QUICK)
+    output, _ = run.communicate(timeout=300)
+    lock.release()
+    assert run.returncode != 0
+    assert output.count("is in use by another SFT control") == 1
+    assert "sft_control.py: output_dir=" in output
 
 
 @pytest.mark.slow

@@ -13,9 +13,10 @@ from tokenshift.analysis.cross_sampling.intervention import Intervention
 from tokenshift.analysis.cross_sampling.pilot import read_thresholds
 from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, ENDS
 from tokenshift.analysis.sampling.token_ids import context_length
+from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.models import model_ends
-from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, open_folder, prepare_shift, row_settings
+from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
 
 BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 

@@ -1,4 +1,4 @@
-"""Arguments of the evaluation, and what can be looked at before a model is loaded."""
+"""Arguments of the evaluation, and everything about it that can be checked before a model is loaded."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -6,28 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from filelock import FileLock
 
 from tokenshift.analysis.evaluation.responses import ProblemSet, Subject
 from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.storage.run_folder import RunFolder
-from tokenshift.recipes.command_line.output_folder import LOOSE, data_content, model_content, open_folder
+from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner, open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.contents import data_content, model_content
 from tokenshift.recipes.inputs.judging import answer_extractor_of, encoded_prompts, grader_of, response_room
 from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends
-from tokenshift.recipes.inputs.problems import load_problem_set
-from tokenshift.recipes.inputs.sampling import LONGEST, SamplingArguments, check_machine, generator_maker
+from tokenshift.recipes.inputs.problem_arguments import ProblemArguments, value_or_none
+from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE, SamplingArguments, check_machine, generator_maker
 from tokenshift.rewards import load_reward
 
 KS = (1, 4, 8)
+"""Numbers of responses k of pass@k and majority@k where the user names none."""
 
 BY_SET = ("dataset_config", "dataset_split", "prompt_column", "solution_column")
-"""Arguments with a value for all sets, or one a set."""
+"""Arguments that have one value for all sets, or one per set."""
 
-SHOWN = ("model", "against", "datasets", *BY_SET, "ks", "resamples")
-"""Arguments that may differ when a run is gone on with: a row depends on its own model and set alone."""
-
-NONE = ("none", "null", "")
+EXTENDABLE_ARGUMENTS = ("model", "against", "datasets", *BY_SET, "ks", "resamples")
+"""Arguments that may differ when a run is continued: a row depends on no model and set but its own."""
 
 
 @dataclass
@@ -40,13 +39,13 @@ class EvaluationArguments(SamplingArguments):
         datasets (`list[str]`):
             The sets: `pocket`, `sums`, files, folders or hub names.
         dataset_config, dataset_split, prompt_column, solution_column (`list[str]`, *optional*):
-            One for all sets, or one a set; `none` for the default, or for a set without gold answers.
+            One value for all sets, or one per set; `none` for the default, or for a set without gold answers.
         answer_extractor (`str`, *optional*):
             What majority voting and the reports count as a response's answer; that of the reward when not given.
         ks (`list[int]`, *optional*):
-            Of pass@k and majority@k; 1, 4, 8 as far as there are samples, and their number, when not given.
+            The k of pass@k and majority@k; when not given, 1, 4, 8 as far as there are samples, and their number.
         resamples (`int`):
-            Of the bootstrap.
+            Resamples of the bootstrap.
     """
 
     model: str | None = field(default=None, metadata={"help": "The model; pocket's trained one when not given."})
@@ -55,23 +54,25 @@ class EvaluationArguments(SamplingArguments):
         default_factory=lambda: ["pocket"],
         metadata={"help": "pocket, sums, .json/.jsonl/.parquet/.csv files, folders or hub names."},
     )
-    dataset_config: list[str] | None = field(default=None, metadata={"help": "Of hub data; one, or one a set."})
+    dataset_config: list[str] | None = field(
+        default=None, metadata={"help": "Configuration of hub data; one, or one per set."}
+    )
     dataset_split: list[str] | None = field(
-        default=None, metadata={"help": "Split, one or one a set; by default one not trained on."}
+        default=None, metadata={"help": "Split, one or one per set; by default one not trained on."}
     )
     prompt_column: list[str] | None = field(
-        default=None, metadata={"help": "Column with the prompts, prompt by default; one, or one a set."}
+        default=None, metadata={"help": "Column with the prompts, prompt by default; one, or one per set."}
     )
     solution_column: list[str] | None = field(
-        default=None, metadata={"help": "Column with the gold answers, solution by default; one, or one a set."}
+        default=None, metadata={"help": "Column with the gold answers, solution by default; one, or one per set."}
     )
     answer_extractor: str | None = field(
         default=None,
         metadata={"help": "Takes the answers for majority@k: math, or a dotted path; the reward's own by default."},
     )
-    samples: int = field(default=8, metadata={"help": "Responses a problem."})
+    samples: int = field(default=8, metadata={"help": "Responses per problem."})
     ks: list[int] | None = field(
-        default=None, metadata={"help": "Of pass@k and majority@k; 1 4 8 and the number of samples by default."}
+        default=None, metadata={"help": "The k of pass@k and majority@k; 1 4 8 and the number of samples by default."}
     )
     batch_size: int = field(default=64, metadata={"help": "Responses sampled at once by each process."})
     resamples: int = field(default=10_000, metadata={"help": "Resamples of the bootstrap."})
@@ -94,54 +95,70 @@ class EvaluationArguments(SamplingArguments):
             if not 1 <= k <= self.samples:
                 raise ValueError(f"ks has {k}, which must be at least 1, and at most samples={self.samples}.")
         for name in BY_SET:
-            given = getattr(self, name)
-            if given is not None and len(given) not in (1, len(self.datasets)):
+            values = getattr(self, name)
+            if values is not None and len(values) not in (1, len(self.datasets)):
                 raise ValueError(
-                    f"{name} has {len(given)} values for {len(self.datasets)} datasets; give one, or one each."
+                    f"{name} has {len(values)} values for {len(self.datasets)} datasets; give one, or one each."
                 )
 
-    def of_set(self, name: str, place: int) -> str | None:
-        """An argument of `BY_SET` for a set, by the set's place; None where it is left open."""
-        given = getattr(self, name)
-        if given is None:
-            return None
-        value = str(given[place if len(given) > 1 else 0])
-        return None if value.lower() in NONE else value
+    def of_set(self, name: str, index: int) -> str | None:
+        """The value of an argument of `BY_SET` for one of the sets; None where it is left open.
 
-    def solution_of(self, place: int) -> str | None:
-        """The column with a set's gold answers, by the set's place; None where it is said to have none."""
-        return self.of_set("solution_column", place) or ("solution" if self.solution_column is None else None)
+        Args:
+            name: the argument.
+            index: which of `datasets`.
+        """
+        values = getattr(self, name)
+        return None if values is None else value_or_none(str(values[index if len(values) > 1 else 0]))
+
+    def solution_of(self, index: int) -> str | None:
+        """The column with the gold answers of one of the sets; None where the set is said to have none."""
+        return self.of_set("solution_column", index) or ("solution" if self.solution_column is None else None)
+
+    def problems_of(self, index: int) -> Dataset:
+        """The problems of one of the sets.
+
+        Raises:
+            ValueError: as `load_problem_set` does.
+        """
+        arguments = ProblemArguments(
+            dataset_name=self.datasets[index],
+            dataset_config=self.of_set("dataset_config", index),
+            prompt_column=self.of_set("prompt_column", index) or "prompt",
+            solution_column=self.solution_of(index),
+            system_prompt=self.system_prompt,
+            prompt_template=self.prompt_template,
+        )
+        return arguments.problem_set(self.of_set("dataset_split", index), self.size, setting="datasets")
 
 
 @dataclass
-class EvaluationJob:
+class EvaluationJob(FolderOwner):
     """An evaluation ready to begin: models found but not loaded, problems loaded.
 
     Attributes:
-        args: of the command line.
-        models: by the names they are shown by, the one to be compared with last.
-        data: rows of the sets by the names they are shown by; row i is problem i.
-        prompts: by model and set.
-        notes: what a reader must know of the comparison.
+        args: the recipe's arguments.
+        models: displayed name -> model; the one that the first is compared with comes second.
+        data: displayed name of a set -> its rows; row i is problem i.
+        prompts: (model, set) -> the prompts as the model reads them.
+        notes: what a reader must know about the comparison of the models.
         folder: where results go.
-        lock: held on the folder by the main process.
     """
 
-    args: Any
+    args: EvaluationArguments
     models: dict[str, ModelSource]
     data: dict[str, Dataset]
     prompts: dict[tuple[str, str], list[Prompt]]
     notes: list[str]
     folder: RunFolder
-    lock: FileLock | None = None
 
     def subject(self, name: str) -> Subject:
-        """A model, to be loaded when it is needed."""
+        """The model of this name, to be loaded when it is needed."""
         source = self.models[name]
         return Subject(name, source.tokenizer, model_ends(source), generator_maker(source, self.args))
 
     def sets(self, model: str) -> list[ProblemSet]:
-        """The sets as a model reads them."""
+        """The sets as the model of this name reads them."""
         return [
             ProblemSet(
                 name, self.prompts[model, name], grader_of(rows, self.args.reward_func, self.args.answer_extractor)
@@ -150,7 +167,7 @@ class EvaluationJob:
         ]
 
     def metadata(self) -> dict[str, Any]:
-        """What the rows come from."""
+        """Metadata of the tables: the models, sets and sampling that their rows come from."""
         extractor = answer_extractor_of(self.args.reward_func, self.args.answer_extractor).name
         return {
             "models": {name: source.revision or model_content(source) for name, source in self.models.items()},
@@ -161,11 +178,6 @@ class EvaluationJob:
             **({} if extractor == "math" else {"answer_extractor": extractor}),
             "engine": "vllm" if self.args.use_vllm else "transformers",
         }
-
-    def close(self) -> None:
-        """Let others use the folder; the end of the process does so too."""
-        if self.lock is not None:
-            self.lock.release()
 
 
 def prepare(arguments: list[str] | None = None) -> EvaluationJob:
@@ -193,7 +205,7 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
             rows, args.reward_func, args.answer_extractor
         )  # mistakes in either are named before a model is loaded
     prompts: dict[tuple[str, str], list[Prompt]] = {}
-    rooms = [LONGEST]
+    rooms = [LONGEST_RESPONSE]
     for model, source in models.items():
         for name, rows in data.items():
             try:
@@ -204,7 +216,8 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
             rooms += [] if room is None else [room]
     args.max_new_tokens = args.max_new_tokens or min(rooms)
     job = EvaluationJob(args, models, data, prompts, notes, RunFolder(Path(args.output_dir)))
-    settings = {name: value for name, value in asdict(args).items() if name not in (*LOOSE, *SHOWN)}
+    left_out = (*UNRECORDED_ARGUMENTS, *EXTENDABLE_ARGUMENTS)
+    settings = {name: value for name, value in asdict(args).items() if name not in left_out}
     if args.answer_extractor is None:
         del settings["answer_extractor"]  # as in folders that were made before it could be chosen
     parts = {f"model {name}": model_content(source) for name, source in models.items()}
@@ -214,18 +227,18 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
 
 
 def _models(args: EvaluationArguments) -> tuple[dict[str, ModelSource], list[str]]:
-    """Models by name, and what is to be said of the two."""
+    """The models by displayed name, and what a reader must know about the comparison of the two."""
     named = {"model": str(args.model)} | ({} if args.against is None else {"against": args.against})
-    found = {setting: find_model(setting, name) for setting, name in named.items()}
-    for setting, source in found.items():
+    sources = {setting: find_model(setting, name) for setting, name in named.items()}
+    for setting, source in sources.items():
         if not model_ends(source):
             raise ValueError(
                 f"{setting}={source.name!r} has no end token: no response would end. Set eos_token_id in a "
                 "generation_config.json, or the tokenizer's eos_token."
             )
-    if "against" not in found:
-        return {found["model"].name: found["model"]}, []
-    model, against = found.values()
+    if "against" not in sources:
+        return {sources["model"].name: sources["model"]}, []
+    model, against = sources.values()
     notes = []
     if model_content(model) == model_content(against) and model.revision == against.revision:
         notes.append("Both are the same model: with the same random numbers their responses are the same.")
@@ -234,39 +247,29 @@ def _models(args: EvaluationArguments) -> tuple[dict[str, ModelSource], list[str
             "The models have different tokenizers: each reads its own prompts, lengths and the limit on them are in "
             "each one's own tokens, and random numbers are shared by place, not by word."
         )
-    again = f"{against.name} (again)" if model.name == against.name else against.name
-    return {model.name: model, again: against}, notes
+    displayed = f"{against.name} (again)" if model.name == against.name else against.name
+    return {model.name: model, displayed: against}, notes
 
 
 def set_contents(sets: Mapping[str, Dataset]) -> dict[str, str]:
-    """Hashes of the sets' problems, by their names among the parts of the folder's settings."""
+    """Hashes of the sets' problems: the name that a set has among the `parts` of the folder's settings -> hash."""
     return {f"set {name}": data_content(rows) for name, rows in sets.items()}
 
 
 def problem_sets(args: EvaluationArguments) -> dict[str, Dataset]:
-    """Rows of the sets by name: that of the data, with its configuration and split where these are given.
+    """The sets by displayed name: the data's name, with its configuration and split where these are given.
 
     Raises:
         ValueError: for data that cannot be read, or a set that is named twice.
     """
-    found: dict[str, Dataset] = {}
-    for place, dataset in enumerate(args.datasets):
-        config, split, prompt = (args.of_set(name, place) for name in BY_SET[:3])
+    sets: dict[str, Dataset] = {}
+    for index, dataset in enumerate(args.datasets):
+        config, split = args.of_set("dataset_config", index), args.of_set("dataset_split", index)
         name = dataset + (f"/{config}" if config else "") + (f":{split}" if split else "")
-        if name in found:
+        if name in sets:
             raise ValueError(f"datasets names {name!r} twice.")
         try:
-            found[name] = load_problem_set(
-                dataset,
-                config=config,
-                split=split,
-                size=args.size,
-                prompt_column=prompt or "prompt",
-                solution_column=args.solution_of(place),
-                system_prompt=args.system_prompt,
-                prompt_template=args.prompt_template,
-                setting="datasets",
-            )
+            sets[name] = args.problems_of(index)
         except ValueError as error:
             raise ValueError(str(error) if "datasets=" in str(error) else f"datasets={name!r}: {error}") from error
-    return found
+    return sets

@@ -12,8 +12,9 @@ from tokenshift.analysis.shift.evolution import response_accuracy, step_of
 from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.token_table.scored_run import score_to_table
-from tokenshift.recipes.command_line.output_folder import model_content, open_folder
+from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.contents import model_content
 from tokenshift.recipes.inputs.models import ModelSource, find_model
 from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
 
@@ -51,6 +52,10 @@ class EvolutionJob:
 
     shift: ShiftJob
     sources: list[ModelSource]
+
+    def close(self) -> None:
+        """Let other runs use the folder."""
+        self.shift.close()
 
 
 def checkpoint_names(checkpoints: list[str]) -> list[str]:

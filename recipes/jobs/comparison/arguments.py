@@ -3,14 +3,14 @@
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from filelock import FileLock
 from transformers import HfArgumentParser
 
-from tokenshift.analysis.comparison.report import WRITTEN
-from tokenshift.recipes.command_line.output_folder import locked_folder
-from tokenshift.recipes.jobs.comparison.cells import CELL_FILE, TrainedCell, cells_of, changed_setting, forget
+from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
+from tokenshift.recipes.command_line.parser import OneLineErrors
+from tokenshift.recipes.command_line.products import CELL_FILE
+from tokenshift.recipes.jobs.comparison.cells import TrainedCell, cells_of, changed_setting, forget
 from tokenshift.recipes.jobs.comparison.file import Comparison, read_comparison
 from tokenshift.recipes.jobs.comparison.variants import CONFIGS
 
@@ -38,15 +38,12 @@ class CompareArguments:
     overwrite: bool = field(default=False, metadata={"help": "Make cells with other settings anew."})
 
 
-class _Parser(HfArgumentParser):
-    """Names a wrong argument in one line; TRL's parser keeps `--config` to itself."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+class _Parser(OneLineErrors, HfArgumentParser):
+    """TRL's parser would keep `--config` to itself."""
 
 
 @dataclass
-class CompareJob:
+class CompareJob(FolderOwner):
     """A comparison ready to begin.
 
     Attributes:
@@ -54,19 +51,12 @@ class CompareJob:
         comparison: of the file.
         folder: where results go.
         cells: all of them.
-        lock: held on the folder.
     """
 
     args: CompareArguments
     comparison: Comparison
     folder: Path
     cells: list[TrainedCell]
-    lock: FileLock | None = None
-
-    def close(self) -> None:
-        """Let others use the folder; the end of the process does so too."""
-        if self.lock is not None:
-            self.lock.release()
 
 
 def prepare(arguments: list[str] | None = None) -> CompareJob:
@@ -105,27 +95,27 @@ def _open(job: CompareJob) -> None:
         ValueError: if cells are there with other settings, or the folder is in use or cannot be written.
     """
     where = f"output_dir={str(job.folder)!r}"
-    if job.folder.exists() and not job.folder.is_dir():
-        raise ValueError(f"{where} is a file.")
-    if not any(job.folder.glob(f"cells/*/{CELL_FILE}")):
-        foreign = next((name for name in WRITTEN if (job.folder / name).exists()), None)
-        if foreign is not None:
-            raise ValueError(f"{where} has a {foreign} that no comparison made; choose another --output_dir.")
-    job.lock = locked_folder(job.folder, where, "comparison")
+    job.lock = take_folder(job.folder, "comparison", where, lambda: _check_cells(job, where))
+
+
+def _check_cells(job: CompareJob, where: str) -> None:
+    """Refuse cells of others and, without `overwrite`, cells with other settings; with it, delete the latter."""
     changed = []
     for cell in job.cells:
         if _is_foreign(cell):
             raise ValueError(f"{where} has a cells/{cell.name} that no comparison made; choose another --output_dir.")
-        found = changed_setting(cell, job.comparison)
-        if found is not None and not job.args.overwrite:
+        difference = changed_setting(cell, job.comparison)
+        if difference is None:
+            continue
+        if not job.args.overwrite:
             raise ValueError(
-                f"{where}: the {found[0].name} of the cell {cell.name} was made with {found[1]}; --overwrite true "
-                "makes such cells anew, or choose another --output_dir."
+                f"{where}: the {difference[0].name} of the cell {cell.name} was made with {difference[1]}; "
+                "--overwrite true makes such cells anew, or choose another --output_dir."
             )
-        changed += [cell] if found is not None else []
+        changed.append(cell)
     for cell in changed:  # after all were looked at
-        while (found := changed_setting(cell, job.comparison)) is not None:
-            forget(cell, found[0])
+        while (difference := changed_setting(cell, job.comparison)) is not None:
+            forget(cell, difference[0])
 
 
 def _is_foreign(cell: TrainedCell) -> bool:

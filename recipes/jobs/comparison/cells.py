@@ -1,8 +1,8 @@
-"""A cell of a comparison: a variant trained with a seed, evaluated, cross-sampled; each step a recipe of its own that
-can be killed and goes on where it was.
+"""The cells of a comparison: each is a variant that is trained with a seed, evaluated and cross-sampled.
 
-A cell's folder holds what the training recipe leaves, `evaluation/`, `cross/`, the `config.yaml` that trains the cell
-alone, `cell.json` with the settings of each step, and `log.txt` with all that the recipes said.
+Each step is a recipe, which can be killed and goes on where it was. A cell's folder holds what the training recipe
+leaves, `evaluation/`, `cross/`, the `config.yaml` that trains the cell alone, `cell.json` with the settings of each
+step, and `log.txt` with the output of the recipes.
 """
 
 import json
@@ -21,9 +21,15 @@ import torch
 import yaml
 
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.recipes.command_line.output_folder import LOOSE, PARTS, SETTINGS_FILE
+from tokenshift.recipes.command_line.output_folder import PARTS, UNRECORDED_ARGUMENTS
 from tokenshift.recipes.command_line.parser import words_of
-from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE, delete_products
+from tokenshift.recipes.command_line.products import (
+    CELL_FILE,
+    MODEL_DIR,
+    SETTINGS_FILE,
+    SUMMARY_FILE,
+    delete_products,
+)
 from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
 from tokenshift.recipes.jobs.comparison.child_processes import Children, end_orphans
@@ -32,34 +38,34 @@ from tokenshift.recipes.jobs.comparison.variants import Variant
 from tokenshift.recipes.jobs.training.arguments import TRAINING
 
 RECIPES = Path(__file__).parents[2]
-CELL_FILE, LOG_FILE, CONFIG_FILE = "cell.json", "log.txt", "config.yaml"
+LOG_FILE, CONFIG_FILE = "log.txt", "config.yaml"
 EVALUATION_DIR, CROSS_DIR = "evaluation", "cross"
 TRACKED_FILE = "wandb_evaluation.txt"
 """Holds the id of the W&B run whose summary has what came after the training."""
 
 StepName = Literal["training", "evaluation", "recovery"]
 
-KINDS: Mapping[StepName, Sequence[Any]] = {
+STEP_ARGUMENTS: Mapping[StepName, Sequence[Any]] = {
     "training": TRAINING,
     "evaluation": (EvaluationArguments,),
     "recovery": (CrossArguments,),
 }
-"""Arguments of each step."""
+"""The dataclasses whose fields are the arguments of each step."""
 
-NO_ROW = (*LOOSE, "resamples", "ks")
+IRRELEVANT_ARGUMENTS = (*UNRECORDED_ARGUMENTS, "resamples", "ks")
 """Arguments on which no response and no verdict depends."""
 
 ATTEMPTS = 2
-"""Of each step: one that crashed is tried once more."""
+"""How often a step is tried: one that crashed is tried once more."""
 
-MISTAKE = 2
+MISTAKE_STATUS = 2
 """Exit status of a recipe that refuses its arguments; it would refuse them again."""
 
-LOOK = 2**14
-"""Bytes at the end of a log that are looked at."""
+LOG_TAIL_BYTES = 2**14
+"""Length of the end of a log that is read."""
 
 Scripts = Mapping[StepName, Sequence[str]]
-"""What is launched for each step, before its arguments."""
+"""The words that launch each step, before its arguments."""
 
 SCRIPTS: Scripts = {
     "training": [str(RECIPES / "grpo_divweighted.py")],
@@ -73,11 +79,11 @@ class Step:
     """One recipe of a cell.
 
     Attributes:
-        name: which.
-        settings: whatever its product depends on, beside the steps before.
-        command: its words.
-        folders: what it leaves in the cell's folder, by patterns; None for all of it.
-        is_done: whether its product is there.
+        name: the step's name.
+        settings: whatever the step's product depends on, beside the steps before.
+        command: the words of its command line.
+        folders: glob patterns of what it leaves in the cell's folder; None for everything in the folder.
+        is_done: tells whether its product is there.
     """
 
     name: StepName
@@ -92,12 +98,12 @@ class TrainedCell:
     """A variant and a seed, and how far it has come.
 
     Attributes:
-        variant, seed: which.
-        folder: where its files are.
-        phase: `waiting`, the step it is in, `done` or `failed`.
+        variant, seed: what is trained.
+        folder: where the cell's files are.
+        phase: `waiting`, the name of the step that runs, `done` or `failed`.
         started: when this phase began, by `time.monotonic`.
-        accuracy: of the trained model, where it is known.
-        failure: the step that failed, and the last line it said.
+        accuracy: the accuracy of the trained model, where it is known.
+        failure: the step that failed, and the last line of its log.
     """
 
     variant: Variant
@@ -121,21 +127,21 @@ class TrainedCell:
         self.phase, self.started = phase, time.monotonic()
 
     def updates(self) -> tuple[int, int] | None:
-        """Updates made in training, and all of them, as the log says; None before the first line."""
-        found = re.findall(r"^update (\d+)/(\d+)", _tail(self.log), re.MULTILINE)
-        return (int(found[-1][0]), int(found[-1][1])) if found else None
+        """How many updates the training has made, and of how many, as its log says; None before the first line."""
+        lines = re.findall(r"^update (\d+)/(\d+)", _tail(self.log), re.MULTILINE)
+        return (int(lines[-1][0]), int(lines[-1][1])) if lines else None
 
     def record(self) -> dict[str, Any]:
         """Settings and seconds of the steps so far; empty where there is none."""
         file = self.folder / CELL_FILE
         try:
-            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+            record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         except ValueError as error:
             raise ValueError(f"{file} is damaged; delete the folder {self.folder}.") from error
-        return found
+        return record
 
     def seconds(self) -> float:
-        """What its steps took, over all launches."""
+        """Seconds that the cell's steps took, over all launches."""
         return float(sum(self.record().get("seconds", {}).values()))
 
 
@@ -143,7 +149,7 @@ def _tail(file: Path) -> str:
     if not file.is_file():
         return ""
     with file.open("rb") as opened:
-        opened.seek(max(0, file.stat().st_size - LOOK))
+        opened.seek(max(0, file.stat().st_size - LOG_TAIL_BYTES))
         return opened.read().decode("utf-8", errors="replace")
 
 
@@ -196,12 +202,12 @@ def steps_of(cell: TrainedCell, comparison: Comparison, scripts: Scripts = SCRIP
 
 
 def _processes(launch: Launch) -> dict[str, int]:
-    """What a training of several processes has beside its arguments: its batches are larger."""
+    """The number of processes of a training, of which its batch size is a multiple; empty where it is one."""
     return {"num_processes": launch.num_processes} if launch.num_processes > 1 else {}
 
 
 def launcher(launch: Launch, parallel: int = 1) -> list[str]:
-    """The words before a script."""
+    """The words of a command line before a script."""
     if launch.config_file is None:
         return [sys.executable]
     words = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch.config_file]
@@ -220,37 +226,37 @@ def _is_trained(folder: Path) -> bool:
 
 
 def changed_setting(cell: TrainedCell, comparison: Comparison) -> tuple[Step, str] | None:
-    """The first step that was made with other settings, and what differs; None where all is as it was."""
+    """The first step that was made with other settings, and the setting that differs; None where there is none."""
     record = cell.record()
     for step in steps_of(cell, comparison):
         before, now = record.get(step.name), json.loads(json.dumps(step.settings, default=str))
         if before is None:
             continue
-        known = [each for kind in KINDS[step.name] for each in fields(kind)]
-        defaults = {each.name: each.default for each in known if each.default is not MISSING}
-        for name in sorted({*before, *now} - set(NO_ROW)):
-            old, new = (each.get(name, defaults.get(name)) for each in (before, now))
+        known = [argument for arguments in STEP_ARGUMENTS[step.name] for argument in fields(arguments)]
+        defaults = {argument.name: argument.default for argument in known if argument.default is not MISSING}
+        for name in sorted({*before, *now} - set(IRRELEVANT_ARGUMENTS)):
+            old, new = (settings.get(name, defaults.get(name)) for settings in (before, now))
             if old != new:
                 return step, f"{name}={old!r}, not {new!r}"
         if step.name == "evaluation":
-            there = _contents(cell.folder / EVALUATION_DIR / SETTINGS_FILE)
-            other = [name for name, content in comparison.contents.items() if there.get(name, content) != content]
-            if other:
-                return step, f"other problems in the {other[0]}"
+            evaluated = _evaluated_contents(cell.folder / EVALUATION_DIR / SETTINGS_FILE)
+            for name, content in comparison.contents.items():
+                if evaluated.get(name, content) != content:
+                    return step, f"other problems in the {name}"
     return None
 
 
-def _contents(settings: Path) -> dict[str, str]:
-    """Hashes of what an evaluation was made with, by name; none without one."""
+def _evaluated_contents(settings_file: Path) -> dict[str, str]:
+    """Hashes of the models and sets that an evaluation was made with, by name; empty where there is no evaluation."""
     try:
-        found: dict[str, str] = json.loads(settings.read_text(encoding="utf-8")).get(PARTS, {})
+        contents: dict[str, str] = json.loads(settings_file.read_text(encoding="utf-8")).get(PARTS, {})
     except (OSError, ValueError):
         return {}
-    return found
+    return contents
 
 
 def forget(cell: TrainedCell, first: Step) -> None:
-    """Delete what a step and, after training, those behind it left."""
+    """Delete what a step left and, where it is the training, what the steps after it left."""
     end_orphans(cell.folder)
     if first.folders is None:
         for path in [path for path in cell.folder.iterdir() if path.name != CELL_FILE]:
@@ -290,28 +296,28 @@ def run_cell(
     """Do what is left of a cell; a step that fails twice, or refuses its arguments, marks it as failed.
 
     Args:
-        cell: which; its `phase` follows.
-        comparison: its.
-        children: where processes are started.
-        environment: of them.
-        accuracy: of a cell's folder, once it is evaluated.
-        scripts: what is launched.
+        cell: the cell; its `phase` is kept up to date.
+        comparison: the comparison that the cell belongs to.
+        children: starts the processes.
+        environment: environment variables of the processes, beside those of this one.
+        accuracy: reads the accuracy from the folder of a cell that is evaluated.
+        scripts: what is launched for each step.
 
     Raises:
-        Stopped: when the children are.
+        Stopped: when the children are stopped.
     """
     cell.folder.mkdir(parents=True, exist_ok=True)
-    end_orphans(cell.folder)
+    end_orphans(cell.folder)  # it waits for them, and an orphan's lock on the folder ends with it
     for step in steps_of(cell, comparison, scripts):
         if not step.is_done():
             cell.enter(step.name)
-            _write_record(cell, cell.record() | {step.name: step.settings})  # before all else: whose folder it is
+            _write_record(cell, cell.record() | {step.name: step.settings})  # first: it says whose folder this is
             if step.name == "training":
                 config = yaml.safe_dump(cell_config(cell, comparison), sort_keys=False, allow_unicode=True)
                 write_whole(cell.folder / CONFIG_FILE, config)
             for attempt in range(1, ATTEMPTS + 1):
                 status = _attempt(cell, step, attempt, children, environment)
-                if step.is_done() or status == MISTAKE:
+                if step.is_done() or status == MISTAKE_STATUS:
                     break
         if not step.is_done():
             cell.failure = f"{step.name}: {_last_line(cell.log)}"
@@ -330,7 +336,7 @@ def run_cell(
 
 
 def _attempt(cell: TrainedCell, step: Step, attempt: int, children: Children, environment: Mapping[str, str]) -> int:
-    """Run a step; its exit status."""
+    """Run a step, and return its exit status."""
     with cell.log.open("a", encoding="utf-8") as log:
         log.write(f"--- {step.name}, attempt {attempt}\n")
     started = time.monotonic()
@@ -349,22 +355,22 @@ def _last_line(log: Path) -> str:
 
 
 def shares(parallel: int) -> list[dict[str, str]]:
-    """Environments of cells that run side by side: each has its share of CPU threads, and of the visible GPUs."""
+    """Environment variables of cells that run side by side, which share the CPU threads and the visible GPUs."""
     if parallel == 1:
         return [{}]
     threads = int(os.environ.get("OMP_NUM_THREADS") or psutil.cpu_count() or 1)
-    found = [{"OMP_NUM_THREADS": str(max(1, threads // parallel))} for _ in range(parallel)]
+    environments = [{"OMP_NUM_THREADS": str(max(1, threads // parallel))} for _ in range(parallel)]
     gpus = _visible_gpus()
     if len(gpus) > 1:
-        each = max(1, len(gpus) // parallel)
-        for place, environment in enumerate(found):
-            start = place * each % len(gpus)
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[start : start + each])
-    return found
+        count = max(1, len(gpus) // parallel)
+        for index, environment in enumerate(environments):
+            start = index * count % len(gpus)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[start : start + count])
+    return environments
 
 
 def _visible_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return [each.strip() for each in named.split(",") if each.strip()]
-    return [str(place) for place in range(torch.cuda.device_count())]
+        return [gpu.strip() for gpu in named.split(",") if gpu.strip()]
+    return [str(index) for index in range(torch.cuda.device_count())]

@@ -1,4 +1,4 @@
-"""Processes that a recipe starts, all of which it can stop; and those that an earlier, killed recipe left running."""
+"""The processes that a recipe starts, all of which it can stop, and those that a killed recipe left running."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ from types import FrameType
 
 import psutil
 
-MARK = "TOKENSHIFT_CELL"
+FOLDER_VARIABLE = "TOKENSHIFT_CELL"
 """Environment variable with the folder that a process works on; its own children have it too."""
 
-GRACE = 20.0
-"""Seconds in which an orphan may end with a checkpoint."""
+GRACE_SECONDS = 20.0
+"""How long an orphan may take to end with a checkpoint."""
 
 
 class Stopped(Exception):
@@ -23,7 +23,7 @@ class Stopped(Exception):
 
 
 class Children:
-    """Processes of their own sessions, so that Ctrl-C comes to them once, from here."""
+    """Processes in sessions of their own, so that Ctrl-C reaches them once, from here."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,18 +31,21 @@ class Children:
         self._stopping = False
 
     def run(self, command: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str]) -> int:
-        """Run a command to its end, its output at the end of `log`; its exit status.
+        """Run a command to its end, and append its output to a log.
 
         Args:
-            command: its words.
-            folder: what it works on.
+            command: the words of the command line.
+            folder: the folder that it works on, by which `working_on` finds it.
             log: a text file.
-            environment: variables beside those of this process.
+            environment: environment variables beside those of this process.
+
+        Returns:
+            The exit status.
 
         Raises:
-            Stopped: if all are to stop.
+            Stopped: if all processes are to stop.
         """
-        marked = {**os.environ, **environment, MARK: str(folder.resolve())}
+        marked = {**os.environ, **environment, FOLDER_VARIABLE: str(folder.resolve())}
         with self._lock:
             if self._stopping:
                 raise Stopped
@@ -66,7 +69,7 @@ class Children:
         return status
 
     def stop(self) -> int:
-        """Ask all to stop, as Ctrl-C does, and start no more; how many there were."""
+        """Ask all processes to stop, as Ctrl-C does, start no more, and return how many there were."""
         with self._lock:
             self._stopping = True
             for pid in self._running:
@@ -75,7 +78,7 @@ class Children:
             return len(self._running)
 
     def kill(self) -> None:
-        """End all at once, and start no more."""
+        """Kill all processes at once, and start no more."""
         with self._lock:
             self._stopping = True
             for folder in self._running.values():
@@ -84,26 +87,29 @@ class Children:
 
 
 def working_on(folder: Path) -> list[psutil.Process]:
-    """Running processes that were started, by whatever recipe, to work on a folder, and their children.
+    """Running processes that any recipe started to work on a folder, and their children.
 
-    Looked for by environment and not by a noted id: workers of a launcher have sessions of their own, and a recipe can
-    be killed between starting a process and noting it.
+    They are recognised by their environment and not by a recorded id: workers of a launcher have sessions of their
+    own, and a recipe can be killed between starting a process and recording it.
     """
-    found, wanted = [], str(folder.resolve())
+    processes, wanted = [], str(folder.resolve())
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == wanted and process.pid != os.getpid():
-                found.append(process)
+            if process.environ().get(FOLDER_VARIABLE) == wanted and process.pid != os.getpid():
+                processes.append(process)
         except (psutil.AccessDenied, psutil.NoSuchProcess, OSError):
             continue
-    return found
+    return processes
 
 
-def end_orphans(folder: Path, grace: float = GRACE) -> int:
-    """End what a killed recipe left working on a folder, by SIGTERM first; how many there were.
+def end_orphans(folder: Path, grace: float = GRACE_SECONDS) -> int:
+    """End the processes that a killed recipe left working on a folder, by SIGTERM first, and wait for their end.
 
-    Parents come before the processes that serve them: a training needs its verification workers and W&B's service to
-    end with a checkpoint.
+    Parents are ended before the processes that serve them: a training needs its verification workers and W&B's service
+    to end with a checkpoint. The locks that the processes hold end with them.
+
+    Returns:
+        How many processes there were.
     """
     orphans = working_on(folder)
     left = orphans

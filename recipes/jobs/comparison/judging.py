@@ -12,7 +12,6 @@ from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
 from tokenshift.recipes.jobs.analysis.evaluation import BY_SET, EvaluationArguments, problem_sets
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position
 from tokenshift.recipes.jobs.comparison.variants import Variant
-from tokenshift.recipes.jobs.training.preparation import training_problems
 
 
 def read_evaluation(
@@ -62,7 +61,7 @@ def refuse_trained_on(
         if recipe.dataset_name in MADE or not same or arguments in done:
             continue
         done.append(arguments)
-        train, _ = training_problems(recipe)
+        train, _ = recipe.training_problems(recipe.dataset_train_split)
         seen = {str(prompt) for prompt in train["prompt"]}
         for name in same:
             count = sum(str(prompt) in seen for prompt in sets[name]["prompt"])

@@ -7,7 +7,8 @@ import yaml
 
 from tokenshift.analysis.comparison.results import OWN, CellResult, mean_accuracy
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.recipes.command_line.wandb_run import RUN_ID_FILE, start_wandb
+from tokenshift.recipes.command_line.products import RUN_ID_FILE
+from tokenshift.recipes.command_line.wandb_run import start_wandb
 from tokenshift.recipes.jobs.comparison.cells import CONFIG_FILE, TRACKED_FILE, TrainedCell
 
 

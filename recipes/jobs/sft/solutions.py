@@ -14,41 +14,44 @@ from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.sampling.token_ids import encode_prompt, until_end
 from tokenshift.recipes.inputs.problems import MADE, load_problems
-from tokenshift.recipes.inputs.sums import line
+from tokenshift.recipes.inputs.sums import sum_line
 from tokenshift.recipes.pocket.solutions import FLAWLESS, write_solution, write_taught_solution
 
 COMPLETION_COLUMN = "completion"
 WORDINGS = ("own", "taught")
-MADE_SIZES = {"pocket": 2048, "sums": 2000}
-"""Training problems where the user sets no number; of sums all that there are."""
+"""How pocket's solutions can be worded: as its base words them, or in other phrases."""
 
 
-def _numbers(row: dict[str, Any]) -> tuple[int, ...]:
+def _problem_numbers(row: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", row["problem_id"]))
 
 
 def _pocket_solution(row: dict[str, Any], wording: str, seed: int) -> str:
-    # a generator a problem: a solution does not depend on how many others are drawn
+    # one generator per problem: a solution does not depend on how many others are drawn
     rng = random.Random(f"{seed}-{row['problem_id']}")
     if wording == "taught":
-        return write_taught_solution(row["kind"], _numbers(row), rng)
-    return write_solution(row["kind"], _numbers(row), rng, FLAWLESS)
+        return write_taught_solution(row["kind"], _problem_numbers(row), rng)
+    return write_solution(row["kind"], _problem_numbers(row), rng, FLAWLESS)
 
 
 def _sums_solution(row: dict[str, Any], wording: str, seed: int) -> str:
-    a, b = _numbers(row)
-    return line(a, b, answer=True).removeprefix(line(a, b, answer=False))
+    a, b = _problem_numbers(row)
+    return sum_line(a, b, answer=True).removeprefix(sum_line(a, b, answer=False))
 
 
-WRITERS: dict[str, Callable[[dict[str, Any], str, int], str]] = {"pocket": _pocket_solution, "sums": _sums_solution}
+SOLUTION_WRITERS: dict[str, Callable[[dict[str, Any], str, int], str]] = {
+    "pocket": _pocket_solution,
+    "sums": _sums_solution,
+}
+"""Name of made data -> function of a problem's row, a wording and a seed that writes the correct solution."""
 
 
 def check_wording(wording: str, name: str) -> None:
     """Refuse a wording that the data does not have.
 
     Args:
-        wording: of the solutions.
-        name: of the data.
+        wording: how the solutions are worded.
+        name: the name of the data.
 
     Raises:
         ValueError: for an unknown wording, and for any but `own` of data other than pocket.
@@ -75,15 +78,15 @@ def load_solutions(
     wording: str = "own",
     seed: int = 0,
 ) -> tuple[Dataset, Dataset]:
-    """Training rows with columns `prompt` and `completion`, and held-out problems as of `load_problems`.
+    """Training rows with the columns `prompt` and `completion`, and held-out problems as in `load_problems`.
 
     Args:
         name, config, train_split, test_split, train_size, eval_size, prompt_column, solution_column, system_prompt,
-            prompt_template: as of `load_problems`.
-        completion_column: column with the correct solutions, text or conversations; not of made data. It may be the
-            solution column.
-        wording: of pocket's solutions, `own` or `taught`.
-        seed: of pocket's solutions.
+            prompt_template: as in `load_problems`.
+        completion_column: the column with the correct solutions, text or conversations, which may be the solution
+            column; made data has none.
+        wording: how pocket's solutions are worded, `own` or `taught`.
+        seed: seed of pocket's solutions.
 
     Raises:
         ValueError: as `load_problems` and `check_wording` do, and for solutions that are missing or empty.
@@ -102,9 +105,8 @@ def load_solutions(
     if name in MADE:
         if completion_column != COMPLETION_COLUMN:
             raise ValueError(f"dataset_name={name!r} is made as it is: it takes no completion_column.")
-        settings["train_size"] = train_size or MADE_SIZES[name]
         train, held_out = load_problems(name, solution_column=solution_column, **settings)
-        texts = [WRITERS[name](row, wording, seed) for row in train.to_list()]
+        texts = [SOLUTION_WRITERS[name](row, wording, seed) for row in train.to_list()]
         return train.select_columns(["prompt"]).add_column("completion", texts), held_out
     # Twice, with the same splits: once each column is the one that the problems' reader calls the solution.
     try:
@@ -124,7 +126,7 @@ def load_solutions(
 
 
 def _text(completion: Any) -> str:
-    """A solution's text; of a conversation, what its last turn says."""
+    """A solution's text: the text itself, or the last turn of a conversation."""
     if isinstance(completion, list):
         completion = completion[-1]["content"] if completion else ""
     return completion if isinstance(completion, str) else "" if completion is None else str(completion)
@@ -136,7 +138,7 @@ def solution_ids(
     """Ids of a prompt, exactly as the model is prompted with it, and of the solution after it, with its end token.
 
     Args:
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         prompt: text or a conversation.
         completion: text or a conversation.
         ends: ids at which generation ends.
@@ -176,14 +178,15 @@ def tokenized_solutions(
 ) -> tuple[Dataset, int]:
     """Rows ready for TRL's SFTTrainer, `input_ids` and `labels` with the prompt left out of the loss.
 
-    TRL would tokenize prompts and solutions itself; done here, a prompt is the same ids as in sampling whatever the
+    TRL would tokenize prompts and solutions itself; done here, a prompt has the same ids as in sampling whatever the
     tokenizer, and the end token is one at which generation ends.
 
     Args:
         train: columns `prompt` and `completion`.
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         ends: ids at which generation ends.
-        longest: tokens; longer rows are left out, since a solution without its end teaches not to end.
+        longest: the limit on a row's tokens; longer rows are left out, since a solution without its end teaches not to
+            end.
 
     Returns:
         The rows, and how many were left out.

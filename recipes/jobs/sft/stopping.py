@@ -15,8 +15,11 @@ from tokenshift.recipes.jobs.sft.preparation import SftJob
 from tokenshift.trainer.policy.heldout import HeldOutScore
 from tokenshift.trainer.policy.undisturbed import undisturbed
 
-LOGGED = "eval_accuracy"
+LOGGED_ACCURACY = "eval_accuracy"
+"""Name of the accuracy in the trainer's log; its interval has names that begin with it."""
+
 RUNNING = "running"
+"""Outcome of a run that has not ended."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class Target:
 
     Attributes:
         accuracy: the number.
-        source: where it came from.
-        score: with its interval, where it was measured.
+        source: where the number came from.
+        score: the accuracy with its interval, where it was measured.
     """
 
     accuracy: float
@@ -50,61 +53,67 @@ class StoppableSFTTrainer(SFTTrainer):
 class StopAtAccuracy(TrainerCallback):
     """Measures accuracy before the first update and every so many, and stops at the first check that is high enough.
 
-    The checks are in the trainer's log history, hence in its checkpoints: a resumed run has those up to there. Leaves
-    the run as it was, its random numbers and the model's mode.
+    The checks are in the trainer's log history, hence in its checkpoints: a resumed run has those before it stopped.
+    A check leaves the run's random numbers and the model's mode as they were.
     """
 
     def __init__(self, trainer: Any, job: SftJob, target: Target) -> None:
         self._trainer, self._job, self._target = trainer, job, target
 
     def checks(self) -> list[tuple[int, HeldOutScore]]:
-        """Updates and scores so far."""
+        """The checks so far: the update, and the score after it."""
         return [
             (
                 int(log["step"]),
-                HeldOutScore(log[LOGGED], *(log[f"{LOGGED}_{name}"] for name in ("low", "high", "n", "unscored"))),
+                HeldOutScore(
+                    log[LOGGED_ACCURACY],
+                    *(log[f"{LOGGED_ACCURACY}_{name}"] for name in ("low", "high", "n", "unscored")),
+                ),
             )
             for log in self._trainer.state.log_history
-            if LOGGED in log
+            if LOGGED_ACCURACY in log
         ]
 
     @property
     def reached(self) -> bool:
         """Whether the last check was high enough."""
-        done = self.checks()
-        return bool(done) and done[-1][1].mean >= self._target.accuracy
+        checks = self.checks()
+        return bool(checks) and checks[-1][1].mean >= self._target.accuracy
 
     def save(self, outcome: str, model: Path | None = None) -> dict[str, Any]:
-        """Write `summary.json`, on the main process; its content.
+        """Write `summary.json` on the main process.
 
         Args:
-            outcome: what the run ended with.
+            outcome: how the run ended.
             model: where the model is.
+
+        Returns:
+            What `summary.json` holds.
         """
-        ours, done, target = self._job.ours, self.checks(), self._target
-        logged: dict[str, Any] = {
+        script_args, checks, target = self._job.script_args, self.checks(), self._target
+        summary: dict[str, Any] = {
             "outcome": outcome,
             "target_reached": self.reached,
             "target": asdict(target),
-            "base": asdict(done[0][1]) if done else None,
-            "accuracy": asdict(done[-1][1]) if done else None,
+            "base": asdict(checks[0][1]) if checks else None,
+            "accuracy": asdict(checks[-1][1]) if checks else None,
             "updates": self._trainer.state.global_step,
             "model": None if model is None else str(model),
-            "base_model": ours.base_model,
-            "dataset": ours.dataset_name,
-            "wording": ours.wording,
+            "base_model": script_args.base_model,
+            "dataset": script_args.dataset_name,
+            "wording": script_args.wording,
             "solutions": len(self._job.train),
             "solutions_too_long": self._job.left_out,
             "learning_rate": self._job.args.learning_rate,
             "batch": self._job.args.train_batch_size
             * self._job.args.gradient_accumulation_steps
             * self._trainer.accelerator.num_processes,
-            "sampling": asdict(self._job.exam.sampling),
-            "checks": [{"update": update, **asdict(score)} for update, score in done],
+            "sampling": asdict(self._job.held_out.sampling),
+            "checks": [{"update": update, **asdict(score)} for update, score in checks],
         }
         if self._trainer.accelerator.is_main_process:
-            write_whole(self._job.output_dir / SUMMARY_FILE, json.dumps(logged, indent=2) + "\n")
-        return logged
+            write_whole(self._job.output_dir / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+        return summary
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -117,7 +126,7 @@ class StopAtAccuracy(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         last = state.global_step >= state.max_steps
-        if last or (state.global_step % self._job.ours.check_steps == 0 and not control.should_training_stop):
+        if last or (state.global_step % self._job.script_args.check_steps == 0 and not control.should_training_stop):
             self._check(control)
             control.should_training_stop = control.should_training_stop or self.reached
 
@@ -132,8 +141,11 @@ class StopAtAccuracy(TrainerCallback):
                 gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
             ) as model,
         ):
-            score = self._job.exam.accuracy(model, self._job.base.tokenizer, label)
-        numbers = {LOGGED if name == "mean" else f"{LOGGED}_{name}": value for name, value in asdict(score).items()}
+            score = self._job.held_out.accuracy(model, self._job.base.tokenizer, label)
+        numbers = {
+            LOGGED_ACCURACY if name == "mean" else f"{LOGGED_ACCURACY}_{name}": value
+            for name, value in asdict(score).items()
+        }
         due = control.should_log  # telling of one log makes transformers forget another that is due
         Trainer.log(trainer, numbers)  # not TRL's own, which would also empty its averages
         control.should_log = due

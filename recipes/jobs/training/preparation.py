@@ -1,4 +1,4 @@
-"""All of a training run that can be looked at before a model is loaded."""
+"""Checks everything about a training run that can be checked before a model is loaded."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,45 +10,30 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig
 
-from tokenshift.recipes.command_line.products import (
-    BASE_SCORE_FILE,
-    LOG_HISTORY_FILE,
-    MODEL_DIR,
-    NOT_ASKED,
-    SUMMARY_FILE,
-    checkpoint_to_resume,
-    delete_products,
+from tokenshift.recipes.command_line.output_folder import (
+    FolderOwner,
+    check_folder,
+    start_over,
+    take_folder,
 )
-from tokenshift.recipes.command_line.wandb_run import RUN_ID_FILE
-from tokenshift.recipes.inputs.models import resolve_model
-from tokenshift.recipes.inputs.problems import load_problems
+from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
+from tokenshift.recipes.inputs.models import require_chat_template, resolve_model
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer import DivergenceGRPOConfig
-from tokenshift.trainer.resume.checkpoints import STAGING_DIR
 from tokenshift.trainer.resume.launch_check import check_launch
-
-PRODUCTS = (
-    "checkpoint-*",
-    STAGING_DIR,
-    MODEL_DIR,
-    "completions/*",
-    "wandb",
-    RUN_ID_FILE,
-    BASE_SCORE_FILE,
-    SUMMARY_FILE,
-    LOG_HISTORY_FILE,
-    "training_curves.*",
-    "shift",
-    "dynamic_sampling.jsonl",
-)
 
 
 @dataclass
-class Preparation:
+class Preparation(FolderOwner):
     """A run ready to begin: arguments checked, rewards and problems loaded, the model found but not loaded.
 
-    `goes_on`: whether a resume was asked for, also where there is no checkpoint yet.
+    Attributes:
+        script_args, args, model_args: the recipe's, the trainer's and the model's arguments.
+        rewards: the reward functions.
+        train, held_out: problems to train on, and problems on which accuracy is measured.
+        model_path: the folder or hub name of the model.
+        goes_on: whether a resume was asked for, also where there is no checkpoint yet.
     """
 
     script_args: RecipeArguments
@@ -79,8 +64,9 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     configure_verification(script_args.verify_workers, script_args.verify_timeout)
     lengths = {"overlong_max_length": script_args.overlong_max_length, "overlong_cache": script_args.overlong_cache}
     rewards = [load_reward(name, **lengths) for name in script_args.reward_funcs]
-    goes_on = str(args.resume_from_checkpoint or "false").lower() not in NOT_ASKED
-    args.resume_from_checkpoint = checkpoint_to_resume(args, script_args.overwrite)
+    output_dir, where = Path(str(args.output_dir)), f"output_dir={args.output_dir!r}"
+    check_folder(output_dir, "training", where)
+    checkpoint_to_resume(args, script_args.overwrite)  # a mistake is named before the problems are loaded
     model_path = resolve_model(str(model_args.model_name_or_path))
     args.model_init_kwargs = {
         "revision": model_args.model_revision,
@@ -89,41 +75,22 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
         **(args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}),
     }
     with PartialState().main_process_first():  # one process fills the caches
-        train, held_out = training_problems(script_args)
+        train, held_out = script_args.training_problems(script_args.dataset_train_split)
+    goes_on = is_resume_wanted(args)
     job = Preparation(script_args, args, model_args, rewards, train, held_out, model_path, goes_on)
     _check_together(job)
+    job.lock = take_folder(output_dir, "training", where)
+    args.resume_from_checkpoint = checkpoint_to_resume(args, script_args.overwrite)  # now that no other run saves
     return job
 
 
-def training_problems(script_args: RecipeArguments) -> tuple[Dataset, Dataset]:
-    """Problems to train on, and those held out.
-
-    Raises:
-        ValueError: as `load_problems` does.
-    """
-    return load_problems(
-        script_args.dataset_name,
-        config=script_args.dataset_config,
-        train_split=script_args.dataset_train_split,
-        test_split=script_args.dataset_test_split,
-        train_size=script_args.train_size,
-        eval_size=script_args.eval_size,
-        prompt_column=script_args.prompt_column,
-        solution_column=script_args.solution_column,
-        system_prompt=script_args.system_prompt,
-        prompt_template=script_args.prompt_template,
-    )
-
-
 def _check_together(job: Preparation) -> None:
-    """What only shows when arguments, data and model are seen together.
+    """Check whether arguments, data and model fit together.
 
     Raises:
         ValueError: for whatever does not fit.
     """
     args = job.args
-    if job.output_dir.exists() and not job.output_dir.is_dir():
-        raise ValueError(f"output_dir={args.output_dir!r} is a file.")
     weights = args.reward_weights
     if weights is not None and len(weights) != len(job.rewards):
         raise ValueError(f"reward_weights has {len(weights)} numbers for {len(job.rewards)} reward_funcs.")
@@ -143,20 +110,13 @@ def _check_together(job: Preparation) -> None:
         raise ValueError(
             f"model_name_or_path={job.model_args.model_name_or_path!r} cannot be loaded: {reason}"
         ) from error
-    if not isinstance(job.train[0]["prompt"], str) and tokenizer.chat_template is None:
-        raise ValueError(
-            "The prompts are conversations, but the model's tokenizer has no chat template; use a model that has one, "
-            "or prompts that are text."
-        )
+    require_chat_template(job.train[0]["prompt"], tokenizer, "the model's tokenizer")
 
 
 def prepare_output(job: Preparation) -> None:
-    """Make `output_dir`; with `overwrite`, delete from it what an earlier run left, and nothing else.
+    """With `overwrite`, delete from `output_dir` what an earlier training left, and nothing else.
 
     To be called when nothing more can go wrong before training: what is deleted is gone.
     """
-    with PartialState().main_process_first():
-        if PartialState().is_main_process:
-            job.output_dir.mkdir(parents=True, exist_ok=True)
-            if job.script_args.overwrite and job.args.resume_from_checkpoint is None:
-                delete_products(job.output_dir, PRODUCTS)
+    if job.script_args.overwrite and job.args.resume_from_checkpoint is None:
+        start_over(job.output_dir, "training")

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tokenshift.recipes.command_line.output_folder import PLACES, SAMPLE, content_hash
-from tokenshift.recipes.command_line.products import checkpoint_to_resume
 from tokenshift.recipes.inputs.models import resolve_model
 from tokenshift.recipes.jobs.training.arguments import parse_arguments
 from tokenshift.recipes.jobs.training.preparation import prepare
@@ -103,34 +101,3 @@ def test_exit_status_and_one_line() -> None:
     assert run.stderr.strip().splitlines() == [
         "grpo_divweighted.py: divergence_scale=-1.0 must be >= 0; divergence_alpha carries the sign."
     ]
-
-
-def test_which_checkpoint_is_resumed(tmp_path: Path) -> None:
-    def asked(value: str | None, overwrite: bool = False) -> str | None:
-        settings = ["--output_dir", str(tmp_path), *(["--resume_from_checkpoint", value] if value else [])]
-        return checkpoint_to_resume(parse_arguments(settings)[1], overwrite)
-
-    assert asked("true") is None
-    for step in (9, 10):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert asked("true") == str(tmp_path / "checkpoint-10")
-    assert asked(str(tmp_path / "checkpoint-9")) == str(tmp_path / "checkpoint-9")
-    assert asked(None, overwrite=True) is None
-    for value in (None, "false"):
-        with pytest.raises(ValueError, match=r"holds checkpoint-10 of an earlier run; go on with it by"):
-            asked(value)
-
-
-@pytest.mark.parametrize("size", [3 * SAMPLE + 5, PLACES * SAMPLE + 12345])
-def test_a_changed_model_has_another_hash(size: int, tmp_path: Path) -> None:
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(bytes(size))
-    before = content_hash([file])
-    for place in (0, size - 1) if size > PLACES * SAMPLE else (0, SAMPLE, size // 2 + 1, size - 1):
-        with file.open("r+b") as opened:
-            opened.seek(place)
-            opened.write(b"1")
-        changed = content_hash([file])
-        assert changed != before
-        before = changed

@@ -67,6 +67,7 @@ def test_settings_that_are_not_fields_are_compared_too(write_comparison: Callabl
     changes = [one, ("datasets: [pocket]\n  size: 6", f"datasets: {data}")]
     job = job_of(write_comparison(*changes))
     run(job, SCRIPTS)
+    job.close()
     with pytest.raises(
         ValueError, match=r"the training of the cell dapo-seed0 was made with num_processes=None, not 2"
     ):

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tokenshift.recipes.jobs.comparison.child_processes import MARK, Children, end_orphans, working_on
+from tokenshift.recipes.jobs.comparison.child_processes import FOLDER_VARIABLE, Children, end_orphans, working_on
 
 
 def test_a_trainings_servants_outlive_it(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_trainings_servants_outlive_it(tmp_path: Path) -> None:
         "pathlib.Path('ready').touch()\n"
         "time.sleep(60)\n"
     )
-    environment = {**os.environ, MARK: str(tmp_path.resolve())}
+    environment = {**os.environ, FOLDER_VARIABLE: str(tmp_path.resolve())}
     training = subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, env=environment)
     while not (tmp_path / "ready").exists():
         assert training.poll() is None
