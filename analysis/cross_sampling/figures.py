@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from tokenshift.analysis.figures.kit import (
     Look,
     Numbers,
-    draw,
     draw_rows,
+    draw_series,
     heading,
     legend,
     note,
@@ -103,7 +103,7 @@ def accuracy_curves(summary: Numbers, direction: str, against: str, title: str) 
             look = CRITERION_LOOKS.get(curve["criterion"], _OTHER)
             if curve["gamma"]:
                 look = Look(look.color, _GAMMA_MARKERS[gammas.index(curve["gamma"]) % len(_GAMMA_MARKERS)], ":")
-            draw(axes, places, of_rows(own, "accuracy") * 100, look, curve_name(curve))
+            draw_series(axes, places, of_rows(own, "accuracy") * 100, look, curve_name(curve))
             everywhere.append(places)
         _axis(axes, np.concatenate(everywhere))
         top = 0.0

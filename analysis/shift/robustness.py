@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenshift.analysis.report.markdown import markdown_table
+from tokenshift.analysis.report.numbers import PERCENT, interval_text
 from tokenshift.analysis.shift.summary import entry, summarise
 from tokenshift.analysis.token_table.reader import Source
 
@@ -54,7 +55,7 @@ def cell_row(source: Source, place: Mapping[str, Any], measure: str, resamples: 
         f"{place['temperature']:g}",
         whole,
         str(group["tokens"]),
-        *(_text(each) for each in (right, *found.values())),
+        *(interval_text(each, scale=PERCENT, digits=".1f") for each in (right, *found.values())),
     ]
     return {**place, "label": label, "tokens": group["tokens"], "accuracy": right, **found, "cells": cells}
 
@@ -62,10 +63,3 @@ def cell_row(source: Source, place: Mapping[str, Any], measure: str, resamples: 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table in Markdown."""
     return markdown_table(COLUMNS, [row["cells"] for row in rows])
-
-
-def _text(entry: dict[str, Any] | None) -> str:
-    if entry is None:
-        return "-"
-    value, low, high = (100 * entry[name] for name in ("value", "low", "high"))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"

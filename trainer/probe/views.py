@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import wandb
 
-from tokenshift.analysis.figures.style import save
+from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.shift.figures import probe as shift_figures
 from tokenshift.analysis.shift.most_moved import MovedToken, most_moved
 from tokenshift.analysis.storage.whole_file import write_whole
@@ -41,7 +41,7 @@ def draw(files: ProbeFiles, kind: str, table: pa.Table, formats: Sequence[str]) 
         ),
     }
     folder = files.folder / "figures"
-    return {name: save(figure, folder / f"{kind}_{name}", formats) for name, figure in drawn.items()}
+    return {name: save_figure(figure, folder / f"{kind}_{name}", formats) for name, figure in drawn.items()}
 
 
 class WandbViews:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from tokenshift.analysis.figures.kit import Numbers, counted, has
+from tokenshift.analysis.figures.kit import Numbers, counts_text, has
 from tokenshift.analysis.shift.figures.characterisation import (
     distance_positions,
     entropy_by_js,
@@ -50,7 +50,7 @@ def summary_figures(groups: Numbers, title: str, control: Numbers | None = None)
 
 def _captions(groups: Numbers, control: Numbers | None) -> dict[str, str]:
     group = groups["all"]
-    n = counted(group)
+    n = counts_text(group)
     interval = f"95 % bootstrap intervals, resampled by problem ({group['problems']:,})"
     if group["problems"] < 2:
         interval = "95 % bootstrap intervals by problem, which have no meaning here, with a single problem"
