@@ -29,13 +29,13 @@ from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
 
 SHOWN = 4
-"""Pairs of responses shown for each direction whose verdict changed as it should; others are fewer."""
+"""Pairs of responses shown for each direction whose verdict changed as it should; of others there are fewer."""
 
 CROSS_SAMPLING_METHOD = """Both policies see the same mixed text. Where the criterion's score lies above epsilon, the \
 intervention draws the token, else the primary does: forward, the base is the primary and RL intervenes; backward, \
-the other way. Both draws share one random number, so it is known what the primary would itself have drawn: an \
-intervention is effective if its token is another one. Shares are of all tokens of all responses, numbers (#) are \
-means a response.
+the other way. Both draws use the same random number (common random numbers), so it is known what the primary would \
+itself have drawn: an intervention is effective if its token is another one. Shares are of all tokens of all \
+responses; numbers (#) are means per response.
 
 Recovery is the part of RL's gain in accuracy that is there (forward) or gone (backward): 0 % at the primary's own \
 accuracy, 100 % at the intervention's. Brackets, bands and whiskers are 95 % bootstrap intervals, resampled by \
@@ -45,10 +45,10 @@ The criteria: js, forward_kl = KL(primary‖intervention), reverse_kl = KL(inter
 either, delta_logp = how much less probable the primary's draw is under the intervention (arXiv 2603.22117), random \
 positions, position = the first tokens; none and all are the two models alone."""
 
-AREA_TEXT = """Under straight lines from no recovery at no token, over the criterion's points by their share, to \
-where every token is the intervention's: the larger, the fewer tokens are enough. Intervened shares are of all \
-tokens; effective ones are relative to that of `all`, and count as 1 above it. A sibling study (arXiv 2603.22117) \
-ranks delta_logp before KL before entropy before random.
+AREA_TEXT = """The area lies under straight lines from no recovery at no token, through the criterion's points in the \
+order of their shares, to the point where every token is the intervention's: the larger it is, the fewer tokens \
+suffice. Intervened shares are of all tokens; effective ones are relative to that of `all`, and count as 1 above it. \
+A sibling study (arXiv 2603.22117) ranks delta_logp before KL before entropy before random.
 
 The last two columns give the smallest share that recovers 90 %; a dash stands where no point does."""
 
@@ -135,7 +135,7 @@ def write_cross_report(
         title=f"Are those tokens the cause: {models}",
         facts=report_facts(record, hidden=("seed",))
         | {
-            "n": f"{summary['problems']} problems, {summary['cells'][0]['responses']} responses a policy",
+            "n": f"{summary['problems']} problems, {summary['cells'][0]['responses']} responses per policy",
             "RL's gain in accuracy, %": share_text(summary["levels"]["gain"]),
         },
         sections=sections,
@@ -194,7 +194,6 @@ def _numbers(summary: Mapping[str, Any], name: str) -> Table:
 
 def _curves(summary: Mapping[str, Any]) -> Table:
     """Areas, their differences to that of js, and the smallest shares that recover 90 %; one row per curve."""
-    reaching = f"recovers {ENOUGH:.0%} at"
     header = (
         "direction",
         "criterion",
@@ -202,8 +201,8 @@ def _curves(summary: Mapping[str, Any]) -> Table:
         "to js",
         "area, effective",
         "to js",
-        f"{reaching} intervened %",
-        f"{reaching} effective %",
+        f"smallest intervened % that recovers {ENOUGH:.0%}",
+        f"smallest effective % that recovers {ENOUGH:.0%}",
     )
     rows = []
     for curve in summary["curves"]:
@@ -281,8 +280,8 @@ def _side_by_side(
     text = (
         f"The policy is {cell.criterion} > {cell.epsilon:.3g}, seed {cell.seed}: of {len(pairs)} responses the "
         f"verdict changed from {_verdict(wanted[0])} to {_verdict(wanted[1])} in {len(changed)}, and the other way in "
-        f"{len(other)}. Shown are the first {len(changed[:SHOWN])} of those, by problem, {len(other[:1])} of these, "
-        f"and {len(same[:1])} whose verdict stayed.\n\nEffective replacements are underlined and framed; what the "
+        f"{len(other)}. Shown are the first {len(changed[:SHOWN])} of the former, by problem, {len(other[:1])} of the "
+        f"latter, and {len(same[:1])} whose verdict stayed.\n\nEffective replacements are underlined and framed; what the "
         "primary would have drawn is their tooltip. Grey is what both begin with; a bar marks where they part."
     )
     return Section(f"Responses side by side, {direction}", text, pairs=shown)

@@ -70,7 +70,7 @@ def at_k_curves(summary: Numbers, title: str) -> Figure:
         for axes in figure.axes[::columns]:
             axes.set_ylabel("problems solved, %")
         legend(figure, figure.axes[0])
-        count = f"n = {summary['samples']} responses a problem; 95 % intervals by problem"
+        count = f"n = {summary['samples']} responses per problem; 95 % intervals by problem"
         heading(figure, title, count)
         tidy(figure)
     return figure

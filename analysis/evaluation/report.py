@@ -24,9 +24,9 @@ IN_TOKENS = {"length"}
 EVALUATION_METHOD = """Each problem has n responses. mean@n is the share of correct ones; pass@k the probability that \
 one of k is correct, 1 - C(n-c, k) / C(n, k) with c correct (arXiv 2107.03374); majority@k the probability that the \
 most frequent answer of k is correct. Both are exact expectations over the k of the n that could have been drawn; at \
-k = 1 they are mean@n. Answers are one where accuracy_reward would accept either for the other; equally frequent ones \
-win with the same chance; a response without an answer does not vote. length is in tokens, truncated the share of \
-responses without an end token, formatted that of exactly one `\\boxed{}` with something in it.
+k = 1 they are mean@n. Two answers are the same where accuracy_reward would accept either for the other; equally \
+frequent answers win with the same chance; a response without an answer does not vote. length is in tokens, truncated \
+the share of responses without an end token, formatted that of exactly one `\\boxed{}` with something in it.
 
 Brackets are 95 % percentile bootstrap intervals, resampled by problem (within each set); with fewer than about 30 \
 problems they are too narrow, and where all problems have the same value they have no width at all."""
@@ -118,7 +118,7 @@ def _page(summary: Mapping[str, Any], record: Mapping[str, Any], notes: Sequence
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     parts = [
         f"# Evaluation: {' and '.join(summary['models'])}",
-        f"{summary['samples']} responses a problem; {', '.join(facts)}; {summary['resamples']:,} resamples; "
+        f"{summary['samples']} responses per problem; {', '.join(facts)}; {summary['resamples']:,} resamples; "
         f"{versions}.",
         *notes,
         EVALUATION_METHOD,

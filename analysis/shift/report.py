@@ -37,14 +37,14 @@ nats; the truncated JS is between distributions cut to top-p, as the publication
 publication's threshold; near zero means JS < 0.001, a threshold of this project's, since the publication gives none. \
 Brackets, bands and whiskers are 95 % bootstrap intervals, resampled by problem.
 
-"Seen" and "not seen" mean that the whole interval lies on that side of what is published; "open" that it does \
-not. Two statements go by values: of the frequent tokens more than half decides, of the overlap's rise that the first \
-step is twice the second. A toy model or a short task can lack what a large one shows."""
+"Seen" and "not seen" mean that the whole interval lies on that side of what is published; "open" that it does not. \
+Two statements are decided by values alone: the one on frequent tokens by more than half of them, the one on the \
+overlap's rise by a first step that is twice the second. A toy model or a short task can lack what a large one shows."""
 
 NUMBERS = (
     ("accuracy", "response", "accuracy"),
     ("length, tokens", "response", "length"),
-    ("high tokens a response", "response", "high tokens"),
+    ("high tokens per response", "response", "high tokens"),
     ("share with JS < 0.001", "sparsity", "< 0.001"),
     ("share with JS > 0.1", "sparsity", "> 0.1"),
     ("mean JS, nats", "mean", "js"),
