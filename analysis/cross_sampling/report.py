@@ -280,9 +280,10 @@ def _side_by_side(
     text = (
         f"The policy is {cell.criterion} > {cell.epsilon:.3g}, seed {cell.seed}: of {len(pairs)} responses the "
         f"verdict changed from {_verdict(wanted[0])} to {_verdict(wanted[1])} in {len(changed)}, and the other way in "
-        f"{len(other)}. Shown are the first {len(changed[:SHOWN])} of the former, by problem, {len(other[:1])} of the "
-        f"latter, and {len(same[:1])} whose verdict stayed.\n\nEffective replacements are underlined and framed; what the "
-        "primary would have drawn is their tooltip. Grey is what both begin with; a bar marks where they part."
+        f"{len(other)}. Shown are the first {len(changed[:SHOWN])} of the former, by problem, {len(other[:1])} of "
+        f"the latter, and {len(same[:1])} whose verdict stayed.\n\nEffective replacements are underlined and framed; "
+        "what the primary would have drawn is their tooltip. Grey is what both begin with; a bar marks where they "
+        "part."
     )
     return Section(f"Responses side by side, {direction}", text, pairs=shown)
 

@@ -39,7 +39,8 @@ Brackets, bands and whiskers are 95 % bootstrap intervals, resampled by problem.
 
 "Seen" and "not seen" mean that the whole interval lies on that side of what is published; "open" that it does not. \
 Two statements are decided by values alone: the one on frequent tokens by more than half of them, the one on the \
-overlap's rise by a first step that is twice the second. A toy model or a short task can lack what a large one shows."""
+overlap's rise by a first step that is twice the second. A toy model or a short task can lack what a large one \
+shows."""
 
 NUMBERS = (
     ("accuracy", "response", "accuracy"),
