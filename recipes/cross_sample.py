@@ -24,9 +24,10 @@ from rich.table import Table
 from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.figures import curve_name
 from tokenshift.analysis.cross_sampling.pilot import find_thresholds
-from tokenshift.analysis.cross_sampling.report import UNDEFINED, percent, plain, write_cross_report
+from tokenshift.analysis.cross_sampling.report import UNDEFINED, share_text, write_cross_report
 from tokenshift.analysis.cross_sampling.sweep import sweep_cells
 from tokenshift.analysis.cross_sampling.sweep_run import run_cells
+from tokenshift.analysis.report.numbers import interval_text, number_text
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
@@ -70,7 +71,7 @@ def run(job: ShiftJob) -> None:
 def _show(summary: dict[str, Any]) -> None:
     levels = summary["levels"]
     for direction in dict.fromkeys(cell["direction"] for cell in summary["cells"]):
-        title = f"{direction}, in %; base {percent(levels['base'])}, RL {percent(levels['rl'])} correct"
+        title = f"{direction}, in %; base {share_text(levels['base'])}, RL {share_text(levels['rl'])} correct"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for name in ("criterion", "inter-\nvened", "effec-\ntive", "effec-\ntive #", "accu-\nracy", "recovery"):
             table.add_column(name, justify="left" if name == "criterion" else "right", no_wrap=name != "criterion")
@@ -79,10 +80,10 @@ def _show(summary: dict[str, Any]) -> None:
                 count = cell["effective_count"]
                 table.add_row(
                     curve_name(cell),
-                    *(percent(cell[name], bare=True) for name in ("intervened", "effective")),
-                    "-" if count is None else f"{count['value']:.3g}",
-                    percent(cell["accuracy"], bare=True),
-                    percent(cell["recovery"]),
+                    *(share_text(cell[name], with_interval=False) for name in ("intervened", "effective")),
+                    number_text(None if count is None else count["value"]),
+                    share_text(cell["accuracy"], with_interval=False),
+                    share_text(cell["recovery"]),
                 )
         console.print(table)
     table = Table(title="area under the recovery curve", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
@@ -90,7 +91,7 @@ def _show(summary: dict[str, Any]) -> None:
         table.add_column(name, justify="right" if name.startswith("by") else "left")
     for curve in summary["curves"]:
         areas = (curve[name] for name in ("area_intervened", "area_effective"))
-        table.add_row(curve["direction"], curve_name(curve), *map(plain, areas))
+        table.add_row(curve["direction"], curve_name(curve), *map(interval_text, areas))
     if not summary["defined"]:
         console.print(UNDEFINED)
     elif summary["curves"]:

@@ -21,7 +21,13 @@ from accelerate import PartialState
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tokenshift.analysis.evaluation.report import shown, shown_detectable, shown_p, unit_of, write_evaluation_report
+from tokenshift.analysis.evaluation.report import (
+    COMPARISON_COLUMNS,
+    comparison_texts,
+    metric_text,
+    with_unit,
+    write_evaluation_report,
+)
 from tokenshift.analysis.evaluation.responses import evaluate_model
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
@@ -68,18 +74,20 @@ def _show(summary: dict[str, Any], notes: list[str]) -> None:
         title = f"{name}: {group['problems']:,} problems x {summary['samples']} responses, 95 % intervals"
         table = _table(title, [*(["A", "B"] if len(models) > 1 else models)])
         for metric in summary["metrics"]:
-            table.add_row(unit_of(metric), *(shown(metric, group["models"][model][metric]) for model in models))
+            table.add_row(
+                with_unit(metric), *(metric_text(metric, group["models"][model][metric]) for model in models)
+            )
         console.print(table)
         if "comparison" in group:
-            table = _table(f"{name}: A - B, paired by problem", ["difference", "p", "could show"])
-            for metric, own in group["comparison"].items():
-                difference = shown(metric, own, "difference", "+")
-                table.add_row(unit_of(metric), difference, shown_p(own["p_value"]), shown_detectable(metric, own))
+            table = _table(f"{name}: A - B, paired by problem", [*COMPARISON_COLUMNS])
+            for metric, comparison in group["comparison"].items():
+                table.add_row(with_unit(metric), *comparison_texts(metric, comparison))
             console.print(table)
     if len(models) > 1:
         for letter, model in zip("AB", models, strict=True):
             console.print(f"{letter}: {model}", highlight=False)
-        console.print("could show: the smallest true difference found with a power of 80 % at a level of 5 %")
+        meaning = "the smallest true difference found with a power of 80 % at a level of 5 %"
+        console.print(f"{COMPARISON_COLUMNS[-1]}: {meaning}")
     for note in notes:
         console.print(note)
 

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from transformers import PrinterCallback, ProgressCallback
 from trl import get_peft_config, get_quantization_config
 
+from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.figures.training_curves import training_curves
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.console import console
@@ -80,9 +81,8 @@ def run(job: Preparation) -> None:
         save_whole_model(trainer, model_dir)
     if args.process_index == 0:
         write_whole(job.output_dir / LOG_HISTORY_FILE, json.dumps(trainer.state.log_history, indent=1) + "\n")
-        curves = training_curves(
-            trainer.state.log_history, job.output_dir / "training_curves", f"{variant} on {script_args.dataset_name}"
-        )
+        figure = training_curves(trainer.state.log_history, f"{variant} on {script_args.dataset_name}")
+        curves = None if figure is None else save_figure(figure, job.output_dir / "training_curves")
         last = job.output_dir / f"checkpoint-{trainer.state.global_step}"
         summary = Summary(
             variant=variant,

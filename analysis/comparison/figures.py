@@ -3,8 +3,7 @@
 Shape legend: S seeds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,11 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tokenshift.analysis.comparison.results import CellResult, Curve
-from tokenshift.analysis.figures.kit import heading, js_axis, js_floor, note, of_rows, short, tidy
+from tokenshift.analysis.figures.kit import Numbers, heading, js_axis, js_floor, note, of_rows, short, tidy
 from tokenshift.analysis.figures.style import BLUE, GREY, ORANGE, style
 from tokenshift.analysis.thresholds import NEAR_ZERO
-
-Numbers = Mapping[str, Any]
 
 COLUMNS = 5
 """Panels side by side at most."""

@@ -1,4 +1,4 @@
-"""The files of a comparison: `comparison.csv` (a row a trained model), `.json`, `.md` and `figures/`."""
+"""The files of a comparison: `comparison.csv` (one row per trained model), `.json`, `.md` and `figures/`."""
 
 import csv
 import io
@@ -9,23 +9,22 @@ from typing import Any
 
 from tokenshift.analysis.comparison.figures import FIGURES, variant_figures
 from tokenshift.analysis.comparison.results import FIXED, OWN, SHIFT, CellResult
-from tokenshift.analysis.figures.style import save
+from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.report.markdown import markdown_table
+from tokenshift.analysis.report.numbers import PERCENT, interval_text, number_text, spread_text
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import NEAR_ZERO
 
-NONE = "-"
-
 WRITTEN = ("comparison.md", "comparison.csv", "comparison.json", "figures")
-"""What `write_comparison` leaves in a folder."""
+"""The files and the folder that `write_comparison` writes."""
 
-METHOD = """Accuracies are in %: mean ± standard deviation (n - 1) over seeds{sets}. Each difference is to \
+COMPARISON_METHOD = """Accuracies are in %: mean ± standard deviation (n - 1) over seeds{sets}. Each difference is to \
 {baseline}, over the seeds that both have, with a 95 % interval and a two-sided p-value, corrected by Holm's \
 method for the number of variants. Seeds and problems count as samples, crossed: the variance of a mean difference \
 is (MS_seed + MS_problem - MS_error) / (S P) of the two-way analysis of variance without replication (MS_error in \
 place of a smaller sum), with Satterthwaite's degrees of freedom, so intervals speak of other seeds and other \
-problems. "Could show" is the smallest true difference that this many seeds and problems find with a power of 80 % \
-at a level of 5 %, not corrected for the number of variants."""
+problems. "Minimum detectable" is the smallest true difference that this many seeds and problems find with a power \
+of 80 % at a level of 5 %, not corrected for the number of variants."""
 
 MOVED_TEXT = """JS between the model before and after training, in nats, per token, of the final probe's own \
 responses; near zero: JS < {near_zero:g}, this project's value. Differences to {baseline} are paired by seed, with \
@@ -36,57 +35,42 @@ when it decodes and the trained model draws the token where JS is highest, at {b
 a pilot)."""
 
 
-def _percent(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:.2f}"
+def _spread(entry: Mapping[str, Any], scale: float = PERCENT, digits: str = ".2f") -> str:
+    return spread_text(entry, scale=scale, digits=digits)
 
 
-def _spread(entry: Mapping[str, Any], scale: float = 100, digits: str = ".2f") -> str:
-    """Mean ± standard deviation."""
-    if entry["value"] is None:
-        return NONE
-    value = f"{scale * entry['value']:{digits}}"
-    return value if entry["sd"] is None else f"{value} ± {scale * entry['sd']:{digits}}"
+def _difference(entry: Mapping[str, Any], scale: float = PERCENT, digits: str = ".2f") -> str:
+    return interval_text(entry["difference"], key="difference", scale=scale, digits=f"+{digits}")
 
 
-def _difference(entry: Mapping[str, Any], scale: float = 100, digits: str = ".2f") -> str:
-    found = entry["difference"]
-    if found is None:
-        return NONE
-    value = f"{scale * found['difference']:+{digits}}"
-    if found["low"] is None:
-        return value
-    return f"{value} [{scale * found['low']:+{digits}}, {scale * found['high']:+{digits}}]"
+def _p_value(entry: Mapping[str, Any]) -> str:
+    p_value = (entry["difference"] or {}).get("p_holm")
+    return "< 0.001" if p_value is not None and p_value < 0.001 else number_text(p_value, digits=".3f")
 
 
-def _p(entry: Mapping[str, Any]) -> str:
-    found = entry["difference"]
-    if found is None or found["p_holm"] is None:
-        return NONE
-    return "< 0.001" if found["p_holm"] < 0.001 else f"{found['p_holm']:.3f}"
-
-
-def _could_show(entry: Mapping[str, Any]) -> str:
-    return _percent((entry["difference"] or {}).get("detectable"))
+def _detectable(entry: Mapping[str, Any]) -> str:
+    return number_text((entry["difference"] or {}).get("detectable"), scale=PERCENT, digits=".2f")
 
 
 def accuracy_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The table in the publication's form, with what the difference to the baseline is worth: header and rows."""
+    """The table in the publication's form, with tests of the differences to the baseline: header and rows."""
     sets = list(summary["sets"])
     several = len(sets) > 1
     columns = [*sets, "mean"] if several else [f"{name}, accuracy" for name in sets]
-    header = ["variant", *columns, f"difference to {summary['baseline']}", "p (Holm)", "could show", "seeds"]
+    header = ["variant", *columns, f"difference to {summary['baseline']}", "p (Holm)", "minimum detectable", "seeds"]
     rows = []
     for row in summary["variants"]:
         values = [_spread(row["sets"][name]) for name in sets]
         if several:
             values.append(_spread(row["accuracy"]))
-        own = row["accuracy"]
-        rows.append([row["variant"], *values, _difference(own), _p(own), _could_show(own), str(len(row["seeds"]))])
+        accuracy = row["accuracy"]
+        tests = [_difference(accuracy), _p_value(accuracy), _detectable(accuracy)]
+        rows.append([row["variant"], *values, *tests, str(len(row["seeds"]))])
     return header, rows
 
 
 def moved_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """What training moved, a row a variant: header and rows."""
+    """What training moved, one row per variant: header and rows."""
     fine = {"js_p50": ".1e", "js_p90": ".1e", "js_p95": ".4f", "js_p99": ".4f"}
     with_recovery = any(row["recovery"]["value"] is not None for row in summary["variants"])
     header = ["variant", "near zero, %", "difference", "p (Holm)"]
@@ -95,38 +79,38 @@ def moved_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     rows = []
     for row in summary["variants"]:
         near, tail = row["js_frac_near_zero"], row["js_p99"]
-        cells = [row["variant"], _spread(near), _difference(near), _p(near)]
+        cells = [row["variant"], _spread(near), _difference(near), _p_value(near)]
         cells += [_spread(row[name], 1, digits) for name, digits in fine.items()]
-        cells += [_difference(tail, 1, ".4f"), _p(tail)]
+        cells += [_difference(tail, 1, ".4f"), _p_value(tail)]
         if with_recovery:
             cells += [_spread(row["recovery"], digits=".1f"), _difference(row["recovery"], digits=".1f")]
-            cells.append(_p(row["recovery"]))
+            cells.append(_p_value(row["recovery"]))
         rows.append(cells)
     return header, rows
 
 
 def remarks(summary: Mapping[str, Any], failures: Mapping[str, str]) -> list[str]:
-    """What a reader must know of these numbers."""
-    found = []
+    """What a reader must know of these numbers, line by line."""
+    lines = []
     if len(summary["seeds"]) == 1:
-        found.append(
+        lines.append(
             "One seed: there is no interval and no p-value, since nothing tells how much another seed would change; "
             "add seeds."
         )
-    there = {f"{row['variant']}-seed{seed}" for row in summary["variants"] for seed in row["seeds"]}
+    evaluated = {f"{row['variant']}-seed{seed}" for row in summary["variants"] for seed in row["seeds"]}
     for words, names in (
-        ("failed, and the table is without them", [name for name in failures if name not in there]),
-        ("failed in what follows their evaluation", [name for name in failures if name in there]),
+        ("failed, and the table is without them", [name for name in failures if name not in evaluated]),
+        ("failed in what follows their evaluation", [name for name in failures if name in evaluated]),
     ):
         if names:
-            found.append(f"{len(names)} cell{'s' * (len(names) != 1)} {words}:")
-            found += [f"- {name}, {failures[name]}" for name in names]
+            lines.append(f"{len(names)} cell{'s' * (len(names) != 1)} {words}:")
+            lines += [f"- {name}, {failures[name]}" for name in names]
     floored = [row["variant"] for row in summary["variants"] if (row["accuracy"]["difference"] or {}).get("floored")]
     if floored:
-        found.append(f"MS_error took the place of the sum of mean squares for: {', '.join(floored)}.")
+        lines.append(f"MS_error took the place of the sum of mean squares for: {', '.join(floored)}.")
     for name, count in summary["unjudged"].items():
         if count:
-            found.append(f"{count} problems of {name} are left out: some model has no verdict on them.")
+            lines.append(f"{count} problems of {name} are left out: some model has no verdict on them.")
     undefined = [
         row["variant"]
         for row in summary["variants"]
@@ -134,20 +118,25 @@ def remarks(summary: Mapping[str, Any], failures: Mapping[str, str]) -> list[str
         and any(f"{row['variant']}-seed{seed}" not in failures for seed in row["seeds"])
     ]
     if summary["recovery"] is not None and undefined:
-        found.append(f"Recovery is not defined for {', '.join(undefined)}: no gain in accuracy to recover.")
-    return found
+        lines.append(f"Recovery is not defined for {', '.join(undefined)}: no gain in accuracy to recover.")
+    return lines
 
 
 def comparison_markdown(summary: Mapping[str, Any], failures: Mapping[str, str]) -> str:
-    """`comparison.md`."""
+    """The text of `comparison.md`.
+
+    Args:
+        summary: As for `write_comparison`.
+        failures: Why each cell that failed did, by its name.
+    """
     sets = ", ".join(f"{count:,} problems of {name}" for name, count in summary["sets"].items())
     evaluation = ", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in summary["evaluation"].items())
     seeds = ", ".join(map(str, summary["seeds"]))
-    several = "; their mean counts each set alike" if len(summary["sets"]) > 1 else ""
+    several = "; their mean counts each set alike (macro average)" if len(summary["sets"]) > 1 else ""
     parts = [
         f"# Comparison: {summary['name']}\n",
         f"{len(summary['variants'])} variants, seeds {seeds}; {sets or 'no problems'}; evaluation: {evaluation}.\n",
-        METHOD.format(sets=several, baseline=summary["baseline"]) + "\n",
+        COMPARISON_METHOD.format(sets=several, baseline=summary["baseline"]) + "\n",
         "## Accuracy\n",
         markdown_table(*accuracy_table(summary)),
     ]
@@ -166,8 +155,8 @@ def comparison_markdown(summary: Mapping[str, Any], failures: Mapping[str, str])
 
 def _settings(summary: Mapping[str, Any]) -> list[list[str]]:
     return [
-        [name, ", ".join(f"{key}: {_text(value)}" for key, value in own.items())]
-        for name, own in summary["distinguishing"].items()
+        [name, ", ".join(f"{key}: {_text(value)}" for key, value in settings.items())]
+        for name, settings in summary["distinguishing"].items()
     ]
 
 
@@ -178,7 +167,7 @@ def _text(value: Any) -> str:
 
 
 def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) -> str:
-    """`comparison.csv`: a row a trained model, shares as fractions, JS in nats."""
+    """The text of `comparison.csv`: one row per trained model, shares as fractions, JS in nats."""
     sets, variants = list(summary["sets"]), {row["variant"]: row for row in summary["variants"]}
     shift = [f"{kind}_js_{name}" for kind in (OWN, FIXED) for name in SHIFT]
     recovery = ["value", "low", "high", "intervened"]
@@ -203,10 +192,11 @@ def write_comparison(
     """Write all files.
 
     Args:
-        folder: where to.
-        summary: of `comparison_summary`, with `name`, `evaluation`, `recovery`, and `distinguishing` by variant.
-        results: of the trained models.
-        failures: of the cells that are not there, by name.
+        folder: Where the files go.
+        summary: The numbers of `comparison_summary`, with `name`, `evaluation`, `recovery`, and `distinguishing` by
+            variant.
+        results: The results of the trained models.
+        failures: Why each cell that failed did, by its name.
     """
     write_whole(folder / "comparison.csv", comparison_csv(summary, results))
     record = {**summary, "failed": dict(failures)}
@@ -214,7 +204,7 @@ def write_comparison(
     write_whole(folder / "comparison.md", comparison_markdown(summary, failures))
     drawn = variant_figures(summary, results) if results else {}
     for name, figure in drawn.items():
-        save(figure, folder / "figures" / name)
+        save_figure(figure, folder / "figures" / name)
     for name in FIGURES - drawn.keys():  # an earlier comparison's may be there
         for path in (folder / "figures").glob(f"{name}.*"):
             path.unlink()

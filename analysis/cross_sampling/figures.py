@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from tokenshift.analysis.figures.kit import (
     Look,
     Numbers,
-    draw,
     draw_rows,
+    draw_series,
     heading,
     legend,
     note,
@@ -113,7 +113,7 @@ def accuracy_curves(summary: Numbers, direction: str, against: str, title: str) 
             look = looks[curve["criterion"]]
             if curve["gamma"]:
                 look = Look(look.color, _GAMMA_MARKERS[gammas.index(curve["gamma"]) % len(_GAMMA_MARKERS)], ":")
-            draw(axes, shares, of_rows(points, "accuracy") * 100, look, curve_name(curve))
+            draw_series(axes, shares, of_rows(points, "accuracy") * 100, look, curve_name(curve))
             all_shares.append(shares)
         _axis(axes, np.concatenate(all_shares))
         top = 0.0

@@ -1,4 +1,4 @@
-"""The figure of an evaluation: pass@k and majority@k of each model, a panel a set."""
+"""The figure of an evaluation: pass@k and majority@k of each model, one panel per set."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -7,7 +7,7 @@ from tokenshift.analysis.figures.kit import (
     Look,
     Numbers,
     dodges,
-    draw,
+    draw_series,
     heading,
     legend,
     note,
@@ -18,16 +18,16 @@ from tokenshift.analysis.figures.kit import (
 from tokenshift.analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, style
 
 COLOURS = (BLUE, GREY, ORANGE, GREEN, PURPLE)
-"""Of the models, in their order."""
+"""Colours of the models, in their order."""
 
 MARKERS = {"pass": (("o", "s", "D", "P", "h"), "-"), "majority": (("^", "v", "<", ">", "X"), ":")}
-"""A marker a model, and the line."""
+"""One marker per model, and the line, of each estimator."""
 
-COLUMNS = 3
-"""Panels side by side at most."""
+PANELS_IN_A_ROW = 3
+"""Largest number of panels side by side."""
 
 STEP = 0.07
-"""Between markers at one k, in widths of a place."""
+"""Distance between markers at one k; the distance between two k is 1."""
 
 
 def at_k_curves(summary: Numbers, title: str) -> Figure:
@@ -36,12 +36,12 @@ def at_k_curves(summary: Numbers, title: str) -> Figure:
     At k = 1 both are the mean over all responses, and are drawn as one.
 
     Args:
-        summary: of `evaluation_summary`.
-        title: of the figure.
+        summary: The numbers of `evaluation_summary`.
+        title: The figure's title.
     """
     groups, models = summary["groups"], summary["models"]
     ks = [1, *(k for k in summary["ks"] if k > 1)]
-    columns = min(COLUMNS, len(groups))
+    columns = min(PANELS_IN_A_ROW, len(groups))
     rows = -(-len(groups) // columns)
     with style():
         size = (max(4.5, 2.8 * columns + 0.6), 2.5 * rows + 0.7 + 0.2 * len(models))
@@ -49,28 +49,28 @@ def at_k_curves(summary: Numbers, title: str) -> Figure:
         panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
         for axes, (name, group) in zip(panels, groups.items(), strict=False):
             shifts = iter(dodges(2 * len(models), STEP))
-            for place, model in enumerate(models):
-                found = group["models"][model]
+            for index, model in enumerate(models):
+                metrics = group["models"][model]
                 for estimator, (markers, line) in MARKERS.items():
-                    entries = [found[f"mean@{summary['samples']}"], *(found[f"{estimator}@{k}"] for k in ks[1:])]
+                    entries = [metrics[f"mean@{summary['samples']}"], *(metrics[f"{estimator}@{k}"] for k in ks[1:])]
                     series = of_rows([{"label": "", "entry": entry} for entry in entries], "entry") * 100
-                    look = Look(COLOURS[place % len(COLOURS)], markers[place % len(markers)], line)
+                    look = Look(COLOURS[index % len(COLOURS)], markers[index % len(markers)], line)
                     label = f"{estimator}@k, {short(model, 40)}"
-                    draw(axes, np.arange(len(ks)) + next(shifts), series, look, label)
+                    draw_series(axes, np.arange(len(ks)) + next(shifts), series, look, label)
             axes.set_title(f"{short(name)}, {group['problems']:,} problems", fontsize=8.5)
             axes.set_xticks(range(len(ks)), [str(k) for k in ks])
             axes.set_xlim(-0.5, len(ks) - 0.5)
             axes.set_ylim(-2, 103)
             axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.5)
             axes.set_xlabel("k, responses")
-            if not any(own[f"mean@{summary['samples']}"] for own in group["models"].values()):
+            if not any(metrics[f"mean@{summary['samples']}"] for metrics in group["models"].values()):
                 note(axes, "no response was judged")
         for axes in panels[len(groups) :]:
             axes.set_visible(False)
         for axes in figure.axes[::columns]:
             axes.set_ylabel("problems solved, %")
         legend(figure, figure.axes[0])
-        count = f"n = {summary['samples']} responses a problem; 95 % intervals by problem"
+        count = f"n = {summary['samples']} responses per problem; 95 % intervals by problem"
         heading(figure, title, count)
         tidy(figure)
     return figure

@@ -1,7 +1,7 @@
-"""One model's responses to the problems of some sets, judged: from a model to a row a response on disk.
+"""One model's responses to the problems of some sets, judged: from a model to one row per response on disk.
 
-Under a folder: `responses/`, a Parquet file a set and model, which readers take as one table. Draws depend on the
-seed, the problem and the sample alone, so that models are compared on the same random numbers. Work is cut into units
+A folder gets `responses/`, with one Parquet file per (set, model), which readers take as one table. Draws depend on
+the seed, the problem and the sample alone: models share common random numbers. Work is cut into units
 whose contents depend on the settings alone: a run that was stopped, that had another number of processes, or that was
 given more models or sets later ends in the same rows, bit for bit on one kind of machine.
 """
@@ -26,7 +26,7 @@ from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.storage.work_units import join_rows, run_units
 
-SCHEMA = pa.schema(
+RESPONSE_SCHEMA = pa.schema(
     [
         ("set", pa.string()),
         ("model", pa.string()),
@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Grade:
-    """What a response is worth; attributes as the columns of the same names."""
+    """The judgement of a response; attributes as the columns of `RESPONSE_SCHEMA` with the same names."""
 
     correct: bool | None
     formatted: bool
@@ -57,7 +57,7 @@ class Grade:
 
 
 Grader = Callable[[list[int], list[str]], list[Grade]]
-"""Grades of completions, as text, of the problems with these ids; given all responses to a problem at once."""
+"""Grades completions: (problem ids, texts) -> one grade each. It is given all responses to a problem at once."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class Subject:
     """A model to be evaluated.
 
     Attributes:
-        name: in the column `model`.
-        tokenizer: its.
-        ends: ids at which its responses end.
-        generator: makes it ready to sample from; called only if there is something left to sample.
+        name: The value of the column `model`.
+        tokenizer: The model's tokenizer.
+        ends: Token ids at which the model's responses end.
+        generator: Loads the model and returns what samples from it; called only if something is left to sample.
     """
 
     name: str
@@ -82,9 +82,9 @@ class ProblemSet:
     """Problems as the model reads them.
 
     Attributes:
-        name: in the column `set`.
-        prompts: of the problems.
-        grade: of responses to them.
+        name: The value of the column `set`.
+        prompts: The problems' prompts.
+        grade: Grades responses to the problems.
     """
 
     name: str
@@ -93,7 +93,7 @@ class ProblemSet:
 
 
 def response_file(folder: RunFolder, set_name: str, model: str) -> Path:
-    """Where a model's responses to a set are."""
+    """The file with a model's responses to a set."""
     return folder.path / "responses" / f"{file_name(set_name)}--{file_name(model)}.parquet"
 
 
@@ -108,31 +108,33 @@ def evaluate_model(
     metadata: Mapping[str, Any],
     state: PartialState | None = None,
 ) -> pa.Table:
-    """Sample and grade responses; those that are there already are read back.
+    """Sample and grade responses; responses that are in the folder already are read back.
 
     Every process must call it. What responses depend on beside the arguments (the model's weights, the rows of a set,
     the sampling) must stay the same in one folder.
 
     Args:
-        folder: of the run.
-        subject: the model.
-        sets: the problems.
-        samples: responses a problem.
-        seed: of the draws, for the column.
-        batch_size: responses at once; a unit of work holds as many whole problems as fit, the longest prompts first.
-        metadata: of the files.
+        folder: The run's folder.
+        subject: The model.
+        sets: The problems.
+        samples: Number of responses per problem.
+        seed: Seed of the draws, for the column `seed`.
+        batch_size: Number of responses sampled at once; a unit of work holds as many whole problems as fit, the
+            longest prompts first.
+        metadata: What the responses come from, for the files' metadata.
+        state: The processes that share the work; a new `PartialState` if None.
 
     Returns:
-        Rows of `SCHEMA`, by set, problem and sample.
+        Rows of `RESPONSE_SCHEMA`, by set, problem and sample.
     """
     state = state or PartialState()
-    left = [each for each in sets if not response_file(folder, each.name, subject.name).exists()]
-    state.wait_for_everyone()  # all have looked before anything is written
-    stage = folder.units(file_name(subject.name))  # another model's are beside it, to be gone on with
+    missing = [problems for problems in sets if not response_file(folder, problems.name, subject.name).exists()]
+    state.wait_for_everyone()  # every process has looked before one of them writes
+    stage = folder.units(file_name(subject.name))  # units of another model that was stopped may be beside it
     units = [
-        (each, group, stage / f"{response_file(folder, each.name, subject.name).stem}-{place:06d}.parquet")
-        for each in left
-        for place, group in enumerate(prompt_groups(each.prompts, max(1, batch_size // samples)))
+        (problems, group, stage / f"{response_file(folder, problems.name, subject.name).stem}-{number:06d}.parquet")
+        for problems in missing
+        for number, group in enumerate(prompt_groups(problems.prompts, max(1, batch_size // samples)))
     ]
     ready: list[Generator] = []
 
@@ -163,23 +165,23 @@ def evaluate_model(
             for request, ids, text, grade in zip(requests, completions, texts, grades, strict=True)
         ]
         with whole_file(file) as partial:
-            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
+            pq.write_table(pa.Table.from_pylist(rows, schema=RESPONSE_SCHEMA), partial)
         return sum(map(len, completions))
 
     run_units([file for _, _, file in units], work, f"sampling from {subject.name}", state=state)
     if state.is_main_process:
-        schema = SCHEMA.with_metadata(table_metadata({**metadata, "model": subject.name}))
-        for each in left:
-            parts = [file for owner, _, file in units if owner is each]
-            join_rows(parts, response_file(folder, each.name, subject.name), schema)
+        schema = RESPONSE_SCHEMA.with_metadata(table_metadata({**metadata, "model": subject.name}))
+        for problems in missing:
+            parts = [file for owner, _, file in units if owner is problems]
+            join_rows(parts, response_file(folder, problems.name, subject.name), schema)
         shutil.rmtree(stage, ignore_errors=True)
-        with suppress(OSError):  # it is not there, or another model's is in it
+        with suppress(OSError):  # the folder does not exist, or has units of another model
             folder.units("").rmdir()
     state.wait_for_everyone()
-    return read_responses(folder, [subject.name], [each.name for each in sets])
+    return read_responses(folder, [subject.name], [problems.name for problems in sets])
 
 
 def read_responses(folder: RunFolder, models: Sequence[str], sets: Sequence[str]) -> pa.Table:
-    """Rows of `SCHEMA` that `evaluate_model` left, by model, then set."""
-    files = [response_file(folder, each, model) for model in models for each in sets]
-    return pa.concat_tables([pq.read_table(file, schema=SCHEMA) for file in files])
+    """Rows of `RESPONSE_SCHEMA` that `evaluate_model` left, by model, then set."""
+    files = [response_file(folder, set_name, model) for model in models for set_name in sets]
+    return pa.concat_tables([pq.read_table(file, schema=RESPONSE_SCHEMA) for file in files])

@@ -1,4 +1,4 @@
-"""What models score on sets of problems: from a row a response to numbers with intervals, and to comparisons.
+"""Scores of models on sets of problems: from one row per response to numbers with intervals and comparisons.
 
 Shape legend: P problems of a set.
 """
@@ -15,21 +15,21 @@ from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap
 from tokenshift.analysis.statistics.paired import paired_comparison
 from tokenshift.analysis.statistics.pooled_means import Alike, pooled_mean, set_bootstraps, standard_error
 
-COLUMNS = ("set", "model", "problem_id", "length", "truncated", "formatted", "correct", "vote")
-"""What the numbers are made of."""
+SUMMARISED_COLUMNS = ("set", "model", "problem_id", "length", "truncated", "formatted", "correct", "vote")
+"""Columns of responses that the numbers are made of."""
 
 POOLED: dict[str, Alike] = {"all problems": "problems", "mean of the sets": "sets"}
-"""Groups beside the sets, where there are several, and what counts alike in them."""
+"""Groups beside several sets, and whether each problem or each set (macro average) has the same weight in them."""
 
 
 @dataclass(frozen=True)
-class Values:
-    """A model's numbers problem by problem.
+class ProblemValues:
+    """A model's numbers, problem by problem.
 
     Attributes:
-        problems: ids `(P,)`, ascending.
-        responses: how many.
-        metrics: by name `(P,)` float64, NaN for problems without a value: `mean@n`; `pass@k` and `majority@k` of each
+        problems: Ids of the problems `(P,)`, ascending.
+        responses: Number of responses.
+        metrics: `(P,)` float64 by name, NaN for problems without a value: `mean@n`; `pass@k` and `majority@k` of each
             k; the means of `length` (tokens), `truncated` and `formatted`.
     """
 
@@ -38,21 +38,21 @@ class Values:
     metrics: dict[str, np.ndarray]
 
 
-def problem_values(table: pa.Table, samples: int, ks: Sequence[int]) -> dict[tuple[str, str], Values]:
+def problem_values(table: pa.Table, samples: int, ks: Sequence[int]) -> dict[tuple[str, str], ProblemValues]:
     """Numbers of each problem by (set, model), in the table's order.
 
-    Responses that nothing judged count for lengths and forms alone; a problem with fewer than k judged responses has
-    no `pass@k` and no `majority@k`.
+    Responses without a verdict count for `length`, `truncated` and `formatted` alone; a problem with fewer than k
+    responses with a verdict has no `pass@k` and no `majority@k`.
 
     Args:
-        table: `COLUMNS`, a row a response.
-        samples: n, responses a problem.
-        ks: each at least 1, at most n.
+        table: `SUMMARISED_COLUMNS`, one row per response.
+        samples: n, the number of responses per problem.
+        ks: Each k, at least 1 and at most n.
     """
-    found: dict[tuple[str, str], Values] = {}
-    frame = table.select(list(COLUMNS)).to_pandas(integer_object_nulls=True)
-    for (set_name, model), own in frame.groupby(["set", "model"], sort=False):
-        problems = own.groupby("problem_id", sort=True)
+    values: dict[tuple[str, str], ProblemValues] = {}
+    frame = table.select(list(SUMMARISED_COLUMNS)).to_pandas(integer_object_nulls=True)
+    for (set_name, model), rows in frame.groupby(["set", "model"], sort=False):
+        problems = rows.groupby("problem_id", sort=True)
         metrics: dict[str, list[float]] = {name: [] for name in _metric_names(samples, ks)}
         for _, responses in problems:
             judged = responses[responses["correct"].notna()]
@@ -66,9 +66,9 @@ def problem_values(table: pa.Table, samples: int, ks: Sequence[int]) -> dict[tup
                 metrics[f"majority@{k}"].append(majority_at_k(votes, correct, k) if enough else np.nan)
             for name in ("length", "truncated", "formatted"):
                 metrics[name].append(responses[name].mean())
-        arrays = {name: np.array(values, dtype=float) for name, values in metrics.items()}
-        found[str(set_name), str(model)] = Values(np.array(list(problems.groups)), len(own), arrays)
-    return found
+        arrays = {name: np.array(numbers, dtype=float) for name, numbers in metrics.items()}
+        values[str(set_name), str(model)] = ProblemValues(np.array(list(problems.groups)), len(rows), arrays)
+    return values
 
 
 def _metric_names(samples: int, ks: Sequence[int]) -> list[str]:
@@ -79,26 +79,28 @@ def _metric_names(samples: int, ks: Sequence[int]) -> list[str]:
 def evaluation_summary(
     table: pa.Table, samples: int, ks: Sequence[int], *, resamples: int = 10_000, seed: int = 0
 ) -> dict[str, Any]:
-    """Numbers of each set, and of all together, ready for JSON.
+    """Numbers of each set, and of all sets together, ready for JSON.
 
     Args:
-        table: `COLUMNS`, a row a response, of one model or more; with two, the first is compared with the second.
-        samples: n, responses a problem.
-        ks: of pass@k and majority@k.
-        resamples: of the bootstrap, by problem.
-        seed: of the resamples.
+        table: `SUMMARISED_COLUMNS`, one row per response, of one model or more; with two, the first is compared with
+            the second.
+        samples: n, the number of responses per problem.
+        ks: Each k of pass@k and majority@k.
+        resamples: Number of resamples of the bootstrap, by problem.
+        seed: Seed of the resamples.
 
     Returns:
-        `samples`, `ks`, `resamples`, `metrics` (names in order), `models`, and `groups`, by set and with several sets
-        by `POOLED`: `problems`; `responses`, of each model; `models`, by model and metric None, or `value`, `low` and
-        `high` of the 95 % interval (None where a set has one problem), and `problems` with a value; and with two
-        models `comparison`, by metric the fields of `Comparison`, the first model's minus the second's.
+        `samples`, `ks`, `resamples`, `metrics` (names in order), `models`, and `groups`, by the sets' names and, with
+        several sets, by the names of `POOLED`. A group has `problems`; `responses` of each model; `models`, which
+        holds by model and metric None, or `value`, `low` and `high` of the 95 % interval (None where a set has one
+        problem), and the number of `problems` with a value; and with two models `comparison`, which holds by metric
+        the fields of `Comparison`, the first model's minus the second's.
 
     Raises:
-        ValueError: if the models did not answer the same problems.
+        ValueError: If the models did not answer the same problems.
     """
     values = problem_values(table, samples, ks)
-    sets, models = (list(dict.fromkeys(key[place] for key in values)) for place in (0, 1))
+    sets, models = (list(dict.fromkeys(key[index] for key in values)) for index in (0, 1))
     for name in sets:
         if any(not np.array_equal(values[name, models[0]].problems, values[name, model].problems) for model in models):
             raise ValueError(f"The models answered other problems of the set {name!r}.")
@@ -121,24 +123,28 @@ def evaluation_summary(
 
 
 def _group(
-    values: Mapping[str, list[Values]], bootstraps: Sequence[ProblemBootstrap], alike: Alike = "problems"
+    values: Mapping[str, list[ProblemValues]], bootstraps: Sequence[ProblemBootstrap], alike: Alike = "problems"
 ) -> dict[str, Any]:
     first = next(iter(values.values()))
     names = list(first[0].metrics)
-    arrays = {model: {name: [each.metrics[name] for each in own] for name in names} for model, own in values.items()}
-    found: dict[str, Any] = {
-        "problems": sum(len(each.problems) for each in first),
-        "responses": sum(each.responses for each in first),
+    arrays = {
+        model: {name: [in_set.metrics[name] for in_set in by_set] for name in names}
+        for model, by_set in values.items()
+    }
+    group: dict[str, Any] = {
+        "problems": sum(len(in_set.problems) for in_set in first),
+        "responses": sum(in_set.responses for in_set in first),
         "models": {
-            model: {name: _entry(own[name], bootstraps, alike) for name in names} for model, own in arrays.items()
+            model: {name: _entry(metrics[name], bootstraps, alike) for name in names}
+            for model, metrics in arrays.items()
         },
     }
     if len(arrays) == 2:
         compared, reference = arrays.values()
-        found["comparison"] = {
+        group["comparison"] = {
             name: asdict(paired_comparison(compared[name], reference[name], bootstraps, alike)) for name in names
         }
-    return found
+    return group
 
 
 def _entry(
@@ -149,4 +155,4 @@ def _entry(
         return None
     if np.isnan(standard_error(values, alike)):  # a single problem has no interval
         entry |= {"low": None, "high": None}
-    return {**entry, "problems": int(sum(np.isfinite(own).sum() for own in values))}
+    return {**entry, "problems": int(sum(np.isfinite(in_set).sum() for in_set in values))}

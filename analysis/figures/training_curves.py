@@ -1,16 +1,16 @@
 """Figure of a training run: reward, divergence and weights over updates."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tokenshift.analysis.figures.style import BLUE, GREEN, ORANGE, save, style
+from tokenshift.analysis.figures.style import BLUE, GREEN, ORANGE, style
 
 Log = Sequence[dict[str, Any]]
+"""Entries of a `log_history`: `step`, and metrics by name."""
 
 
 def _series(log: Log, key: str) -> tuple[list[int], list[float]]:
@@ -61,13 +61,15 @@ def _active_panel(axes: Axes, log: Log) -> None:
     axes.set_ylabel("% of tokens, |w - 1| > 0.01")
 
 
-def training_curves(log: Log, path: Path, title: str) -> Path | None:
-    """Draw reward, divergence and weight against updates from a Trainer's `log_history`, as PNG and SVG beside it.
+def training_curves(log: Log, title: str) -> Figure | None:
+    """Reward, divergence and weight against updates; panels whose metrics were not logged are left out.
 
-    Panels whose metrics were not logged are left out.
+    Args:
+        log: A Trainer's `log_history`.
+        title: The figure's title.
 
     Returns:
-        The PNG's path; None if nothing was logged that can be drawn.
+        The figure; None if nothing was logged that can be drawn.
     """
     panels = {
         "reward": _reward_panel,
@@ -75,14 +77,15 @@ def training_curves(log: Log, path: Path, title: str) -> Path | None:
         "advantage_weight/mean": _weight_panel,
         "advantage_weight/frac_active": _active_panel,
     }
-    present = [draw for key, draw in panels.items() if _series(log, key)[0]]
+    present = [panel for key, panel in panels.items() if _series(log, key)[0]]
     if not present:
         return None
     with style():
         figure = Figure(figsize=(3.5 * len(present), 3), layout="constrained")
-        for axes, draw in zip(figure.subplots(1, len(present), squeeze=False)[0], present, strict=True):
-            draw(axes, log)
+        for axes, panel in zip(figure.subplots(1, len(present), squeeze=False)[0], present, strict=True):
+            panel(axes, log)
             axes.set_xlabel("update")
+            axes.tick_params(labelsize=9)  # also of ticks that matplotlib makes only when it draws, outside of style()
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.suptitle(title)
-        return save(figure, path)
+    return figure

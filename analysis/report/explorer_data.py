@@ -1,11 +1,11 @@
 """Responses packed for the report's explorer: small, decoded one at a time in the browser.
 
-What is exact and what is rounded: texts, ranks and JS (float32) are exact; other divergences and entropies are off by
-0.023 % at most, log-probabilities by 0.00025, so probabilities by 0.025 %: the three digits that the page shows.
+Texts, ranks and JS (float32) are exact. Other divergences and entropies are off by 0.023 % at most, log-probabilities
+by 0.00025, so probabilities by 0.025 %: the page shows three digits.
 
 A packed response is the zlib stream of arrays one after another, each as byte planes: all lowest bytes, then all next
-ones, and so on (little-endian, apart by significance, which is what zlib compresses well). `pack_response` names them
-in order; `decodeResponse` in `page/explorer.js` reads them.
+ones, and so on (bytes of one significance beside each other compress well). `pack_response` names the arrays in their
+order; `decodeResponse` in `static/explorer.js` reads them.
 """
 
 import zlib
@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-CODED = ("js_top_p", "forward_kl", "reverse_kl", "entropy_base", "entropy_rl")
-"""Values packed by `code_values`, in the order of the packed arrays."""
-LOGPS = ("logp_base", "logp_rl")
-RANKS = ("rank_base", "rank_rl")
+_DIVERGENCES_AND_ENTROPIES = ("js_top_p", "forward_kl", "reverse_kl", "entropy_base", "entropy_rl")
+_LOG_PROBABILITIES = ("logp_base", "logp_rl")
+_RANKS = ("rank_base", "rank_rl")
+
+EXPLORED_VALUES = ("js", *_DIVERGENCES_AND_ENTROPIES, *_LOG_PROBABILITIES, *_RANKS)
+"""What the explorer shows of each token, in the order of the packed arrays."""
 
 VALUE_FLOOR, VALUE_CEILING = 1e-9, 1e4
 """Smaller values are packed as 0, larger finite ones as the ceiling."""
@@ -28,29 +30,32 @@ BELOW, NEGATIVE_INFINITY = 65533, 65534
 """Codes of log-probabilities below -65532 * LOGP_STEP, about -32."""
 INFINITY = 65534
 MISSING = 65535
-"""NaN, in both codes."""
+"""Code of NaN, for values and for log-probabilities."""
 
 NEW = 255
-"""In place of a place in the base's list: the RL list's token is not there."""
+"""Instead of an index in the base's list: the token of the RL model's list is not in the base's."""
 
 
 @dataclass(frozen=True)
 class ExploredResponse:
-    """A response of T tokens, and what two models made of each of them.
+    """A response of T tokens, with the numbers of both models at each of them.
 
     Attributes:
-        problem_id: its problem.
-        sample_id: which of the problem's samples it is.
-        trajectory: who produced it, or what it is for.
-        correct: the verdict; None where there is none.
-        prompt: text before the response.
+        problem_id: The problem.
+        sample_id: Which of the problem's samples the response is.
+        trajectory: Which policy produced the response, or what it is for.
+        correct: The verdict; None where there is none.
+        prompt: Text before the response.
         tokens: T texts of the generated tokens.
-        values: `(T,)` a name: `js`, `js_top_p`, `forward_kl`, `reverse_kl`, `entropy_base`, `entropy_rl`, `logp_base`,
-            `logp_rl`, all in nats, and `rank_base`, `rank_rl`, 1 for the most probable token.
-        top_ids: `(2, T, k)` ids of the base's k most probable tokens, then of RL's, most probable first; k is 255 at
-            most.
-        top_logps: `(2, 2, T, k)` their log-probabilities, nats: [whose list][under the base, under RL]. Those of a
-            token in both lists are read from the base's list alone.
+        values: `(T,)` for each name: `js`, `js_top_p`, `forward_kl`, `reverse_kl`, `entropy_base`, `entropy_rl`,
+            `logp_base`, `logp_rl`, all in nats, and `rank_base`, `rank_rl`, 1 for the most probable token.
+        top_ids: `(2, T, k)` ids of the base's k most probable tokens, then of the RL model's, most probable first; k
+            is 255 at most.
+        top_logps: `(2, 2, T, k)` log-probabilities of `top_ids`, nats: [whose list][under the base, under RL]. Those
+            of a token in both lists are read from the base's list alone.
+
+    Raises:
+        ValueError: If shapes do not fit.
     """
 
     problem_id: int
@@ -66,7 +71,7 @@ class ExploredResponse:
     def __post_init__(self) -> None:
         length, k = len(self.tokens), self.top_ids.shape[-1]
         where = f"problem {self.problem_id}, sample {self.sample_id}"
-        for name in ("js", *CODED, *LOGPS, *RANKS):
+        for name in EXPLORED_VALUES:
             if np.shape(self.values[name]) != (length,):
                 raise ValueError(f"{where}: {name} has shape {np.shape(self.values[name])}, tokens are {length}")
         if self.top_ids.shape != (2, length, k) or self.top_logps.shape != (2, 2, length, k) or k > NEW:
@@ -78,37 +83,37 @@ class ExploredResponse:
 
 @dataclass
 class TextTable:
-    """Distinct token texts, numbered as they come.
+    """Distinct token texts, numbered in the order in which they first occur.
 
     Attributes:
-        token_text: a token id's text, asked for once per id.
-        texts: those numbered so far.
+        token_text: Returns a token id's text; asked once for each id.
+        texts: The texts that have a number, in order.
     """
 
     token_text: Callable[[int], str]
     texts: list[str] = field(default_factory=list)
-    _of_text: dict[str, int] = field(default_factory=dict)
-    _of_id: dict[int, int] = field(default_factory=dict)
+    _number_of_text: dict[str, int] = field(default_factory=dict)
+    _number_of_id: dict[int, int] = field(default_factory=dict)
 
     def number(self, text: str) -> int:
-        """Its place in `texts`."""
-        if text not in self._of_text:
-            self._of_text[text] = len(self.texts)
+        """The text's index in `texts`, to which it is added if it is new."""
+        if text not in self._number_of_text:
+            self._number_of_text[text] = len(self.texts)
             self.texts.append(text)
-        return self._of_text[text]
+        return self._number_of_text[text]
 
     def numbers(self, ids: np.ndarray) -> np.ndarray:
-        """Positions in `texts` of token ids, in their shape."""
-        distinct, place = np.unique(ids, return_inverse=True)
-        for index in distinct.tolist():
-            if index not in self._of_id:
-                self._of_id[index] = self.number(self.token_text(index))
-        known = np.array([self._of_id[index] for index in distinct.tolist()], dtype=np.uint32)
-        return known[place.reshape(ids.shape)]
+        """Indices in `texts` of the texts of token ids, in the shape of `ids`."""
+        distinct, inverse = np.unique(ids, return_inverse=True)
+        for token_id in distinct.tolist():
+            if token_id not in self._number_of_id:
+                self._number_of_id[token_id] = self.number(self.token_text(token_id))
+        numbers = np.array([self._number_of_id[token_id] for token_id in distinct.tolist()], dtype=np.uint32)
+        return numbers[inverse.reshape(ids.shape)]
 
 
 def code_values(values: np.ndarray) -> np.ndarray:
-    """Values from 0 up as uint16: 0 for those up to `VALUE_FLOOR`, then equal steps of their logarithm."""
+    """Code values >= 0 as uint16: 0 for those up to `VALUE_FLOOR`, then equal steps of the logarithm."""
     values = np.asarray(values, dtype=np.float64)
     clipped = np.clip(np.nan_to_num(values, nan=0.0), VALUE_FLOOR, VALUE_CEILING)
     codes = np.rint(np.log(clipped / VALUE_FLOOR) / VALUE_STEP).astype(np.int64) + 1
@@ -119,7 +124,7 @@ def code_values(values: np.ndarray) -> np.ndarray:
 
 
 def code_logps(logps: np.ndarray) -> np.ndarray:
-    """Log-probabilities as uint16, in steps of `LOGP_STEP` down from 0."""
+    """Code log-probabilities as uint16, in steps of `LOGP_STEP` down from 0."""
     logps = np.asarray(logps, dtype=np.float64)
     steps = np.rint(np.clip(np.nan_to_num(-logps, nan=0.0), 0, BELOW * LOGP_STEP) / LOGP_STEP)
     codes = steps.astype(np.int64)
@@ -134,32 +139,32 @@ def planes(values: np.ndarray, width: int) -> bytes:
 
 
 def pack_js(responses: Sequence[ExploredResponse]) -> bytes:
-    """JS of all responses' tokens in order, float32: what lists, filters and thresholds need at once."""
+    """Pack JS of all responses' tokens in order, float32, which lists, filters and thresholds need at once."""
     js = np.concatenate([np.asarray(r.values["js"], dtype=np.float32) for r in responses] or [np.empty(0, np.float32)])
     return zlib.compress(planes(js.view(np.uint32), 4), 9)
 
 
 def pack_response(response: ExploredResponse, table: TextTable) -> bytes:
-    """All of a response but its JS and what the list shows of it. Lists are packed rank by rank, `(k, T)`."""
+    """Pack a response but for its JS and what the list shows of it. Top lists are packed rank by rank, `(k, T)`."""
     ids = response.top_ids.swapaxes(1, 2)  # (2, k, T)
     codes = code_logps(response.top_logps).swapaxes(2, 3)  # (2, 2, k, T)
     shared = ids[1][:, None] == ids[0][None]  # (RL's k, base's k, T)
-    places = np.where(shared.any(axis=1), shared.argmax(axis=1), NEW) if shared.size else np.empty(ids[1].shape, int)
-    new = places == NEW  # (k, T)
-    # what RL changed little has a small difference, which packs better than a second log-probability
-    of_base, of_new = (codes[0][1] - codes[0][0]), (codes[1][0] - codes[1][1])[new]
+    in_base = np.where(shared.any(axis=1), shared.argmax(axis=1), NEW) if shared.size else np.empty(ids[1].shape, int)
+    new = in_base == NEW  # (k, T)
+    # where RL changed little the difference is small, and packs better than a second log-probability
+    change_in_base, change_in_new = (codes[0][1] - codes[0][0]), (codes[1][0] - codes[1][1])[new]
     arrays = [
         (np.array([table.number(text) for text in response.tokens], dtype=np.uint32), 4),
-        *((code_values(response.values[name]), 2) for name in CODED),
-        *((code_logps(response.values[name]), 2) for name in LOGPS),
-        *((np.asarray(response.values[name], dtype=np.uint32), 4) for name in RANKS),
+        *((code_values(response.values[name]), 2) for name in _DIVERGENCES_AND_ENTROPIES),
+        *((code_logps(response.values[name]), 2) for name in _LOG_PROBABILITIES),
+        *((np.asarray(response.values[name], dtype=np.uint32), 4) for name in _RANKS),
         (table.numbers(ids[0]), 4),
         (codes[0][0], 2),
-        (of_base, 2),  # RL's code less the base's, modulo 65536
-        (places.astype(np.uint8), 1),
-        # of the tokens in RL's list alone, in the order of `places`
+        (change_in_base, 2),  # RL's code less the base's, modulo 65536
+        (in_base.astype(np.uint8), 1),
+        # of the tokens in RL's list alone, in the order of `in_base`
         (table.numbers(ids[1][new]), 4),
         (codes[1][1][new], 2),
-        (of_new, 2),  # the base's code less RL's, modulo 65536
+        (change_in_new, 2),  # the base's code less RL's, modulo 65536
     ]
     return zlib.compress(b"".join(planes(values, width) for values, width in arrays), 9)

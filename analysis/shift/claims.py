@@ -3,32 +3,38 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tokenshift.analysis.report.numbers import PERCENT, interval_text
+from tokenshift.analysis.shift.summary import labelled_estimate
 from tokenshift.analysis.thresholds import HIGH, LOW_ENTROPY, NEAR_ZERO
 
 FEWEST = 5
-"""Problems below which intervals by problem say nothing, and every verdict is left open."""
+"""Number of problems below which intervals by problem say nothing, and every verdict is left open."""
 
 FEWEST_TOKENS = 5
-"""Frequent tokens below which nothing is said of them."""
+"""Number of frequent tokens below which nothing is said of them."""
 
 SEEN, NOT_SEEN, OPEN = "seen", "not seen", "open"
+"""The verdicts."""
+
+NO_TOKEN = "no such token"
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement and what a table says of it.
+    """A statement of the publication and what a table says of it.
 
     Attributes:
-        text: the statement.
-        published: its published figure.
-        found: the table's, with its 95 % interval.
-        verdict: `seen` or `not seen` where the whole interval of a mean is on one side, else `open`; of the frequent
-            tokens more than half, of the rise twice as much as the next decides.
+        text: The statement.
+        published: The published figure.
+        measured: The table's figure, with its 95 % interval.
+        verdict: `seen` or `not seen` where the whole interval of a mean is on one side, else `open`; the statement
+            on frequent tokens is decided by more than half of them, the one on the overlap's rise by a first step
+            that is twice the second.
     """
 
     text: str
     published: str
-    found: str
+    measured: str
     verdict: str
 
 
@@ -36,10 +42,10 @@ def statements(group: dict[str, Any], control: dict[str, Any] | None = None) -> 
     """The publication's statements for one group of `summarise`.
 
     Args:
-        group: a kind's `all`.
-        control: the same of an SFT control, where there is one.
+        group: The group `all` of a kind of trajectory.
+        control: The same group of an SFT control, where there is one.
     """
-    found = [
+    judged = [
         _share(group, "sparsity", f"< {NEAR_ZERO:g}", "Most tokens are near zero (JS < 1e-3)", "> 83 %", least=0.83),
         *_control(group, control),
         *_positions(group),
@@ -62,32 +68,24 @@ def statements(group: dict[str, Any], control: dict[str, Any] | None = None) -> 
     ]
     if group["problems"] < FEWEST:
         few = f"of {group['problems']} problems"
-        found = [replace(each, verdict=OPEN, found=f"{each.found}; {few}") for each in found]
-    return found
+        judged = [replace(statement, verdict=OPEN, measured=f"{statement.measured}; {few}") for statement in judged]
+    return judged
 
 
-def _mean(group: dict[str, Any], name: str, label: str) -> tuple[float | None, float | None, float | None]:
+def _mean(group: dict[str, Any], name: str, label: str) -> dict[str, Any] | None:
+    """The mean `name` of a label with its interval; None for a mean of nothing, or one that the group lacks."""
     means = group["means"].get(name)
-    if means is None or label not in means["labels"]:
-        return None, None, None
-    place = means["labels"].index(label)
-    return means["value"][place], means["low"][place], means["high"][place]
+    return None if means is None or label not in means["labels"] else labelled_estimate(means, label)
 
 
-def _percent(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None or low is None or high is None:
-        return "no such token"
-    return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+def _percent(mean: dict[str, Any] | None) -> str:
+    return interval_text(mean, scale=PERCENT, digits=".1f", unit=" %", missing=NO_TOKEN)
 
 
-def _nats(value: float | None, low: float | None, high: float | None) -> str:
-    return "none" if value is None else f"{value:.3g} [{low:.3g}, {high:.3g}]"
-
-
-def _above(low: float | None, high: float | None, limit: float) -> str:
-    if low is None or high is None:
+def _above(mean: dict[str, Any] | None, limit: float) -> str:
+    if mean is None:
         return OPEN
-    return SEEN if low > limit else NOT_SEEN if high < limit else OPEN
+    return SEEN if mean["low"] > limit else NOT_SEEN if mean["high"] < limit else OPEN
 
 
 def _share(
@@ -99,61 +97,64 @@ def _share(
     least: float | None = None,
     most: float | None = None,
 ) -> Statement:
-    value, low, high = _mean(group, name, label)
+    mean = _mean(group, name, label)
     if most is not None:
-        verdict = {SEEN: NOT_SEEN, NOT_SEEN: SEEN, OPEN: OPEN}[_above(low, high, most)]
+        verdict = {SEEN: NOT_SEEN, NOT_SEEN: SEEN, OPEN: OPEN}[_above(mean, most)]
     else:
-        verdict = _above(low, high, least or 0.0)
-    return Statement(text, published, _percent(value, low, high), verdict)
+        verdict = _above(mean, least or 0.0)
+    return Statement(text, published, _percent(mean), verdict)
 
 
 def _control(group: dict[str, Any], control: dict[str, Any] | None) -> list[Statement]:
     if control is None:
         return []
     label = f"< {NEAR_ZERO:g}"
-    ours, theirs = _mean(group, "sparsity", label), _mean(control, "sparsity", label)
+    rl, sft = _mean(group, "sparsity", label), _mean(control, "sparsity", label)
     verdict = OPEN
-    if ours[1] is not None and ours[2] is not None and theirs[1] is not None and theirs[2] is not None:
-        verdict = SEEN if theirs[2] < ours[1] else NOT_SEEN if theirs[1] > ours[2] else OPEN
-    return [Statement("An SFT shift is denser", "much denser", f"near zero {_percent(*theirs)}", verdict)]
+    if rl is not None and sft is not None:
+        verdict = SEEN if sft["high"] < rl["low"] else NOT_SEEN if sft["low"] > rl["high"] else OPEN
+    return [Statement("An SFT shift is denser", "much denser", f"near zero {_percent(sft)}", verdict)]
 
 
 def _positions(group: dict[str, Any]) -> list[Statement]:
+    """Statements on the U of JS over the response, by the averages of the bins at its start, middle and end."""
     means = group["means"]["position_relative"]
     size = len(means["labels"])
-    ends = {"start": (0, 1), "middle": (size // 4, 3 * size // 4), "end": (size - 1, size)}
-    found: dict[str, tuple[float, float, float] | None] = {}
-    for name, (first, last) in ends.items():
-        there = [place for place in range(first, last) if means["value"][place] is not None]
-        triple = tuple(
-            sum(means[key][place] for place in there) / max(1, len(there)) for key in ("value", "low", "high")
+    parts = {"start": (0, 1), "middle": (size // 4, 3 * size // 4), "end": (size - 1, size)}
+    averages: dict[str, dict[str, float] | None] = {}
+    for name, (first, last) in parts.items():
+        bins = [index for index in range(first, last) if means["value"][index] is not None]
+        averages[name] = (
+            {key: sum(means[key][index] for index in bins) / len(bins) for key in ("value", "low", "high")}
+            if bins
+            else None
         )
-        found[name] = (triple[0], triple[1], triple[2]) if there else None
-    shown = ", ".join(f"{name} {_nats(*(triple or (None,) * 3))}" for name, triple in found.items())
-    middle = found["middle"]
-    rows = []
+    measured = ", ".join(f"{name} {interval_text(average, missing='none')}" for name, average in averages.items())
+    middle = averages["middle"]
+    judged = []
     for name, text in (("start", "JS is high at the start, low in the middle"), ("end", "JS is up again at the end")):
-        verdict, own = OPEN, found[name]
-        if own is not None and middle is not None:
-            verdict = SEEN if own[1] > middle[2] else NOT_SEEN if own[2] < middle[1] else OPEN
-        rows.append(Statement(text, "a U, its end lower", f"{shown} nats", verdict))
-    return rows
+        verdict, outer = OPEN, averages[name]
+        if outer is not None and middle is not None:
+            higher, lower = outer["low"] > middle["high"], outer["high"] < middle["low"]
+            verdict = SEEN if higher else NOT_SEEN if lower else OPEN
+        judged.append(Statement(text, "a U, its end lower", f"{measured} nats", verdict))
+    return judged
 
 
 def _entropies(group: dict[str, Any]) -> list[Statement]:
     near, high = (_mean(group, "low_entropy_base", name) for name in ("near_zero", "high"))
     both = OPEN
-    if high[1] is not None and high[2] is not None:
-        both = SEEN if high[1] > 0.05 and high[2] < 0.95 else NOT_SEEN if high[2] < 0.05 or high[1] > 0.95 else OPEN
-    under = f"{LOW_ENTROPY:g} nats"
+    if high is not None:
+        low_end, high_end = high["low"], high["high"]
+        both = SEEN if low_end > 0.05 and high_end < 0.95 else NOT_SEEN if high_end < 0.05 or low_end > 0.95 else OPEN
     return [
         Statement(
             "Near-zero tokens are mostly of low entropy",
             "mostly",
-            f"base entropy below {under} at {_percent(*near)}",
-            _above(near[1], near[2], 0.5),
+            f"base entropy below {LOW_ENTROPY:g} nats at {_percent(near)}",
+            _above(near, 0.5),
         ),
-        Statement("High-JS tokens are of low and of high entropy", "span both", f"below at {_percent(*high)}", both),
+        Statement("High-JS tokens are of low and of high entropy", "span both", f"below at {_percent(high)}", both),
     ]
 
 
@@ -163,14 +164,14 @@ def _identity(group: dict[str, Any]) -> Statement:
     if share is None:
         return Statement(text, "yes", "no high token", OPEN)
     verdict = OPEN if count < FEWEST_TOKENS else SEEN if share > 0.5 else NOT_SEEN
-    return Statement(text, "yes", f"{100 * share:.0f} % of {count} tokens", verdict)
+    return Statement(text, "yes", f"{PERCENT * share:.0f} % of {count} tokens", verdict)
 
 
 def _rise(group: dict[str, Any]) -> Statement:
     one, two, three = (_mean(group, "overlap_high", label) for label in ("1", "2", "3"))
-    if one[0] is None or two[0] is None or three[0] is None:
-        return Statement("Overlap rises steeply from k = 1 to 2", "steep", "no such token", OPEN)
-    first, second = two[0] - one[0], three[0] - two[0]
-    found = f"by {100 * first:.1f} points from 1 to 2, by {100 * second:.1f} from 2 to 3"
+    if one is None or two is None or three is None:
+        return Statement("Overlap rises steeply from k = 1 to 2", "steep", NO_TOKEN, OPEN)
+    first, second = two["value"] - one["value"], three["value"] - two["value"]
+    measured = f"by {PERCENT * first:.1f} points from 1 to 2, by {PERCENT * second:.1f} from 2 to 3"
     verdict = SEEN if first > 2 * second else NOT_SEEN if first < second else OPEN
-    return Statement("Overlap rises steeply from k = 1 to 2, then less", "steep", found, verdict)
+    return Statement("Overlap rises steeply from k = 1 to 2, then less", "steep", measured, verdict)

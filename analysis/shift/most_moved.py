@@ -9,7 +9,7 @@ import pyarrow as pa
 from tokenshift.analysis.token_table.columns import column
 
 CONTEXT = 12
-"""Tokens shown before and after."""
+"""Number of tokens shown before and after."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class MovedToken:
     """A token with a high JS; probabilities are in [0, 1], JS in nats.
 
     Attributes:
-        problem_id, sample_id, position, length: where it stands.
-        before, token, after: its text, and that of the tokens around it.
-        js: JS(base, policy) of the next-token distributions there.
-        prob_base, prob_rl: the token's probability under either.
-        top1_base, top1_rl: the most probable token's text under either.
+        problem_id, sample_id, position, length: The response, the token's index in it, and its number of tokens.
+        before, token, after: The token's text, and that of the tokens around it.
+        js: JS(base, policy) of the next-token distributions at the token's position.
+        prob_base, prob_rl: The token's probability under either model.
+        top1_base, top1_rl: Text of the most probable token under either model.
     """
 
     problem_id: int
@@ -42,26 +42,26 @@ def most_moved(table: pa.Table, decode: Callable[[int], str], count: int = 20) -
     """The `count` rows of a per-token table with the largest JS, largest first.
 
     Args:
-        table: whole responses, each one's tokens in order.
-        decode: a token id's text.
-        count: how many.
+        table: Rows of whole responses, the tokens of each in order.
+        decode: Returns a token id's text.
+        count: Number of rows.
     """
     js = column(table, "js")
     order = np.argsort(-js, kind="stable")[:count]
     tokens = table["token"].to_pylist()
     chosen = table.take(pa.array(order)).to_pylist()
-    found = []
-    for place, row in zip(order.tolist(), chosen, strict=True):
-        first, last = place - row["position"], place - row["position"] + row["length"]
-        found.append(
+    moved = []
+    for index, row in zip(order.tolist(), chosen, strict=True):
+        first, last = index - row["position"], index - row["position"] + row["length"]
+        moved.append(
             MovedToken(
                 problem_id=row["problem_id"],
                 sample_id=row["sample_id"],
                 position=row["position"],
                 length=row["length"],
-                before="".join(tokens[max(first, place - CONTEXT) : place]),
+                before="".join(tokens[max(first, index - CONTEXT) : index]),
                 token=row["token"],
-                after="".join(tokens[place + 1 : min(last, place + 1 + CONTEXT)]),
+                after="".join(tokens[index + 1 : min(last, index + 1 + CONTEXT)]),
                 js=row["js"],
                 prob_base=float(np.exp(row["logp_base"])),
                 prob_rl=float(np.exp(row["logp_rl"])),
@@ -69,4 +69,4 @@ def most_moved(table: pa.Table, decode: Callable[[int], str], count: int = 20) -
                 top1_rl=decode(row["top1_rl"]),
             )
         )
-    return found
+    return moved

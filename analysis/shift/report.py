@@ -1,4 +1,4 @@
-"""The numbers, figures and page of a run, from what is on disk: no model is needed."""
+"""The numbers, figures and page of a shift analysis, made from what is on disk: no model is needed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
-from tokenshift.analysis.figures.style import save
-from tokenshift.analysis.report.page import ExploredResponse, Section, write_report
+from tokenshift.analysis.report.explorer_data import EXPLORED_VALUES, ExploredResponse
+from tokenshift.analysis.report.numbers import interval_text
+from tokenshift.analysis.report.page import Section, report_facts, saved_figures, write_report
 from tokenshift.analysis.shift.claims import Statement, statements
 from tokenshift.analysis.shift.figures.every_figure import summary_figures
 from tokenshift.analysis.shift.figures.evolution import evolution_figures
@@ -28,32 +28,20 @@ from tokenshift.analysis.token_table.reader import response_batches, table_files
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 
-EXPLORED_VALUES = (
-    "js",
-    "js_top_p",
-    "forward_kl",
-    "reverse_kl",
-    "entropy_base",
-    "entropy_rl",
-    "logp_base",
-    "logp_rl",
-    "rank_base",
-    "rank_rl",
-)
-
-METHOD = """JS is between the whole next-token distributions of base and RL model at the given temperature, in nats; \
-the truncated JS is between distributions cut to top-p, as the publication has it. High means JS > 0.1, the \
+SHIFT_METHOD = """JS is between the whole next-token distributions of base and RL model at the given temperature, in \
+nats; the truncated JS is between distributions cut to top-p, as the publication has it. High means JS > 0.1, the \
 publication's threshold; near zero means JS < 0.001, a threshold of this project's, since the publication gives none. \
 Brackets, bands and whiskers are 95 % bootstrap intervals, resampled by problem.
 
-"Seen" and "not seen" mean that the whole interval lies on that side of what is published; "open" that it does \
-not. Two statements go by values: of the frequent tokens more than half decides, of the overlap's rise that the first \
-step is twice the second. A toy model or a short task can lack what a large one shows."""
+"Seen" and "not seen" mean that the whole interval lies on that side of what is published; "open" that it does not. \
+Two statements are decided by values alone: the one on frequent tokens by more than half of them, the one on the \
+overlap's rise by a first step that is twice the second. A toy model or a short task can lack what a large one \
+shows."""
 
 NUMBERS = (
     ("accuracy", "response", "accuracy"),
     ("length, tokens", "response", "length"),
-    ("high tokens a response", "response", "high tokens"),
+    ("high tokens per response", "response", "high tokens"),
     ("share with JS < 0.001", "sparsity", "< 0.001"),
     ("share with JS > 0.1", "sparsity", "> 0.1"),
     ("mean JS, nats", "mean", "js"),
@@ -66,23 +54,23 @@ NUMBERS = (
     ("RL's top-1 in base's top 3, high tokens", "rank_high", "<= 3"),
     ("RL's top-1 improbable under base, high tokens", "improbable_high", "< 0.01"),
 )
-"""What the page's first table lists: its words, and where in a group's means it is."""
+"""Rows of the page's table of numbers: the row's name, and where in a group's means its number is."""
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """The `summary.json` of an analysis.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If there is none.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-        groups = [groups["all"] for groups in found["kinds"].values()]
+        record: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        groups = [groups["all"] for groups in record["kinds"].values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(folder)!r} holds no {SUMMARY_FILE} of a finished shift analysis.") from error
     if not groups:
         raise ValueError(f"The analysis in {str(folder)!r} is empty.")
-    return found
+    return record
 
 
 def write_shift_report(
@@ -91,10 +79,10 @@ def write_shift_report(
     """Write `summary.json`, `figures/` and `report.html` of a scored run.
 
     Args:
-        folder: of the run.
-        tokenizer: the models'.
-        resamples: of the bootstrap.
-        control: folder of the SFT control's analysis.
+        folder: The run's folder, with its table.
+        tokenizer: The models' tokenizer.
+        resamples: Number of resamples of the bootstrap.
+        control: The folder of the SFT control's analysis.
 
     Returns:
         The publication's statements, by kind of trajectory.
@@ -108,7 +96,7 @@ def write_shift_report(
         kind: statements(groups["all"], other["all"] if (other := others[kind]) is not None else None)
         for kind, groups in summary.items()
     }
-    sections = [Section("How to read this", METHOD)]
+    sections = [Section("How to read this", SHIFT_METHOD)]
     for kind, groups in summary.items():
         name = f"{metadata['rl_model']}, {kind} trajectories"
         sections.append(
@@ -116,13 +104,15 @@ def write_shift_report(
         )
         sections.append(Section(f"Numbers, {kind} trajectories", table=_numbers(groups)))
         figures = summary_figures(groups, name, others[kind])
-        drawn = _drawn(folder, {f"{kind}_{file}": each for file, each in figures.items()})
-        sections.append(Section(f"Figures, {kind} trajectories", figures=drawn))
+        saved = saved_figures(
+            folder.path / "figures", {f"{kind}_{figure_name}": figure for figure_name, figure in figures.items()}
+        )
+        sections.append(Section(f"Figures, {kind} trajectories", figures=saved))
     group = next(iter(summary.values()))["all"]
     write_report(
         folder.path / REPORT_FILE,
         title=f"What RL moved: {metadata['base_model']} to {metadata['rl_model']}",
-        facts=_facts(metadata)
+        facts=report_facts(metadata)
         | {"n": f"{group['tokens']} tokens, {group['responses']} responses, {group['problems']} problems"},
         sections=sections,
         responses=explored(folder, metadata["prompts"]),
@@ -135,11 +125,14 @@ def explored(folder: RunFolder, prompts: Mapping[str, str]) -> list[ExploredResp
     """The responses whose most probable tokens were kept, with all that the page shows of them.
 
     Args:
-        folder: of the run.
-        prompts: texts by problem.
+        folder: The run's folder.
+        prompts: The prompts' texts by problem.
+
+    Returns:
+        The responses by problem, sample and trajectory.
     """
     tops = read_explored(folder)
-    found = []
+    responses = []
     for batch in response_batches(folder.table) if tops else ():
         position, length = column(batch, "position"), column(batch, "length")
         for start in np.flatnonzero(position == 0).tolist():
@@ -147,8 +140,8 @@ def explored(folder: RunFolder, prompts: Mapping[str, str]) -> list[ExploredResp
             first = rows.slice(0, 1).to_pylist()[0]
             key = (first["trajectory"], first["problem_id"], first["sample_id"])
             if key in tops:
-                found.append(_explored(rows, first, prompts[str(first["problem_id"])], *tops[key]))
-    return sorted(found, key=lambda each: (each.problem_id, each.sample_id, each.trajectory))
+                responses.append(_explored(rows, first, prompts[str(first["problem_id"])], *tops[key]))
+    return sorted(responses, key=lambda response: (response.problem_id, response.sample_id, response.trajectory))
 
 
 def _explored(
@@ -168,31 +161,31 @@ def _explored(
 
 
 def write_evolution_report(
-    folder: RunFolder, rows: Sequence[dict[str, Any]], found: Sequence[Statement], metadata: Mapping[str, Any]
+    folder: RunFolder, rows: Sequence[dict[str, Any]], judged: Sequence[Statement], metadata: Mapping[str, Any]
 ) -> None:
     """Write the figures and the page of an evolution.
 
     Args:
-        folder: of the run.
-        rows: of `evolution_rows`.
-        found: of `evolution_statements`.
-        metadata: what the rows come from.
+        folder: The run's folder.
+        rows: The checkpoints' numbers, of `evolution_rows`.
+        judged: The publication's statements, of `evolution_statements`.
+        metadata: What the rows come from.
     """
     title = f"{metadata['base_model']}, n = {rows[-1]['tokens']} tokens"
     header = ("checkpoint", "JS p50", "p95", "p99", "JS < 1e-3", "JS > 0.1", "Jaccard with last", "accuracy")
     cells = [
         (
             row["label"],
-            *(_number(row["quantiles"][name]) for name in ("0.5", "0.95", "0.99")),
-            *(_number(row[name]) for name in ("near_zero", "high", "jaccard_final", "accuracy")),
+            *(interval_text(row["quantiles"][name]) for name in ("0.5", "0.95", "0.99")),
+            *(interval_text(row[name]) for name in ("near_zero", "high", "jaccard_final", "accuracy")),
         )
         for row in rows
     ]
     sections = [
-        Section("How to read this", METHOD),
-        Section("The publication's statements", **_statements(found)),
+        Section("How to read this", SHIFT_METHOD),
+        Section("The publication's statements", **_statements(judged)),
         Section("Checkpoints", table=(header, cells)),
-        Section("Figures", figures=_drawn(folder, evolution_figures(rows, title))),
+        Section("Figures", figures=saved_figures(folder.path / "figures", evolution_figures(rows, title))),
     ]
     _page(folder, f"How shifts grew: {metadata['rl_model']}", metadata, sections)
 
@@ -201,17 +194,17 @@ def write_robustness_report(folder: RunFolder, rows: Sequence[dict[str, Any]], m
     """Write the figure and the page of a sweep.
 
     Args:
-        folder: of the run.
-        rows: of `robustness_row`.
-        metadata: what the rows come from.
+        folder: The run's folder.
+        rows: The settings' numbers, of `robustness_row`.
+        metadata: What the rows come from.
     """
     figures = robustness_figures(rows, f"{metadata['base_model']} to {metadata['rl_model']}")
     sections = [
-        Section("How to read this", METHOD),
+        Section("How to read this", SHIFT_METHOD),
         Section(
             "Settings", "Shares in %, with 95 % intervals.", table=(ROBUSTNESS_COLUMNS, [row["cells"] for row in rows])
         ),
-        Section("Figure", figures=_drawn(folder, figures)),
+        Section("Figure", figures=saved_figures(folder.path / "figures", figures)),
     ]
     _page(folder, f"Do the findings stand: {metadata['rl_model']}", metadata, sections)
 
@@ -220,26 +213,17 @@ def _page(folder: RunFolder, title: str, metadata: Mapping[str, Any], sections: 
     write_report(
         folder.path / REPORT_FILE,
         title=title,
-        facts=_facts(metadata),
+        facts=report_facts(metadata),
         sections=sections,
         responses=[],
         token_text=str,
     )
 
 
-def _facts(metadata: Mapping[str, Any]) -> dict[str, str]:
-    hidden = ("prompts", "versions", "near_zero", "high")
-    named = {name: value for name, value in metadata.items() if name not in hidden and value is not None}
-    facts = {name.replace("_", " "): str(value) for name, value in named.items()}
-    if "versions" in metadata:
-        facts["versions"] = ", ".join(f"{name} {version}" for name, version in metadata["versions"].items())
-    return facts
-
-
 def _numbers(groups: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     names = [name for name in GROUPS if name in groups]
     rows = [
-        (words, *(_number(labelled_estimate(groups[name]["means"][section], label)) for name in names))
+        (words, *(interval_text(labelled_estimate(groups[name]["means"][section], label)) for name in names))
         for words, section, label in NUMBERS
         if label in groups["all"]["means"].get(section, {"labels": ()})["labels"]
     ]
@@ -247,19 +231,6 @@ def _numbers(groups: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[Sequenc
     return ("", *names), [*counts, *rows]
 
 
-def _statements(found: Sequence[Statement]) -> dict[str, Any]:
-    rows = [(each.text, each.published, each.found, each.verdict) for each in found]
+def _statements(judged: Sequence[Statement]) -> dict[str, Any]:
+    rows = [(statement.text, statement.published, statement.measured, statement.verdict) for statement in judged]
     return {"table": (("statement", "published", "here", "verdict"), rows)}
-
-
-def _drawn(folder: RunFolder, figures: Mapping[str, tuple[Figure, str]]) -> list[tuple[str, str]]:
-    """Save figures as PNG and SVG; SVG text and caption of each."""
-    found = []
-    for name, (figure, caption) in figures.items():
-        path = save(figure, folder.path / "figures" / name)
-        found.append((path.with_suffix(".svg").read_text(encoding="utf-8"), caption))
-    return found
-
-
-def _number(value: Mapping[str, Any] | None) -> str:
-    return "-" if value is None else f"{value['value']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"

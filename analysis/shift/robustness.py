@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenshift.analysis.report.markdown import markdown_table
+from tokenshift.analysis.report.numbers import PERCENT, interval_text
 from tokenshift.analysis.shift.summary import labelled_estimate, summarise
 from tokenshift.analysis.token_table.reader import Source
 
@@ -56,7 +57,7 @@ def robustness_row(source: Source, setting: Mapping[str, Any], measure: str, res
         f"{setting['temperature']:g}",
         truncation,
         str(group["tokens"]),
-        *(_per_cent(estimate) for estimate in (accuracy, *shares.values())),
+        *(interval_text(estimate, scale=PERCENT, digits=".1f") for estimate in (accuracy, *shares.values())),
     ]
     return {
         **setting,
@@ -71,10 +72,3 @@ def robustness_row(source: Source, setting: Mapping[str, Any], measure: str, res
 def robustness_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table in Markdown."""
     return markdown_table(ROBUSTNESS_COLUMNS, [row["cells"] for row in rows])
-
-
-def _per_cent(estimate: dict[str, Any] | None) -> str:
-    if estimate is None:
-        return "-"
-    value, low, high = (100 * estimate[name] for name in ("value", "low", "high"))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"

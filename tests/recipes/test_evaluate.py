@@ -15,7 +15,7 @@ from helpers.launched_recipes import DDP, ROOT, finish, kill_once, start
 from helpers.pocket_models import BASE, save_moved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tokenshift.analysis.evaluation.responses import SCHEMA, read_responses
+from tokenshift.analysis.evaluation.responses import RESPONSE_SCHEMA, read_responses
 from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.token_ids import encode_prompt
@@ -63,7 +63,7 @@ def test_leaves_what_it_promises(undisturbed: Path, moved: Path) -> None:
     out, problems = undisturbed, pocket_dataset("analysis", 6)
     table = read_responses(RunFolder(out), [str(moved), "pocket"], ["pocket"])
     assert table.num_rows == 2 * 6 * 4
-    assert all(each.schema.remove_metadata() == SCHEMA for each in contents(out).values())
+    assert all(each.schema.remove_metadata() == RESPONSE_SCHEMA for each in contents(out).values())
     assert {read_metadata(path)["model"] for path in (out / "responses").iterdir()} == {str(moved), "pocket"}
     rows = table.to_pylist()
     for row in rows:
@@ -125,7 +125,7 @@ def test_more_sets_and_models_leave_the_others_as_they_are(
         run(words(moved, out, "--ks", "4", "--resamples", "50"))
         assert numbers(out)["ks"] == [4]
     printed = capsys.readouterr().out
-    assert "could show" in printed
+    assert "minimum detectable" in printed
     assert max(len(line) for line in printed.splitlines() if "/" not in line) <= 80
 
     asked = [{"ask": f"Q: {n}+{n}=?\nA: ", "gold": str(2 * n)} for n in (11, 12, 13)]

@@ -80,7 +80,7 @@ def test_overlaps_by_hand() -> None:
     assert [row["jaccard_previous"]["value"] for row in rows[1:]] == pytest.approx([1 / 2, 2 / 3])
     assert [row["high"]["value"] for row in rows] == pytest.approx([1 / 40, 2 / 40, 3 / 40])
     assert evolution_statements(rows)[0].verdict == "seen"
-    assert "too few" in evolution_statements(rows[:2])[0].found
+    assert "too few" in evolution_statements(rows[:2])[0].measured
     reordered = _table(js[0]).take(pa.array(np.random.default_rng(0).permutation(40))).sort_by("token")
     with pytest.raises(ValueError, match="must stand together"):
         evolution_rows(["a"], [1], [reordered], [None])

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import wandb
 
-from tokenshift.analysis.figures.style import save
+from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.shift.figures.probe import probe_figures
 from tokenshift.analysis.shift.most_moved import MovedToken, most_moved
 from tokenshift.analysis.storage.whole_file import write_whole
@@ -39,7 +39,7 @@ def draw_probe_figures(
     figures = probe_figures(table, kind, files.steps()[-1], summaries)
     folder = files.folder / "figures"
     return {
-        name: (save(figure, folder / f"{kind}_{name}", formats), caption)
+        name: (save_figure(figure, folder / f"{kind}_{name}", formats), caption)
         for name, (figure, caption) in figures.items()
     }
 

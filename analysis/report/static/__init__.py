@@ -1,1 +1,1 @@
-"""The stylesheet and the script of the HTML report, read with `importlib.resources`."""
+"""The template, the stylesheet and the script of the HTML report, read with `importlib.resources`."""

@@ -21,9 +21,9 @@ from tokenshift.analysis.figures.kit import (
     Series,
     as_series,
     compact,
-    counted,
+    counts_text,
     dodges,
-    draw,
+    draw_series,
     heading,
     js_axis,
     js_floor,
@@ -34,8 +34,8 @@ from tokenshift.analysis.figures.kit import (
     number,
     percent_axis,
     present,
-    shown,
     tidy,
+    token_label,
 )
 from tokenshift.analysis.figures.style import BLUE, GREY, ORANGE, style
 from tokenshift.analysis.shift.figures.joint_map import draw_joint_map, filled_rows
@@ -94,7 +94,7 @@ def quantile_curve(groups: Numbers, title: str, control: Numbers | None = None) 
         axes.set_xlabel("% of tokens with at least this JS")
         axes.set_ylabel(JS)
         legend(figure, axes)
-        heading(figure, title, counted(groups["all"]))
+        heading(figure, title, counts_text(groups["all"]))
         tidy(figure)
     return figure
 
@@ -121,7 +121,7 @@ def sparsity(groups: Numbers, title: str, control: Numbers | None = None) -> Fig
             shares = mean_of(group, "sparsity") * 100
             below = shares[np.array([label.startswith("<") for label in shares.labels])]
             label = f"{name} (n = {group['tokens']:,})"
-            draw(axes, np.arange(len(below.labels)) + shift, below, look, label)
+            draw_series(axes, np.arange(len(below.labels)) + shift, below, look, label)
             lowest = min(lowest, np.nanmin(np.concatenate([below.value, below.low])))
         names = {NEAR_ZERO: "\nnear zero", HIGH: "\nnot high"}
         limits = [float(label.removeprefix("< ")) for label in below.labels]
@@ -131,7 +131,7 @@ def sparsity(groups: Numbers, title: str, control: Numbers | None = None) -> Fig
         axes.set_xlabel(f"threshold of {JS}")
         axes.set_ylabel("% of tokens below")
         legend(figure, axes)
-        heading(figure, title, counted(groups["all"]))
+        heading(figure, title, counts_text(groups["all"]))
         tidy(figure)
     return figure
 
@@ -152,8 +152,8 @@ def relative_position(groups: Numbers, title: str) -> Figure:
             means, shares = mean_of(group, "position_relative"), mean_of(group, "position_relative_high") * 100
             width = 1 / len(means.labels)
             middle = (np.arange(len(means.labels)) + 0.5 + shift) * width
-            draw(left, middle, means, LOOKS[name], f"{name} (n = {group['tokens']:,})")
-            draw(right, middle, shares, LOOKS[name])
+            draw_series(left, middle, means, LOOKS[name], f"{name} (n = {group['tokens']:,})")
+            draw_series(right, middle, shares, LOOKS[name])
             drawn.append((means, shares))
         floor = js_floor([means for means, _ in drawn], NEAR_ZERO / 10)
         js_axis(left, "y", floor, max(means.top for means, _ in drawn))
@@ -164,7 +164,7 @@ def relative_position(groups: Numbers, title: str) -> Figure:
             axes.set_xlim(0, 1)
             axes.set_xlabel("position / response length")
         legend(figure, left)
-        heading(figure, title, counted(groups["all"]))
+        heading(figure, title, counts_text(groups["all"]))
         tidy(figure)
     return figure
 
@@ -183,7 +183,7 @@ def distance_positions(groups: Numbers, title: str) -> Figure:
         profiles = [_with_terms(mean_of(groups["all"], f"position_{name}")) for name in origins]
         for axes, name, means in zip(panels, origins, profiles, strict=True):
             if len(means.labels):
-                draw(axes, np.arange(len(means.labels)), means, LOOKS["all"])
+                draw_series(axes, np.arange(len(means.labels)), means, LOOKS["all"])
             else:
                 note(axes, "no final answer found" if name == "from_answer" else "no tokens")
             axes.set_xticks(range(len(means.labels)), means.labels, rotation=90)
@@ -207,7 +207,7 @@ def distance_positions(groups: Numbers, title: str) -> Figure:
         panels[0].set_xlabel("tokens after the first")
         panels[1].set_xlabel("tokens before the last")
         panels[2].set_xlabel("tokens after the answer's begin")
-        heading(figure, title, counted(groups["all"]))
+        heading(figure, title, counts_text(groups["all"]))
         tidy(figure)
         for axes in panels:
             axes.tick_params(axis="x", labelsize=6.5)
@@ -232,7 +232,7 @@ def entropy_by_js(groups: Numbers, title: str) -> Figure:
         axes = figure.subplots()
         for name, label, look, shift in (("base", "base", BASE, -0.08), ("rl", "RL", RL, 0.08)):
             means = mean_of(groups["all"], f"entropy_{name}")
-            draw(axes, np.arange(len(means.labels)) + shift, means, look, label, joined=False)
+            draw_series(axes, np.arange(len(means.labels)) + shift, means, look, label, joined=False)
         edges = ["0", *(f"{edge:g}" for edge in JS_EDGES), "ln 2"]
         ticks = [
             f"{label.replace('_', ' ')}\n{edges[bin_]} to {edges[bin_ + 1]}\nn = {means.n[bin_]:,}"
@@ -244,7 +244,7 @@ def entropy_by_js(groups: Numbers, title: str) -> Figure:
         axes.set_xlabel(f"{JS}; n: tokens")
         axes.set_ylabel("mean entropy, nats")
         legend(figure, axes)
-        heading(figure, title, counted(groups["all"]))
+        heading(figure, title, counts_text(groups["all"]))
         tidy(figure)
     return figure
 
@@ -267,7 +267,7 @@ def joint_histogram(groups: Numbers, title: str) -> Figure:
             mesh = draw_joint_map(axes, of_model, js_edges, entropy_edges, rows, norm)
             axes.set_ylabel(f"entropy of {name}, nats")
         figure.colorbar(mesh, ax=panels, label="tokens")
-        heading(figure, title, counted(groups["all"]))
+        heading(figure, title, counts_text(groups["all"]))
         tidy(figure)
     return figure
 
@@ -301,7 +301,7 @@ def token_identity(groups: Numbers, title: str) -> Figure:
             mark_thresholds(axes, "x")
             _spreads(axes, rows, color)
         panels[0].set_ylabel("token")
-        heading(figure, title, counted(groups["all"]))
+        heading(figure, title, counts_text(groups["all"]))
         tidy(figure)
     return figure
 
@@ -312,7 +312,7 @@ def _spreads(axes: Axes, rows: list[dict[str, Any]], color: str) -> None:
     axes.hlines(heights, low, high, color=color, linewidth=0.9)
     axes.hlines(heights, first, third, color=color, linewidth=3.5, alpha=0.5)
     axes.plot(median, heights, color=color, marker="o", markersize=3.5, linestyle="none")
-    axes.set_yticks(heights, [shown(row["token"]) for row in rows])
+    axes.set_yticks(heights, [token_label(row["token"]) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)  # most frequent on top
     counts = axes.twinx()  # the layout leaves room for ticks, however long
     counts.set_yticks(heights, [f"{compact(row['n_high'])} / {compact(row['n'])}" for row in rows])

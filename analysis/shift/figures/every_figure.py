@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from tokenshift.analysis.figures.kit import Numbers, counted
+from tokenshift.analysis.figures.kit import Numbers
 
 # these modules register their figures, in the order of the page
 from tokenshift.analysis.shift.figures import characterisation, mechanics  # noqa: F401
@@ -40,7 +40,7 @@ def caption_words(groups: Numbers, control: Numbers | None = None) -> dict[str, 
         interval = "95 % bootstrap intervals by problem, which have no meaning here, with a single problem"
     high_positions = group["means"].get("overlap_high", {"n": [0]})["n"][0]
     return {
-        "n": counted(group),
+        "n": counts_text(group),
         "tokens": f"{group['tokens']:,}",
         "interval": interval,
         "high": f"{HIGH:g}",

@@ -13,7 +13,7 @@ from tokenshift.analysis.figures.kit import (
     WIDE,
     Look,
     Numbers,
-    draw,
+    draw_series,
     heading,
     js_axis,
     legend,
@@ -93,7 +93,7 @@ def percentile_evolution(rows: Rows, title: str) -> Figure:
         top = NEAR_ZERO
         for name, look in reversed(list(zip(PERCENTILES, _LOOKS[: len(PERCENTILES)], strict=True))):
             values = of_rows(rows, "quantiles", name)
-            draw(axes, steps, values, look, f"p{100 * float(name):g}")
+            draw_series(axes, steps, values, look, f"p{100 * float(name):g}")
             top = max(top, values.top)
         js_axis(axes, "y", 1e-6, top)
         mark_thresholds(axes, "y")
@@ -126,7 +126,7 @@ def jaccard_evolution(rows: Rows, title: str) -> Figure:
             ("jaccard_final", "with the last checkpoint", Look(BLUE, "o")),
             ("jaccard_previous", "with the one before", Look(ORANGE, "^", "--")),
         ):
-            draw(axes, steps, of_rows(rows, key), look, label)
+            draw_series(axes, steps, of_rows(rows, key), look, label)
         axes.set_ylim(-0.02, 1.04)
         axes.set_ylabel(f"Jaccard index, JS > {HIGH:g}")
         legend(figure, axes)
@@ -157,8 +157,8 @@ def overlap_accuracy_evolution(rows: Rows, title: str) -> Figure:
         for number, name in enumerate(names):
             by_text = [{**row, "overlap_high": _text_keys(row.get("overlap_high"))} for row in rows]
             look = _LOOKS[number % len(_LOOKS)]
-            draw(left, steps, of_rows(by_text, "overlap_high", name) * 100, look, f"k = {name}")
-        draw(right, steps, of_rows(rows, "accuracy") * 100, LOOKS["all"])
+            draw_series(left, steps, of_rows(by_text, "overlap_high", name) * 100, look, f"k = {name}")
+        draw_series(right, steps, of_rows(rows, "accuracy") * 100, LOOKS["all"])
         left.set_ylim(0, 103)
         right.set_ylim(0, 103)
         left.set_ylabel(f"overlap of the top k at JS > {HIGH:g}, %")

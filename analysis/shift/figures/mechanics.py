@@ -16,9 +16,9 @@ from tokenshift.analysis.figures.kit import (
     Numbers,
     Series,
     as_series,
-    counted,
-    draw,
+    counts_text,
     draw_rows,
+    draw_series,
     has,
     heading,
     legend,
@@ -50,7 +50,7 @@ def overlap(groups: Numbers, title: str) -> Figure:
         axes = figure.subplots()
         for (name, words, look), shift in zip(_SETS, (-0.06, 0.06), strict=True):
             shares = mean_of(groups["all"], f"overlap_{name}") * 100
-            draw(axes, np.arange(len(shares.labels)) + shift, shares, look, f"{words} (n = {shares.n.max():,})")
+            draw_series(axes, np.arange(len(shares.labels)) + shift, shares, look, f"{words} (n = {shares.n.max():,})")
         axes.axhline(
             PUBLISHED_OVERLAP,
             color="black",
@@ -63,7 +63,7 @@ def overlap(groups: Numbers, title: str) -> Figure:
         axes.set_xlabel("k")
         axes.set_ylabel("overlap of the top k, %")
         legend(figure, axes)
-        heading(figure, title, counted(groups["all"]))
+        heading(figure, title, counts_text(groups["all"]))
         tidy(figure)
     return figure
 
@@ -86,14 +86,14 @@ def base_ranks(groups: Numbers, title: str) -> Figure:
             shares = mean_of(groups["all"], f"rank_{name}") * 100
             improbable = mean_of(groups["all"], f"improbable_{name}") * 100
             label = f"{words} (n = {shares.n.max():,}){_improbable(improbable)}"
-            draw(axes, np.arange(len(shares.labels)) + shift, shares, look, label)
+            draw_series(axes, np.arange(len(shares.labels)) + shift, shares, look, label)
         axes.set_xticks(range(len(shares.labels)), [label.removeprefix("<= ") for label in shares.labels])
         axes.set_ylim(0, 103)
         axes.set_xlabel("base's rank of RL's top-1 token, at most")
         axes.set_ylabel("% of positions")
         axes.plot([], [], linestyle="none", label=f"improbable: base's probability of it < {IMPROBABLE:g}; [95 %]")
         legend(figure, axes)
-        heading(figure, title, counted(groups["all"]))
+        heading(figure, title, counts_text(groups["all"]))
         tidy(figure)
     return figure
 
@@ -124,9 +124,9 @@ def mass_moved(groups: Numbers, title: str) -> Figure:
         left, right = figure.subplots(1, 2)
         for name, label, look, shift in (("base", "base", BASE, -0.1), ("rl", "RL", RL, 0.1)):
             masses = mean_of(groups["all"], f"mass_{name}_high")
-            draw(left, np.arange(len(masses.labels)) + shift, masses, look, label)
+            draw_series(left, np.arange(len(masses.labels)) + shift, masses, look, label)
         moved = mean_of(groups["all"], "mass_moved_high")
-        draw(right, np.arange(len(moved.labels)), moved, CHANGED, joined=False)
+        draw_series(right, np.arange(len(moved.labels)), moved, CHANGED, joined=False)
         left.set_ylim(bottom=0)
         left.set_ylabel("mean probability")
         right.set_ylabel("change of probability, RL - base")

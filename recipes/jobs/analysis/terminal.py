@@ -1,4 +1,4 @@
-"""What the shift analysis shows in a terminal."""
+"""The terminal output of the shift analyses."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,27 +10,30 @@ from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.recipes.command_line.console import console
 
-COLOURS = {SEEN: "green", NOT_SEEN: "red"}
+VERDICT_COLOURS = {SEEN: "green", NOT_SEEN: "red"}
+"""Other verdicts are yellow."""
+
+SHIFT_PRODUCTS = ("report.html", "summary.json", "figures", "table")
 
 
-PRODUCTS = ("report.html", "summary.json", "figures", "table")
-
-
-def show_statements(found: dict[str, list[Statement]], folder: RunFolder, products: Sequence[str] = PRODUCTS) -> None:
-    """A table a kind of trajectory, and where the products are.
+def show_statements(
+    by_kind: dict[str, list[Statement]], folder: RunFolder, products: Sequence[str] = SHIFT_PRODUCTS
+) -> None:
+    """Print one table of statements per kind of trajectory, and where the products are.
 
     Args:
-        found: statements by kind.
-        folder: of the run.
-        products: in it, to be named.
+        by_kind: The statements by kind of trajectory.
+        folder: The run's folder.
+        products: Names of the files and folders in it that are printed.
     """
-    for kind, statements in found.items():
+    for kind, statements in by_kind.items():
         table = Table(title=f"along {kind} trajectories, 95 % intervals by problem", title_justify="left")
         for name in ("statement", "published", "here", "verdict"):
             table.add_column(name, overflow="fold")
-        for each in statements:
-            colour = COLOURS.get(each.verdict, "yellow")
-            table.add_row(each.text, each.published, each.found, f"[{colour}]{each.verdict}[/]")
+        for statement in statements:
+            colour = VERDICT_COLOURS.get(statement.verdict, "yellow")
+            verdict = f"[{colour}]{statement.verdict}[/]"
+            table.add_row(statement.text, statement.published, statement.measured, verdict)
         console.print(table)
     for name in products:
         print(f"{name:14} {folder.path / name}")

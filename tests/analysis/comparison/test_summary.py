@@ -115,7 +115,16 @@ def test_table_in_the_publications_form() -> None:
     results = everything(variants, sets=2)
     summary = summary_of(results, variants)
     header, rows = accuracy_table(summary)
-    assert header == ["variant", "set 0", "set 1", "mean", "difference to dapo", "p (Holm)", "could show", "seeds"]
+    assert header == [
+        "variant",
+        "set 0",
+        "set 1",
+        "mean",
+        "difference to dapo",
+        "p (Holm)",
+        "minimum detectable",
+        "seeds",
+    ]
     row = summary["variants"][1]
     assert rows[1][3] == f"{100 * row['accuracy']['value']:.2f} ± {100 * row['accuracy']['sd']:.2f}"
     sets = [row["sets"][name]["value"] for name in ("set 0", "set 1")]

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tokenshift.analysis.evaluation.figures import at_k_curves
-from tokenshift.analysis.evaluation.report import shown, write_evaluation_report
+from tokenshift.analysis.evaluation.report import metric_text, write_evaluation_report
 from tokenshift.analysis.evaluation.summary import evaluation_summary, problem_values
 from tokenshift.analysis.storage.run_folder import RunFolder
 
@@ -80,8 +80,8 @@ def test_what_nothing_judged(tmp_path: Any) -> None:
     assert entries["pass@3"] is None
     assert (entries["mean@3"]["problems"], entries["length"]["problems"]) == (1, 2)
     assert (entries["mean@3"]["value"], entries["mean@3"]["low"]) == (0.5, None)  # one problem has no interval
-    assert shown("mean@3", entries["mean@3"]) == "50"
-    assert shown("pass@3", entries["pass@3"]) == "-"
+    assert metric_text("mean@3", entries["mean@3"]) == "50"
+    assert metric_text("pass@3", entries["pass@3"]) == "-"
 
     never = rows("new", "a", [[None], [None]], [[0], [None]])
     summary = write_evaluation_report(RunFolder(tmp_path), table(never), {}, samples=1, ks=[1], resamples=50)

@@ -167,7 +167,7 @@ def test_nothing_high(table: pa.Table) -> None:
     found = statements({**group, "problems": 50})
     assert len(found) == 11  # none is left out
     assert [each.verdict for each in found[-4:]] == ["open"] * 4
-    assert found[-1].found == "no such token"
+    assert found[-1].measured == "no such token"
 
 
 def test_verdicts(summary: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from tokenshift.analysis.figures.kit import shown
+from tokenshift.analysis.figures.kit import token_label
 from tokenshift.analysis.shift.figures.characterisation import (
     distance_positions,
     entropy_by_js,
@@ -376,7 +376,7 @@ def test_differences_need_both_sorts(groups: dict[str, Any]) -> None:
     ],
 )
 def test_tokens_are_shown_on_one_short_line(token: str, text: str) -> None:
-    assert shown(token) == text
+    assert token_label(token) == text
 
 
 @pytest.mark.parametrize("form", ["png", "svg"])
@@ -387,7 +387,7 @@ def test_hostile_tokens_and_titles_are_drawn(groups: dict[str, Any], form: str) 
     figure = token_identity({"all": mine}, " ".join(HOSTILE))
     saved(figure, form)
     labels = [label.get_text() for label in panels(figure)[0].get_yticklabels()]
-    assert labels == [shown(token) for token in HOSTILE]
+    assert labels == [token_label(token) for token in HOSTILE]
     assert all("\n" not in label and len(label) < 25 for label in labels)
 
 
