@@ -9,6 +9,7 @@ from filelock import FileLock
 from transformers import HfArgumentParser
 
 from tokenshift.analysis.comparison.report import WRITTEN
+from tokenshift.recipes.command_line.config_files import config_file
 from tokenshift.recipes.command_line.output_folder import locked_folder
 from tokenshift.recipes.jobs.comparison.cells import CELL_FILE, TrainedCell, cells_of, changed_setting, forget
 from tokenshift.recipes.jobs.comparison.file import Comparison, read_comparison
@@ -86,7 +87,7 @@ def prepare(arguments: list[str] | None = None) -> CompareJob:
             "A comparison launches its trainings itself: start it with plain python, and name the accelerate config "
             "under launch in its file."
         )
-    comparison = read_comparison(Path(args.config).expanduser())
+    comparison = read_comparison(config_file(args.config, "compare_*"))
     parallel = comparison.parallel if args.parallel is None else args.parallel
     if parallel < 1:
         raise ValueError(f"parallel={parallel} must be at least 1.")
