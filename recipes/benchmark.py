@@ -1,7 +1,7 @@
 """What tokenshift costs, in one table: `token_statistics` against projections and TRL, scoring against forward passes,
 training against stock GRPO, cross-sampling against plain decoding, `--help` and wrong arguments against a bare Python.
 
-    python recipes/benchmark.py                                # all but cross_sampling, on pocket
+    python recipes/benchmark.py                                # all but cross_sampling and startup, on pocket
     python recipes/benchmark.py --parts training --model smollm2 --trainings "js against base"
     python recipes/benchmark.py --parts statistics --tokens 512
     python recipes/benchmark.py --parts scoring --model smollm2
@@ -42,8 +42,8 @@ from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.parser import parse_into
 
 PARTS = ["statistics", "errors", "scoring", "cross_sampling", "training", "startup"]
-ALWAYS = [part for part in PARTS if part != "cross_sampling"]
-"""Parts for which no model must have been trained."""
+ALWAYS = [part for part in PARTS if part not in ("cross_sampling", "startup")]
+"""Parts that run when none is named: no model must have been trained, and nothing but the models' work is timed."""
 AIMS = {
     "cpu": {
         statistics_cost.JS: "at most 1.25",
