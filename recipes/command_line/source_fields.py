@@ -116,8 +116,18 @@ def _fields(definition: Any, module: str) -> dict[str, SourceField]:
 
 
 def _bases(definition: ast.ClassDef) -> list[str]:
-    names = [base.id for base in definition.bases if isinstance(base, ast.Name)]
-    return [name for name in names if not hasattr(builtins, name)]
+    """Names of the base classes that may have fields.
+
+    Raises:
+        UnreadableSource: If a base is written otherwise than by a name: fields would be missing.
+    """
+    names = []
+    for base in definition.bases:
+        if isinstance(base, ast.Name):
+            names += [] if hasattr(builtins, base.id) else [base.id]
+        elif not (isinstance(base, ast.Subscript) and ast.unparse(base.value) in ("Generic", "Protocol")):
+            raise UnreadableSource(f"{definition.name} has the base {ast.unparse(base)}.")
+    return names
 
 
 def _field(statement: ast.AnnAssign, owner: str, module: str) -> SourceField | None:
@@ -126,23 +136,19 @@ def _field(statement: ast.AnnAssign, owner: str, module: str) -> SourceField | N
     kind, is_list, optional, choices = _type(statement.annotation)
     if "ClassVar" in ast.unparse(statement.annotation):
         return None
-    default, metadata = statement.value, {}
+    default: ast.expr | None = statement.value
+    metadata: dict[Any, Any] = {}
     if isinstance(default, ast.Call) and ast.unparse(default.func) in ("field", "dataclasses.field"):
         given = {keyword.arg: keyword.value for keyword in default.keywords}
         if "init" in given and _evaluated(given["init"], module) is False:
             return None
         if isinstance(given.get("metadata"), ast.Dict):
-            metadata = {
-                _evaluated(key, module): _evaluated(value, module)
-                for key, value in zip(given["metadata"].keys, given["metadata"].values, strict=True)
-                if key is not None
-            }
+            metadata = _evaluated(given["metadata"], module)
         factory = given.get("default_factory")
         default = given.get("default", factory.body if isinstance(factory, ast.Lambda) else None)
         if isinstance(factory, ast.Name):
             default = ast.Call(factory, [], [])
-    aliases = metadata.get("aliases", ())
-    help_text = metadata.get("help", "")
+    help_text, aliases = metadata.get("help"), metadata.get("aliases", ())
     return SourceField(
         name=statement.target.id,
         kind=kind,
@@ -151,11 +157,7 @@ def _field(statement: ast.AnnAssign, owner: str, module: str) -> SourceField | N
         choices=choices,
         default=UNKNOWN if default is None else _evaluated(default, module),
         help=help_text if isinstance(help_text, str) else "",
-        aliases=(aliases,)
-        if isinstance(aliases, str)
-        else tuple(aliases)
-        if isinstance(aliases, list | tuple)
-        else (),
+        aliases=(aliases,) if isinstance(aliases, str) else tuple(aliases),
         owner=owner,
     )
 

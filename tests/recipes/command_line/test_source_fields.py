@@ -85,7 +85,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "    many: list[int] = field(default_factory=lambda: [len(name) for name in KNOWN])\n"
         "    strange: dict | str | None = None\n    one: Literal['x', 'y'] = 'x'\n"
         "class Plain(Renamed):\n    hidden: int = 0\n"
-        "class Lost(Elsewhere):\n    pass\n"
+        "class Lost(Elsewhere):\n    pass\nclass Far(elsewhere.Base):\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return "made_package"
@@ -107,7 +107,10 @@ def test_names_are_followed_without_importing(package: str) -> None:
     assert class_heading(f"{package}.inner.Base") == "Arguments of Thing, in code."
 
 
-@pytest.mark.parametrize("dotted", ["no_such_package.A", "made_package.Missing", "made_package.inner.Lost", "math.A"])
+@pytest.mark.parametrize(
+    "dotted",
+    ["no_such_package.A", "made_package.Missing", "made_package.inner.Lost", "made_package.inner.Far", "math.A"],
+)
 def test_what_is_not_found_is_said(dotted: str, package: str) -> None:
     with pytest.raises(UnreadableSource):
         class_fields(dotted)
