@@ -10,6 +10,11 @@ checkpoint answers for itself to be judged. `output_dir` gets `models/NAME/` (ta
 `figures/` and `report.html`. Started again after a stop it goes on where it was.
 """
 
+from tokenshift.recipes.command_line.start import start_script
+
+if __name__ == "__main__":
+    start_script(__file__)  # answers --help and wrong arguments before the imports below, which take seconds
+
 import json
 import sys
 
@@ -40,5 +45,10 @@ def run(job: EvolutionJob) -> None:
     state.wait_for_everyone()
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    return run_guarded(__file__, lambda: prepare(arguments), run)
+
+
 if __name__ == "__main__":
-    sys.exit(run_guarded(__file__, prepare, run))
+    sys.exit(main())

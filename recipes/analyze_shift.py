@@ -6,9 +6,14 @@
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/analyze_shift.py --output_dir outputs/ddp
 
 Responses are sampled and judged (or read from `--trajectories FILE`), both models are scored along them, and
-`output_dir` gets `table/` (Parquet, a row a token), `summary.json`, `figures/` and `report.html`. Started again after
-a stop it goes on where it was; a finished one is left as it is.
+`output_dir` gets `table/` (Parquet, one row per token), `summary.json`, `figures/` and `report.html`. Started again
+after a stop it goes on where it was; a finished one is left as it is.
 """
+
+from tokenshift.recipes.command_line.start import start_script
+
+if __name__ == "__main__":
+    start_script(__file__)  # answers --help and wrong arguments before the imports below, which take seconds
 
 import sys
 from dataclasses import dataclass, field
@@ -115,5 +120,10 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
     return job
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    return run_guarded(__file__, lambda: prepare(arguments), run)
+
+
 if __name__ == "__main__":
-    sys.exit(run_guarded(__file__, prepare, run))
+    sys.exit(main())

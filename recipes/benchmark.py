@@ -1,35 +1,49 @@
 """What tokenshift costs, in one table: `token_statistics` against projections and TRL, scoring against forward passes,
-training against stock GRPO, cross-sampling against plain decoding.
+training against stock GRPO, cross-sampling against plain decoding, `--help` and wrong arguments against a bare Python.
 
-    python recipes/benchmark.py                                # all but cross_sampling, on pocket
+    python recipes/benchmark.py                                # all but cross_sampling and startup, on pocket
     python recipes/benchmark.py --parts training --model smollm2 --trainings "js against base"
     python recipes/benchmark.py --parts statistics --tokens 512
     python recipes/benchmark.py --parts scoring --model smollm2
     python recipes/benchmark.py --parts cross_sampling --rl_model outputs/pocket/model --epsilon 0.005
+    python recipes/benchmark.py --parts startup --rounds 5
 
 All that is compared runs in turn in every round; figures are medians of the rounds' ratios, with quartiles. Shapes
 are SmolLM2-135M's on CPU and a 7 B model's on an accelerator. Nothing else should run on the machine.
 """
 
-import argparse
+from tokenshift.recipes.command_line.start import start_script
+
+if __name__ == "__main__":
+    start_script(__file__)  # answers --help and wrong arguments before the imports below, which take seconds
+
 import platform
 import re
+import sys
 import tempfile
-import warnings
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers.utils.logging import disable_progress_bar
 
-from tokenshift.recipes.benchmarks import cross_cost, scoring_cost, statistics_cost, statistics_error, training_cost
+from tokenshift.recipes.benchmarks import (
+    cross_cost,
+    scoring_cost,
+    startup_cost,
+    statistics_cost,
+    statistics_error,
+    training_cost,
+)
 from tokenshift.recipes.benchmarks.timing import ratio, seconds, timed
+from tokenshift.recipes.command_line.entry import run_guarded
+from tokenshift.recipes.command_line.parser import parse_into
 
-PARTS = ["statistics", "errors", "scoring", "cross_sampling", "training"]
-ALWAYS = [part for part in PARTS if part != "cross_sampling"]
-"""Parts for which no model must have been trained."""
+PARTS = ["statistics", "errors", "scoring", "cross_sampling", "training", "startup"]
+ALWAYS = [part for part in PARTS if part not in ("cross_sampling", "startup")]
+"""Parts that run when none is named: no model must have been trained, and nothing but the models' work is timed."""
 AIMS = {
     "cpu": {
         statistics_cost.JS: "at most 1.25",
@@ -45,6 +59,64 @@ AIMS = {
     },
 }
 TRAINING_AIMS = {"js against base": "at most 1.10", "none, probe off": "at most 1.01"}
+
+
+@dataclass
+class BenchmarkArguments:
+    """
+    Parameters:
+        parts (`list[str]`):
+            What is measured.
+        model (`str`):
+            The model of all parts but statistics and errors.
+        rl_model (`str`), epsilon (`float`):
+            The second model of cross-sampling, and its threshold.
+        trainings (`list[str]`, *optional*):
+            Ways of training that are timed.
+        rounds (`int`):
+            How often all is timed in turn.
+        tokens, hidden, vocabulary (`int`, *optional*), dtype (`str`, *optional*):
+            Shapes of statistics; SmolLM2-135M's on CPU and a 7 B model's on an accelerator when not given.
+    """
+
+    parts: list[str] = field(
+        default_factory=lambda: list(ALWAYS), metadata={"help": f"What is measured: {', '.join(PARTS)}."}
+    )
+    model: str = field(
+        default="pocket", metadata={"help": "Model of all parts but statistics and errors: pocket or smollm2."}
+    )
+    rl_model: str = field(default="outputs/pocket/model", metadata={"help": "Second model of cross-sampling."})
+    epsilon: float = field(default=0.005, metadata={"help": "Threshold of cross-sampling, JS in nats."})
+    trainings: list[str] | None = field(default=None, metadata={"help": "Ways of training; all when not given."})
+    rounds: int = field(default=9, metadata={"help": "Rounds, in each of which all is timed in turn."})
+    tokens: int | None = field(default=None, metadata={"help": "Tokens; by the device when not given."})
+    hidden: int | None = field(default=None, metadata={"help": "Hidden size; by the device when not given."})
+    vocabulary: int | None = field(default=None, metadata={"help": "Vocabulary; by the device when not given."})
+    dtype: str | None = field(
+        default=None, metadata={"help": "float32, bfloat16 or float16; by the device when not given."}
+    )
+
+    def __post_init__(self) -> None:
+        self.trainings = self.trainings or list(training_cost.OURS)
+        for name, values, known in (
+            ("parts", self.parts, PARTS),
+            ("trainings", self.trainings, training_cost.OURS),
+            ("model", [self.model], training_cost.BATCH),
+            ("dtype", [self.dtype or "float32"], ("float32", "bfloat16", "float16")),
+        ):
+            if unknown := [value for value in values if value not in known]:
+                raise ValueError(f"{name}={unknown[0]!r} is not known; choose of {', '.join(known)}.")
+        for name in ("rounds", "tokens", "hidden", "vocabulary"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+
+    @property
+    def shapes(self) -> statistics_cost.Shapes:
+        given = {name: getattr(self, name) for name in ("tokens", "hidden", "vocabulary", "dtype")}
+        return replace(
+            statistics_cost.default_shapes(), **{name: value for name, value in given.items() if value is not None}
+        )
 
 
 def machine() -> str:
@@ -129,46 +201,57 @@ def add_training(table: Table, model: str, names: list[str], rounds: int) -> str
     return words
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    shapes = statistics_cost.default_shapes()
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=ALWAYS)
-    parser.add_argument(
-        "--model", choices=sorted(training_cost.BATCH), default="pocket", help="of all parts but statistics and errors"
-    )
-    parser.add_argument("--rl_model", default="outputs/pocket/model", help="of cross-sampling")
-    parser.add_argument("--epsilon", type=float, default=0.005, help="of cross-sampling, JS in nats")
-    parser.add_argument("--trainings", nargs="+", choices=list(training_cost.OURS), default=list(training_cost.OURS))
-    parser.add_argument("--rounds", type=int, default=9)
-    for name in ("tokens", "hidden", "vocabulary"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(shapes, name))
-    parser.add_argument("--dtype", default=shapes.dtype, choices=("float32", "bfloat16", "float16"))
-    args = parser.parse_args()
-    if args.rounds < 1:
-        parser.error(f"--rounds {args.rounds} must be at least 1")
-    warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
-    disable_progress_bar()
+def startup_table(rounds: int) -> Table:
+    """CPU time until a command answers, beside a bare Python and the import of torch."""
+    times = startup_cost.startup_times(rounds)
+    table = Table(title=f"startup: CPU time, {rounds} rounds", title_justify="left")
+    for column in ("what", "seconds", f"of {startup_cost.PYTHON}", f"of {startup_cost.TORCH}"):
+        table.add_column(column)
+    for name, taken in times.items():
+        ratios = (str(ratio(times, name, against)) for against in (startup_cost.PYTHON, startup_cost.TORCH))
+        table.add_row(name, f"{median(taken):.2f}", *ratios)
+    return table
+
+
+def prepare(arguments: list[str] | None = None) -> BenchmarkArguments:
+    """Parse and check.
+
+    Raises:
+        ValueError: For whatever is wrong, in one line.
+    """
+    args: BenchmarkArguments = parse_into((BenchmarkArguments,), arguments)[0]
+    return args
+
+
+def run(args: BenchmarkArguments) -> None:
+    """Measure, and print the tables."""
     table = Table(title_justify="left")
     for column in ("what", "against", "ratio (quartiles)", "aim"):
         table.add_column(column)
     lines = [machine(), f"{args.rounds} rounds"]
-    chosen = replace(shapes, **{name: getattr(args, name) for name in ("tokens", "hidden", "vocabulary", "dtype")})
     if "statistics" in args.parts:
-        add_statistics(table, chosen, args.rounds)
-        lines.append(f"token_statistics: {chosen}")
+        add_statistics(table, args.shapes, args.rounds)
+        lines.append(f"token_statistics: {args.shapes}")
     if "scoring" in args.parts:
-        lines.append(f"scoring: {add_scoring(table, args.model, args.tokens, args.rounds)}")
+        lines.append(f"scoring: {add_scoring(table, args.model, args.shapes.tokens, args.rounds)}")
     if "cross_sampling" in args.parts:
         words = add_cross_sampling(table, args.model, args.rl_model, args.epsilon, args.rounds)
         lines.append(f"cross-sampling: {words}")
     if "training" in args.parts:
-        lines.append(f"training: {add_training(table, args.model, args.trainings, args.rounds)}")
+        lines.append(f"training: {add_training(table, args.model, args.trainings or [], args.rounds)}")
     table.title = "\n".join(lines)
     if table.row_count:
         Console().print(table)
     if "errors" in args.parts:
-        Console().print(error_table(chosen))
+        Console().print(error_table(args.shapes))
+    if "startup" in args.parts:
+        Console().print(startup_table(args.rounds))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    return run_guarded(__file__, lambda: prepare(arguments), run, "Stopped.")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

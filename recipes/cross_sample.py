@@ -8,10 +8,15 @@
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/cross_sample.py --output_dir outputs/ddp
 
 Forward, the base decodes and RL draws the token where the criterion lies above a threshold; backward, the other way.
-Thresholds are given, or found on a pilot for wanted shares of tokens. `output_dir` gets `cells/` (Parquet, one
-row per response), `thresholds.json`, `cross.json`, `cross.md`, `figures/` and `report.html`. Started again after a
-stop it goes on where it was; started with more criteria, budgets or seeds it runs those alone.
+Thresholds are given, or found on a pilot for wanted shares of tokens. `output_dir` gets `cells/` (Parquet, one row per
+response), `thresholds.json`, `cross.json`, `cross.md`, `figures/` and `report.html`. Started again after a stop it
+goes on where it was; started with more criteria, budgets or seeds it runs those alone.
 """
+
+from tokenshift.recipes.command_line.start import start_script
+
+if __name__ == "__main__":
+    start_script(__file__)  # answers --help and wrong arguments before the imports below, which take seconds
 
 import functools
 import sys
@@ -98,5 +103,10 @@ def _show(summary: dict[str, Any]) -> None:
         console.print(table)
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    return run_guarded(__file__, lambda: prepare(arguments), run)
+
+
 if __name__ == "__main__":
-    sys.exit(run_guarded(__file__, prepare, run))
+    sys.exit(main())

@@ -8,10 +8,15 @@
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/evaluate.py --output_dir outputs/ddp
 
 Each model answers each problem of each set `samples` times, two models with the same random numbers, so that they are
-compared problem by problem. `output_dir` gets `responses/` (Parquet, a row a response), `evaluation.json`,
+compared problem by problem. `output_dir` gets `responses/` (Parquet, one row per response), `evaluation.json`,
 `evaluation.md` and `figures/`. Started again after a stop it goes on where it was; started with another model or set
 it samples that alone.
 """
+
+from tokenshift.recipes.command_line.start import start_script
+
+if __name__ == "__main__":
+    start_script(__file__)  # answers --help and wrong arguments before the imports below, which take seconds
 
 import sys
 from typing import Any
@@ -100,5 +105,10 @@ def _table(title: str, columns: list[str]) -> Table:
     return table
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    return run_guarded(__file__, lambda: prepare(arguments), run)
+
+
 if __name__ == "__main__":
-    sys.exit(run_guarded(__file__, prepare, run))
+    sys.exit(main())

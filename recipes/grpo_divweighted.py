@@ -2,8 +2,8 @@
 
     python recipes/grpo_divweighted.py                                     # the embedded example
     python recipes/grpo_divweighted.py --config recipes/configs/smollm2_arithmetic.yaml
-    accelerate launch --config_file accelerate_configs/ddp.yaml recipes/grpo_divweighted.py --config X.yaml --field
-    value
+    accelerate launch --config_file accelerate_configs/ddp.yaml recipes/grpo_divweighted.py \\
+        --config X.yaml --field value
 
 Prints a plan, scores held-out problems before and after, and leaves in `output_dir`: the model, checkpoints,
 `summary.json`, `log_history.json` with all that was logged, `training_curves.png`, the shift probe's tables and
@@ -11,6 +11,11 @@ figures in `shift/`, and the W&B run.
 `--resume_from_checkpoint true` goes on from the last checkpoint; Ctrl-C ends with one. A user's mistake ends in one
 line, before a model is loaded.
 """
+
+from tokenshift.recipes.command_line.start import start_script
+
+if __name__ == "__main__":
+    start_script(__file__)  # answers --help and wrong arguments before the imports below, which take seconds
 
 import json
 import sys

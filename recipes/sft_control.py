@@ -11,6 +11,11 @@ every field of TRL's `SFTConfig` and `ModelConfig`. `output_dir` gets `model/` a
 accuracy at each check. Ctrl-C ends with a checkpoint, from which `--resume_from_checkpoint true` goes on.
 """
 
+from tokenshift.recipes.command_line.start import start_script
+
+if __name__ == "__main__":
+    start_script(__file__)  # answers --help and wrong arguments before the imports below, which take seconds
+
 import sys
 from pathlib import Path
 from typing import Any

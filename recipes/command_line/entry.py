@@ -1,8 +1,6 @@
 """How a recipe begins and ends: a user's mistake in one line, a clean stop, process groups closed."""
 
-import os
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -10,8 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-import torch
-from transformers.utils.logging import disable_progress_bar
+from tokenshift.recipes.command_line.start import INTERRUPTED, MISTAKE, is_main_process, report_mistake
 
 Job = TypeVar("Job")
 
@@ -20,7 +17,7 @@ class RememberedInterrupt:
     """Handler of Ctrl-C that raises KeyboardInterrupt and remembers: raised in a destructor it would be lost.
 
     Attributes:
-        received: whether it was called.
+        received: Whether the handler was called.
     """
 
     def __init__(self) -> None:
@@ -40,31 +37,32 @@ def run_guarded(
     """Run a recipe.
 
     Args:
-        file: the script, whose name stands before a mistake.
-        prepare: finds the user's mistakes, raising ValueError; makes the job, which owns the output folder.
-        run: does the work.
-        stopped: said after Ctrl-C.
+        file: The script, whose name stands before a mistake.
+        prepare: Finds the user's mistakes, raising ValueError; makes the job, which owns the output folder.
+        run: Does the work.
+        stopped: What is said after Ctrl-C.
 
     Returns:
         Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C.
     """
+    import torch  # here: whoever imports this module alone must not wait for it
+    from transformers.utils.logging import disable_progress_bar
+
     disable_progress_bar()  # of loading and saving: ours are of the work
     warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
-    main_process = os.environ.get("RANK", "0") == "0"
     try:
         job = prepare()
     except ValueError as error:
-        if main_process:
-            print(f"{Path(file).name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        report_mistake(Path(file).name, error)
+        return MISTAKE
     in_main_thread = threading.current_thread() is threading.main_thread()
     previous = signal.signal(signal.SIGINT, RememberedInterrupt()) if in_main_thread else None
     try:
         run(job)
     except KeyboardInterrupt:
-        if main_process:
+        if is_main_process():
             print(f"\n{stopped}")
-        return 130
+        return INTERRUPTED
     finally:
         if in_main_thread:
             signal.signal(signal.SIGINT, previous)

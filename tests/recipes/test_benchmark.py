@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from helpers.pocket_models import base_and_moved
 
 from tokenshift.analysis.thresholds import LOG_2
+from tokenshift.recipes.benchmark import BenchmarkArguments, prepare
 from tokenshift.recipes.benchmarks import cross_cost
+from tokenshift.recipes.benchmarks.startup_cost import PYTHON, TORCH, command_lines, cpu_seconds
 from tokenshift.recipes.benchmarks.statistics_cost import JS, Shapes, functions, peak_bytes
 from tokenshift.recipes.benchmarks.statistics_error import errors
 from tokenshift.recipes.benchmarks.timing import ratio
@@ -54,6 +57,44 @@ def test_ways_of_cross_sampling_that_are_compared_agree(tmp_path: Path) -> None:
     alone = never.functions[cross_cost.PLAIN]()
     assert alone == [each.completion_ids for each in never.functions[cross_cost.DRAFT]()] != draft
     assert cost.longer == sum(map(len, draft)) / sum(map(len, alone))
+
+
+def test_startup_counts_the_childs_own_time() -> None:
+    idle, busy = "import time; time.sleep(1)", "import time\nwhile time.process_time() < 1: pass"
+    assert cpu_seconds([sys.executable, "-c", idle]) < 0.8 < cpu_seconds([sys.executable, "-c", busy]) < 3
+
+
+def test_startup_times_what_its_names_say() -> None:
+    lines = command_lines()
+    assert lines[PYTHON][1:] == ["-c", "pass"]
+    assert lines[TORCH][1:] == ["-c", "import torch"]
+    wrong = [name for name in lines if name.startswith("tokenshift train, a")]
+    assert len(wrong) == 3
+    for name in wrong:
+        run = subprocess.run(lines[name], capture_output=True, text=True, check=False)
+        assert (run.returncode, run.stdout) == (2, ""), name
+        assert len(run.stderr.splitlines()) == 1, name
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--parts", "errorz"], "parts='errorz' is not known; choose of statistics, errors"),
+        (["--trainings", "k9"], "trainings='k9' is not known"),
+        (["--model", "mine"], "model='mine' is not known; choose of pocket, smollm2"),
+        (["--dtype", "int8"], "dtype='int8' is not known"),
+        (["--rounds", "0"], "rounds=0 must be at least 1"),
+    ],
+)
+def test_mistakes(words: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare(words)
+
+
+def test_shapes_are_the_devices_but_for_what_is_given() -> None:
+    assert BenchmarkArguments(tokens=64, dtype="float16").shapes == replace(
+        BenchmarkArguments().shapes, tokens=64, dtype="float16"
+    )
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from tokenshift.analysis.figures.kit import Numbers
+from tokenshift.analysis.figures.kit import Numbers, counts_text
 
 # these modules register their figures, in the order of the page
 from tokenshift.analysis.shift.figures import characterisation, mechanics  # noqa: F401

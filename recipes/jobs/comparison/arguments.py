@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
+from tokenshift.recipes.command_line.config_files import config_file
 from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
 from tokenshift.recipes.command_line.parser import OneLineErrors
 from tokenshift.recipes.command_line.products import CELL_FILE
@@ -76,7 +77,7 @@ def prepare(arguments: list[str] | None = None) -> CompareJob:
             "A comparison launches its trainings itself: start it with plain python, and name the accelerate config "
             "under launch in its file."
         )
-    comparison = read_comparison(Path(args.config).expanduser())
+    comparison = read_comparison(config_file(args.config, "compare_*"))
     parallel = comparison.parallel if args.parallel is None else args.parallel
     if parallel < 1:
         raise ValueError(f"parallel={parallel} must be at least 1.")

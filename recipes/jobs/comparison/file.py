@@ -6,13 +6,12 @@ from typing import Any
 
 import yaml
 
+from tokenshift.recipes.command_line.config_files import LAUNCH_CONFIGS
 from tokenshift.recipes.jobs.analysis.evaluation import set_contents
 from tokenshift.recipes.jobs.comparison.judging import read_evaluation, read_recovery, refuse_trained_on
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml
 from tokenshift.recipes.jobs.comparison.schema import LaunchSettings, read_settings
 from tokenshift.recipes.jobs.comparison.variants import Variant, read_variants
-
-ACCELERATE_CONFIGS = Path(__file__).parents[3] / "accelerate_configs"
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _launch(document: LinedYaml, settings: LaunchSettings | None) -> Launch:
     if settings is None:
         return Launch()
     position = ("launch", "config_file")
-    file = document.file(position, settings.config_file, ACCELERATE_CONFIGS)
+    file = document.file(position, settings.config_file, LAUNCH_CONFIGS)
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):

@@ -1,0 +1,106 @@
+"""The `tokenshift` command: one name for each recipe, run in this process or, with `--launch`, by accelerate.
+
+    tokenshift train --config smollm2_arithmetic
+    tokenshift train --launch ddp --num_processes 4
+
+`python recipes/X.py` and `accelerate launch ... recipes/X.py` do the same; the command also works where there is no
+checkout.
+"""
+
+import difflib
+import os
+import sys
+from importlib import import_module
+
+from tokenshift.recipes.command_line.commands import COMMANDS
+from tokenshift.recipes.command_line.config_files import launch_config
+from tokenshift.recipes.command_line.help_text import overview
+from tokenshift.recipes.command_line.start import INTERRUPTED, MISTAKE, answer_early, report_mistake, show
+
+LAUNCH = "--launch"
+LAUNCHER_OPTIONS = ("--num_processes", "--num_machines", "--machine_rank", "--main_process_ip", "--main_process_port")
+"""Options that are passed on to `accelerate launch`."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Words of the command line; `sys.argv`'s when None.
+
+    Returns:
+        Exit status: the command's own; 2 after a user's mistake; 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        show(overview())
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version  # here: it is slower than all else
+
+        show(f"tokenshift {version('tokenshift')}")
+        return 0
+    name, words = words[0], words[1:]
+    try:
+        if name not in COMMANDS:
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(COMMANDS)}."
+            raise ValueError(f"{name!r} is no command; {hint}")
+        launcher, words = split_launch(name, words)
+    except ValueError as error:
+        report_mistake("tokenshift", error)
+        return MISTAKE
+    status = answer_early(name, words, f"tokenshift {name}")
+    if status is not None:
+        return status
+    command = COMMANDS[name]
+    if launcher:
+        sys.stdout.flush()
+        os.execv(launcher[0], [*launcher, str(command.script), *words])
+    sys.argv = [str(command.script) if command.arguments else f"tokenshift {name}", *words]
+    try:
+        return int(import_module(command.module).main(words))
+    except KeyboardInterrupt:  # before or after the work, which ends in its own way
+        return INTERRUPTED
+
+
+def split_launch(name: str, words: list[str]) -> tuple[list[str], list[str]]:
+    """The words of the launcher, and those of the command.
+
+    Args:
+        name: The command.
+        words: What follows it on the command line.
+
+    Returns:
+        The words before the script, none without `--launch`; and the other words.
+
+    Raises:
+        ValueError: If `--launch` names no config, or the command cannot be launched.
+    """
+    options: dict[str, str] = {}
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        option, joined, value = word.partition("=")
+        if option in (LAUNCH, *LAUNCHER_OPTIONS):
+            options[option] = value if joined else next(rest, "")
+        else:
+            others.append(word)
+    if not options:
+        return [], others
+    if LAUNCH not in options:
+        raise ValueError(f"{next(iter(options))} is for accelerate launch; give {LAUNCH} too.")
+    if not COMMANDS[name].launched:
+        reason = (
+            "it launches its trainings itself, by what launch in its file names."
+            if name == "compare"
+            else ("it runs in one process.")
+        )
+        raise ValueError(f"{name} takes no {LAUNCH}: {reason}")
+    config = launch_config(options.pop(LAUNCH))
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    return [*launcher, *(word for option in options.items() for word in option)], others
+
+
+if __name__ == "__main__":
+    sys.exit(main())

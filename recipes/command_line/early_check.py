@@ -1,0 +1,163 @@
+"""Mistakes on a command line that show before torch and TRL are imported: unknown names, and values of a wrong kind.
+
+The arguments' names and kinds come from their sources (`source_fields.py`). What needs more than that, such as a
+number out of range, is found after the imports. Where a source cannot be read, nothing is refused here.
+"""
+
+import argparse
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from tokenshift.recipes.command_line.commands import Command
+from tokenshift.recipes.command_line.config_files import config_file, read_config, with_config_file
+from tokenshift.recipes.command_line.source_fields import SourceField, UnreadableSource, class_fields
+
+YES, NO = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
+
+
+class EarlyParser(argparse.ArgumentParser):
+    """Takes the options that `transformers.HfArgumentParser` makes of the same fields; an error is a ValueError."""
+
+    def __init__(self, fields: Iterable[SourceField]) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+        for field in fields:
+            self._add(field)
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+    def options(self) -> set[str]:
+        """All options, without their leading hyphens."""
+        return {option.lstrip("-") for option in self._option_string_actions}
+
+    def _add(self, field: SourceField) -> None:
+        names = list(dict.fromkeys([f"--{field.name}", f"--{field.name.replace('_', '-')}", *field.aliases]))
+        settings: dict[str, Any] = {"dest": field.name}
+        if field.choices:
+            settings |= {"choices": field.choices, "type": _chooser(field.choices)}
+        elif field.kind is bool:
+            settings["type"] = to_bool
+            if not field.optional or field.default is not None:
+                settings |= {"nargs": "?", "const": True}
+        elif field.kind is not None:
+            settings["type"] = field.kind
+        if field.is_list:
+            settings["nargs"] = "+"
+        self.add_argument(*names, **settings)
+        if field.kind is bool and field.default is True:
+            self.add_argument(
+                f"--no_{field.name}",
+                f"--no-{field.name.replace('_', '-')}",
+                action="store_false",
+                dest=field.name,
+            )
+
+
+def to_bool(word: str) -> bool:
+    """A word as true or false, by the rule and with the message of `transformers.hf_argparser.string_to_bool`."""
+    if word.lower() in (*YES, *NO):
+        return word.lower() in YES
+    pairs = ", ".join(f"{yes}/{no}" for yes, no in zip(YES, NO, strict=True))
+    raise argparse.ArgumentTypeError(
+        f"Truthy value expected: got {word} but expected one of {pairs} (case insensitive)."
+    )
+
+
+def _chooser(choices: Iterable[Any]) -> Callable[[str], Any]:
+    values = {str(choice): choice for choice in choices}
+    return lambda word: values.get(word, word)
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str], prefix: str) -> None:
+    """Raise for the first name that is no argument.
+
+    Args:
+        names: Names that were given.
+        known: All names there are.
+        prefix: What stands before the name in the message.
+
+    Raises:
+        ValueError: If there is one; the message shows the nearest known name.
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "--help lists them."
+            raise ValueError(f"{prefix}{name} is no argument; {hint}")
+
+
+def option_names(words: Iterable[str]) -> list[str]:
+    """Names of the options among the words of a command line."""
+    return [word[2:].split("=", 1)[0] for word in words if word.startswith("--")]
+
+
+def command_fields(command: Command) -> dict[str, SourceField]:
+    """All fields that a command's arguments come from, by name.
+
+    Raises:
+        UnreadableSource: If a source is not found.
+    """
+    fields: dict[str, SourceField] = {}
+    for dotted in command.arguments:
+        fields |= class_fields(dotted)
+    return fields
+
+
+def check_words(command: Command, words: list[str]) -> None:
+    """Look at the words of a command line, and at the config file they name, without importing anything heavy.
+
+    Raises:
+        ValueError: For an unknown argument or config key, a config file that is not there or not YAML, and a value of
+            a wrong kind.
+    """
+    if not command.arguments:
+        return
+    try:
+        fields = command_fields(command)
+    except UnreadableSource:
+        return
+    parser = EarlyParser(fields.values())
+    known = parser.options() | ({"config", "env"} if command.config_holds_arguments else set())
+    refuse_unknown(option_names(words), known, "--")
+    if command.config_holds_arguments:
+        words = with_config_file(words)
+    if "--config" in words:
+        index = words.index("--config")
+        file = config_file(words[index + 1] if index + 1 < len(words) else "", command.configs or "*")
+        config = read_config(file)
+        if command.config_holds_arguments:
+            refuse_unknown(config, known, "the config's ")
+            for name, value in config.items():
+                if name in fields:
+                    _check_value(fields[name], value)
+            del words[index : index + 2]
+    _, unused = parser.parse_known_args(words)
+    if unused:
+        raise ValueError(f"{unused[0]!r} belongs to no argument; an argument is given as --name value.")
+
+
+def _check_value(field: SourceField, value: Any) -> None:
+    """Raise for a config's value that is none of a field's; values whose kind the source does not say pass."""
+    for item in value if field.is_list and isinstance(value, list) else [value]:
+        if item is None or not (field.choices or field.kind):
+            continue
+        if field.choices and item not in field.choices and str(item) not in map(str, field.choices):
+            known = ", ".join(map(str, field.choices))
+            raise ValueError(f"the config's {field.name}={item!r} is not known; choose one of {known}.")
+        if field.kind in (int, float, bool) and not _converts(field.kind, item):
+            name = {int: "a whole number", float: "a number", bool: "true or false"}[field.kind]
+            raise ValueError(f"the config's {field.name}={item!r} must be {name}.")
+
+
+def _converts(kind: Any, value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return False
+    if not isinstance(value, str):
+        return True
+    try:
+        (to_bool if kind is bool else kind)(value)
+    except (ValueError, argparse.ArgumentTypeError):
+        return False
+    return True

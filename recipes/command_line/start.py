@@ -1,0 +1,82 @@
+"""How a script of recipes/ begins, before its slow imports.
+
+The script's own folder leaves the module search path, so that it hides no module of the user's, such as a `data.py`,
+and no installed one, such as `evaluate`. `--help` and mistakes that show without an import are answered at once.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from tokenshift.recipes.command_line.commands import COMMANDS
+from tokenshift.recipes.command_line.early_check import check_words
+from tokenshift.recipes.command_line.help_text import PARTS, command_help
+from tokenshift.recipes.command_line.source_fields import UnreadableSource
+
+MISTAKE = 2
+"""Exit status after a user's mistake."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
+
+def start_script(file: str) -> None:
+    """Begin a script that is run by its path; the process ends here after `--help` or a mistake.
+
+    Args:
+        file: The script's `__file__`.
+    """
+    script = Path(file).resolve()
+    if sys.path and Path(sys.path[0] or ".").resolve() == script.parent:
+        del sys.path[0]  # where Python puts the folder of a script
+    name = next(name for name, command in COMMANDS.items() if command.module == f"tokenshift.recipes.{script.stem}")
+    status = answer_early(name, sys.argv[1:], f"python recipes/{script.name}")
+    if status is not None:
+        sys.exit(status)
+
+
+def answer_early(name: str, words: list[str], program: str) -> int | None:
+    """Answer `--help`, or a mistake, in a command's words.
+
+    Args:
+        name: The command.
+        words: What follows it on the command line.
+        program: The words that start it, for the usage.
+
+    Returns:
+        The exit status if the words are answered, else None.
+    """
+    command = COMMANDS[name]
+    asked = next((index for index, word in enumerate(words) if word in ("-h", "--help")), None)
+    if asked is not None and command.arguments:
+        part = words[asked + 1] if asked + 1 < len(words) and words[asked + 1] in PARTS else None
+        try:
+            show(command_help(name, program, part))
+        except UnreadableSource:  # the parser's own help, after the imports
+            return None
+        return 0
+    try:
+        check_words(command, words)
+    except ValueError as error:
+        report_mistake(command.script.name, error)
+        return MISTAKE
+    return None
+
+
+def show(text: str) -> None:
+    """Print a text whose reader, such as `head`, may close the pipe early."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+
+
+def report_mistake(name: str, error: ValueError) -> None:
+    """Say what is wrong in one line, by the first process alone."""
+    if is_main_process():
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def is_main_process() -> bool:
+    """Whether this is the only process, or the first of those that were launched together."""
+    return os.environ.get("RANK", "0") == "0"
