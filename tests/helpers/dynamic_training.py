@@ -86,6 +86,7 @@ def rows(generation: dict[str, torch.Tensor]) -> list[dict[str, Any]]:
                 "prompt_ids": generation["prompt_ids"][row][prompt].tolist(),
                 "completion_ids": generation["completion_ids"][row][completion].tolist(),
                 "advantage": generation["advantages"][row].item(),
+                "reward": generation["reward"][row].item(),
                 **per_token,
             }
         )
