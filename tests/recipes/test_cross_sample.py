@@ -158,7 +158,7 @@ def test_a_users_criterion_needs_one_file_of_its_own(moved: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("criterion", "said"),
     [
-        ("my_mistakes.gone", "has no gone; did you mean gone_wrong?"),
+        ("my_mistakes.gone_wrng", "has no gone_wrng; did you mean gone_wrong?"),
         ("my_mistakes.gone_wrong", "criterion='my_mistakes.gone_wrong' gave NaN at 3 of 3 positions"),
         ("my_mistakes.square", "must give a tensor with one score per position, of shape (3,); it gave shape (3, "),
         ("my_mistakes.listed", "of shape (3,); it gave list."),
