@@ -49,8 +49,8 @@ def pair_statistics(
     strip = max(1, STRIP // (4 * primary.shape[-1]))
     floor = torch.finfo(torch.float32).min / 4  # a log-probability of -inf has no place in its arithmetic
     wanted = frozenset(STATISTICS[name] for name in names)
-    logps = (logp.float().clamp(min=floor) for logp in (primary, intervention))
-    means = row_sums(*logps, wanted, strip=strip, overwrite=False).means
+    first, second = (logp.float().clamp(min=floor) for logp in (primary, intervention))
+    means = row_sums(first, second, wanted, strip=strip, overwrite=False).means
     return {name: means[STATISTICS[name]] for name in names}
 
 

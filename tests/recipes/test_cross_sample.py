@@ -131,23 +131,23 @@ def surprise(positions, *, scale: float = 1.0):
 
 def test_a_users_criterion_needs_one_file_of_its_own(moved: Path, tmp_path: Path) -> None:
     """1 file of 5 lines, and no file of the project is touched."""
-    (tmp_path / "my_criteria.py").write_text(SURPRISE)
-    asked = ["my_criteria.surprise", "my_criteria.surprise( scale = 20.0 )"]
+    (tmp_path / "surprise_criteria.py").write_text(SURPRISE)
+    asked = ["surprise_criteria.surprise", "surprise_criteria.surprise( scale = 20.0 )"]
     run = ["--directions", "forward", "--size", "4", "--budgets", "0.2", "--criteria", *asked]
     finish(start([str(RECIPE), *words(moved, tmp_path / "out", *run)], tmp_path))
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["my_criteria.py"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["surprise_criteria.py"]
     assert len([line for line in SURPRISE.splitlines() if line]) == 5
     out = tmp_path / "out"
-    names = ["my_criteria.surprise", "my_criteria.surprise(scale=20.0)"]
+    names = ["surprise_criteria.surprise", "surprise_criteria.surprise(scale=20.0)"]
     assert [each["criterion"] for each in json.loads((out / "thresholds.json").read_text())] == names
     summary = json.loads((out / "cross.json").read_text())
     assert [curve["criterion"] for curve in summary["curves"]] == names
-    assert "| forward | my_criteria.surprise(scale=20.0) |" in (out / "cross.md").read_text()
+    assert "| forward | surprise_criteria.surprise(scale=20.0) |" in (out / "cross.md").read_text()
     assert "1 where the draws differ" in (out / "report.html").read_text(encoding="utf-8")
     assert names[1] in (out / "figures" / "forward_accuracy_intervened.svg").read_text(encoding="utf-8")
     tables = contents(out)
     assert all(re.fullmatch(r"[\w.@-]+", name) for name in tables)
-    rows = tables["forward-my_criteria.surprise-budget0.20000000000000001-seed0.parquet"].to_pylist()
+    rows = tables["forward-surprise_criteria.surprise-budget0.20000000000000001-seed0.parquet"].to_pylist()
     assert any(row["positions"] for row in rows)
     for row in rows:  # scores are of both draws: 1 where they differ, else they follow from the recorded divergence
         for effective, score, js in zip(row["effective"], row["scores"], row["js"], strict=True):
@@ -158,7 +158,7 @@ def test_a_users_criterion_needs_one_file_of_its_own(moved: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("criterion", "said"),
     [
-        ("my_mistakes.gone", "has no gone; did you mean gone_wrong?"),
+        ("my_mistakes.gone_wrng", "has no gone_wrng; did you mean gone_wrong?"),
         ("my_mistakes.gone_wrong", "criterion='my_mistakes.gone_wrong' gave NaN at 3 of 3 positions"),
         ("my_mistakes.square", "must give a tensor with one score per position, of shape (3,); it gave shape (3, "),
         ("my_mistakes.listed", "of shape (3,); it gave list."),

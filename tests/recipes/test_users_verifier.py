@@ -41,19 +41,19 @@ def rows(out: Path) -> list[dict[str, Any]]:
 
 def test_a_users_verifier_and_its_extractor_need_one_file(tmp_path: Path) -> None:
     """1 file of 9 lines, and no file of the project is touched."""
-    (tmp_path / "my_rewards.py").write_text(VERIFIER)
+    (tmp_path / "parity_rewards.py").write_text(VERIFIER)
     assert len([line for line in VERIFIER.splitlines() if line]) == 9
     out = tmp_path / "out"
-    reward = ["--reward_func", "my_rewards.same_parity"]
+    reward = ["--reward_func", "parity_rewards.same_parity"]
     finish(start([str(RECIPE), *QUICK, *reward, "--output_dir", str(out)], tmp_path))
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["my_rewards.py"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["parity_rewards.py"]
     metadata = json.loads((out / "evaluation.json").read_text())["metadata"]
-    assert metadata["reward"] == "my_rewards.same_parity"
+    assert metadata["reward"] == "parity_rewards.same_parity"
     assert metadata["answer_extractor"] == "parity_of_the_last_number"
     (file,) = (out / "responses").iterdir()
     assert read_metadata(file)["answer_extractor"] == "parity_of_the_last_number"
     settings = json.loads((out / "settings.json").read_text())
-    assert settings["reward_func"] == "my_rewards.same_parity"
+    assert settings["reward_func"] == "parity_rewards.same_parity"
     assert "answer_extractor" not in settings  # it was not given, as in folders that were made before it could be
     table = rows(out)
     assert len(table) == 30
