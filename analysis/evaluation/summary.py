@@ -92,7 +92,7 @@ def evaluation_summary(
         `samples`, `ks`, `resamples`, `metrics` (names in order), `models`, and `groups`, by set and with several sets
         by `POOLED`: `problems`; `responses`, of each model; `models`, by model and metric None, or `value`, `low` and
         `high` of the 95 % interval (None where a set has one problem), and `problems` with a value; and with two
-        models `comparison`, by metric the fields of `Comparison`, the first model's minus the second's.
+        models `comparison`, by metric the fields of `PairedComparison`, the first model's minus the second's.
 
     Raises:
         ValueError: if the models did not answer the same problems.
