@@ -41,7 +41,7 @@ SHOWN_FILES = (*WRITTEN, "cells")
 
 
 def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
-    """Work through the cells, then write and show what came of them."""
+    """Run the cells, then write and show the results."""
     if job.args.dry_run:
         show_plan(job, scripts)
         return
@@ -63,12 +63,12 @@ def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
 
 
 def accuracy_of(folder: Path) -> float:
-    """Of a cell's evaluation."""
+    """The accuracy in the evaluation in a cell's folder."""
     return mean_accuracy(problem_accuracies(folder / EVALUATION_DIR / "responses"))
 
 
 def result_of(cell: TrainedCell) -> CellResult:
-    """What a cell ended with."""
+    """The results of a cell that is done."""
     return read_cell(
         cell.variant.name,
         cell.seed,
@@ -80,7 +80,7 @@ def result_of(cell: TrainedCell) -> CellResult:
 
 
 def summary_of(job: CompareJob, results: list[CellResult]) -> dict[str, Any]:
-    """Numbers of the comparison, and what they are numbers of."""
+    """The numbers of the comparison, with the settings that they belong to."""
     comparison = job.comparison
     return {
         "name": comparison.name,

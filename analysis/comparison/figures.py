@@ -1,9 +1,10 @@
-"""Figures of a comparison of training variants. Each is a row or a panel with its name, so that many stay readable.
+"""Figures of a comparison of training variants. Each variant has a named row or panel, so that many stay readable.
 
 Shape legend: S seeds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,53 +12,55 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tokenshift.analysis.comparison.results import CellResult, Curve
-from tokenshift.analysis.figures.kit import Numbers, heading, js_axis, js_floor, note, of_rows, short, tidy
+from tokenshift.analysis.figures.kit import heading, js_axis, js_floor, note, of_rows, short, tidy
 from tokenshift.analysis.figures.style import BLUE, GREY, ORANGE, style
 from tokenshift.analysis.thresholds import NEAR_ZERO
 
-COLUMNS = 5
-"""Panels side by side at most."""
+Summary = Mapping[str, Any]
+"""The result of `comparison_summary`, or a part of it."""
+
+PANELS_PER_ROW = 5
+"""The most panels side by side."""
 
 SMOOTH = 5
-"""Logs in a trailing mean of the training reward."""
-
+"""The number of logs in a trailing mean of the training reward."""
 
 FIGURES = {"final_accuracy", "training_reward", "probed_accuracy", "shift"}
-"""Names of the figures that there can be."""
+"""Names of all figures."""
 
 
-def variant_figures(summary: Numbers, results: Sequence[CellResult]) -> dict[str, Figure]:
+def variant_figures(summary: Summary, results: Sequence[CellResult]) -> dict[str, Figure]:
     """Every figure that the numbers allow, by file name.
 
     Args:
-        summary: of `comparison_summary`, with `name`.
-        results: of the trained models.
+        summary: The result of `comparison_summary`, with the comparison's `name`.
+        results: The results of the trained models.
     """
-    found = {"final_accuracy": final_accuracy(summary)}
+    figures = {"final_accuracy": final_accuracy(summary)}
     if any(cell.rewards for cell in results):
-        found["training_reward"] = learning_curves(summary, results, "rewards")
+        figures["training_reward"] = learning_curves(summary, results, "rewards")
     if any(len(cell.probed) > 2 for cell in results):
-        found["probed_accuracy"] = learning_curves(summary, results, "probed")
+        figures["probed_accuracy"] = learning_curves(summary, results, "probed")
     if any(cell.shift for cell in results):
-        found["shift"] = shift(summary)
-    return found
+        figures["shift"] = shift(summary)
+    return figures
 
 
 def _band(curves: Sequence[Curve], smooth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Updates that all seeds have, and their values `(S, updates)`, as trailing means."""
+    """The updates that the curves of all seeds have, and trailing means of the values at them, `(S, updates)`."""
     steps = sorted(set.intersection(*(set(dict(curve)) for curve in curves)))
     values = np.array([[dict(curve)[step] for step in steps] for curve in curves])
-    smoothed = [values[:, max(0, place + 1 - smooth) : place + 1].mean(axis=1) for place in range(len(steps))]
+    smoothed = [values[:, max(0, index + 1 - smooth) : index + 1].mean(axis=1) for index in range(len(steps))]
     return np.array(steps), np.stack(smoothed, axis=1) if steps else values.reshape(len(curves), 0)
 
 
-def learning_curves(summary: Numbers, results: Sequence[CellResult], what: str) -> Figure:
-    """Reward or accuracy against updates, a panel a variant beside the baseline: mean over seeds, smallest to largest.
+def learning_curves(summary: Summary, results: Sequence[CellResult], what: str) -> Figure:
+    """Reward or accuracy against updates, one panel per variant, with the baseline: mean and range over seeds.
 
     Args:
-        summary: as for `variant_figures`.
-        results: of the trained models.
-        what: `rewards`, of training, or `probed`, accuracy of the probe's own responses.
+        summary: As for `variant_figures`.
+        results: The results of the trained models.
+        what: `rewards` for the training reward, or `probed` for the accuracy of the probe's own responses.
     """
     baseline = summary["baseline"]
     curves: dict[str, list[Curve]] = {}
@@ -65,9 +68,10 @@ def learning_curves(summary: Numbers, results: Sequence[CellResult], what: str) 
         if getattr(cell, what):
             curves.setdefault(cell.variant, []).append(getattr(cell, what))
     others = [row["variant"] for row in summary["variants"] if row["variant"] != baseline]
-    columns = min(COLUMNS, max(1, len(others)))
+    columns = min(PANELS_PER_ROW, max(1, len(others)))
     rows = -(-len(others) // columns)
-    smooth = SMOOTH if what == "rewards" and max(len(each) for own in curves.values() for each in own) > 12 else 1
+    longest = max(len(curve) for of_seeds in curves.values() for curve in of_seeds)
+    smooth = SMOOTH if what == "rewards" and longest > 12 else 1
     scale, words = (1.0, "training reward") if what == "rewards" else (100.0, "probe's accuracy, %")
     with style():
         size = (max(3.6, 1.75 * columns + 0.6), 1.6 * rows + 0.8)
@@ -88,8 +92,8 @@ def learning_curves(summary: Numbers, results: Sequence[CellResult], what: str) 
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         for axes in panels[len(others) :]:
             axes.set_visible(False)
-        for place, axes in enumerate(panels[: len(others)]):
-            axes.tick_params(labelbottom=place + columns >= len(others))
+        for index, axes in enumerate(panels[: len(others)]):
+            axes.tick_params(labelbottom=index + columns >= len(others))
         figure.supxlabel("update", fontsize=8.5)
         figure.supylabel(words, fontsize=8.5)
         trailing = f"; trailing means of {smooth} logs" if smooth > 1 else ""
@@ -99,62 +103,64 @@ def learning_curves(summary: Numbers, results: Sequence[CellResult], what: str) 
     return figure
 
 
-def _seeds(summary: Numbers) -> str:
+def _seeds(summary: Summary) -> str:
     count = len(summary["seeds"])
     return f"n = {count} seed{'s' * (count != 1)}"
 
 
-def _points(axes: Axes, rows: Sequence[Numbers], entry: Callable[[Numbers], Numbers], scale: float) -> None:
-    """A row a variant: an open point a seed, a bar at the mean, and a line over its interval if it has one."""
-    for place, row in enumerate(rows):
-        own = entry(row)
-        values = [scale * value for value in own["by_seed"].values() if value is not None]
+def _points(axes: Axes, rows: Sequence[Summary], entry: Callable[[Summary], Summary], scale: float) -> None:
+    """One row per variant: an open point for each seed, a bar at the mean, and a line for its interval if any."""
+    for index, row in enumerate(rows):
+        number = entry(row)
+        values = [scale * value for value in number["by_seed"].values() if value is not None]
         # seeds a little apart, so that equal ones are seen
-        heights = place + 0.11 * (np.arange(len(values)) - (len(values) - 1) / 2)
+        heights = index + 0.11 * (np.arange(len(values)) - (len(values) - 1) / 2)
         axes.plot(values, heights, marker="o", markersize=3.5, linestyle="none", markerfacecolor="none", color=GREY)
-        if own["value"] is not None:
-            mean = scale * own["value"]
-            if own.get("low") is not None:
-                axes.hlines([place], scale * own["low"], scale * own["high"], color=BLUE, linewidth=1, alpha=0.6)
-            axes.plot([mean], [place], marker="|", markersize=13, markeredgewidth=1.8, linestyle="none", color=BLUE)
+        if number["value"] is not None:
+            mean = scale * number["value"]
+            if number.get("low") is not None:
+                axes.hlines([index], scale * number["low"], scale * number["high"], color=BLUE, linewidth=1, alpha=0.6)
+            axes.plot([mean], [index], marker="|", markersize=13, markeredgewidth=1.8, linestyle="none", color=BLUE)
 
 
-def _differences(axes: Axes, rows: Sequence[Numbers], entry: Callable[[Numbers], Numbers], scale: float) -> None:
-    """A row a variant: the difference with its interval, filled where it is significant after Holm's correction."""
+def _differences(axes: Axes, rows: Sequence[Summary], entry: Callable[[Summary], Summary], scale: float) -> None:
+    """One row per variant: the difference and its interval, filled where it is significant after Holm's correction."""
     series = of_rows([{"label": row["variant"], "entry": _with_value(entry(row))} for row in rows], "entry") * scale
-    for place, row in enumerate(rows):
-        found = entry(row)["difference"] or {}
-        significant = found.get("p_holm") is not None and found["p_holm"] <= 0.05
+    for index, row in enumerate(rows):
+        difference = entry(row)["difference"] or {}
+        significant = difference.get("p_holm") is not None and difference["p_holm"] <= 0.05
         colour = ORANGE if significant else BLUE
         face = colour if significant else "white"
-        axes.hlines([place], series.low[place], series.high[place], color=colour, linewidth=1.2, zorder=2)
+        axes.hlines([index], series.low[index], series.high[index], color=colour, linewidth=1.2, zorder=2)
         axes.plot(
-            series.value[place], place, marker="D", markersize=4, linestyle="none", color=colour, mfc=face, zorder=3
+            series.value[index], index, marker="D", markersize=4, linestyle="none", color=colour, mfc=face, zorder=3
         )
     axes.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
 
 
-def _with_value(entry: Numbers) -> Numbers | None:
-    found = entry["difference"]
-    return None if found is None else {"value": found["difference"], "low": found["low"], "high": found["high"]}
+def _with_value(entry: Summary) -> Summary | None:
+    difference = entry["difference"]
+    if difference is None:
+        return None
+    return {"value": difference["difference"], "low": difference["low"], "high": difference["high"]}
 
 
-def _rows_axis(figure: Figure, rows: Sequence[Numbers]) -> None:
+def _rows_axis(figure: Figure, rows: Sequence[Summary]) -> None:
     for axes in figure.axes:
         axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
     figure.axes[0].set_yticks(range(len(rows)), [short(row["variant"]) for row in rows])
 
 
-def _height(rows: Sequence[Numbers]) -> float:
+def _height(rows: Sequence[Summary]) -> float:
     return max(2.4, 1.2 + 0.3 * len(rows))
 
 
-def final_accuracy(summary: Numbers) -> Figure:
-    """Accuracy (%) of each variant, a point a seed, and its difference to the baseline in points with 95 % interval.
+def final_accuracy(summary: Summary) -> Figure:
+    """Accuracy (%) of each variant with one point per seed, and its difference from the baseline (percentage points).
 
     Args:
-        summary: as for `variant_figures`.
+        summary: As for `variant_figures`.
     """
     rows = summary["variants"]
     with style():
@@ -172,12 +178,12 @@ def final_accuracy(summary: Numbers) -> Figure:
     return figure
 
 
-def shift(summary: Numbers) -> Figure:
-    """What each variant moved, a point a seed: share of near-zero tokens (%), the 99th percentile of JS (nats), and,
-    where it was measured, recovery (%).
+def shift(summary: Summary) -> Figure:
+    """The numbers that training moved, with one point per seed: the share of near-zero tokens (%), the 99th percentile
+    of JS (nats), and, where it was measured, recovery (%).
 
     Args:
-        summary: as for `variant_figures`.
+        summary: As for `variant_figures`.
     """
     rows = summary["variants"]
     panels: dict[str, tuple[str, float]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenshift.analysis.comparison.figures import FIGURES, variant_figures
-from tokenshift.analysis.comparison.results import FIXED, OWN, SHIFT, CellResult
+from tokenshift.analysis.comparison.results import FIXED_RESPONSES, OWN_RESPONSES, SHIFT, CellResult
 from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.report.markdown import markdown_table
 from tokenshift.analysis.report.numbers import PERCENT, interval_text, number_text, spread_text
@@ -169,7 +169,7 @@ def _text(value: Any) -> str:
 def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) -> str:
     """The text of `comparison.csv`: one row per trained model, shares as fractions, JS in nats."""
     sets, variants = list(summary["sets"]), {row["variant"]: row for row in summary["variants"]}
-    shift = [f"{kind}_js_{name}" for kind in (OWN, FIXED) for name in SHIFT]
+    shift = [f"{kind}_js_{name}" for kind in (OWN_RESPONSES, FIXED_RESPONSES) for name in SHIFT]
     recovery = ["value", "low", "high", "intervened"]
     header = ["variant", "seed", "accuracy", *(f"accuracy_{name}" for name in sets), *shift]
     header += [f"recovery_{name}" for name in recovery]
@@ -180,7 +180,7 @@ def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) ->
         numbers, seed = variants[cell.variant], str(cell.seed)
         row: list[Any] = [cell.variant, cell.seed, numbers["accuracy"]["by_seed"][seed]]
         row += [numbers["sets"][name]["by_seed"][seed] for name in sets]
-        row += [cell.shift.get(kind, {}).get(name) for kind in (OWN, FIXED) for name in SHIFT]
+        row += [cell.shift.get(kind, {}).get(name) for kind in (OWN_RESPONSES, FIXED_RESPONSES) for name in SHIFT]
         row += [(cell.recovery or {}).get(name) for name in recovery]
         writer.writerow(row)
     return text.getvalue()

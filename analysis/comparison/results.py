@@ -1,4 +1,4 @@
-"""What one trained model of a comparison ended with, read from the files that its recipes left.
+"""The results of one trained model of a comparison, read from the files that its recipes left.
 
 Shape legend: P problems of a set.
 """
@@ -17,28 +17,29 @@ import pyarrow.parquet as pq
 from tokenshift.analysis.divergence.summary import divergence_summary
 from tokenshift.analysis.token_table.columns import column
 
-OWN, FIXED = "own", "fixed"
-"""The probe's trajectories: the trained policy's, and those that the model before training sampled."""
+OWN_RESPONSES, FIXED_RESPONSES = "own", "fixed"
+"""Kinds of the probe's trajectories: sampled by the trained policy, and sampled by the model before training."""
 
 SHIFT = ("frac_near_zero", "mean", "p50", "p90", "p95", "p99", "frac_high")
-"""Of JS(base, trained), nats, and shares of tokens."""
+"""Numbers of the distribution of JS(base, trained) over tokens: nats, and shares of tokens for `frac_*`."""
 
 Curve = list[tuple[int, float]]
-"""Updates and values."""
+"""Pairs of an update and the value after it."""
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """A trained model.
+    """The results of a trained model.
 
     Attributes:
-        variant, seed: which.
-        correct: `(P,)` of each set, share of correct responses to a problem; NaN where none was judged.
-        shift: the final probe's `SHIFT` by kind of trajectory; empty without a probe.
-        recovery: `value`, `low`, `high` of the share of the gain that intervening gives back, `intervened`, the share
-            of tokens, and `accuracy`; None where it was not measured or is not defined.
-        rewards: mean training reward against updates.
-        probed: accuracy of the probe's own responses against updates.
+        variant, seed: The variant and the seed of the training.
+        correct: `(P,)` for each set by name, the share of correct responses to each problem; NaN where no response was
+            judged.
+        shift: The final probe's `SHIFT` numbers by kind of trajectory; empty without a probe.
+        recovery: `value`, `low`, `high` of the share of the gain in accuracy that intervening gives back; `intervened`
+            and `effective`, shares of tokens; and `accuracy`. None where it was not measured or is not defined.
+        rewards: Mean training reward against updates.
+        probed: Accuracy of the probe's own responses against updates.
     """
 
     variant: str
@@ -51,22 +52,25 @@ class CellResult:
 
 
 def problem_accuracies(folder: Path) -> dict[str, np.ndarray]:
-    """Share of correct responses `(P,)` to each problem of each set, from a folder of response files.
+    """The share of correct responses to each problem, from a folder of response files.
+
+    Returns:
+        `(P,)` for each set by name; NaN where no response was judged.
 
     Raises:
-        ValueError: if there is none, or one is damaged.
+        ValueError: if the folder has no response file, or one is damaged.
     """
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise ValueError(f"{folder} has no responses.")
     names = ["set", "problem_id", "correct"]
     table = pa.concat_tables([_read(file, names) for file in files])
-    found = {}
+    accuracies = {}
     for name in pc.unique(table["set"]).to_pylist():
         rows = table.filter(pc.equal(table["set"], name)).group_by("problem_id").aggregate([("correct", "mean")])
         rows = rows.sort_by("problem_id")
-        found[name] = np.array(rows["correct_mean"].to_pylist(), dtype=float)
-    return found
+        accuracies[name] = np.array(rows["correct_mean"].to_pylist(), dtype=float)
+    return accuracies
 
 
 def _read(file: Path, columns: list[str]) -> pa.Table:
@@ -77,30 +81,38 @@ def _read(file: Path, columns: list[str]) -> pa.Table:
 
 
 def mean_accuracy(correct: dict[str, np.ndarray]) -> float:
-    """Mean over the sets, each alike, of the mean over problems."""
-    return float(np.mean([np.nanmean(own) for own in correct.values()]))
+    """The macro average over the sets: the mean of the sets' mean accuracies.
+
+    Args:
+        correct: `(P,)` for each set by name; NaN where no response was judged.
+    """
+    return float(np.mean([np.nanmean(of_set) for of_set in correct.values()]))
 
 
 def final_shift(folder: Path) -> dict[str, dict[str, float]]:
-    """`SHIFT` of the last probe in a run's `shift/`, by kind of trajectory; empty without one."""
+    """The `SHIFT` numbers of the last probe in a run's folder `shift/`, by kind of trajectory; empty without a probe.
+
+    Raises:
+        ValueError: if the probe's table is damaged.
+    """
     tables = sorted(folder.glob("step_*.parquet"))
     if not tables:
         return {}
     table = _read(tables[-1], ["trajectory", "js"])
-    found = {}
-    for kind in (OWN, FIXED):
+    shifts = {}
+    for kind in (OWN_RESPONSES, FIXED_RESPONSES):
         rows = table.filter(pc.equal(table["trajectory"], kind))
         if rows.num_rows:
             numbers = divergence_summary(column(rows, "js"))
-            found[kind] = {name: numbers[name] for name in SHIFT}
-    return found
+            shifts[kind] = {name: numbers[name] for name in SHIFT}
+    return shifts
 
 
 def _recovery(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     summary = json.loads(file.read_text(encoding="utf-8"))
-    cell = next(each for each in summary["cells"] if each["criterion"] not in ("none", "all"))
+    cell = next(policy for policy in summary["cells"] if policy["criterion"] not in ("none", "all"))
     if cell["recovery"] is None:
         return None
     shares = {name: (cell[name] or {}).get("value") for name in ("intervened", "effective", "accuracy")}
@@ -108,18 +120,21 @@ def _recovery(file: Path) -> dict[str, Any] | None:
 
 
 def _curve(log: Sequence[dict[str, Any]], name: str) -> Curve:
-    return [(int(each["step"]), float(each[name])) for each in log if each.get(name) is not None]
+    return [(int(entry["step"]), float(entry[name])) for entry in log if entry.get(name) is not None]
 
 
 def read_cell(variant: str, seed: int, folder: Path, *, responses: Path, cross: Path, log: Path) -> CellResult:
-    """Read what a cell's recipes left.
+    """Read the files that the recipes of a cell left.
 
     Args:
-        variant, seed: which.
-        folder: of the training.
-        responses: folder of the evaluation's response files.
-        cross: the cross-sampling's `cross.json`, if there is one.
-        log: what the training logged, a list of dicts, if there is one.
+        variant, seed: The variant and the seed of the cell.
+        folder: The training's output folder.
+        responses: The folder of the evaluation's response files.
+        cross: The cross-sampling's `cross.json`; it need not exist.
+        log: A JSON list of the dictionaries that the training logged; it need not exist.
+
+    Raises:
+        ValueError: if there are no responses, or a file is damaged.
     """
     history = json.loads(log.read_text(encoding="utf-8")) if log.is_file() else []
     metrics = folder / "shift" / "metrics.json"

@@ -94,7 +94,7 @@ def evaluation_summary(
         several sets, by the names of `POOLED`. A group has `problems`; `responses` of each model; `models`, which
         holds by model and metric None, or `value`, `low` and `high` of the 95 % interval (None where a set has one
         problem), and the number of `problems` with a value; and with two models `comparison`, which holds by metric
-        the fields of `Comparison`, the first model's minus the second's.
+        the fields of `PairedComparison`, the first model's minus the second's.
 
     Raises:
         ValueError: If the models did not answer the same problems.

@@ -1,4 +1,4 @@
-"""Arguments of a comparison of variants, and what can be looked at before anything is launched."""
+"""Arguments of a comparison of variants, and the checks that come before anything is launched."""
 
 import os
 from dataclasses import dataclass, field, replace
@@ -48,10 +48,10 @@ class CompareJob(FolderOwner):
     """A comparison ready to begin.
 
     Attributes:
-        args: of the command line.
-        comparison: of the file.
-        folder: where results go.
-        cells: all of them.
+        args: The arguments of the command line.
+        comparison: The comparison that the file describes.
+        folder: The output folder.
+        cells: All cells, in the order in which they are run.
     """
 
     args: CompareArguments
@@ -61,7 +61,10 @@ class CompareJob(FolderOwner):
 
 
 def prepare(arguments: list[str] | None = None) -> CompareJob:
-    """Parse and check, down to the arguments of every training; take the output folder.
+    """Parse the arguments, check the file down to the arguments of every training, and lock the output folder.
+
+    Args:
+        arguments: The words of the command line; those of `sys.argv` when None.
 
     Raises:
         ValueError: for whatever is wrong, in one line.
@@ -90,7 +93,7 @@ def prepare(arguments: list[str] | None = None) -> CompareJob:
 
 
 def _open(job: CompareJob) -> None:
-    """Take the folder: go on with cells of the same settings, refuse others, or delete them with `overwrite`.
+    """Lock the folder. Cells with the same settings are kept; others are refused, or deleted with `overwrite`.
 
     Raises:
         ValueError: if cells are there with other settings, or the folder is in use or cannot be written.
@@ -105,22 +108,20 @@ def _check_cells(job: CompareJob, where: str) -> None:
     for cell in job.cells:
         if _is_foreign(cell):
             raise ValueError(f"{where} has a cells/{cell.name} that no comparison made; choose another --output_dir.")
-        difference = changed_setting(cell, job.comparison)
-        if difference is None:
-            continue
-        if not job.args.overwrite:
+        change = changed_setting(cell, job.comparison)
+        if change is not None and not job.args.overwrite:
             raise ValueError(
-                f"{where}: the {difference[0].name} of the cell {cell.name} was made with {difference[1]}; "
-                "--overwrite true makes such cells anew, or choose another --output_dir."
+                f"{where}: the {change[0].name} of the cell {cell.name} was made with {change[1]}; --overwrite true "
+                "makes such cells anew, or choose another --output_dir."
             )
-        changed.append(cell)
-    for cell in changed:  # after all were looked at
-        while (difference := changed_setting(cell, job.comparison)) is not None:
-            forget(cell, difference[0])
+        changed += [cell] if change is not None else []
+    for cell in changed:  # after all cells were checked
+        while (change := changed_setting(cell, job.comparison)) is not None:
+            forget(cell, change[0])
 
 
 def _is_foreign(cell: TrainedCell) -> bool:
-    """Whether a cell's folder has files but no record, which is the first that a comparison writes."""
+    """Whether a cell's folder has files but no record, the first file that a comparison writes."""
     if not cell.folder.exists() or (cell.folder / CELL_FILE).is_file():
         return False
     return any(path.suffix != ".partial" for path in cell.folder.iterdir())

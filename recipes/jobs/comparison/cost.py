@@ -1,4 +1,4 @@
-"""What a comparison will take, by a very short training of its baseline."""
+"""An estimate of how long a comparison takes, measured by a very short training of its baseline."""
 
 import json
 import math
@@ -16,19 +16,21 @@ from tokenshift.recipes.jobs.comparison.child_processes import Children, sigterm
 from tokenshift.recipes.jobs.comparison.file import Comparison
 
 GENERATIONS = 2
-EVALUATED = 8
-"""Held-out problems of the short training."""
+"""The number of generations of the short training."""
+
+HELD_OUT = 8
+"""The number of held-out problems of the short training."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Measured on the baseline.
+    """The cost of a training of the baseline.
 
     Attributes:
-        step: seconds an update, sampling included.
-        start: seconds of everything else: starting, scoring a few problems, saving.
-        updates: of a whole training.
-        measured: updates on which `step` was measured.
+        step: Seconds per update, sampling included.
+        start: Seconds of everything else: starting, scoring a few problems, saving.
+        updates: The number of updates of a whole training.
+        measured: The number of updates on which `step` was measured.
     """
 
     step: float
@@ -38,12 +40,16 @@ class Cost:
 
     @property
     def cell(self) -> float:
-        """Seconds of a training."""
+        """Seconds of a whole training."""
         return self.start + self.updates * self.step
 
 
 def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
     """Train the baseline for two generations in a temporary folder, with a cell's share of the machine.
+
+    Args:
+        comparison: The comparison.
+        scripts: The script that is launched for each step.
 
     Raises:
         ValueError: if that training fails, with the last line it said.
@@ -57,7 +63,7 @@ def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
             "seed": comparison.seeds[0],
             "output_dir": str(folder),
             "max_steps": GENERATIONS * per_generation,
-            "eval_size": EVALUATED,
+            "eval_size": HELD_OUT,
             "probe_steps": None,
             "save_strategy": "no",
             "eval_strategy": "no",
@@ -84,12 +90,15 @@ def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
 
 
 def _updates(comparison: Comparison, output: str) -> int:
-    """Of a whole training: `max_steps`, or what its epochs come to with as many problems as the plan says."""
+    """The updates of a whole training: `max_steps`, or those of its epochs over all problems.
+
+    The number of problems is read from the output of the short training.
+    """
     args = comparison.variants[comparison.baseline].args
     if args.max_steps > 0:
         return args.max_steps
-    found = re.search(r"([\d,]+) training and", output)
-    problems = int(found[1].replace(",", "")) if found else 0
+    planned = re.search(r"([\d,]+) training and", output)
+    problems = int(planned[1].replace(",", "")) if planned else 0
     completions = problems * (args.num_generations or 1) * args.num_iterations
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * comparison.launch.num_processes
     return math.ceil(args.num_train_epochs * completions / batch)

@@ -69,11 +69,10 @@ class LinedYaml:
             loader = _Loader(path.read_text(encoding="utf-8"))
             self._root = loader.get_single_node()
             self.data = None if self._root is None else loader.construct_object(self._root, deep=True)
-        except ConstructorError as error:
-            raise self._wrong_line(error.problem_mark.line + 1, f"{error.problem}.") from error
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise self._wrong_line(mark.line + 1 if mark else 1, f"this is not YAML: {error.problem}.") from error
+            prefix = "" if isinstance(error, ConstructorError) else "this is not YAML: "
+            raise self._wrong_line(mark.line + 1 if mark else 1, f"{prefix}{error.problem}.") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise self._wrong_line(1, f"this is not YAML: {error}.") from error
         except RecursionError as error:

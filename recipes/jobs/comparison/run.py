@@ -1,4 +1,4 @@
-"""Works through the cells of a comparison, several at once, and stops them all when it is stopped."""
+"""Runs the cells of a comparison, several at once, and stops them all when the comparison is stopped."""
 
 import queue
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from tokenshift.recipes.jobs.comparison.file import Comparison
 from tokenshift.recipes.jobs.comparison.view import ComparisonView
 
 REFRESH = 0.5
-"""Seconds between looks at the cells."""
+"""Seconds between two updates of the live table."""
 
 
 def run_comparison(
@@ -23,34 +23,34 @@ def run_comparison(
     console: Console,
     scripts: Scripts = SCRIPTS,
 ) -> None:
-    """Do what is left of all cells, in order; failed ones are left behind.
+    """Run what is left to do of all cells, in order; cells that fail do not stop the others.
 
-    Ctrl-C and SIGTERM stop the running recipes by SIGINT, so that trainings end with a checkpoint, and wait for them;
-    a second Ctrl-C ends them at once.
+    Ctrl-C and SIGTERM stop the running recipes by SIGINT, so that trainings end with a checkpoint, and the function
+    waits for them; a second Ctrl-C ends them at once.
 
     Args:
-        cells: all.
-        comparison: theirs.
-        accuracy: of a cell's folder, once it is evaluated.
-        console: where to show the live table.
-        scripts: what is launched for each step.
+        cells: All cells.
+        comparison: The comparison that the cells belong to.
+        accuracy: Reads the trained model's accuracy from the folder of an evaluated cell.
+        console: The console that the live table is shown on.
+        scripts: The script that is launched for each step.
 
     Raises:
-        KeyboardInterrupt: when it was stopped.
+        KeyboardInterrupt: if the comparison was stopped.
     """
     children, parallel = Children(), comparison.parallel
-    places: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    environments: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     for share in shares(parallel):
-        places.put(share)
+        environments.put(share)
 
     def work(cell: TrainedCell) -> None:
-        environment = places.get()
+        environment = environments.get()
         try:
             run_cell(cell, comparison, children, environment, accuracy, scripts)
         except Stopped:
             cell.enter("waiting")
         finally:
-            places.put(environment)
+            environments.put(environment)
 
     pool = ThreadPoolExecutor(parallel)
     try:
@@ -58,8 +58,8 @@ def run_comparison(
             left: set[Future[None]] = {pool.submit(work, cell) for cell in cells}
             while left:
                 finished, left = wait(left, timeout=REFRESH, return_when=FIRST_EXCEPTION)
-                for each in finished:
-                    each.result()
+                for future in finished:
+                    future.result()
                 view.refresh()
     except BaseException as error:
         running = children.stop()

@@ -1,11 +1,11 @@
-"""Puts a cell's evaluation into the summary of the W&B run that its training began."""
+"""Adds a cell's evaluation to the summary of the W&B run that its training began."""
 
 from collections.abc import Sequence
 
 import wandb
 import yaml
 
-from tokenshift.analysis.comparison.results import OWN, CellResult, mean_accuracy
+from tokenshift.analysis.comparison.results import OWN_RESPONSES, CellResult, mean_accuracy
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.products import RUN_ID_FILE
 from tokenshift.recipes.command_line.wandb_run import start_wandb
@@ -13,10 +13,15 @@ from tokenshift.recipes.jobs.comparison.cells import CONFIG_FILE, TRACKED_FILE, 
 
 
 def log_evaluations(cells: Sequence[TrainedCell], results: Sequence[CellResult]) -> None:
-    """Add `evaluation/*` to the runs that have none yet; cells that were not tracked have no run."""
-    found = {(result.variant, result.seed): result for result in results}
+    """Add `evaluation/*` to the W&B runs that do not have it yet; cells that were trained without W&B have no run.
+
+    Args:
+        cells: All cells.
+        results: The results of the cells that are done.
+    """
+    by_cell = {(result.variant, result.seed): result for result in results}
     for cell in cells:
-        result, id_file = found.get((cell.variant.name, cell.seed)), cell.folder / RUN_ID_FILE
+        result, id_file = by_cell.get((cell.variant.name, cell.seed)), cell.folder / RUN_ID_FILE
         if result is None or not id_file.is_file():
             continue
         run_id, done = id_file.read_text().strip(), cell.folder / TRACKED_FILE
@@ -33,8 +38,9 @@ def log_evaluations(cells: Sequence[TrainedCell], results: Sequence[CellResult])
             resume=True,
         )
         numbers = {"evaluation/accuracy": mean_accuracy(result.correct)}
-        numbers |= {f"evaluation/accuracy/{name}": mean_accuracy({name: own}) for name, own in result.correct.items()}
-        numbers |= {f"evaluation/js_{name}": value for name, value in result.shift.get(OWN, {}).items()}
+        for name, correct in result.correct.items():
+            numbers[f"evaluation/accuracy/{name}"] = mean_accuracy({name: correct})
+        numbers |= {f"evaluation/js_{name}": value for name, value in result.shift.get(OWN_RESPONSES, {}).items()}
         if result.recovery is not None:
             numbers["evaluation/recovery"] = result.recovery["value"]
         run.summary.update(numbers)

@@ -1,0 +1,51 @@
+"""Made-up results of a comparison's models."""
+
+from typing import Any
+
+import numpy as np
+
+from tokenshift.analysis.comparison.results import SHIFT, CellResult
+from tokenshift.analysis.comparison.summary import comparison_summary
+
+SEEDS = [0, 1, 2]
+MANY = ["dapo", *(f"variant_of_a_long_name_{place}" for place in range(12))]
+
+
+def made(variant: str, seed: int, gain: float = 0.0, sets: int = 1) -> CellResult:
+    rng = np.random.default_rng([seed, *variant.encode()])
+    rewards = [(step, 0.5 + 0.004 * step + 0.05 * rng.normal()) for step in range(4, 65, 4)]
+    kinds = {
+        kind: {name: float(rng.random() * (0.9 if name.startswith("frac") else 0.2)) for name in SHIFT}
+        for kind in ("own", "fixed")
+    }
+    return CellResult(
+        variant,
+        seed,
+        {f"set {place}": rng.binomial(4, 0.6 + gain, 20 + 10 * place) / 4 for place in range(sets)},
+        kinds,
+        {
+            "value": float(rng.random()),
+            "low": 0.0,
+            "high": 1.0,
+            "intervened": 0.02,
+            "effective": 0.01,
+            "accuracy": 0.8,
+        },
+        rewards,
+        [(step, 0.5 + 0.005 * step) for step in range(0, 65, 16)],
+    )
+
+
+def summary_of(results: list[CellResult], variants: list[str], seeds: list[int] = SEEDS) -> dict[str, Any]:
+    found = comparison_summary(results, variants, "dapo", seeds)
+    return {
+        "name": "mine",
+        **found,
+        "evaluation": {"datasets": ["pocket"], "top_p": 1.0},
+        "recovery": {"budgets": [0.02]},
+        "distinguishing": {name: {"beta": 0.0, "normalize_weights": True} for name in variants},
+    }
+
+
+def everything(variants: list[str] = MANY, seeds: list[int] = SEEDS, sets: int = 1) -> list[CellResult]:
+    return [made(name, seed, 0.3 * (place == 1), sets) for seed in seeds for place, name in enumerate(variants)]
