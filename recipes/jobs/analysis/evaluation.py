@@ -145,7 +145,7 @@ class EvaluationJob(FolderOwner):
         folder: where results go.
     """
 
-    args: EvaluationArguments
+    args: Any
     models: dict[str, ModelSource]
     data: dict[str, Dataset]
     prompts: dict[tuple[str, str], list[Prompt]]

@@ -14,7 +14,7 @@ DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "pocket.yaml"
 
 
 @dataclass
-class RecipeArguments(TrainingProblemArguments, ScriptArguments):
+class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignore[misc]  # a dataset_name is never None
     """
     Arguments of `grpo_divweighted.py` beside the trainer's and the model's.
 
