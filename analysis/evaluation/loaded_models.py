@@ -76,8 +76,8 @@ class Evaluation:
 
     def report(self) -> Path:
         """Write `evaluation.md`, `evaluation.json` and `figures/` into the folder, and return the page's path."""
-        settings = {"samples": self.samples, "ks": self.ks, "resamples": self.resamples}
-        write_evaluation_report(self.folder, self.table, self.metadata, **settings)
+        samples, ks, resamples = self.samples, self.ks, self.resamples
+        write_evaluation_report(self.folder, self.table, self.metadata, samples=samples, ks=ks, resamples=resamples)
         return self.folder.path / "evaluation.md"
 
     def _repr_html_(self) -> str:
