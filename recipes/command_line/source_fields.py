@@ -260,8 +260,9 @@ def _constant(module: str, name: str) -> Any:
 def _registered_names(module: str) -> list[str]:
     """Names that a module's functions are registered by: the decorator's first argument, or the function's name."""
     names = []
-    for function in _parsed(_file(module)).body:
-        for decorator in function.decorator_list if isinstance(function, ast.FunctionDef) else ():
+    functions = [statement for statement in _parsed(_file(module)).body if isinstance(statement, ast.FunctionDef)]
+    for function in functions:
+        for decorator in function.decorator_list:
             if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).startswith("register_"):
                 given = decorator.args[0] if decorator.args else None
                 names.append(str(given.value) if isinstance(given, ast.Constant) else function.name)
