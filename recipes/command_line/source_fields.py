@@ -252,7 +252,21 @@ def _constant(module: str, name: str) -> Any:
                 if (alias.asname or alias.name) == name and isinstance(source, dict):
                     return source[alias.name]
     definition, home = _definition(module, name)
+    if isinstance(definition, ast.Call) and ast.unparse(definition.func) == "Registry":
+        return _registered_names(home)
     return UNKNOWN if isinstance(definition, ast.ClassDef) else _evaluated(definition, home)
+
+
+def _registered_names(module: str) -> list[str]:
+    """Names that a module's functions are registered by: the decorator's first argument, or the function's name."""
+    names = []
+    functions = [statement for statement in _parsed(_file(module)).body if isinstance(statement, ast.FunctionDef)]
+    for function in functions:
+        for decorator in function.decorator_list:
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).startswith("register_"):
+                given = decorator.args[0] if decorator.args else None
+                names.append(str(given.value) if isinstance(given, ast.Constant) else function.name)
+    return names
 
 
 @functools.cache

@@ -123,8 +123,7 @@ def test_help_says_how_to_type_it() -> None:
     text = command_help("train", "tokenshift train")
     assert "tokenshift train --config smollm2_arithmetic\n" in text
     assert "tokenshift train --launch ddp --config X.yaml" in text
-    assert "Ways" not in text
-    assert "(default: sigmoid)" in text
+    assert "(default: sigmoid)" in " ".join(text.split())
     assert "name: pocket, qwen2.5_math_7b_dapo," in text
     assert "python recipes/grpo_divweighted.py" in command_help("train", "python recipes/grpo_divweighted.py")
 

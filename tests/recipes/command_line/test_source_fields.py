@@ -73,15 +73,19 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (folder / "__init__.py").write_text(
         "raise RuntimeError('imported')\nif TYPE_CHECKING:\n    from .inner import Renamed as Shown\n"
     )
-    (folder / "names.py").write_text("KNOWN = ('a', 'b')\nMADE = make()\nHALF = 1 / 2\n")
+    (folder / "names.py").write_text(
+        "KNOWN = ('a', 'b')\nMADE = make()\nHALF = 1 / 2\n"
+        "ENTRIES: Registry[int] = Registry('entry')\n@register_entry(low=0)\ndef one(): ...\ndef none(): ...\n"
+        "@register_entry('two')\ndef other(): ...\n"
+    )
     (folder / "inner.py").write_text(
         "from dataclasses import dataclass, field\nfrom typing import ClassVar, Literal, Optional\n"
-        "from .names import HALF, KNOWN, MADE as OTHER\n"
+        "from .names import ENTRIES, HALF, KNOWN, MADE as OTHER\n"
         "@dataclass\nclass Mixin:\n    shared: Optional[float] = HALF\n    over: int = 1\n"
         "@dataclass\nclass Base:\n    '''Arguments of [`~made.Thing`], in `code`.\n\n    More.\n    '''\n"
         "    first: str\n    kind: ClassVar[int] = 3\n    made: int = field(init=False, default=0)\n"
         "@dataclass\nclass Renamed(Mixin, Base):\n    over: int = field(default=2, metadata={'help': "
-        "f'One of {\", \".join(KNOWN)}, not {OTHER}.', 'aliases': ['--o']})\n"
+        "f'One of {\", \".join(KNOWN)}, {\", \".join(ENTRIES)}, not {OTHER}.', 'aliases': ['--o']})\n"
         "    many: list[int] = field(default_factory=lambda: [len(name) for name in KNOWN])\n"
         "    strange: dict | str | None = None\n    one: Literal['x', 'y'] = 'x'\n"
         "class Plain(Renamed):\n    hidden: int = 0\n"
@@ -97,7 +101,7 @@ def test_names_are_followed_without_importing(package: str) -> None:
     assert fields["shared"].default == 0.5
     assert (fields["shared"].kind, fields["shared"].optional) == (float, True)
     assert (fields["over"].default, fields["over"].aliases) == (2, ("--o",))
-    assert fields["over"].help == "One of a, b, not ...."
+    assert fields["over"].help == "One of a, b, one, two, not ...."
     assert (fields["many"].kind, fields["many"].is_list) == (int, True)
     assert fields["strange"].kind is None
     assert fields["one"].choices == ("x", "y")
