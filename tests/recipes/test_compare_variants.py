@@ -165,14 +165,15 @@ config: pocket
 overrides:
   {model_name_or_path: MODEL, max_steps: 2, steps_per_generation: 2, per_device_train_batch_size: 8,
   num_generations: 4, train_size: 24, learning_rate: 1.0e-2, eval_size: 2, max_completion_length: 24, save_steps: 1,
-  logging_steps: 1, probe_steps: 0, probe_size: 2, report_to: none, reward_funcs: [tiny_training.digit_reward]}
+  logging_steps: 1, probe_steps: 0, probe_size: 2, report_to: none, reward_funcs: [helpers.tiny_training.digit_reward]}
 seeds: [0, 1]
 baseline: dapo
 variants:
   dapo:
   mine: {learning_rate: 3.0e-2}
 evaluation:
-  {datasets: [pocket], size: 8, samples: 2, top_p: 1.0, max_new_tokens: 24, reward_func: tiny_training.even_digits}
+  {datasets: [pocket], size: 8, samples: 2, top_p: 1.0, max_new_tokens: 24,
+  reward_func: helpers.tiny_training.even_digits}
 """
 
 

@@ -90,8 +90,8 @@ def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
 
 
 def _updates(comparison: Comparison, output: str) -> int:
-    """The updates of a whole training: `max_steps`, or those of its epochs over all problems, whose number is read from
-    the output of the short training."""
+    """The updates of a whole training: `max_steps`, or those of its epochs over all problems, the number of which is
+    read from the output of the short training."""
     args = comparison.variants[comparison.baseline].args
     if args.max_steps > 0:
         return args.max_steps
