@@ -103,7 +103,7 @@ class ComparisonFile(BaseModel):
     output_dir: Text | None = None
     config: Text = Field(description="name a training config, of recipes/configs or by its path")
     overrides: Overrides = {}
-    seeds: list[Seed] = Field(strict=True, min_length=1, description="name at least one, for example seeds: [0, 1]")
+    seeds: list[Seed] = Field(min_length=1, description="name at least one, for example seeds: [0, 1]")
     baseline: Text = Field(description="name the variant that the others are compared with")
     variants: dict[FolderName, Overrides] = Field(description="name each with its overrides, shipped ones without")
     evaluation: dict[EvaluationField, Any] = Field(
@@ -138,10 +138,12 @@ def read_settings(document: LinedYaml) -> ComparisonFile:
     words = {
         "setting": _words(position[:-2] if name == "[key]" else position),
         "value": short_repr(first["input"]),
+        "reason": first["msg"],
         "description": known[name].description if name in known else "",
         "hint": close_match(name, known) or f"; known are {', '.join(sorted(known))}.",
     }
-    raise document.wrong(position, MESSAGES[first["type"]].format(**words | first.get("ctx", {})))
+    message = MESSAGES.get(first["type"], "{setting}={value} is refused: {reason}.")
+    raise document.wrong(position, message.format(**words | first.get("ctx", {})))
 
 
 def _words(position: Position) -> str:

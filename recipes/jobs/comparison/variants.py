@@ -11,7 +11,7 @@ from trl import ModelConfig
 
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.parser import parse_into
-from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, short_repr
+from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position, short_repr
 from tokenshift.recipes.jobs.comparison.schema import RESERVED, TRAINING_FIELDS, ComparisonFile
 from tokenshift.recipes.jobs.comparison.shipped_variants import SHIPPED
 from tokenshift.recipes.jobs.training.arguments import TRAINING, RecipeArguments
@@ -93,7 +93,7 @@ def read_variants(document: LinedYaml, settings: ComparisonFile, processes: int)
             try:
                 resolved, parsed = resolved_training(training, processes, Path(folder))
             except (ValueError, TypeError) as error:
-                written = {field: ("overrides", field) for field in settings.overrides}
+                written: dict[str, Position] = {field: ("overrides", field) for field in settings.overrides}
                 written |= {field: (*position, field) for field in given}
                 raise document.blame(error, written, position, f"variant {name!r}: ") from error
             variant = Variant(name, overrides, resolved, training, *parsed)

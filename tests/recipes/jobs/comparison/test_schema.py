@@ -20,7 +20,7 @@ from tokenshift.recipes.jobs.comparison.schema import MESSAGES, read_settings
         (("  max_steps: 4", "  zzzzqqq: 4"), 3, "overrides: the field 'zzzzqqq' is not known; python recipes/grpo_"),
         (("[0, 1]", "[0, 1.0]"), 4, "seeds[1]=1.0 must be a whole number."),
         (("[0, 1]", "[true]"), 4, "seeds[0]=True must be a whole number."),
-        (("[0, 1]", "!!set {0}"), 4, "seeds={'0'} must be a list of whole numbers, for example [0, 1, 2]."),
+        (("[0, 1]", "!!set {0}"), 4, "seeds[0]='0' must be a whole number."),
         (("  high_kl:", "  high_kl: [1]"), 8, "variant 'high_kl' must be a mapping of names to values, not [1]."),
         (("  datasets: [pocket]\n  size: 6", "  pocket"), 9, "evaluation must be a mapping of names to values"),
         (("  size: 6", "  output_dir: x"), 11, "evaluation: the field 'output_dir' is not known; known are attn_impl"),
@@ -98,6 +98,11 @@ def test_values_of_other_recipes_are_left_to_them(write_comparison: Callable[...
     assert settings.recovery == {"budget": 0.1, "criterion": "my.margin"}
 
 
-def test_every_message_has_its_words() -> None:
-    for template in MESSAGES.values():
-        assert template.endswith((".", "{hint}", "{error}"))
+def test_mistakes_without_words_of_ours_have_pydantics(
+    write_comparison: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(MESSAGES, "bool_type")
+    with pytest.raises(
+        ValueError, match=r"mine.yaml:4: keep_checkpoints='\{x\}' is refused: Input should be a valid bool"
+    ):
+        read_settings(LinedYaml(write_comparison(("seeds:", "keep_checkpoints: '{x}'\nseeds:"))))
