@@ -32,7 +32,7 @@ from tokenshift.analysis.sampling.token_ids import context_length
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.figures.every_figure import summary_figures
 from tokenshift.analysis.shift.report import NUMBERS, REPORT_FILE, write_shift_report
-from tokenshift.analysis.shift.summary import labelled_estimate, summarise
+from tokenshift.analysis.shift.summary import summarise
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder, new_run_folder
 from tokenshift.analysis.token_table.reader import table_files
@@ -132,9 +132,10 @@ class ShiftAnalysis:
             means = groups["all"]["means"]
             for words, section, label in NUMBERS:
                 if label in means.get(section, {"labels": ()})["labels"]:
-                    rows.append({"kind": kind, "number": words, **(labelled_estimate(means[section], label) or {})})
+                    index = means[section]["labels"].index(label)
+                    rows.append((kind, words, *(means[section][name][index] for name in ("value", "low", "high"))))
         frame = pd.DataFrame(rows, columns=["kind", "number", "value", "low", "high"])
-        return frame.set_index(["kind", "number"])
+        return frame.set_index(["kind", "number"]).astype(float)
 
     @functools.cached_property
     def figures(self) -> dict[str, Figure]:
