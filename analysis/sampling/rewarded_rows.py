@@ -87,10 +87,11 @@ def _checked(reward: Reward, values: Any, count: int) -> list[float | None]:
     if hasattr(values, "tolist"):  # a tensor or an array
         values = values.tolist()
     if not isinstance(values, list | tuple) or len(values) != count:
-        got = f"{len(values)} values" if isinstance(values, list | tuple) else f"a {type(values).__name__}"
+        reply = " ".join(repr(values).split())
+        reply = reply if len(reply) <= 100 else f"{reply[:100]}..."
         raise ValueError(
-            f"The reward {reward_name(reward)} returned {got} for {count} completions; it must give a list with one "
-            "number, or None, for each."
+            f"The reward {reward_name(reward)} returned {reply} for {count} completions; it must "
+            "give a list with one number, or None, for each."
         )
     return [_number(reward, value) for value in values]
 

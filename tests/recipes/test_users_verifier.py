@@ -112,5 +112,5 @@ def test_mistakes_are_named_before_a_model_is_loaded(
 def test_a_reward_that_gives_too_few_numbers_is_named(tmp_path: Path) -> None:
     (tmp_path / "my_short.py").write_text("def short(completions, **columns):\n    return [1.0]\n")
     job = in_folder(tmp_path, [*QUICK, "--output_dir", str(tmp_path / "out"), "--reward_func", "my_short.short"])
-    with pytest.raises(ValueError, match=r"The reward my_short.short returned 1 values for 30 completions"):
+    with pytest.raises(ValueError, match=r"The reward my_short.short returned \[1.0\] for 30 completions"):
         evaluate.run(job)

@@ -61,10 +61,10 @@ def mine(**columns: Any) -> Any:
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
-        ([1.0], "mine returned 1 values for 2 completions; it must give a list with one number, or None, for each."),
-        (np.zeros((3,)), "mine returned 3 values for 2 completions"),
-        (1.0, "mine returned a float for 2 completions"),
-        (None, "mine returned a NoneType for 2 completions"),
+        ([1.0], "mine returned [1.0] for 2 completions; it must give a list with one number, or None, for each."),
+        (np.zeros((3,)), "mine returned [0.0, 0.0, 0.0] for 2 completions"),
+        (1.0, "mine returned 1.0 for 2 completions"),
+        (None, "mine returned None for 2 completions"),
         (["1", "0"], "mine returned '1' for a completion; it must be a number, or None where there is no reward."),
         ([[1.0], [0.0]], "mine returned [1.0] for a completion"),
     ],
