@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tokenshift.analysis.lazy_face import lazy_face
 
 if TYPE_CHECKING:
-    from tokenshift.analysis.cross_sampling.criteria import register_criterion as register_criterion
+    from tokenshift.analysis.cross_sampling.criterion_registry import register_criterion as register_criterion
     from tokenshift.analysis.cross_sampling.engines import cross_sample as cross_sample
     from tokenshift.analysis.cross_sampling.intervention import CrossResponse as CrossResponse
     from tokenshift.analysis.cross_sampling.intervention import Intervention as Intervention

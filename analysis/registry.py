@@ -37,14 +37,14 @@ def import_dotted(path: str, setting: str) -> Any:
         raise ValueError(f"{setting}={path!r} is not a dotted path such as my_module.my_function.")
     folder = os.getcwd()
     top = module_name.partition(".")[0]
-    own = os.path.isfile(os.path.join(folder, f"{top}.py")) or os.path.isdir(os.path.join(folder, top))
+    in_folder = os.path.isfile(os.path.join(folder, f"{top}.py")) or os.path.isdir(os.path.join(folder, top))
     loaded = getattr(sys.modules.get(top), "__file__", None)
-    if own and loaded is not None and not loaded.startswith(folder + os.sep):
+    if in_folder and loaded is not None and not loaded.startswith(folder + os.sep):
         raise ValueError(
             f"{setting}={path!r}: the name {top} is taken by the module {loaded}; give your file another name."
         )
     importlib.invalidate_caches()  # the file may be younger than the process
-    if own:
+    if in_folder:
         sys.path.insert(0, folder)  # before what is installed, as for a script of the user's
     try:
         module = importlib.import_module(module_name)
@@ -58,7 +58,7 @@ def import_dotted(path: str, setting: str) -> Any:
         reason = " ".join(str(error).split())
         raise ValueError(f"{setting}={path!r} cannot be imported: {type(error).__name__}: {reason}{where}.") from error
     finally:
-        if own:
+        if in_folder:
             sys.path.remove(folder)
             if folder not in sys.path:
                 sys.path.append(folder)  # for what the module imports later; it must not hide what is installed

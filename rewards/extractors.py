@@ -64,10 +64,10 @@ def _from_function(name: str, function: Extract) -> AnswerExtractor:
 EXTRACTORS: Registry[AnswerExtractor] = Registry("answer_extractor", "answer extractor", _from_function)
 """The registered answer extractors; iterating gives their names."""
 
-Function = TypeVar("Function", bound=Extract)
+_Function = TypeVar("_Function", bound=Extract)
 
 
-def register_extractor(name: str | None = None, *, equal: Equal = operator.eq) -> Callable[[Function], Function]:
+def register_extractor(name: str | None = None, *, equal: Equal = operator.eq) -> Callable[[_Function], _Function]:
     """Make a function an answer extractor. How to add one, in a file `my_rewards.py` of yours:
 
         from tokenshift.rewards import register_extractor
@@ -93,7 +93,7 @@ def register_extractor(name: str | None = None, *, equal: Equal = operator.eq) -
     if name is not None and not isinstance(name, str):
         raise ValueError("register_extractor is called with brackets: @register_extractor().")
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: _Function) -> _Function:
         chosen = name or function.__name__
         EXTRACTORS.add(chosen, function, AnswerExtractor(chosen, function, equal))
         return function
@@ -102,7 +102,7 @@ def register_extractor(name: str | None = None, *, equal: Equal = operator.eq) -
 
 
 register_extractor("math", equal=equal_in_math)(extracted_answers)
-SHIPPED = frozenset(EXTRACTORS)
+SHIPPED_EXTRACTORS = frozenset(EXTRACTORS)
 
 
 def load_extractor(name: str) -> AnswerExtractor:
@@ -113,7 +113,7 @@ def load_extractor(name: str) -> AnswerExtractor:
             something else than one text or None for each completion.
     """
     extractor = EXTRACTORS.get(name)
-    if name in SHIPPED:
+    if name in SHIPPED_EXTRACTORS:
         return extractor
     try:
         answers = extractor.extract(REHEARSED)

@@ -36,12 +36,12 @@ def _from_function(name: str, function: Callable[..., Any]) -> RewardEntry:
 REWARDS: Registry[RewardEntry] = Registry("reward_funcs", "reward", _from_function)
 """The registered rewards; iterating gives their names."""
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def register_reward(
     name: str | None = None, *, extractor: str | None = None, options: Sequence[str] = ()
-) -> Callable[[Function], Function]:
+) -> Callable[[_Function], _Function]:
     """Make a function a reward. How to add one, in a file `my_rewards.py` of yours:
 
         from tokenshift.rewards import register_reward
@@ -69,7 +69,7 @@ def register_reward(
     if name is not None and not isinstance(name, str):
         raise ValueError("register_reward is called with brackets: @register_reward().")
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: _Function) -> _Function:
         chosen = name or function.__name__
         REWARDS.add(chosen, function, RewardEntry(chosen, function, extractor, tuple(options)))
         return function

@@ -12,7 +12,7 @@ from tokenshift.trainer.weighting.registry import DIVERGENCES, WEIGHTINGS, Diver
 
 SEQUENCE_LEVEL_LOSSES = ("luspo", "vespo")
 TOKEN_LEVEL_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo")
-COUNTS = (
+COUNT_SETTINGS = (
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
     "num_generations",
@@ -206,7 +206,7 @@ class DivergenceGRPOConfig(GRPOConfig):
                 raise ValueError(f"{name}={value!r} must be a finite number.")
             if abs(value) > LARGEST:
                 raise ValueError(f"{name}={value!r} is beyond {LARGEST:g}, where float32 overflows.")
-        for name in COUNTS:
+        for name in COUNT_SETTINGS:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise ValueError(f"{name}={count!r} must be at least 1.")
@@ -287,7 +287,7 @@ class DivergenceGRPOConfig(GRPOConfig):
         if weighting.varies_at_first_update:
             return
         if self.divergence_reference == "old" and not self.has_old_logps:
-            own = (
+            advice = (
                 "" if weighting.fields else " Or register the weighting with varies_at_first_update=True, if it does."
             )
             raise ValueError(
@@ -295,5 +295,5 @@ class DivergenceGRPOConfig(GRPOConfig):
                 f"(steps_per_generation={self.steps_per_generation} * num_iterations={self.num_iterations} / "
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps}) compares the policy with itself: "
                 "every divergence is 0 and every weight 1. Set num_iterations or steps_per_generation higher, "
-                f"for example steps_per_generation={2 * self.gradient_accumulation_steps}.{own}"
+                f"for example steps_per_generation={2 * self.gradient_accumulation_steps}.{advice}"
             )

@@ -1,7 +1,8 @@
 """Divergence of the policy's whole next-token distributions from a reference's, online and without `(B, T, V)` logits.
 
-Of the reference only the hidden states of the completion tokens are kept, for as long as a generation is trained on;
-of the policy those of the training forward are used. `token_statistics` makes the rest from both LM heads.
+Only the hidden states of the completion tokens are kept of the reference, for as long as a generation is trained on.
+The policy's hidden states are those of the training forward pass. `token_statistics` computes the rest from both LM
+heads.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,10 @@ def load_base(trainer: Any, path: str | None = None) -> Any:
 
     Args:
         trainer: any trainer of TRL's.
-        path: another model than the one the policy began as, a folder or a hub name.
+        path: a folder or a hub name of another model than the one the policy began as.
+
+    Raises:
+        ValueError: if no path is given and the policy's config names no model.
     """
     model, args = trainer.model, trainer.args
     if path is None:
@@ -61,12 +65,12 @@ def load_base(trainer: Any, path: str | None = None) -> Any:
 
 
 class DistributionReference:
-    """What the policy's distributions are compared with: the base, or the policy as it produced the rollouts.
+    """The model that the policy's distributions are compared with: the base, or the policy that made the rollouts.
 
     Args:
         trainer: a [`~trl.GRPOTrainer`], its models loaded and prepared.
         kind: `"base"` or `"old"`.
-        path: the base, where it is not the model that the policy began as.
+        path: a folder or a hub name of the base, where it is not the model that the policy began as.
 
     Raises:
         ValueError: if a base has another tokenizer than the policy.
@@ -89,7 +93,7 @@ class DistributionReference:
 
     @property
     def base_config(self) -> Any:
-        """The configuration of the base, or of the policy where the base is inside it."""
+        """The configuration of the base model, or the policy's where the base is the policy without its adapter."""
         return (self._policy if self.base is None else self._unwrapped(self.base)).config
 
     @property
@@ -101,7 +105,7 @@ class DistributionReference:
     def hidden_states(self, generation: dict[str, Any]) -> torch.Tensor:
         """The reference's states `(B, C, H)` for a generation's completions, in the model's dtype; no gradients.
 
-        One forward pass of the backbone, in the trainer's batch size; every rank must call it.
+        It takes forward passes of the backbone in the trainer's batch size; every rank must call it.
 
         Raises:
             ValueError: if the generation has images.
@@ -132,7 +136,7 @@ class DistributionReference:
 
     @contextmanager
     def _reference_model(self) -> Iterator[Any]:
-        """The model, wrapped, whose forward is the reference's, in eval mode."""
+        """The wrapped model that computes the reference's forward pass, in eval mode."""
         model = self.trainer.model_wrapped if self.base is None else self.base
         was_training = model.training
         adapterless = self.kind == "base" and self.base is None
@@ -145,7 +149,7 @@ class DistributionReference:
 
     @property
     def _adapter(self) -> str | None:
-        """TRL keeps a copy of an adapter that is trained further; else none is the base."""
+        """The adapter of the base: TRL's copy where an adapter is trained further, else None, no adapter."""
         return "ref" if "ref" in self._policy.peft_config else None
 
     def _unwrapped(self, model: Any) -> Any:
@@ -162,13 +166,14 @@ class DistributionReference:
         outputs: list[str],
         top_p: float,
     ) -> dict[str, torch.Tensor]:
-        """`token_statistics` of the valid tokens, base for the reference and RL for the policy, `(N,)` each.
+        """`token_statistics` `(N,)` of the valid tokens, with the reference as base and the policy as RL.
 
         Args:
-            reference_hidden, policy_hidden: `(B, C, H)`.
-            completion_ids, mask: `(B, C)`; mask is bool.
+            reference_hidden, policy_hidden: hidden states `(B, C, H)`.
+            completion_ids: token ids `(B, C)`, int64.
+            mask: `(B, C)` bool, True at valid tokens.
             outputs: names of `token_statistics`.
-            top_p: of its truncated outputs.
+            top_p: the nucleus of its truncated outputs.
         """
         return self._between(
             reference_hidden[mask], policy_hidden[mask], completion_ids[mask], outputs, self.trainer.temperature, top_p
@@ -177,9 +182,9 @@ class DistributionReference:
     def trajectory_statistics(
         self, batch: TrajectoryBatch, outputs: Sequence[str], temperature: float, top_p: float
     ) -> dict[str, torch.Tensor]:
-        """`token_statistics` `(N,)` of a batch's completion tokens, from a forward pass of either model.
+        """`token_statistics` `(N,)` of a batch's completion tokens, from one forward pass of each model.
 
-        To be called in eval mode, on every rank, with equally many trajectories.
+        The policy must be in eval mode. Every rank must call it, with equally many trajectories.
         """
         with self.trainer.accelerator.autocast():
             with self._reference_model() as model:

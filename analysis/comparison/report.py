@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenshift.analysis.comparison.figures import FIGURES, variant_figures
-from tokenshift.analysis.comparison.results import FIXED_RESPONSES, OWN_RESPONSES, SHIFT, CellResult
+from tokenshift.analysis.comparison.results import FIXED_TRAJECTORIES, OWN_TRAJECTORIES, SHIFT, CellResult
 from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.report.markdown import markdown_table
 from tokenshift.analysis.report.numbers import PERCENT, interval_text, number_text, spread_text
@@ -70,7 +70,7 @@ def accuracy_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str
 
 
 def moved_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """What training moved, one row per variant: header and rows."""
+    """Header and rows of the table of what training moved, one row per variant."""
     fine = {"js_p50": ".1e", "js_p90": ".1e", "js_p95": ".4f", "js_p99": ".4f"}
     with_recovery = any(row["recovery"]["value"] is not None for row in summary["variants"])
     header = ["variant", "near zero, %", "difference", "p (Holm)"]
@@ -90,7 +90,7 @@ def moved_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
 
 
 def remarks(summary: Mapping[str, Any], failures: Mapping[str, str]) -> list[str]:
-    """What a reader must know of these numbers, line by line."""
+    """Lines about what a reader must know of these numbers."""
     lines = []
     if len(summary["seeds"]) == 1:
         lines.append(
@@ -169,7 +169,8 @@ def _text(value: Any) -> str:
 def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) -> str:
     """The text of `comparison.csv`: one row per trained model, shares as fractions, JS in nats."""
     sets, variants = list(summary["sets"]), {row["variant"]: row for row in summary["variants"]}
-    shift = [f"{kind}_js_{name}" for kind in (OWN_RESPONSES, FIXED_RESPONSES) for name in SHIFT]
+    kinds = (OWN_TRAJECTORIES, FIXED_TRAJECTORIES)
+    shift = [f"{kind}_js_{name}" for kind in kinds for name in SHIFT]
     recovery = ["value", "low", "high", "intervened"]
     header = ["variant", "seed", "accuracy", *(f"accuracy_{name}" for name in sets), *shift]
     header += [f"recovery_{name}" for name in recovery]
@@ -180,7 +181,9 @@ def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) ->
         numbers, seed = variants[cell.variant], str(cell.seed)
         row: list[Any] = [cell.variant, cell.seed, numbers["accuracy"]["by_seed"][seed]]
         row += [numbers["sets"][name]["by_seed"][seed] for name in sets]
-        row += [cell.shift.get(kind, {}).get(name) for kind in (OWN_RESPONSES, FIXED_RESPONSES) for name in SHIFT]
+        row += [
+            cell.shift.get(kind, {}).get(name) for kind in (OWN_TRAJECTORIES, FIXED_TRAJECTORIES) for name in SHIFT
+        ]
         row += [(cell.recovery or {}).get(name) for name in recovery]
         writer.writerow(row)
     return text.getvalue()

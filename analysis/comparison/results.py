@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from tokenshift.analysis.divergence.summary import divergence_summary
 from tokenshift.analysis.token_table.columns import column
 
-OWN_RESPONSES, FIXED_RESPONSES = "own", "fixed"
+OWN_TRAJECTORIES, FIXED_TRAJECTORIES = "own", "fixed"
 """Kinds of the probe's trajectories: sampled by the trained policy, and sampled by the model before training."""
 
 SHIFT = ("frac_near_zero", "mean", "p50", "p90", "p95", "p99", "frac_high")
@@ -100,7 +100,7 @@ def final_shift(folder: Path) -> dict[str, dict[str, float]]:
         return {}
     table = _read(tables[-1], ["trajectory", "js"])
     shifts = {}
-    for kind in (OWN_RESPONSES, FIXED_RESPONSES):
+    for kind in (OWN_TRAJECTORIES, FIXED_TRAJECTORIES):
         rows = table.filter(pc.equal(table["trajectory"], kind))
         if rows.num_rows:
             numbers = divergence_summary(column(rows, "js"))

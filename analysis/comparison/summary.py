@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenshift.analysis.comparison.results import OWN_RESPONSES, SHIFT, CellResult
+from tokenshift.analysis.comparison.results import OWN_TRAJECTORIES, SHIFT, CellResult
 from tokenshift.analysis.statistics.crossed_design import CrossedDifference, crossed_difference, seed_difference
 from tokenshift.analysis.statistics.paired import holm
 
@@ -17,7 +17,7 @@ Number = Callable[[CellResult], float | None]
 
 
 def _shift(name: str) -> Number:
-    return lambda cell: cell.shift.get(OWN_RESPONSES, {}).get(name)
+    return lambda cell: cell.shift.get(OWN_TRAJECTORIES, {}).get(name)
 
 
 MOVED: dict[str, Number] = {

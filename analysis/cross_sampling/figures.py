@@ -145,7 +145,7 @@ def accuracy_curves(summary: Numbers, direction: str, against: str, title: str) 
 
 
 def _ends_alone(cells: Sequence[Numbers]) -> list[Numbers]:
-    """Where no criterion was swept: one curve per gamma, through the two ends."""
+    """Cells of the curves where no criterion was swept: one curve per gamma, through the two ends."""
     return [{**cell, "criterion": "all", "most": None} for cell in cells if cell["criterion"] == "all"]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tokenshift.analysis.cross_sampling.criteria import (
+from tokenshift.analysis.cross_sampling.criterion_registry import (
     Criterion,
     Positions,
     check_threshold,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 
-from tokenshift.analysis.cross_sampling.criteria import criterion_file_name, named_criterion
+from tokenshift.analysis.cross_sampling.criterion_registry import criterion_file_name, named_criterion
 from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
 from tokenshift.analysis.sampling.requests import Prompt, Request, requests_of

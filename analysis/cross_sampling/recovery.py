@@ -35,9 +35,9 @@ COLUMNS = (
 )
 """Columns that `recovery_summary` reads."""
 
-COUNTS = ("responses", "judged", "correct", "tokens", "intervened", "effective")
+SUMMED_COUNTS = ("responses", "judged", "correct", "tokens", "intervened", "effective")
 
-QUANTITIES = {
+POLICY_QUANTITIES = {
     "accuracy": ("correct", "judged"),
     "length": ("tokens", "responses"),
     "intervened": ("intervened", "tokens"),
@@ -60,7 +60,7 @@ class Policy(NamedTuple):
 
 
 def problem_sums(table: pa.Table) -> tuple[dict[Policy, dict[str, np.ndarray]], np.ndarray]:
-    """Sums over the responses of each problem, `COUNTS` of `(P,)` for each policy, and the problems' ids `(P,)`.
+    """Sums over the responses of each problem, `SUMMED_COUNTS` of `(P,)` per policy, and the problems' ids `(P,)`.
 
     Args:
         table: `COLUMNS`, one row per response.
@@ -83,7 +83,7 @@ def problem_sums(table: pa.Table) -> tuple[dict[Policy, dict[str, np.ndarray]], 
     sums = {
         policy: {
             name: np.bincount(problem[rows_of_policy], values[name][rows_of_policy], minlength=len(ids))
-            for name in COUNTS
+            for name in SUMMED_COUNTS
         }
         for policy, rows_of_policy in rows.items()
     }
@@ -118,7 +118,7 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
     Returns:
         `problems`; `levels`, entries of `base`, `rl` and `gain` = RL - base; `defined`, whether the gain's interval
         lies above 0: if not, there is no recovery. `cells`, a dictionary per policy: `Policy`'s fields, `seeds`,
-        `responses`, `tokens`, entries of `QUANTITIES`, and `recovery`, 0 at the primary's accuracy and 1 at the
+        `responses`, `tokens`, entries of `POLICY_QUANTITIES`, and `recovery`, 0 at the primary's accuracy and 1 at the
         intervention's: forward (accuracy - base) / gain, backward (RL - accuracy) / gain. `curves`, one dictionary per
         direction, criterion, gamma and cap: these, entries `area_intervened` and `area_effective` (against the share
         of tokens, and against effective replacements relative to those of `all`; None under a cap), their differences
@@ -131,9 +131,11 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
     sums, ids = problem_sums(table)
     bootstrap = ProblemBootstrap(len(ids), resamples, seed)
     policies = list(sums)
-    totals = {name: np.stack([sums[policy][name] for policy in policies], axis=-1) for name in COUNTS}  # (P, cells)
+    totals = {
+        name: np.stack([sums[policy][name] for policy in policies], axis=-1) for name in SUMMED_COUNTS
+    }  # (P, cells)
     quantities: dict[str, list[Resampled]] = {}
-    for name, (above, below) in QUANTITIES.items():
+    for name, (above, below) in POLICY_QUANTITIES.items():
         samples = bootstrap.ratios(totals[above], totals[below])
         with np.errstate(invalid="ignore", divide="ignore"):
             values = totals[above].sum(axis=0) / totals[below].sum(axis=0)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tokenshift.analysis.cross_sampling.criteria import criterion_file_name
+from tokenshift.analysis.cross_sampling.criterion_registry import criterion_file_name
 from tokenshift.analysis.cross_sampling.intervention import Intervention
 from tokenshift.analysis.cross_sampling.pilot import Threshold
 

@@ -31,7 +31,7 @@ UNIT = 4
 """Batches of a unit of work: a response that ends makes room for the next of its unit."""
 
 
-SCHEMA = pa.schema(
+SWEEP_SCHEMA = pa.schema(
     [
         ("direction", pa.string()),
         ("criterion", pa.string()),
@@ -101,7 +101,7 @@ def run_cells(
 
     run_units(files, work, "cross-sampling", state=state)
     if state.is_main_process:
-        schema = SCHEMA.with_metadata(table_metadata(metadata))
+        schema = SWEEP_SCHEMA.with_metadata(table_metadata(metadata))
         parts_of: dict[SweptPolicy, list[Path]] = {}
         for (cell, _batch), file in zip(units, files, strict=True):
             parts_of.setdefault(cell, []).append(file)
@@ -136,7 +136,7 @@ def _rows(
                 "js": [response.js[position] for position in positions],
             }
         )
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=SWEEP_SCHEMA)
 
 
 def read_cells(folder: RunFolder, cells: Sequence[SweptPolicy], columns: Sequence[str] | None = None) -> pa.Table:

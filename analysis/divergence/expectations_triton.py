@@ -11,7 +11,7 @@ import triton.language as tl
 
 from tokenshift.analysis.divergence.expectations import EXPECTATIONS, RowSums
 
-BLOCK = 2048
+LOGITS_PER_PROGRAM = 2048
 """Logits of each model that a program holds at a time, a power of two."""
 
 WARPS = 8
@@ -33,7 +33,9 @@ _LOWEST: tl.constexpr = tl.constexpr(-200.0)  # exp of it is 0 in float32
 _TINY: tl.constexpr = tl.constexpr(torch.finfo(torch.float32).tiny)
 
 
-def row_sums_triton(base: torch.Tensor, rl: torch.Tensor, wanted: frozenset[str], *, block: int = BLOCK) -> RowSums:
+def row_sums_triton(
+    base: torch.Tensor, rl: torch.Tensor, wanted: frozenset[str], *, block: int = LOGITS_PER_PROGRAM
+) -> RowSums:
     """Sums over rows of logits `(R, V)`, which are left as they are.
 
     As `row_sums_torch`, but a token of probability zero contributes zero to every expectation under that model: a KL

@@ -5,15 +5,15 @@ Order everywhere: larger first, of equal values the lower index first, which `to
 
 import torch
 
-BLOCK = 64
+BLOCK_WIDTH = 64
 """Width of a block; a vocabulary's last block may be shorter."""
 
 
 def block_maxima(values: torch.Tensor) -> torch.Tensor:
-    """The largest value of each block, `(N, ceil(V / BLOCK))`, of values `(N, V)`."""
+    """The largest value of each block, `(N, ceil(V / BLOCK_WIDTH))`, of values `(N, V)`."""
     size = values.shape[-1]
-    whole = size // BLOCK * BLOCK
-    maxima = values[:, :whole].unflatten(-1, (-1, BLOCK)).amax(dim=-1) if whole else values[:, :0]
+    whole = size // BLOCK_WIDTH * BLOCK_WIDTH
+    maxima = values[:, :whole].unflatten(-1, (-1, BLOCK_WIDTH)).amax(dim=-1) if whole else values[:, :0]
     if whole < size:
         maxima = torch.cat([maxima, values[:, whole:].amax(dim=-1, keepdim=True)], dim=-1)
     return maxima
@@ -94,7 +94,7 @@ def _counted_ranks(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def _block_indices(blocks: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices `(N, k * BLOCK)` of the elements of blocks `(N, k)`, and which of them are inside the row."""
-    index = (blocks.unsqueeze(-1) * BLOCK + torch.arange(BLOCK, device=blocks.device)).flatten(1)
+    """Indices `(N, k * BLOCK_WIDTH)` of the elements of blocks `(N, k)`, and which of them are inside the row."""
+    index = (blocks.unsqueeze(-1) * BLOCK_WIDTH + torch.arange(BLOCK_WIDTH, device=blocks.device)).flatten(1)
     valid = index < size
     return index.clamp(max=size - 1), valid

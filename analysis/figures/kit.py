@@ -1,4 +1,4 @@
-"""What figures share: numbers with intervals, axes of JS, legends, titles, tokens as text, and the files."""
+"""Parts that all figures share: numbers with intervals, axes of JS, legends, titles, tokens as text, and the files."""
 
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +22,7 @@ Numbers = Mapping[str, Any]
 SINGLE, WIDE = (4.5, 3.2), (7.0, 3.4)
 """Width and height of figures of one and of two panels, inches."""
 
-JS = "JS(base, RL), nats"
+JS_LABEL = "JS(base, RL), nats"
 TEXT = 7.5
 """Size of ticks and legends, points."""
 
@@ -182,7 +182,7 @@ def js_axis(axes: Axes, which: Literal["x", "y"], floor: float, top: float = 1.0
 
 
 def js_floor(drawn: Sequence[Series], smallest: float) -> float:
-    """Where an axis may begin: the decade of the smallest number above 0, at least `smallest` and at most 0.01."""
+    """The lowest end of an axis: the decade of the smallest number above 0, at least `smallest` and at most 0.01."""
     ends = np.concatenate([array for series in drawn for array in (series.value, series.low)])
     lowest = ends[ends > 0].min(initial=0.01)
     return float(10 ** np.floor(np.log10(np.clip(lowest, smallest * 1.001, 0.01))))

@@ -1,1 +1,1 @@
-"""What all reports share: the HTML page with its explorer of responses, and Markdown."""
+"""Parts that all reports share: the HTML page with its explorer of responses, and Markdown."""

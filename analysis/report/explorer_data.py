@@ -19,7 +19,7 @@ _LOG_PROBABILITIES = ("logp_base", "logp_rl")
 _RANKS = ("rank_base", "rank_rl")
 
 EXPLORED_VALUES = ("js", *_DIVERGENCES_AND_ENTROPIES, *_LOG_PROBABILITIES, *_RANKS)
-"""What the explorer shows of each token, in the order of the packed arrays."""
+"""Values that the explorer shows of each token, in the order of the packed arrays."""
 
 VALUE_FLOOR, VALUE_CEILING = 1e-9, 1e4
 """Smaller values are packed as 0, larger finite ones as the ceiling."""

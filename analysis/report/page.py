@@ -24,7 +24,7 @@ from tokenshift.analysis.report.explorer_data import ExploredResponse, TextTable
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import HIGH, LOG_2, NEAR_ZERO
 
-WIDE = 2.2
+WIDE_RATIO = 2.2
 """Ratio of width to height above which a figure takes the page's whole width."""
 
 
@@ -116,7 +116,7 @@ def write_report(
 
 
 def report_facts(metadata: Mapping[str, Any], hidden: Collection[str] = ()) -> dict[str, str]:
-    """What numbers come from, as the head of a page shows it.
+    """The settings and versions behind the numbers, as the head of a page shows them.
 
     Args:
         metadata: The settings that rows were made with, and `versions` of libraries; values of None are left out.
@@ -166,7 +166,7 @@ def _template() -> Template:
         loader=FunctionLoader(_static), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    environment.globals["WIDE"] = WIDE
+    environment.globals["WIDE_RATIO"] = WIDE_RATIO
     environment.filters |= {
         "base64": _base64,
         "numeric_columns": _numeric_columns,

@@ -13,7 +13,7 @@ import torch
 
 from tokenshift.analysis.storage.whole_file import whole_file
 
-SCHEMA = pa.schema(
+TRAJECTORY_SCHEMA = pa.schema(
     [
         ("problem_id", pa.int64()),
         ("sample_id", pa.int64()),
@@ -86,11 +86,11 @@ def batch_of(trajectories: Sequence[Trajectory], device: torch.device | str = "c
 
 def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
     """Write a Parquet file that appears whole."""
-    table = pa.Table.from_pylist([asdict(trajectory) for trajectory in trajectories], schema=SCHEMA)
+    table = pa.Table.from_pylist([asdict(trajectory) for trajectory in trajectories], schema=TRAJECTORY_SCHEMA)
     with whole_file(path) as partial:
         pq.write_table(table, partial)
 
 
 def read_trajectories(path: Path) -> list[Trajectory]:
     """Read what `write_trajectories` wrote."""
-    return [Trajectory(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
+    return [Trajectory(**row) for row in pq.read_table(path, schema=TRAJECTORY_SCHEMA).to_pylist()]

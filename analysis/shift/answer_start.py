@@ -1,4 +1,4 @@
-"""Where in a response its final answer begins."""
+"""The position at which the final answer of a response begins."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What the publication says of shifts, held against the numbers of a table (arXiv 2603.22446, sections 3 and 5)."""
+"""The publication's claims about shifts, held against the numbers of a table (arXiv 2603.22446, sections 3 and 5)."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -25,7 +25,7 @@ from tokenshift.analysis.token_table.columns import column
 from tokenshift.analysis.token_table.explored import read_explored
 from tokenshift.analysis.token_table.reader import response_batches, table_files
 
-SUMMARY_FILE = "summary.json"
+SHIFT_SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 
 SHIFT_METHOD = """JS is between the whole next-token distributions of base and RL model at the given temperature, in \
@@ -64,10 +64,10 @@ def read_summary(folder: Path) -> dict[str, Any]:
         ValueError: If there is none.
     """
     try:
-        record: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((folder / SHIFT_SUMMARY_FILE).read_text(encoding="utf-8"))
         groups = [groups["all"] for groups in record["kinds"].values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{str(folder)!r} holds no {SUMMARY_FILE} of a finished shift analysis.") from error
+        raise ValueError(f"{str(folder)!r} holds no {SHIFT_SUMMARY_FILE} of a finished shift analysis.") from error
     if not groups:
         raise ValueError(f"The analysis in {str(folder)!r} is empty.")
     return record
@@ -89,7 +89,7 @@ def write_shift_report(
     """
     metadata = read_metadata(table_files(folder.table)[0])
     summary = summarise(folder.table, resamples=resamples)
-    write_whole(folder.path / SUMMARY_FILE, json.dumps({"metadata": metadata, "kinds": summary}) + "\n")
+    write_whole(folder.path / SHIFT_SUMMARY_FILE, json.dumps({"metadata": metadata, "kinds": summary}) + "\n")
     controls: dict[str, Any] = {} if control is None else read_summary(control)["kinds"]
     others = {kind: controls.get(kind, next(iter(controls.values()), None)) for kind in summary}
     verdicts = {

@@ -17,7 +17,7 @@ from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.thresholds import LOG_2
 from tokenshift.analysis.token_table.columns import column
 from tokenshift.analysis.token_table.reader import KEYS, Source, column_names, response_batches, verdicts
-from tokenshift.analysis.token_table.schema import SCHEMA
+from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 
 GROUPS = ("all", "correct", "incorrect")
 
@@ -168,8 +168,8 @@ def summarise(
     names = column_names(source)
     if measure not in names:
         raise ValueError(f"measure={measure!r} is not a column of the table; it has {', '.join(names)}.")
-    wanted = [name for name in SCHEMA.names if name in names]
-    if missing := [name for name in SCHEMA.names if name not in names and name not in _OPTIONAL]:
+    wanted = [name for name in TABLE_SCHEMA.names if name in names]
+    if missing := [name for name in TABLE_SCHEMA.names if name not in names and name not in _OPTIONAL]:
         raise ValueError(f"The table has no column {missing[0]!r}.")
     tallies: dict[str, dict[str, _Tally]] = {}
     numbers: dict[int, int] = {}  # of problems, by id
@@ -201,7 +201,7 @@ def summarise(
     return summary
 
 
-_OPTIONAL = {"trajectory", "js_top_p", *(name for name in SCHEMA.names if name.startswith("mass_"))}
+_OPTIONAL = {"trajectory", "js_top_p", *(name for name in TABLE_SCHEMA.names if name.startswith("mass_"))}
 
 COMPARED = ("sparsity", "mean", "entropy_base", "entropy_rl", "overlap_high", "rank_high", "improbable_high")
 """The means that are compared between correct and incorrect responses."""

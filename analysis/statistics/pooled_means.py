@@ -14,7 +14,7 @@ import numpy as np
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, Resampled
 
 Alike = Literal["problems", "sets"]
-"""What has the same weight in a mean over several sets: each problem (micro average), or each set (macro average)."""
+"""The unit of equal weight in a mean over several sets: each problem (micro average), or each set (macro average)."""
 
 
 def set_bootstraps(sizes: Sequence[int], resamples: int, seed: int = 0) -> list[ProblemBootstrap]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tokenshift.analysis.token_table.schema import SCHEMA
+from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 
 BATCH_ROWS = 2**18
 
@@ -97,7 +97,7 @@ def verdicts(table: pa.Table) -> np.ndarray:
 
 
 def _typed(table: pa.Table) -> pa.Table:
-    """Columns in the types of `SCHEMA`, whatever wrote them.
+    """Columns in the types of `TABLE_SCHEMA`, whatever wrote them.
 
     Raises:
         ValueError: for values of another kind, or missing ones.
@@ -106,8 +106,8 @@ def _typed(table: pa.Table) -> pa.Table:
     for name in table.column_names:
         values = table[name]
         text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-        if name in SCHEMA.names and not (name == "problem_id" and text):  # problems may have names
-            wanted = SCHEMA.field(name).type
+        if name in TABLE_SCHEMA.names and not (name == "problem_id" and text):  # problems may have names
+            wanted = TABLE_SCHEMA.field(name).type
             wanted = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
             try:
                 if name == "correct" and pa.types.is_floating(values.type):

@@ -36,7 +36,7 @@ SCORED = (
 )
 """Columns that `token_statistics` gives; `js` and the KLs of whole distributions, `js_top_p` of truncated ones."""
 
-SCHEMA = pa.schema(
+TABLE_SCHEMA = pa.schema(
     [
         ("problem_id", pa.int64()),
         ("sample_id", pa.int64()),
@@ -82,8 +82,8 @@ def build_table(
         **{name: statistics[name].cpu().numpy() for name in SCORED},
     }
     return pa.table(
-        [pa.array(columns[field.name]).cast(field.type) for field in SCHEMA],
-        schema=SCHEMA,
+        [pa.array(columns[field.name]).cast(field.type) for field in TABLE_SCHEMA],
+        schema=TABLE_SCHEMA,
     )
 
 
@@ -92,7 +92,7 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> Non
 
     Args:
         path: the file.
-        table: rows of `SCHEMA`.
+        table: rows of `TABLE_SCHEMA`.
         metadata: models, sampling and whatever else the rows come from, kept as JSON under the key `tokenshift`;
             thresholds and versions are added.
     """

@@ -253,7 +253,7 @@ def _constant(module: str, name: str) -> Any:
                     return source[alias.name]
     definition, home = _definition(module, name)
     if isinstance(definition, ast.Call) and ast.unparse(definition.func) == "Registry":
-        return _registered_names(home)
+        return [name for source in dict.fromkeys((home, module)) for name in _registered_names(source)]
     return UNKNOWN if isinstance(definition, ast.ClassDef) else _evaluated(definition, home)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tokenshift.analysis.token_table.schema import SCHEMA
+from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 
 # problem, sample, correct, JS of each token
 RESPONSES: list[tuple[int, int, bool | None, list[float]]] = [
@@ -62,4 +62,4 @@ def rows() -> list[dict[str, Any]]:
 
 
 def table() -> pa.Table:
-    return pa.Table.from_pylist(rows(), schema=SCHEMA)
+    return pa.Table.from_pylist(rows(), schema=TABLE_SCHEMA)

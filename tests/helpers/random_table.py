@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tokenshift.analysis.token_table.schema import SCHEMA
+from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 
 EDGES = (0.0, 1e-3, 0.01, 0.1, 0.69)
 
@@ -28,9 +28,9 @@ def random_rows(seed: int, lengths: list[int], *, largest: float = 0.69, judged:
             row: dict[str, Any] = {"correct": correct, "js": min(js, largest), "position": position, "length": length}
             row |= {"problem_id": response // 2, "sample_id": response % 2, "trajectory": "rl"}
             row |= {"token_id": int(rng.integers(5)), "token": "x"}
-            for name in SCHEMA.names:
+            for name in TABLE_SCHEMA.names:
                 if name not in row:
-                    integer = pa.types.is_integer(SCHEMA.field(name).type)
+                    integer = pa.types.is_integer(TABLE_SCHEMA.field(name).type)
                     row[name] = int(rng.integers(1, 12)) if integer else float(rng.random())
             rows.append(row)
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=TABLE_SCHEMA)

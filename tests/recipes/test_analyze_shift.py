@@ -19,7 +19,7 @@ from tokenshift.analysis.divergence.from_logits import js_divergence
 from tokenshift.analysis.sampling.trajectories import Trajectory, read_trajectories, write_trajectories
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
-from tokenshift.analysis.token_table.schema import SCHEMA
+from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 from tokenshift.analysis.token_table.scored_run import is_scored
 from tokenshift.recipes import analyze_shift
 from tokenshift.recipes.pocket.problems import pocket_dataset
@@ -50,7 +50,7 @@ def test_leaves_what_it_promises(undisturbed: tuple[Path, str], moved: Path) -> 
     out, output = undisturbed
     (part,) = (out / "table").glob("*.parquet")
     table = pq.read_table(part)
-    assert table.schema.remove_metadata() == SCHEMA
+    assert table.schema.remove_metadata() == TABLE_SCHEMA
     trajectories = read_trajectories(out / "trajectories" / "rl.parquet")
     assert [(each.problem_id, each.sample_id) for each in trajectories] == [(n, k) for n in range(10) for k in (0, 1)]
     assert table.num_rows == sum(len(each.completion_ids) for each in trajectories)

@@ -14,7 +14,7 @@ from helpers.launched_recipes import DDP, ROOT, finish, kill_once, start
 from helpers.pocket_models import save_moved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tokenshift.analysis.cross_sampling.sweep_run import SCHEMA
+from tokenshift.analysis.cross_sampling.sweep_run import SWEEP_SCHEMA
 from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.token_ids import encode_prompt
@@ -53,7 +53,7 @@ def test_leaves_what_it_promises(undisturbed: Path, moved: Path) -> None:
     cells = contents(out)
     assert len(cells) == 2 * (2 + 2 * 2)
     for name, table in cells.items():
-        assert table.schema.remove_metadata() == SCHEMA
+        assert table.schema.remove_metadata() == SWEEP_SCHEMA
         assert table.num_rows == 6
         assert read_metadata(out / "cells" / name)["rl_model"] == str(moved)
         for row in table.to_pylist():

@@ -1,7 +1,7 @@
-"""Groups of completions to one prompt: which of them teach anything, and how one takes another's place in a batch.
+"""Groups of completions to one prompt: which of them have different rewards, and how one replaces another.
 
-Shapes: R rows of all ranks, B of this rank, P prompts, G completions a prompt (R = P * G, the group's rows side by
-side, in rank order), F reward functions. A group may straddle ranks.
+Shapes: R rows of all ranks, B rows of this rank, P prompts, G completions per prompt (R = P * G, a group's rows side
+by side, in rank order), F reward functions. A group may be split between ranks.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from trl.trainer.utils import nanstd
 
 
 class GroupOutcome(StrEnum):
-    """What became of a prompt that was generated on.
+    """The outcome of a prompt for which completions were generated.
 
     Attributes:
         KEPT: its rewards differ, and it is in the batch.
         ALL_RIGHT: its rewards are equal, and the first reward of every completion is 1.
         ALL_WRONG: its rewards are equal, and the first reward of no completion is 1; none is missing.
-        OTHER: its rewards are equal in another way (right and wrong ones with equal sums), or it has none at all.
-        RETURNED: the batch was full before it; the prompt went back to the stream.
+        OTHER: its rewards are equal in another way (right and wrong ones with equal sums), or it has no rewards.
+        RETURNED: the batch was full before this prompt, which went back to the stream.
     """
 
     KEPT = "kept"
@@ -33,11 +33,11 @@ class GroupOutcome(StrEnum):
 
 
 def summed_rewards(rewards: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """TRL's reward of each row `(R,)` from those of each function `(R, F)`; NaN where every function gave none.
+    """TRL's reward of each row `(R,)`: the weighted sum over the functions; NaN where no function gave a reward.
 
     Args:
-        rewards: float32; NaN where a function gave none.
-        weights: `(F,)`.
+        rewards: `(R, F)` float32; NaN where a function gave no reward.
+        weights: `(F,)`, the weight of each function.
     """
     summed = (rewards * weights.to(rewards.device).unsqueeze(0)).nansum(dim=1)
     summed[torch.isnan(rewards).all(dim=1)] = torch.nan
@@ -45,9 +45,13 @@ def summed_rewards(rewards: torch.Tensor, weights: torch.Tensor) -> torch.Tensor
 
 
 def differing(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
-    """Whether a group has two rewards that are not the same number, `(P,)` bool; `rewards` `(R,)`, NaN is no reward.
+    """Whether a group has two different rewards, `(P,)` bool.
 
-    A standard deviation would not tell: that of eight times 0.1 is not 0 in float32.
+    The standard deviation does not tell: eight rewards of 0.1 have one above 0 in float32.
+
+    Args:
+        rewards: `(R,)`; NaN where there is no reward.
+        num_generations: G.
     """
     groups = rewards.view(-1, num_generations)
     missing = groups.isnan()
@@ -56,13 +60,18 @@ def differing(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
 
 
 def group_outcomes(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int) -> list[GroupOutcome]:
-    """A verdict a group, from the rewards of all ranks `(R, F)` and the functions' weights `(F,)`.
+    """The outcome of each group, P in all.
 
-    Right is a first reward of 1, as everywhere in this project.
+    A completion is right if its first reward is 1, as everywhere in this project.
+
+    Args:
+        rewards: `(R, F)` over all ranks; NaN where a function gave no reward.
+        weights: `(F,)`, the weight of each function.
+        num_generations: G.
     """
     first = rewards[:, 0].view(-1, num_generations)
     right, known = first == 1, ~first.isnan()
-    found = []
+    outcomes = []
     for useful, every_right, any_right, all_known in zip(
         differing(summed_rewards(rewards, weights), num_generations).tolist(),
         right.all(dim=1).tolist(),
@@ -71,41 +80,41 @@ def group_outcomes(rewards: torch.Tensor, weights: torch.Tensor, num_generations
         strict=True,
     ):
         if useful:
-            found.append(GroupOutcome.KEPT)
+            outcomes.append(GroupOutcome.KEPT)
         elif every_right:
-            found.append(GroupOutcome.ALL_RIGHT)
+            outcomes.append(GroupOutcome.ALL_RIGHT)
         else:
-            found.append(GroupOutcome.OTHER if any_right or not all_known else GroupOutcome.ALL_WRONG)
-    return found
+            outcomes.append(GroupOutcome.OTHER if any_right or not all_known else GroupOutcome.ALL_WRONG)
+    return outcomes
 
 
 def round_size(missing: int, num_generations: int, ranks: int) -> int:
-    """The fewest groups, `missing` or more, whose rows every rank can share equally."""
+    """The smallest number of groups, at least `missing`, whose rows the ranks can share equally."""
     step = ranks // gcd(ranks, num_generations)
     return -(-missing // step) * step
 
 
 class Placement(NamedTuple):
-    """Which groups of a round go where.
+    """The slots of a batch that groups of a round go to.
 
     Attributes:
         pairs: `(slot of the batch, group of the round)`, both ascending.
-        used: groups of the round up to the one that filled the batch; all, if none did.
+        used: number of groups of the round up to the one that filled the batch; all of them if none did.
     """
 
     pairs: list[tuple[int, int]]
     used: int
 
 
-def place(open_slots: Sequence[int], verdicts: Sequence[GroupOutcome]) -> Placement:
-    """The first useful groups of a round for the first open slots of the batch; what follows them is not used."""
+def placed_groups(open_slots: Sequence[int], verdicts: Sequence[GroupOutcome]) -> Placement:
+    """Assign the first kept groups of a round to the first open slots; groups after the last one are not used."""
     useful = [group for group, verdict in enumerate(verdicts) if verdict is GroupOutcome.KEPT]
     pairs = list(zip(open_slots, useful, strict=False))
     return Placement(pairs, pairs[-1][1] + 1 if pairs and len(pairs) == len(open_slots) else len(verdicts))
 
 
 def rows_of(groups: Sequence[int], num_generations: int) -> torch.Tensor:
-    """The rows of some groups, in their order, `(len(groups) * G,)` int64."""
+    """Row indices of the given groups, in their order, `(len(groups) * G,)` int64."""
     starts = torch.tensor(groups, dtype=torch.long).unsqueeze(1) * num_generations
     return (starts + torch.arange(num_generations)).flatten()
 
@@ -118,9 +127,9 @@ class Padding(NamedTuple):
 
 
 def paddings(pad_token_id: int) -> dict[str, Padding | None]:
-    """How every tensor that a generation of text has a row of for each completion is padded; None: it has no length.
+    """The padding of every tensor of a text generation that has one row per completion; None where it has no length.
 
-    No value reaches the loss through the mask; but an infinite one would, as infinity times 0. Ratios are
+    The mask keeps padding out of the loss unless it is infinite, as infinity times 0 is NaN. Ratios are
     `exp(logp - old)` and `exp(ref - logp)`, so `old` is padded by the highest log-probability, `ref` by a low one.
     """
     return {
@@ -142,8 +151,8 @@ def replace_rows(
 ) -> torch.Tensor:
     """`batch` `(B, L)` with rows `to` `(k,)` taken from rows `source` `(k,)` of `fresh` `(n, M)`: `(B, max(L, M))`.
 
-    The shorter is padded; without a length, both are `(B,)` and `(n,)`. Neither is changed. With no rows to replace,
-    `batch` itself.
+    The shorter of the two is padded. Where `padding` is None, the shapes are `(B,)` and `(n,)`. Neither argument is
+    changed in place. With no rows to replace, `batch` itself is returned.
     """
     if not len(to):
         return batch
@@ -162,6 +171,6 @@ def _widened(tensor: torch.Tensor, width: int, padding: Padding) -> torch.Tensor
 
 
 def batch_scaled_advantages(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
-    """TRL's advantages for `scale_rewards="batch"`, `(R,)`, from the summed rewards of the whole batch `(R,)`."""
+    """TRL's advantages for `scale_rewards="batch"`, `(R,)`, from the whole batch's summed rewards `(R,)`."""
     means = torch.nanmean(rewards.view(-1, num_generations), dim=1).repeat_interleave(num_generations)
     return torch.nan_to_num((rewards - means) / (nanstd(rewards) + 1e-4), nan=0.0)

@@ -1,4 +1,4 @@
-"""One sequence of prompts for a whole run, where it stands, and the record of what was taken from it."""
+"""The sequence of prompts of a whole run, its position, and the record of the prompts taken from it."""
 
 import json
 from collections.abc import Sequence
@@ -13,37 +13,37 @@ from tokenshift.trainer.dynamic_sampling.prompt_groups import GroupOutcome
 
 
 class PromptStream:
-    """Every prompt of a dataset once an epoch, epoch after epoch, each in an order of its own.
+    """Every prompt of a dataset once per epoch; each epoch has its own order.
 
-    The orders are those of TRL's sampler with the same seed. But no prompt is left out where an epoch's last ones do
-    not fill a batch: the next epoch's follow them in it.
+    The orders are those of TRL's sampler with the same seed. Unlike there, no prompt is left out where the last ones
+    of an epoch do not fill a batch: the batch goes on with the next epoch's.
 
     Args:
-        size: prompts in the dataset.
-        seed: of the orders.
-        shuffle: whether to shuffle; else every epoch has the dataset's own order.
+        size: number of prompts in the dataset.
+        seed: the seed of the orders.
+        shuffle: whether to shuffle; if not, every epoch has the dataset's order.
 
     Attributes:
-        position: prompts taken so far, over all epochs.
+        position: number of prompts taken so far, over all epochs.
     """
 
     def __init__(self, size: int, seed: int, shuffle: bool = True) -> None:
         self.size, self.seed, self.shuffle, self.position = size, seed, shuffle, 0
         self._generator = torch.Generator().manual_seed(seed)
-        self._orders: list[torch.Tensor] = []  # of the epochs begun
+        self._orders: list[torch.Tensor] = []  # one per epoch begun
 
     def take(self, count: int) -> list[int]:
-        """Dataset indices of the next prompts."""
-        places = range(self.position, self.position + count)
+        """Take the next `count` prompts and return their dataset indices."""
+        positions = range(self.position, self.position + count)
         self.position += count
-        return [self._index(place) for place in places]
+        return [self._index(position) for position in positions]
 
     def give_back(self, count: int) -> None:
-        """Put the prompts taken last back in front."""
+        """Return the last `count` prompts taken; they are the next ones again."""
         self.position -= count
 
-    def _index(self, place: int) -> int:
-        epoch, offset = divmod(place, self.size)
+    def _index(self, position: int) -> int:
+        epoch, offset = divmod(position, self.size)
         if not self.shuffle:
             return offset
         while len(self._orders) <= epoch:
@@ -51,14 +51,14 @@ class PromptStream:
         return int(self._orders[epoch][offset])
 
     def save(self, file: Path) -> None:
-        """Write where the stream stands, as JSON that appears whole."""
+        """Write the stream's position to a JSON file, which appears whole or not at all."""
         write_whole(file, json.dumps({"position": self.position, **self._identity()}) + "\n")
 
     def load(self, file: Path) -> None:
-        """Go on from where a saved stream stood.
+        """Continue from the position of a saved stream.
 
         Raises:
-            ValueError: if there is no such file, or it is of a stream of other prompts or another seed.
+            ValueError: if there is no such file, or the saved stream has another size, seed or shuffling.
         """
         if not file.is_file():
             raise ValueError(
@@ -83,11 +83,11 @@ class Round:
     """One generation of completions.
 
     Attributes:
-        step: updates made before it.
-        round: its number within the batch, from 1.
-        indices: dataset indices of its prompts, in the stream's order.
-        verdicts: what became of each.
-        filled: dataset indices of the dropped prompts that stay in the batch; in its last round alone.
+        step: number of updates made before the round.
+        round: the number of the round within its batch, from 1.
+        indices: dataset indices of the prompts, in the stream's order.
+        verdicts: the outcome of each prompt.
+        filled: dataset indices of the prompts with equal rewards that stay in the batch; set in its last round alone.
     """
 
     step: int
@@ -101,7 +101,7 @@ class RoundLog:
     """A JSON-lines file with every round of a run.
 
     Args:
-        file: its path; made when something is written.
+        file: the path of the file, which is created by the first write.
     """
 
     def __init__(self, file: Path) -> None:
@@ -111,10 +111,10 @@ class RoundLog:
         """Add the rounds of one batch."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("a", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(asdict(each)) + "\n" for each in rounds)
+            lines.writelines(json.dumps(asdict(entry)) + "\n" for entry in rounds)
 
     def read(self) -> list[Round]:
-        """All rounds; a last line that a killed run left unfinished is not one.
+        """Read all rounds; an unfinished last line, which a killed run can leave, is ignored.
 
         Raises:
             ValueError: if another line is damaged.
@@ -127,7 +127,10 @@ class RoundLog:
             raise ValueError(f"{self.file} is damaged ({error}); move it away, and resume again.") from error
 
     def forget_from(self, step: int) -> int:
-        """Delete the rounds that a run going on from this update makes anew; prompts taken in those that stay.
+        """Delete the rounds that a run resumed at this update makes again.
+
+        Returns:
+            The number of prompts taken in the rounds that stay.
 
         Raises:
             ValueError: if the file is damaged.
@@ -135,6 +138,6 @@ class RoundLog:
         if step == 0:
             self.file.unlink(missing_ok=True)
             return 0
-        stay = [each for each in self.read() if each.step < step]
-        write_whole(self.file, "".join(json.dumps(asdict(each)) + "\n" for each in stay))
-        return sum(verdict is not GroupOutcome.RETURNED for each in stay for verdict in each.verdicts)
+        kept = [entry for entry in self.read() if entry.step < step]
+        write_whole(self.file, "".join(json.dumps(asdict(entry)) + "\n" for entry in kept))
+        return sum(verdict is not GroupOutcome.RETURNED for entry in kept for verdict in entry.verdicts)

@@ -1,14 +1,14 @@
-"""DAPO's dynamic sampling (arXiv 2503.14476): prompts whose completions all got one reward teach nothing, so others
-take their place in the batch.
+"""DAPO's dynamic sampling (arXiv 2503.14476). Prompts whose completions all have equal rewards teach nothing, so
+others replace them in the batch.
 
-A batch is first generated as TRL does. Each group whose rewards are all equal gives its place to the next group of the
-stream that has different ones: further rounds generate as many groups as are missing, until none is or the rounds are
-used up. Rows stay where they are but for those that are replaced, so every rank keeps as many as it had.
+A batch is first generated as TRL does. Each group whose rewards are all equal is replaced by the next group of the
+stream whose rewards differ: further rounds generate as many groups as are missing, until none is or the maximum number
+of rounds is reached. Rows that are not replaced keep their positions, so every rank keeps its number of rows.
 
-All prompts come from one stream, in order, and not from TRL's dataloader, which only counts the steps. A group counts
-as taken up to the one that fills the batch; what a round generated beyond it (to share rows equally among the ranks)
-goes back to the stream, so that neither ranks nor rounds change which prompts follow. Where nothing is replaced and
-epochs are whole batches, training is bit for bit what it is without.
+All prompts come from one stream, in order, and not from TRL's dataloader, which only counts the steps. Groups up to
+the one that fills the batch count as taken. A round may generate groups beyond it, so that the ranks share its rows
+equally; they go back to the stream, so that neither ranks nor rounds change which prompts follow. Where nothing is
+replaced and epochs are whole batches, training is bit for bit the same as without dynamic sampling.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from datasets import Dataset
 from transformers import TrainerState
 
 from tokenshift.trainer.dynamic_sampling.generation_logs import (
-    Rows,
+    LoggedRows,
     counted_by_groups,
     put_rows,
     replace_logged,
@@ -34,7 +34,7 @@ from tokenshift.trainer.dynamic_sampling.prompt_groups import (
     batch_scaled_advantages,
     group_outcomes,
     paddings,
-    place,
+    placed_groups,
     replace_rows,
     round_size,
     rows_of,
@@ -46,15 +46,15 @@ from tokenshift.trainer.resume.checkpoints import TRAINER_STATE, ResumableGRPOTr
 logger = get_logger(__name__)
 
 STREAM_FILE = "dynamic_sampling.json"
-"""In a checkpoint: where the stream of prompts stands."""
+"""File of a checkpoint that holds the position of the stream of prompts."""
 
 LOG_FILE = "dynamic_sampling.jsonl"
-"""In `output_dir`: the prompts of every round and what became of them, a line a round."""
+"""File of `output_dir` with the prompts of every round and their outcomes, one line per round."""
 
 
 @dataclass
 class SamplingWindow:
-    """Counts of the batches since the last log; the same on every rank, since all judge the gathered rewards."""
+    """Counts of the batches since the last log; the same on every rank, since all read the gathered rewards."""
 
     batches: int = 0
     rounds: int = 0
@@ -66,17 +66,17 @@ class SamplingWindow:
         self.batches += 1
         self.rounds += len(rounds)
         self.filled += len(rounds[-1].filled)
-        self.verdicts.update(verdict for each in rounds for verdict in each.verdicts)
+        self.verdicts.update(verdict for entry in rounds for verdict in entry.verdicts)
 
     def metrics(self) -> dict[str, float]:
-        """`dynamic_sampling/*`; nothing, if no batch was made."""
+        """The metrics `dynamic_sampling/*`; empty if no batch was made."""
         if not self.batches:
             return {}
         taken = self.verdicts.total() - self.verdicts[GroupOutcome.RETURNED]
-        found = {"rounds": self.rounds / self.batches, "filled": float(self.filled)}
+        metrics = {"rounds": self.rounds / self.batches, "filled": float(self.filled)}
         shares = {"kept": GroupOutcome.KEPT, "all_right": GroupOutcome.ALL_RIGHT, "all_wrong": GroupOutcome.ALL_WRONG}
-        found |= {f"{name}_share": self.verdicts[verdict] / taken for name, verdict in shares.items()}
-        return {f"dynamic_sampling/{name}": value for name, value in found.items()}
+        metrics |= {f"{name}_share": self.verdicts[verdict] / taken for name, verdict in shares.items()}
+        return {f"dynamic_sampling/{name}": value for name, value in metrics.items()}
 
 
 @dataclass
@@ -84,28 +84,28 @@ class Generation:
     """Completions of one round, or of the batch.
 
     Attributes:
-        tensors: TRL's, with this rank's rows `(B, ...)`.
-        rewards: summed, of all ranks `(R,)`.
-        table: the completions table's rows of all ranks.
-        indices: dataset index of each group.
+        tensors: TRL's tensors by name, with this rank's rows `(B, ...)`.
+        rewards: summed rewards `(R,)` of all ranks' rows.
+        table: rows of the completions table, of all ranks.
+        indices: dataset index of each group's prompt.
     """
 
     tensors: dict[str, Any]
     rewards: torch.Tensor
-    table: Rows
+    table: LoggedRows
     indices: list[int]
 
 
 class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
-    """[`~trl.GRPOTrainer`] with dynamic sampling, if `args.dynamic_sampling`; else training is untouched.
+    """[`~trl.GRPOTrainer`] with dynamic sampling, if `args.dynamic_sampling` is set; otherwise training is unchanged.
 
-    Logged, exact over all ranks and all batches since the last log: `dynamic_sampling/rounds`, generations a batch;
-    `dynamic_sampling/{kept,all_right,all_wrong}_share` of the groups taken; `dynamic_sampling/filled`, groups that
-    stayed in the batches with equal rewards, their advantages 0. TRL's metrics of a generation (`reward`,
+    Logs, exactly over all ranks and all batches since the last log: `dynamic_sampling/rounds`, generations per batch;
+    `dynamic_sampling/{kept,all_right,all_wrong}_share` of the groups taken; `dynamic_sampling/filled`, the number of
+    groups that stayed in the batches with equal rewards and advantages of 0. TRL's metrics of a generation (`reward`,
     `completions/*`, ...) are over all rounds, weighted by their groups; its completions table shows the batch.
 
-    A replaced row keeps the log-probabilities of its round, where padding may have shifted it: exact for models with
-    relative positions (rotary ones too) up to rounding, not for those with absolute ones.
+    A replaced row keeps the log-probabilities of its round, where padding may have shifted it. They are
+    exact up to rounding for models with relative positions (rotary ones too), but not with absolute ones.
 
     Raises:
         ValueError: if the training data is a stream, which has no order to resume, or has images.
@@ -149,7 +149,7 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
             count = round_size(len(open_slots), members, ranks)
             fresh, latest = self._generate_round(self._stream, count, len(rounds) + 1)
             rounds.append(latest)
-            pairs, used = place(open_slots, latest.verdicts)
+            pairs, used = placed_groups(open_slots, latest.verdicts)
             self._stream.give_back(count - used)
             latest.verdicts[used:] = [GroupOutcome.RETURNED] * (count - used)
             if pairs:
@@ -166,27 +166,27 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         return batch.tensors
 
     def _generate_round(self, stream: PromptStream, groups: int, number: int) -> tuple[Generation, Round]:
-        """TRL's generation for the next prompts, and the verdicts on them."""
+        """Generate completions to the next prompts with TRL, and find the outcome of each prompt."""
         indices, members = stream.take(groups), self.num_generations
         size = groups * members // self.accelerator.num_processes
         start = self.accelerator.process_index * size
         data = self._remove_unused_columns(self.train_dataset, description="training")
-        # a dict a row: rollout functions write into them
+        # one dictionary per row, since rollout functions write into them
         inputs = [data[indices[row // members]] for row in range(start, start + size)]
         take_rows(self._logs)
         with counted_by_groups(self._metrics["train"], groups):
             tensors = super()._generate_and_score_completions(inputs)
         rewards = summed_rewards(self._round_rewards, self.reward_weights)
         verdicts = group_outcomes(self._round_rewards, self.reward_weights, members)
-        found = Generation(tensors, rewards, take_rows(self._logs), list(indices))
-        return found, Round(self.state.global_step, number, indices, verdicts)
+        generation = Generation(tensors, rewards, take_rows(self._logs), list(indices))
+        return generation, Round(self.state.global_step, number, indices, verdicts)
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._round_rewards = super()._calculate_rewards(*args, **kwargs)
         return self._round_rewards
 
     def _replace(self, batch: Generation, fresh: Generation, pairs: list[tuple[int, int]]) -> None:
-        """Put groups of a round into slots of the batch, `(slot, group)` each.
+        """Put groups of a round into slots of the batch; `pairs` are `(slot, group)`.
 
         Raises:
             ValueError: for a tensor whose meaning is not known, such as an image's.
@@ -214,14 +214,14 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
             batch.tensors[name] = replace_rows(batch.tensors[name], everyone, rows, source[mine], padding)
 
     def _local(self, rows: torch.Tensor, total: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Which of some rows `(k,)` of the `total` over all ranks are this rank's, bool, and their places here."""
+        """Which `rows` `(k,)`, of `total` over all ranks, are this rank's, bool; and their indices on this rank."""
         size = total // self.accelerator.num_processes
         start = self.accelerator.process_index * size
         mine = (rows >= start) & (rows < start + size)
         return mine, rows[mine] - start
 
     def _finish(self, batch: Generation, filled: torch.Tensor) -> None:
-        """What TRL makes of a whole batch, made of this one; rows `filled` `(k,)` have equal rewards."""
+        """Recompute TRL's advantages and token count of the whole batch; rows `filled` `(k,)` have equal rewards."""
         tensors = batch.tensors
         advantages = tensors["advantages"].clone()
         if self.scale_rewards == "batch":
@@ -260,20 +260,20 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         super()._load_generation_state(checkpoint)
         if self._stream is None:
             return
-        found: list[Any] = [None, None]  # the main process's position, or what is wrong
+        outcome: list[Any] = [None, None]  # the main process's position, or its error
         if self.accelerator.is_main_process:
             try:
                 self._stream.load(checkpoint / STREAM_FILE)
-                found[0] = self._stream.position
+                outcome[0] = self._stream.position
                 self._go_on_logging(checkpoint)
             except ValueError as error:
-                found[1] = str(error)
-        self._stream.position, wrong = broadcast_object_list(found)
+                outcome[1] = str(error)
+        self._stream.position, wrong = broadcast_object_list(outcome)
         if wrong is not None:
             raise ValueError(wrong)
 
     def _go_on_logging(self, checkpoint: Path) -> None:
-        """Cut the log to the checkpoint's update."""
+        """Remove the rounds after the checkpoint's update from the log."""
         assert self._stream is not None
         step = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE)).global_step
         told = self._round_log.forget_from(step)

@@ -1,1 +1,1 @@
-"""Looking at a policy in training without leaving a trace: its responses, its held-out score."""
+"""Measurements of a policy during training that leave it undisturbed: its responses and its held-out score."""

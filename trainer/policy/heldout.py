@@ -26,9 +26,9 @@ class HeldOutScore:
     Attributes:
         mean: mean reward; the accuracy, where rewards are 0 or 1.
         low: lower end of the interval; Wilson's for rewards of 0 and 1, else Student's t.
-        high: its upper end.
-        n: problems scored.
-        unscored: problems whose reward was None, left out.
+        high: upper end of the interval.
+        n: number of problems scored.
+        unscored: number of problems that were left out because their reward was None.
     """
 
     mean: float
@@ -71,13 +71,13 @@ def score_over_ranks(
     shown: bool,
     console: Console | None = None,
 ) -> HeldOutScore:
-    """One reward per problem, shared by the ranks and gathered: the score is the same for any number of them.
+    """The score of one reward per problem. Ranks share the problems, and their number does not change the score.
 
     Args:
         size: number of problems.
-        batch_size: problems at once on each rank.
-        accelerator: anything that knows `process_index` and `num_processes`; every rank must call.
-        rewards_of: the rewards of one response to each of these problems.
+        batch_size: number of problems at once on each rank.
+        accelerator: an object with `process_index` and `num_processes`; every rank must call the function.
+        rewards_of: maps indices of problems to the rewards of one response to each.
         description: label of the progress bar.
         shown: whether this rank shows the bar.
         console: where the bar is shown and then cleared; it stays on the standard output when None.
@@ -108,9 +108,9 @@ def heldout_score(
     The run is left as it was: its random numbers, its metrics and the model's mode.
 
     Args:
-        trainer: any GRPO trainer of TRL's; its sampling settings and rewards are used.
+        trainer: a GRPO trainer of TRL's; its sampling settings and rewards are used.
         dataset: problems with a `prompt` column and those that the rewards read.
-        batch_size: problems generated at once on each rank.
+        batch_size: number of problems generated at once on each rank.
         seed: the seed of the sampled responses.
         description: label of the progress bar.
 
@@ -136,6 +136,11 @@ def heldout_score(
 class BaseScoreCallback(TrainerCallback):
     """Scores the model before its first update, already placed and sharded, and keeps the score over resumes.
 
+    Args:
+        trainer: a GRPO trainer of TRL's.
+        dataset: the held-out problems.
+        file: the JSON file that keeps the score.
+
     Attributes:
         score: the score of the model before training; None if the run began without one.
     """
@@ -158,5 +163,5 @@ class BaseScoreCallback(TrainerCallback):
         self._started = time.monotonic()
 
     def seconds_since(self) -> float:
-        """Wall-clock seconds since training began, the score not counted."""
+        """Wall-clock seconds since training began, without the time of the score."""
         return time.monotonic() - self._started

@@ -1,4 +1,4 @@
-"""Responses of the policy in training, and their rewards."""
+"""Responses of the policy during training, and their rewards."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ class Response:
     """One sampled response.
 
     Attributes:
-        prompt_ids, completion_ids: token ids; the completion's end token included.
+        prompt_ids: token ids of the prompt.
+        completion_ids: token ids of the completion, its end token included.
         reward: the value of the first reward; None if it gave none or there is no reward.
     """
 
@@ -27,7 +28,7 @@ class Response:
 
 
 def rank_rows(size: int, accelerator: Any) -> list[int]:
-    """The rows, of `size`, that this rank takes.
+    """Indices of the rows, of `size` in all, that this rank takes.
 
     Every rank takes equally many, since sharded models run together. Gathered in rank order and cut to `size`, they
     are rows 0, 1, ...
@@ -44,7 +45,7 @@ def sampled_responses(
     max_new_tokens: int = 256,
     reward: Reward | None = None,
 ) -> list[Response]:
-    """A response to each of this rank's rows; every rank must call it, with equally many rows.
+    """One response to each of this rank's rows; every rank must call it, with equally many rows.
 
     A GRPO trainer samples by its own settings and backend and is judged by its first reward; other trainers sample
     by `generate` with the arguments given.
@@ -52,8 +53,8 @@ def sampled_responses(
     Args:
         trainer: any trainer of TRL's, in eval mode.
         rows: one dictionary per row, with `prompt` and the columns that the reward reads.
-        temperature, max_new_tokens: settings of sampling, where the trainer has none of its own.
-        reward: judges instead of the trainer's own rewards; TRL's signature.
+        temperature, max_new_tokens: sampling settings of a trainer that has none.
+        reward: replaces the trainer's own rewards; it has TRL's signature.
 
     Raises:
         ValueError: if the reward cannot be called, or gives something else than one number or None per response.
@@ -89,7 +90,7 @@ def _generated(
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ids, mask = padded_left(prompt_ids, pad, trainer.accelerator.device)
     settings = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0, "pad_token_id": pad}
-    kwargs = trainer.args.gradient_checkpointing_kwargs  # with which it is turned on again
+    kwargs = trainer.args.gradient_checkpointing_kwargs  # unwrapping turns checkpointing off, and on again with these
     with (
         torch.no_grad(),
         unwrap_model_for_generation(

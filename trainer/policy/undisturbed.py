@@ -1,4 +1,4 @@
-"""A policy is looked at in the middle of its training, and no trace of it is left."""
+"""A context in which a policy can be measured during training without any effect on the run."""
 
 import random
 from collections import defaultdict
@@ -14,14 +14,14 @@ from tokenshift.analysis.divergence.hidden_states import evaluation_mode
 
 @contextmanager
 def undisturbed(trainer: Any, seed: int) -> Iterator[None]:
-    """Run code with the model in eval mode and random numbers of its own; afterwards everything is as it was.
+    """Run code with the model in eval mode and its own random numbers; afterwards everything is as it was.
 
     The random states of Python, numpy and torch (all devices), the mode of every module, and the metrics that a GRPO
     trainer gathers for its logs are restored.
 
     Args:
         trainer: any trainer of TRL's.
-        seed: the seed of the random numbers inside; ranks get different ones.
+        seed: the seed of the random numbers inside; each rank derives its own from it.
     """
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what libraries draw from
     gathered = {name: getattr(trainer, name) for name in ("_pending_metrics", "_pending_extra_logs") if

@@ -1,4 +1,4 @@
-"""What the shift probes of a run leave on disk: one table per probe, and numbers that are read back from them."""
+"""The files that the shift probes of a run leave: one table per probe, and numbers that are read back from them."""
 
 import json
 import re

@@ -1,1 +1,1 @@
-"""Checkpoints that appear whole, signals, and whether a launch is what was asked for."""
+"""Atomic checkpoints, signals that end a run with one, and the check of a launch against its command."""

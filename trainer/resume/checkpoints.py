@@ -1,7 +1,7 @@
-"""Checkpoints that appear whole or not at all, and from which a run goes on as if it had never stopped.
+"""Checkpoints that appear whole or not at all, and from which a run resumes as if it had never stopped.
 
-Stock TRL 1.16 writes a checkpoint's files in place, so a killed run can leave a torn one that looks like the last;
-and it resumes exactly only on a generation boundary of the first epoch, since it saves neither the buffered
+Stock TRL 1.16 writes a checkpoint's files in place, so a killed run can leave an incomplete one that looks
+like the last. It resumes exactly only at a generation boundary of the first epoch, since it saves neither the buffered
 completions nor the micro-step, and does not replay the sampler's epochs.
 """
 
@@ -25,10 +25,10 @@ TRAINER_STATE = "trainer_state.json"
 
 
 class ReplayedRepeatSampler(RepeatSampler):
-    """TRL's sampler, able to begin at a later epoch with the order that an undisturbed run has there."""
+    """TRL's sampler, which can begin at a later epoch with the order that an uninterrupted run has there."""
 
     def skip_epochs(self, epochs: int) -> None:
-        """Draw and drop the permutations of `epochs` epochs."""
+        """Draw and discard the permutations of `epochs` epochs."""
         if self.shuffle:
             for _ in range(epochs):
                 torch.randperm(self.num_samples, generator=self.generator)
@@ -46,7 +46,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
     accelerator: Accelerator
     _staging = False
 
-    # Where a checkpoint is written -------------------------------------------------------------------------------
+    # Writing a checkpoint ----------------------------------------------------------------------------------------
 
     def _get_output_dir(self, trial: Any) -> str:
         run_dir = super()._get_output_dir(trial)
@@ -60,7 +60,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
             shutil.rmtree(run_dir / STAGING_DIR, ignore_errors=True)
         self.accelerator.wait_for_everyone()
 
-        # Old checkpoints go, and the hub gets its copy, only once the new one stands in its place.
+        # Old checkpoints are deleted, and the hub gets its copy, only after the new one has its final name.
         limit, push = self.args.save_total_limit, self.args.push_to_hub
         self._staging, self.args.save_total_limit, self.args.push_to_hub = True, None, False
         try:
@@ -73,7 +73,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
             self._name_final_paths(staged, final)
             _publish(staged, final)
         self.accelerator.wait_for_everyone()
-        if self.accelerator.is_local_main_process and staged.exists():  # a node with a disk of its own
+        if self.accelerator.is_local_main_process and staged.exists():  # this node has its own disk
             _publish(staged, final)
         if push:
             self._push_from_checkpoint(str(final))
@@ -81,12 +81,12 @@ class ResumableGRPOTrainer(GRPOTrainer):
             rotate_checkpoints(str(run_dir), limit, self.state.best_model_checkpoint)
 
     def _name_final_paths(self, staged: Path, final: Path) -> None:
-        """The saved state names the best checkpoint by path: by the one it will have."""
+        """Write the final path of the best checkpoint to the saved state, where this checkpoint is the best."""
         if self.state.best_model_checkpoint == str(staged):
             self.state.best_model_checkpoint = str(final)
             self.state.save_to_json(str(staged / TRAINER_STATE))
 
-    # What a run needs to go on exactly ---------------------------------------------------------------------------
+    # The state that an exact resume needs ---------------------------------------------------------------------------
 
     def _save_generation_state(self, checkpoint: Path) -> None:
         generate_every = self.args.steps_per_generation * self.num_iterations
@@ -104,7 +104,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
         )
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        # resumed at the end, where transformers makes one more update
+        # resumed at the end, where transformers would make one more update
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return

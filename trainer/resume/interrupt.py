@@ -1,4 +1,4 @@
-"""Ctrl-C, or a scheduler's SIGTERM, ends a run with a checkpoint."""
+"""A callback that ends a run with a checkpoint after Ctrl-C or a scheduler's SIGTERM."""
 
 import signal
 import threading
@@ -18,7 +18,7 @@ class CheckpointOnSignal(TrainerCallback):
     A second Ctrl-C, more than two seconds later (a launcher may repeat the first), stops at once without a checkpoint.
 
     Attributes:
-        stopped: whether the run was ended so.
+        stopped: whether a signal ended the run.
     """
 
     signals = (signal.SIGINT, signal.SIGTERM)

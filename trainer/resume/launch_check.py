@@ -1,7 +1,7 @@
-"""Whether the run is as distributed as it was asked to be.
+"""A check that a run is distributed as its launch command asked.
 
 accelerate can start one process where several were asked for, or DDP where ZeRO or FSDP was, and train on without a
-word.
+warning.
 """
 
 import os
@@ -15,17 +15,18 @@ from accelerate.commands.config.config_args import default_yaml_config_file
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, parse_flag_from_env
 
-ENGINES = {"DEEPSPEED": "DeepSpeed", "FSDP": "FSDP"}
+ENGINE_NAMES = {"DEEPSPEED": "DeepSpeed", "FSDP": "FSDP"}
+"""Engines: accelerate's distributed type -> name in messages."""
 
 
 @dataclass(frozen=True)
 class AskedLaunch:
-    """What the launch command asked for; None where it did not say.
+    """Settings that a launch command asked for; None where it did not say.
 
     Attributes:
-        processes: over all machines.
+        processes: the number of processes over all machines.
         engine: `"DeepSpeed"`, `"FSDP"` or None.
-        source: where it was said.
+        source: the config file or the command line that said so, for messages.
     """
 
     processes: int | None
@@ -46,7 +47,7 @@ def parse_launch_command(command: list[str]) -> AskedLaunch | None:
     file = value_of("--config_file") or default_yaml_config_file
     config = yaml.safe_load(Path(file).read_text()) if Path(file).is_file() else {}
     processes = value_of("--num_processes", "--num-processes") or config.get("num_processes")
-    engine = ENGINES.get(str(config.get("distributed_type")).upper())
+    engine = ENGINE_NAMES.get(str(config.get("distributed_type")).upper())
     if "--use_deepspeed" in words:
         engine = "DeepSpeed"
     if "--use_fsdp" in words:
@@ -55,7 +56,7 @@ def parse_launch_command(command: list[str]) -> AskedLaunch | None:
 
 
 def asked_launch() -> AskedLaunch | None:
-    """What the `accelerate launch` above this process asked for, or torchrun's world size; None if neither."""
+    """The settings of the `accelerate launch` above this process, or torchrun's world size; None if neither."""
     for parent in psutil.Process().parents():
         try:
             asked = parse_launch_command(parent.cmdline())
@@ -71,10 +72,10 @@ def asked_launch() -> AskedLaunch | None:
 def engine_name() -> str:
     """The engine of this run: `"DeepSpeed"`, `"FSDP"`, `"DDP"` or `"one process"`.
 
-    accelerate settles it when its Accelerator is made; before, this tells what it will settle on.
+    accelerate decides it when its Accelerator is made; before that, this predicts the decision.
     """
     state = PartialState()
-    chosen = ENGINES.get(state.distributed_type.value)
+    chosen = ENGINE_NAMES.get(state.distributed_type.value)
     if chosen is None and not AcceleratorState._shared_state:
         sharing = state.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU)
         if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and not parse_flag_from_env("ACCELERATE_USE_CPU"):
@@ -92,7 +93,7 @@ def check_launch(running: PartialState | Accelerator, asked: AskedLaunch | None 
         asked: what was asked for; found from the launch command when None.
 
     Raises:
-        ValueError: naming both, and what to do.
+        ValueError: if they differ; the message names both, and what to do.
     """
     asked = asked or asked_launch()
     if asked is None:

@@ -1,4 +1,4 @@
-"""What the completions table says of the weights: each completion's mean and largest, over the updates made on it."""
+"""Columns of weights in the completions table: each completion's mean and largest, over the updates made on it."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class CompletionWeights:
             cell[2] = max(cell[2], highest)
 
     def columns(self) -> dict[str, list[float | None]]:
-        """The two columns, a value a row of TRL's table; None where a completion had no update or no valid token.
+        """The two columns, one value per row of TRL's table; None where a completion had no update or no valid token.
 
         Communicates: every rank must call it.
         """

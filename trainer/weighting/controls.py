@@ -1,4 +1,4 @@
-"""What is done to a batch's weights after they are computed: the honest controls, and normalisation.
+"""Changes to a batch's weights after they are computed: the honest controls, and normalisation.
 
 "The batch" is what one backward pass sees: the micro-batches of all ranks together. Every function takes this rank's
 valid tokens' weights `(n,)`, may communicate, must be called on every rank, and returns `(n,)`.

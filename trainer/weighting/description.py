@@ -1,4 +1,4 @@
-"""What plans, trackers, tables and model cards say of a weighting, from its entry in the registry."""
+"""Texts about a weighting for plans, trackers, tables and model cards, from its entry in the registry."""
 
 from typing import Any
 

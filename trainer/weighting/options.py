@@ -57,17 +57,21 @@ def read_options(function: Callable[..., Any], positional: tuple[str, ...], kind
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
         raise ValueError(f"{location(function)} is no function whose arguments can be read.") from error
-    by_position = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    options = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
+    by_position = [
+        parameter
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    options = [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     fits = len(by_position) == len(positional) and len(by_position) + len(options) == len(parameters)
-    if not fits or any(each.default is each.empty for each in options):
+    if not fits or any(parameter.default is parameter.empty for parameter in options):
         names = ", ".join(map(str, parameters))
         count = {1: "one argument", 2: "two arguments"}[len(positional)]
         raise ValueError(
             f"{location(function)} takes ({names}): a {kind} takes {count} by position, and its options after a *, "
             f"each with a default, as in {example}."
         )
-    return {each.name: Option(each.default, _kind_of(each)) for each in options}
+    return {parameter.name: Option(parameter.default, _kind_of(parameter)) for parameter in options}
 
 
 def _kind_of(parameter: inspect.Parameter) -> type | None:

@@ -9,9 +9,9 @@ import torch
 from tokenshift.analysis.registry import Registry, close_match
 from tokenshift.trainer.weighting.kinds import KINDS, Kind
 from tokenshift.trainer.weighting.options import Option, location, read_options
-from tokenshift.trainer.weighting.tokens import ALWAYS, REFERENCE_STATISTICS, STATISTICS
+from tokenshift.trainer.weighting.tokens import ALWAYS, REFERENCE_STATISTICS, TOKEN_STATISTICS
 
-Function = TypeVar("Function", bound=Callable[..., torch.Tensor])
+_Function = TypeVar("_Function", bound=Callable[..., torch.Tensor])
 KindName = Literal["multiplier", "mask", "additive"]
 
 
@@ -67,12 +67,12 @@ class Weighting:
 
     @property
     def behaviour(self) -> Kind:
-        """What is done with the values of its kind."""
+        """The treatment of the values of its kind."""
         return KINDS[self.kind]
 
     @property
     def reference_statistics(self) -> dict[str, str]:
-        """What it needs of the reference: the statistic's name, and the output of `token_statistics` that it is."""
+        """Statistics that it needs of the reference: name -> output of `token_statistics`."""
         return {name: output for name, output in REFERENCE_STATISTICS.items() if name in self.needs}
 
 
@@ -90,7 +90,7 @@ def register_weighting(
     fields: Mapping[str, str] | None = None,
     check: Callable[[Mapping[str, Any], Divergence], str | None] | None = None,
     variant: Callable[[Mapping[str, Any], Divergence], str] | None = None,
-) -> Callable[[Function], Function]:
+) -> Callable[[_Function], _Function]:
     """Register a function as a weighting of advantages. How to add one, in `my_weights.py`:
 
         @register_weighting(formula="w = 1 + c * tanh(JS / t)", needs=("js",))
@@ -105,9 +105,9 @@ def register_weighting(
     Args:
         name: its name; the function's own when None.
         formula: one line for the plan, the model card and `summary.json`; the options' values are added to it.
-        needs: the statistics it reads, names of `STATISTICS`; `js`, `forward_kl`, `reverse_kl`, `entropy_reference`
-            and `logp_reference` cost a forward pass of the reference per generation. Name `divergence` too where the
-            formula has D, so that cards say which divergence that is.
+        needs: the statistics it reads, names of `TOKEN_STATISTICS`; `js`, `forward_kl`, `reverse_kl`,
+            `entropy_reference` and `logp_reference` cost a forward pass of the reference per generation. Name
+            `divergence` too where the formula has D, so that cards say which divergence that is.
         kind: `"multiplier"`: the advantage is multiplied by it, finite numbers of at least 0. `"mask"`: 0 or 1, or a
             bool; the advantage becomes 0 where it is 0. `"additive"`: finite numbers, added to the advantage.
         varies_at_first_update: whether the values differ from token to token while the policy is still the one that
@@ -121,14 +121,14 @@ def register_weighting(
             or has several lines, or the name is taken.
     """
 
-    def register(function: Function) -> Function:
+    def register(function: _Function) -> _Function:
         where = location(function)
         options = read_options(function, ("tokens",), "weighting")
         _check_formula(formula, where)
         if isinstance(needs, str):
             raise ValueError(f"{where}: needs={needs!r} must be a tuple of names, as in needs=({needs!r},).")
         for need in needs:
-            known = (*ALWAYS, *STATISTICS)
+            known = (*ALWAYS, *TOKEN_STATISTICS)
             if need not in known:
                 raise ValueError(
                     f"{where}: needs has {need!r}{close_match(str(need), known) or '.'} Known are {', '.join(known)}."
@@ -156,7 +156,7 @@ def register_weighting(
 
 def register_divergence(
     name: str | None = None, *, formula: str, signed: bool = False
-) -> Callable[[Function], Function]:
+) -> Callable[[_Function], _Function]:
     """Register a function as a divergence at the sampled token. How to add one, in `my_weights.py`:
 
         @register_divergence(formula="D = |exp(d) - 1|, d = log pi_theta - log pi_old")
@@ -178,7 +178,7 @@ def register_divergence(
             taken.
     """
 
-    def register(function: Function) -> Function:
+    def register(function: _Function) -> _Function:
         read_options(function, ("logps", "old_logps"), "divergence")
         _check_formula(formula, location(function))
         own_name = name or function.__name__

@@ -1,4 +1,4 @@
-"""What a weighting function is given: the tokens of one backward pass as `(B, T)` tensors.
+"""The argument of a weighting function: the tokens of one backward pass as `(B, T)` tensors.
 
 Shape legend: B completions, T tokens of the longest one, N valid tokens.
 """
@@ -21,11 +21,11 @@ REFERENCE_STATISTICS: Mapping[str, str] = {
 }
 """Statistics that need the reference's distributions: the name in `needs`, and the output of `token_statistics`."""
 
-STATISTICS = ("entropy", *REFERENCE_STATISTICS)
+TOKEN_STATISTICS = ("entropy", *REFERENCE_STATISTICS)
 """Statistics that a function has to ask for."""
 
 ALWAYS = ("logps", "old_logps", "divergence", "mask", "advantage", "reward", "position", "length", "step")
-"""What every function is given. Naming one of them in `needs` is allowed; `divergence` is then named in cards."""
+"""Attributes that every function is given. `needs` may name them; `divergence` is then named in cards."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Tokens:
         statistics = self.__dict__.get("statistics", {})
         if name in statistics:
             return statistics[name]
-        if name in STATISTICS:
+        if name in TOKEN_STATISTICS:
             raise AttributeError(f"tokens.{name} is there only for a function that asks for it: needs=({name!r},)")
-        raise AttributeError(f"tokens has no {name}{close_match(name, (*ALWAYS, *STATISTICS))}")
+        raise AttributeError(f"tokens has no {name}{close_match(name, (*ALWAYS, *TOKEN_STATISTICS))}")
 
 
 def on_tokens(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -148,7 +148,7 @@ def random_tokens(needs: tuple[str, ...], divergence: torch.Tensor | None, signe
     def between(low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(len(logps), generator=generator)
 
-    statistics = {name: between(0.0, math.log(2)) for name in STATISTICS if name in needs}
+    statistics = {name: between(0.0, math.log(2)) for name in TOKEN_STATISTICS if name in needs}
     if "logp_reference" in statistics:
         statistics["logp_reference"] = between(-9.0, 0.0)
     return make_tokens(

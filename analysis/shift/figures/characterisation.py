@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tokenshift.analysis.figures.kit import (
     BASE,
     CONTROL,
-    JS,
+    JS_LABEL,
     LOOKS,
     RL,
     SINGLE,
@@ -92,7 +92,7 @@ def quantile_curve(groups: Numbers, title: str, control: Numbers | None = None) 
         js_axis(axes, "y", NOISE)
         mark_thresholds(axes, "y")
         axes.set_xlabel("% of tokens with at least this JS")
-        axes.set_ylabel(JS)
+        axes.set_ylabel(JS_LABEL)
         legend(figure, axes)
         heading(figure, title, counts_text(groups["all"]))
         tidy(figure)
@@ -128,7 +128,7 @@ def sparsity(groups: Numbers, title: str, control: Numbers | None = None) -> Fig
         ticks = [number(limit) + names.get(limit, "") for limit in limits]
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_ylim(max(0, 10 * np.floor((lowest - 1) / 10)), 101)
-        axes.set_xlabel(f"threshold of {JS}")
+        axes.set_xlabel(f"threshold of {JS_LABEL}")
         axes.set_ylabel("% of tokens below")
         legend(figure, axes)
         heading(figure, title, counts_text(groups["all"]))
@@ -158,7 +158,7 @@ def relative_position(groups: Numbers, title: str) -> Figure:
         floor = js_floor([means for means, _ in drawn], NEAR_ZERO / 10)
         js_axis(left, "y", floor, max(means.top for means, _ in drawn))
         percent_axis(right, max(shares.top for _, shares in drawn))
-        left.set_ylabel(f"mean {JS}")
+        left.set_ylabel(f"mean {JS_LABEL}")
         right.set_ylabel(f"% of tokens with JS > {HIGH:g}")
         for axes in (left, right):
             axes.set_xlim(0, 1)
@@ -203,7 +203,7 @@ def distance_positions(groups: Numbers, title: str) -> Figure:
                 fontsize=6.5,
                 color=GREY,
             )
-        panels[0].set_ylabel(f"mean {JS}")
+        panels[0].set_ylabel(f"mean {JS_LABEL}")
         panels[0].set_xlabel("tokens after the first")
         panels[1].set_xlabel("tokens before the last")
         panels[2].set_xlabel("tokens after the answer's begin")
@@ -241,7 +241,7 @@ def entropy_by_js(groups: Numbers, title: str) -> Figure:
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.5, len(ticks) - 0.5)
         axes.set_ylim(bottom=0)
-        axes.set_xlabel(f"{JS}; n: tokens")
+        axes.set_xlabel(f"{JS_LABEL}; n: tokens")
         axes.set_ylabel("mean entropy, nats")
         legend(figure, axes)
         heading(figure, title, counts_text(groups["all"]))
@@ -292,7 +292,7 @@ def token_identity(groups: Numbers, title: str) -> Figure:
         for axes, (name, which, color) in zip(panels, kinds, strict=True):
             rows = identity[name][:TOKENS]
             axes.set_title(f"most frequent with {which}", fontsize=8, pad=14)
-            axes.set_xlabel(JS)
+            axes.set_xlabel(JS_LABEL)
             js_axis(axes, "x", NOISE, every=2)
             if not rows:
                 note(axes, f"no token with {which}")

@@ -28,12 +28,12 @@ from tokenshift.analysis.shift.evolution import PERCENTILES
 from tokenshift.analysis.shift.figures.registry import EVOLUTION_FIGURES, register_evolution_figure
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 
-Rows = Sequence[Numbers]
+EvolutionRows = Sequence[Numbers]
 
 _LOOKS = (Look(GREEN, "o"), Look(PURPLE, "s", "--"), Look(BLUE, "^", "-."), Look(ORANGE, "D"), Look(GREY, "v", ":"))
 
 
-def evolution_figures(rows: Rows, title: str) -> dict[str, tuple[Figure, str]]:
+def evolution_figures(rows: EvolutionRows, title: str) -> dict[str, tuple[Figure, str]]:
     """Every figure of an evolution, with its caption, by file name.
 
     Args:
@@ -43,14 +43,14 @@ def evolution_figures(rows: Rows, title: str) -> dict[str, tuple[Figure, str]]:
     return EVOLUTION_FIGURES.draw(rows, title)
 
 
-def _in_order(rows: Rows) -> list[Numbers]:
+def _in_order(rows: EvolutionRows) -> list[Numbers]:
     """The rows by step, where all of them have one."""
     if any(row.get("step") is None for row in rows):
         return list(rows)
     return sorted(rows, key=lambda row: row["step"])
 
 
-def _steps(axes: Axes, rows: Rows) -> np.ndarray:
+def _steps(axes: Axes, rows: EvolutionRows) -> np.ndarray:
     """Label x with steps or, if a row has none, with the checkpoints' names. Returns the x of each row, `(N,)`."""
     if not rows:
         note(axes, "no checkpoint")
@@ -69,7 +69,7 @@ def _steps(axes: Axes, rows: Rows) -> np.ndarray:
     return np.arange(len(rows), dtype=float)
 
 
-def _count(rows: Rows) -> str:
+def _count(rows: EvolutionRows) -> str:
     return f"n = {len(rows)} checkpoint{'s' * (len(rows) != 1)}"
 
 
@@ -77,7 +77,7 @@ def _count(rows: Rows) -> str:
     "percentiles",
     caption="Percentiles of JS(base, checkpoint) along the last checkpoint's responses, with 95 % intervals.",
 )
-def percentile_evolution(rows: Rows, title: str) -> Figure:
+def percentile_evolution(rows: EvolutionRows, title: str) -> Figure:
     """Percentiles of JS (nats) at each checkpoint, with 95 % whiskers.
 
     Args:
@@ -108,7 +108,7 @@ def percentile_evolution(rows: Rows, title: str) -> Figure:
     "jaccard",
     caption="Jaccard overlap of each checkpoint's tokens with JS > 0.1 with the last one's and the previous one's.",
 )
-def jaccard_evolution(rows: Rows, title: str) -> Figure:
+def jaccard_evolution(rows: EvolutionRows, title: str) -> Figure:
     """Jaccard index of each checkpoint's high-JS positions with the last's, and with those of the one before, with
     95 % whiskers.
 
@@ -139,7 +139,7 @@ def jaccard_evolution(rows: Rows, title: str) -> Figure:
     "overlap_accuracy",
     caption="Top-k overlap at tokens with JS > 0.1, and accuracy of each checkpoint's own responses.",
 )
-def overlap_accuracy_evolution(rows: Rows, title: str) -> Figure:
+def overlap_accuracy_evolution(rows: EvolutionRows, title: str) -> Figure:
     """Top-k overlap over high-JS positions (%), and accuracy (%), at each checkpoint, with 95 % whiskers.
 
     Args:

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 
-from tokenshift.analysis.figures.kit import JS, mark_thresholds, number
+from tokenshift.analysis.figures.kit import JS_LABEL, mark_thresholds, number
 from tokenshift.analysis.figures.style import MAP
 
 
@@ -27,7 +27,7 @@ def log_js_axis(axes: Axes, edges: np.ndarray) -> None:
     axes.minorticks_off()  # they take most of the drawing time
     axes.set_xlim(ends[0], ends[-1])
     mark_thresholds(axes, "x")
-    axes.set_xlabel(f"{JS}; first column: below {number(edges[1])}")
+    axes.set_xlabel(f"{JS_LABEL}; first column: below {number(edges[1])}")
 
 
 def filled_rows(counts: np.ndarray) -> int:

@@ -1,4 +1,4 @@
-"""What moved inside changed distributions: figures of a summary's overlaps, ranks, masses and differences."""
+"""Figures of what moved inside changed distributions: overlaps, ranks, masses and differences of a summary."""
 
 import numpy as np
 from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ import pyarrow as pa
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from tokenshift.analysis.figures.kit import JS, SINGLE, heading, js_axis, legend, tidy
+from tokenshift.analysis.figures.kit import JS_LABEL, SINGLE, heading, js_axis, legend, tidy
 from tokenshift.analysis.figures.style import BLUE, GREY, ORANGE, style
 from tokenshift.analysis.shift.figures.evolution import percentile_evolution
 from tokenshift.analysis.shift.figures.joint_map import draw_joint_map, filled_rows, log_edges, log_js_axis
@@ -74,7 +74,7 @@ def position_profile(table: pa.Table, title: str) -> Figure:
         js_axis(axes, "y", NEAR_ZERO / 10, max(*mean, *high))
         axes.set_xlim(0, 1)
         axes.set_xlabel("position / response length")
-        axes.set_ylabel(JS)
+        axes.set_ylabel(JS_LABEL)
         legend(figure, axes)
         heading(figure, title, f"n = {len(js):,} tokens")
         tidy(figure)

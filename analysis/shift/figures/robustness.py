@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from tokenshift.analysis.figures.kit import LOOKS, Series, draw_rows, heading, note, of_rows, short, tidy
 from tokenshift.analysis.figures.style import GREY, style
-from tokenshift.analysis.shift.figures.evolution import Rows
+from tokenshift.analysis.shift.figures.evolution import EvolutionRows
 from tokenshift.analysis.shift.figures.registry import ROBUSTNESS_FIGURES, register_robustness_figure
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 
@@ -17,7 +17,7 @@ _QUANTITIES = {
 }
 
 
-def robustness_figures(rows: Rows, title: str) -> dict[str, tuple[Figure, str]]:
+def robustness_figures(rows: EvolutionRows, title: str) -> dict[str, tuple[Figure, str]]:
     """Every figure of a robustness analysis, with its caption, by file name.
 
     Args:
@@ -31,7 +31,7 @@ def robustness_figures(rows: Rows, title: str) -> dict[str, tuple[Figure, str]]:
     "robustness",
     caption="Shares over all tokens, and over tokens with JS > 0.1, for each setting, with 95 % intervals by problem.",
 )
-def robustness(rows: Rows, title: str) -> Figure:
+def robustness(rows: EvolutionRows, title: str) -> Figure:
     """The main numbers under each setting of the analysis, in per cent, with 95 % whiskers.
 
     Args:

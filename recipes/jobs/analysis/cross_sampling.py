@@ -2,12 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from tokenshift.analysis.cross_sampling.criteria import (
-    CRITERIA,
-    check_threshold,
-    named_criterion,
-    rehearse,
-)
+from tokenshift.analysis.cross_sampling.criteria import SHIPPED_CRITERIA
+from tokenshift.analysis.cross_sampling.criterion_registry import check_threshold, named_criterion, rehearse
 from tokenshift.analysis.cross_sampling.engines import ENGINES
 from tokenshift.analysis.cross_sampling.intervention import Intervention
 from tokenshift.analysis.cross_sampling.pilot import read_thresholds
@@ -59,7 +55,9 @@ class CrossArguments(ShiftArguments):
     directions: list[str] = field(default_factory=lambda: list(DIRECTIONS), metadata={"help": "forward, backward."})
     criteria: list[str] = field(
         default_factory=lambda: ["js", "random"],
-        metadata={"help": f"Of {', '.join(CRITERIA)}, the last two always; or dotted paths of functions of yours."},
+        metadata={
+            "help": f"Of {', '.join(SHIPPED_CRITERIA)}, the last two always; or dotted paths of functions of yours."
+        },
     )
     epsilons: list[float] | None = field(
         default=None,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import wandb
 import yaml
 
-from tokenshift.analysis.comparison.results import OWN_RESPONSES, CellResult, mean_accuracy
+from tokenshift.analysis.comparison.results import OWN_TRAJECTORIES, CellResult, mean_accuracy
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.products import RUN_ID_FILE
 from tokenshift.recipes.command_line.wandb_run import start_wandb
@@ -40,7 +40,7 @@ def log_evaluations(cells: Sequence[TrainedCell], results: Sequence[CellResult])
         numbers = {"evaluation/accuracy": mean_accuracy(result.correct)}
         for name, correct in result.correct.items():
             numbers[f"evaluation/accuracy/{name}"] = mean_accuracy({name: correct})
-        numbers |= {f"evaluation/js_{name}": value for name, value in result.shift.get(OWN_RESPONSES, {}).items()}
+        numbers |= {f"evaluation/js_{name}": value for name, value in result.shift.get(OWN_TRAJECTORIES, {}).items()}
         if result.recovery is not None:
             numbers["evaluation/recovery"] = result.recovery["value"]
         run.summary.update(numbers)

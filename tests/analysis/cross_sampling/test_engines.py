@@ -13,7 +13,7 @@ from scipy import stats
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from tokenshift.analysis.cross_sampling.cached_policy import masks_slots
-from tokenshift.analysis.cross_sampling.criteria import CRITERIA, Positions
+from tokenshift.analysis.cross_sampling.criterion_registry import CRITERIA, Positions
 from tokenshift.analysis.cross_sampling.draft_and_verify import CutModel, goes_on
 from tokenshift.analysis.cross_sampling.engines import cross_sample
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention

@@ -12,7 +12,7 @@ from tokenshift.analysis.cross_sampling.pilot import Threshold, next_threshold, 
 from tokenshift.analysis.cross_sampling.recovery import area, recovery_summary
 from tokenshift.analysis.cross_sampling.report import shown_policy, side_by_side
 from tokenshift.analysis.cross_sampling.sweep import SweptPolicy, sweep_cells
-from tokenshift.analysis.cross_sampling.sweep_run import SCHEMA
+from tokenshift.analysis.cross_sampling.sweep_run import SWEEP_SCHEMA
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap
 from tokenshift.analysis.thresholds import LOG_2
 
@@ -41,7 +41,7 @@ def rows(
 
 
 def table(found: list[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(found, schema=SCHEMA)
+    return pa.Table.from_pylist(found, schema=SWEEP_SCHEMA)
 
 
 def small(base: list[int | None] = BASE, rl: list[int | None] = RL) -> pa.Table:

@@ -36,13 +36,13 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from tokenshift.analysis.divergence.expectations_triton import BLOCK, WARPS, _row_sums_kernel
+from tokenshift.analysis.divergence.expectations_triton import LOGITS_PER_PROGRAM, WARPS, _row_sums_kernel
 
 flags = ("FORWARD_KL", "REVERSE_KL", "JS")
 every = dict.fromkeys(flags, True)
 ones = dict.fromkeys(("rows", "size", "base_stride", "rl_stride"), 1)  # triton makes constants of arguments that are 1
 for constants in (every, dict.fromkeys(flags, False), every | ones):
-    constants = constants | {"BLOCK": BLOCK}
+    constants = constants | {"BLOCK": LOGITS_PER_PROGRAM}
     signature = {name: "constexpr" if name in constants else "*fp32" if name.endswith("_ptr") else "i32"
                  for name in _row_sums_kernel.arg_names}
     source = ASTSource(fn=_row_sums_kernel, signature=signature, constexprs=constants)

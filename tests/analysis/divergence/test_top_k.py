@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenshift.analysis.divergence.top_k import BLOCK, ranks, top_k
+from tokenshift.analysis.divergence.top_k import BLOCK_WIDTH, ranks, top_k
 
 
 @given(
@@ -31,6 +31,6 @@ def test_top_k_is_the_stable_sorts(size: int, k: int, levels: int, seed: int, lo
     assert torch.equal(top_k(values, k, rows=some)[1], expected.indices[some, :k])
 
 
-@pytest.mark.parametrize("size", [BLOCK - 1, BLOCK, 3 * BLOCK + 1])
+@pytest.mark.parametrize("size", [BLOCK_WIDTH - 1, BLOCK_WIDTH, 3 * BLOCK_WIDTH + 1])
 def test_no_rows(size: int) -> None:
     assert top_k(torch.empty(0, size), 3)[0].shape == (0, 3)

@@ -12,7 +12,7 @@ from helpers.pocket_models import base_and_moved, save_moved
 from matplotlib.figure import Figure
 
 from tokenshift.analysis import Prompt, Sampling, ShiftAnalysis, Trajectory, analyze
-from tokenshift.analysis.token_table.schema import SCHEMA
+from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 from tokenshift.recipes import analyze_shift
 from tokenshift.recipes.inputs import find_model, judge_of, load_problem_set
 from tokenshift.recipes.pocket.problems import pocket_dataset
@@ -68,7 +68,7 @@ def test_has_the_numbers_of_the_recipe(tmp_path: Path) -> None:
 
 
 def test_shows_itself(shift: ShiftAnalysis, tmp_path: Path) -> None:
-    assert shift.table.schema.remove_metadata() == SCHEMA
+    assert shift.table.schema.remove_metadata() == TABLE_SCHEMA
     assert shift.table["correct"].null_count == shift.table.num_rows  # nothing judged
     html = shift._repr_html_()
     assert "&lt;moved&gt;" in html

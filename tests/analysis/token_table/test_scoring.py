@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis import score_trajectories
 from tokenshift.analysis.sampling.trajectories import Trajectory
-from tokenshift.analysis.token_table.schema import SCHEMA, SCORED
+from tokenshift.analysis.token_table.schema import SCORED, TABLE_SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_against_full_logits(models: tuple[Any, Any, Any], batch_tokens: int) ->
         base, rl, trajectories, tokenizer, temperature=0.8, top_p=0.6, batch_tokens=batch_tokens, kind="x"
     )
     assert rl.training
-    assert table.schema == SCHEMA
+    assert table.schema == TABLE_SCHEMA
     rows = table.to_pylist()
     assert len(rows) == sum(len(trajectory.completion_ids) for trajectory in trajectories)
     assert {row["trajectory"] for row in rows} == {"x"}

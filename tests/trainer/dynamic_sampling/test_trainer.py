@@ -35,7 +35,7 @@ from tokenshift.trainer.dynamic_sampling.prompt_groups import (
     GroupOutcome,
     Padding,
     group_outcomes,
-    place,
+    placed_groups,
     replace_rows,
     round_size,
     summed_rewards,
@@ -487,7 +487,7 @@ def test_judged_as_by_hand(groups: list[list[float]]) -> None:
 def test_placement_takes_useful_groups_in_order_up_to_the_last_needed(
     slots: list[int], verdicts: list[GroupOutcome]
 ) -> None:
-    pairs, used = place(slots, verdicts)
+    pairs, used = placed_groups(slots, verdicts)
     useful = [group for group, verdict in enumerate(verdicts) if verdict is GroupOutcome.KEPT]
     assert [slot for slot, _ in pairs] == slots[: len(pairs)]
     assert [group for _, group in pairs] == useful[: len(pairs)]

@@ -20,7 +20,7 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from tokenshift.analysis.sampling.trajectories import Trajectory, read_trajectories
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.thresholds import HIGH
-from tokenshift.analysis.token_table.schema import SCHEMA, SCORED
+from tokenshift.analysis.token_table.schema import SCORED, TABLE_SCHEMA
 from tokenshift.recipes.pocket.make_base import make_tokenizer
 from tokenshift.trainer import ShiftProbeCallback
 
@@ -117,8 +117,8 @@ def test_table_against_full_logits(build: Build, tiny_model: str, problems: Data
         f"step_{step:06d}.parquet" for step in (0, 2, 3, 4)
     ]  # start, every 2, at the save, at the end
     table = pq.read_table(shift / "step_000003.parquet")
-    assert table.schema.names == SCHEMA.names
-    assert table.schema.types == SCHEMA.types
+    assert table.schema.names == TABLE_SCHEMA.names
+    assert table.schema.types == TABLE_SCHEMA.types
     metadata = read_metadata(shift / "step_000003.parquet")
     assert (metadata["step"], metadata["top_p"], metadata["temperature"]) == (3, 0.6, 1.0)
     assert metadata["base_model"] == tiny_model

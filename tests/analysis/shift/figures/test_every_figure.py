@@ -32,7 +32,7 @@ from tokenshift.analysis.shift.figures.evolution import (
 from tokenshift.analysis.shift.figures.mechanics import base_ranks, correct_minus_incorrect, mass_moved, overlap
 from tokenshift.analysis.shift.figures.robustness import robustness
 from tokenshift.analysis.shift.summary import summarise
-from tokenshift.analysis.token_table.schema import SCHEMA
+from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 
 HOSTILE = [
     "\n",
@@ -85,7 +85,7 @@ def random_table(responses: int = 24, length: int = 40, *, judged: bool = True, 
         "js": js,
         "js_top_p": js,
     }
-    for name in SCHEMA.names:
+    for name in TABLE_SCHEMA.names:
         if name.startswith(("rank_", "top1_", "rl_top1_rank")):
             columns[name] = rng.integers(1, 12, n)
         elif name.startswith("mass_"):
@@ -94,7 +94,7 @@ def random_table(responses: int = 24, length: int = 40, *, judged: bool = True, 
             columns[name] = rng.integers(0, 2, n)
         elif name not in columns:
             columns[name] = rng.uniform(0, 3, n)
-    return pa.table([pa.array(columns[field.name]).cast(field.type) for field in SCHEMA], schema=SCHEMA)
+    return pa.table([pa.array(columns[field.name]).cast(field.type) for field in TABLE_SCHEMA], schema=TABLE_SCHEMA)
 
 
 @pytest.fixture(scope="module")
