@@ -23,7 +23,11 @@ from tokenshift.recipes.jobs.comparison.schema import MESSAGES, read_settings
         (("[0, 1]", "!!set {0}"), 4, "seeds[0]='0' must be a whole number."),
         (("  high_kl:", "  high_kl: [1]"), 8, "variant 'high_kl' must be a mapping of names to values, not [1]."),
         (("  datasets: [pocket]\n  size: 6", "  pocket"), 9, "evaluation must be a mapping of names to values"),
-        (("  size: 6", "  output_dir: x"), 11, "evaluation: the field 'output_dir' is not known; known are answer_extractor, attn_impl"),
+        (
+            ("  size: 6", "  output_dir: x"),
+            11,
+            "evaluation: the field 'output_dir' is not known; known are answer_extractor, attn_impl",
+        ),
         (("  size: 6", "  '{x}': 6"), 11, "evaluation: the field '{x}' is not known; known are "),
         (("seeds:", "recovery: true\nseeds:"), 4, "recovery must be a mapping of names to values, not True."),
         (("seeds:", "recovery: {criteria: [js]}\nseeds:"), 4, "recovery: the field 'criteria' is not known; did you"),
