@@ -27,7 +27,7 @@ from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.evolution import EvolutionJob, prepare, score_checkpoints
 from tokenshift.recipes.jobs.analysis.terminal import show_statements
 
-PRODUCTS = ("report.html", "evolution.json", "figures")
+EVOLUTION_FILES = ("report.html", "evolution.json", "figures")
 
 
 def run(job: EvolutionJob) -> None:
@@ -41,7 +41,7 @@ def run(job: EvolutionJob) -> None:
         write_whole(shift.folder.path / "evolution.json", json.dumps(rows, indent=1) + "\n")
         statements = evolution_statements(rows)
         write_evolution_report(shift.folder, rows, statements, shift.metadata())
-        show_statements({"the last checkpoint's": statements}, shift.folder, PRODUCTS)
+        show_statements({"the last checkpoint's": statements}, shift.folder, EVOLUTION_FILES)
     state.wait_for_everyone()
 
 

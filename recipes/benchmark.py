@@ -41,8 +41,8 @@ from tokenshift.recipes.benchmarks.timing import ratio, seconds, timed
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.parser import parse_into
 
-PARTS = ["statistics", "errors", "scoring", "cross_sampling", "training", "startup"]
-ALWAYS = [part for part in PARTS if part not in ("cross_sampling", "startup")]
+BENCHMARK_PARTS = ["statistics", "errors", "scoring", "cross_sampling", "training", "startup"]
+DEFAULT_PARTS = [part for part in BENCHMARK_PARTS if part not in ("cross_sampling", "startup")]
 """Parts that run when none is named: no model must have been trained, and nothing but the models' work is timed."""
 AIMS = {
     "cpu": {
@@ -80,7 +80,8 @@ class BenchmarkArguments:
     """
 
     parts: list[str] = field(
-        default_factory=lambda: list(ALWAYS), metadata={"help": f"What is measured: {', '.join(PARTS)}."}
+        default_factory=lambda: list(DEFAULT_PARTS),
+        metadata={"help": f"What is measured: {', '.join(BENCHMARK_PARTS)}."},
     )
     model: str = field(
         default="pocket", metadata={"help": "Model of all parts but statistics and errors: pocket or smollm2."}
@@ -99,7 +100,7 @@ class BenchmarkArguments:
     def __post_init__(self) -> None:
         self.trainings = self.trainings or list(training_cost.OURS)
         for name, values, known in (
-            ("parts", self.parts, PARTS),
+            ("parts", self.parts, BENCHMARK_PARTS),
             ("trainings", self.trainings, training_cost.OURS),
             ("model", [self.model], training_cost.BATCH),
             ("dtype", [self.dtype or "float32"], ("float32", "bfloat16", "float16")),
@@ -133,7 +134,7 @@ def machine() -> str:
 def add_statistics(table: Table, shapes: statistics_cost.Shapes, rounds: int) -> None:
     """Rows for `token_statistics`."""
     aims = AIMS["cuda" if shapes.device.startswith("cuda") else "cpu"]
-    functions = statistics_cost.functions(shapes)
+    functions = statistics_cost.statistics_functions(shapes)
     times = timed(functions, rounds, "token_statistics")
     for name in (statistics_cost.JS, statistics_cost.ALL):
         found = ratio(times, name, statistics_cost.PROJECTIONS)
@@ -148,7 +149,7 @@ def add_statistics(table: Table, shapes: statistics_cost.Shapes, rounds: int) ->
 
 def add_scoring(table: Table, model: str, tokens: int, rounds: int) -> str:
     """Rows for scoring trajectories; its shape in words."""
-    functions, long, words = scoring_cost.functions(model, tokens)
+    functions, long, words = scoring_cost.scoring_functions(model, tokens)
     times = timed(functions, rounds, "scoring")
     rate = ratio(times, scoring_cost.SCORING, scoring_cost.FORWARDS).inverse()
     table.add_row(f"{scoring_cost.SCORING}, rate", scoring_cost.FORWARDS, str(rate), "at least 0.85")
@@ -192,7 +193,7 @@ def error_table(shapes: statistics_cost.Shapes) -> Table:
 def add_training(table: Table, model: str, names: list[str], rounds: int) -> str:
     """Rows for training; its shape in words."""
     with tempfile.TemporaryDirectory() as folder:
-        cycles, words = training_cost.functions(model, Path(folder), names)
+        cycles, words = training_cost.training_functions(model, Path(folder), names)
         times = timed(cycles, rounds, "training")
     for name in names:
         against = training_cost.OURS[name][0]

@@ -36,14 +36,14 @@ from tokenshift.recipes.jobs.comparison.run import run_comparison
 from tokenshift.recipes.jobs.comparison.tracking import log_evaluations
 from tokenshift.recipes.jobs.comparison.view import duration
 
-SHOWN_FILES = (*WRITTEN, "cells")
+COMPARISON_FILES = (*WRITTEN, "cells")
 """Files of a comparison that are named at the end."""
 
 
 def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
     """Run the cells, then write and show the results."""
     if job.args.dry_run:
-        show_plan(job, scripts)
+        show_cells(job, scripts)
         return
     run_comparison(job.cells, job.comparison, accuracy_of, console, scripts)
     results = []
@@ -56,8 +56,8 @@ def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
     failures = {cell.name: cell.failure for cell in job.cells if cell.failure is not None}
     summary = summary_of(job, results)
     write_comparison(job.folder, summary, results, failures)
-    show(summary, failures)
-    for name in SHOWN_FILES:
+    show_comparison(summary, failures)
+    for name in COMPARISON_FILES:
         console.print(f"{name:16} {job.folder / name}", soft_wrap=True, highlight=False)
     log_evaluations(job.cells, results)
 
@@ -92,7 +92,7 @@ def summary_of(job: CompareJob, results: list[CellResult]) -> dict[str, Any]:
     }
 
 
-def show(summary: dict[str, Any], failures: dict[str, str]) -> None:
+def show_comparison(summary: dict[str, Any], failures: dict[str, str]) -> None:
     """Print the table of accuracies, and what a reader must know."""
     header, rows = accuracy_table(summary)
     table = Table(
@@ -109,7 +109,7 @@ def show(summary: dict[str, Any], failures: dict[str, str]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def show_plan(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
+def show_cells(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
     """Print the cells and an estimate of what they take."""
     comparison = job.comparison
     table = Table(title=f"{len(job.cells)} cells", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)

@@ -38,7 +38,7 @@ from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
 
-SHOWN_FILES = ("report.html", "cross.md", "cross.json", "figures", "cells")
+CROSS_FILES = ("report.html", "cross.md", "cross.json", "figures", "cells")
 """Files of a cross-sampling that are named at the end."""
 
 
@@ -68,7 +68,7 @@ def run(job: ShiftJob) -> None:
             resamples=args.resamples,
         )
         _show(summary)
-        for name in SHOWN_FILES:
+        for name in CROSS_FILES:
             print(f"{name:12} {job.folder.path / name}")
     state.wait_for_everyone()
 

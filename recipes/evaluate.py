@@ -38,7 +38,7 @@ from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationJob, prepare
 
-SHOWN_FILES = ("evaluation.md", "evaluation.json", "figures", "responses")
+EVALUATION_FILES = ("evaluation.md", "evaluation.json", "figures", "responses")
 """Files of an evaluation that are named at the end."""
 
 
@@ -68,7 +68,7 @@ def run(job: EvaluationJob) -> None:
             notes=job.notes,
         )
         _show(summary, job.notes)
-        for name in SHOWN_FILES:
+        for name in EVALUATION_FILES:
             print(f"{name:16} {job.folder.path / name}")
     state.wait_for_everyone()
 

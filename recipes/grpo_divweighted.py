@@ -31,9 +31,9 @@ from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.products import BASE_SCORE_FILE, LOG_HISTORY_FILE, MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.command_line.wandb_run import finish_wandb, start_wandb
-from tokenshift.recipes.jobs.training.preparation import Preparation, prepare, prepare_output
+from tokenshift.recipes.jobs.training.preparation import Preparation, prepare, prepare_training_output
 from tokenshift.recipes.jobs.training.progress import LineProgress, PanelProgress
-from tokenshift.recipes.jobs.training.terminal import Summary, show_plan
+from tokenshift.recipes.jobs.training.terminal import TrainingSummary, show_training_plan
 from tokenshift.trainer import DivergenceGRPOTrainer
 from tokenshift.trainer.policy.heldout import BaseScoreCallback, heldout_score
 from tokenshift.trainer.resume.checkpoints import save_whole_model
@@ -47,7 +47,7 @@ def run(job: Preparation) -> None:
     args, script_args, variant = job.args, job.script_args, variant_name(job.args)
     tracked = "wandb" in (args.report_to or ())
     if args.process_index == 0:
-        show_plan(job)
+        show_training_plan(job)
     interrupt = CheckpointOnSignal()
     trainer = DivergenceGRPOTrainer(
         model=job.model_path,
@@ -61,7 +61,7 @@ def run(job: Preparation) -> None:
         probe_dataset=job.held_out,
     )
     check_launch(trainer.accelerator)  # again, now that accelerate has chosen its engine
-    prepare_output(job)
+    prepare_training_output(job)
     if tracked and args.process_index == 0:
         start_wandb(
             job.output_dir,
@@ -89,7 +89,7 @@ def run(job: Preparation) -> None:
         figure = training_curves(trainer.state.log_history, f"{variant} on {script_args.dataset_name}")
         curves = None if figure is None else save_figure(figure, job.output_dir / "training_curves")
         last = job.output_dir / f"checkpoint-{trainer.state.global_step}"
-        summary = Summary(
+        summary = TrainingSummary(
             variant=variant,
             weighting=weighting_formula(args),
             divergence=divergence_formula(args),

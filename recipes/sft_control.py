@@ -27,7 +27,7 @@ from trl import get_peft_config, get_quantization_config
 
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE
-from tokenshift.recipes.jobs.sft.preparation import SftJob, prepare, prepare_output
+from tokenshift.recipes.jobs.sft.preparation import SftJob, prepare, prepare_sft_output
 from tokenshift.recipes.jobs.sft.stopping import StopAtAccuracy, StoppableSFTTrainer, Target
 from tokenshift.trainer.policy.heldout import HeldOutScore
 from tokenshift.trainer.resume.checkpoints import save_whole_model
@@ -87,7 +87,7 @@ def run(job: SftJob) -> None:
             print(f"{job.left_out} more are left out: they are longer than max_length, or than the model reads.")
     trainer = _trainer(job)
     check_launch(trainer.accelerator)  # again, now that accelerate has chosen its engine
-    prepare_output(job)
+    prepare_sft_output(job)
     interrupt, stop = CheckpointOnSignal(), StopAtAccuracy(trainer, job, target)
     trainer.add_callback(interrupt)
     trainer.add_callback(stop)

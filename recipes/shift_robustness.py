@@ -27,7 +27,7 @@ from tokenshift.recipes.jobs.analysis.robustness import prepare, robustness_rows
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
 from tokenshift.recipes.jobs.analysis.terminal import show_robustness
 
-PRODUCTS = ("report.html", "robustness.md", "robustness.json", "figures")
+ROBUSTNESS_FILES = ("report.html", "robustness.md", "robustness.json", "figures")
 
 
 def run(job: ShiftJob) -> None:
@@ -38,7 +38,7 @@ def run(job: ShiftJob) -> None:
         write_whole(job.folder.path / "robustness.json", json.dumps(rows, indent=1) + "\n")
         write_whole(job.folder.path / "robustness.md", robustness_markdown(rows))
         write_robustness_report(job.folder, rows, job.metadata())
-        show_robustness(rows, job.folder, PRODUCTS)
+        show_robustness(rows, job.folder, ROBUSTNESS_FILES)
     state.wait_for_everyone()
 
 

@@ -18,7 +18,9 @@ LONG = 2048
 """Tokens of the trajectory whose memory is measured, as far as the model reads."""
 
 
-def functions(model: str, tokens: int) -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]], str]:
+def scoring_functions(
+    model: str, tokens: int
+) -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]], str]:
     """What is timed, the same for one long trajectory, and what it is in words.
 
     Args:

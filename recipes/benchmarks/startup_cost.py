@@ -15,7 +15,7 @@ from tokenshift.recipes.command_line.commands import COMMANDS
 
 PYTHON = "python -c pass"
 TORCH = "python -c 'import torch'"
-COMMAND = (sys.executable, "-m", "tokenshift.recipes.command_line.command")
+TOKENSHIFT = (sys.executable, "-m", "tokenshift.recipes.command_line.command")
 
 
 def command_lines() -> dict[str, list[str]]:
@@ -24,17 +24,17 @@ def command_lines() -> dict[str, list[str]]:
         PYTHON: [sys.executable, "-c", "pass"],
         TORCH: [sys.executable, "-c", "import torch"],
         "import tokenshift.analysis.divergence": [sys.executable, "-c", "import tokenshift.analysis.divergence"],
-        "tokenshift --help": [*COMMAND, "--help"],
+        "tokenshift --help": [*TOKENSHIFT, "--help"],
     }
-    lines |= {f"tokenshift {name} --help": [*COMMAND, name, "--help"] for name in COMMANDS}
-    lines["tokenshift train --help all"] = [*COMMAND, "train", "--help", "all"]
+    lines |= {f"tokenshift {name} --help": [*TOKENSHIFT, name, "--help"] for name in COMMANDS}
+    lines["tokenshift train --help all"] = [*TOKENSHIFT, "train", "--help", "all"]
     lines |= {
-        f"tokenshift {name}, a wrong argument": [*COMMAND, name, "--no_such_argument", "1"]
+        f"tokenshift {name}, a wrong argument": [*TOKENSHIFT, name, "--no_such_argument", "1"]
         for name, command in COMMANDS.items()
         if command.arguments
     }
-    lines["tokenshift train, a config that is not there"] = [*COMMAND, "train", "--config", "no_such_config"]
-    lines["tokenshift train, a word for a number"] = [*COMMAND, "train", "--max_steps", "many"]
+    lines["tokenshift train, a config that is not there"] = [*TOKENSHIFT, "train", "--config", "no_such_config"]
+    lines["tokenshift train, a word for a number"] = [*TOKENSHIFT, "train", "--max_steps", "many"]
     return lines
 
 

@@ -63,7 +63,7 @@ def make_inputs(shapes: Shapes) -> tuple[torch.Tensor, torch.Tensor, LMHead, LMH
     return base, rl, LMHead(weight), LMHead(weight.clone()), ids
 
 
-def functions(shapes: Shapes) -> dict[str, Callable[[], object]]:
+def statistics_functions(shapes: Shapes) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
     base, rl, head_base, head_rl, ids = make_inputs(shapes)
 

@@ -64,7 +64,7 @@ def _build(model: str, folder: Path, settings: dict[str, Any], *, stock: bool) -
     return trainer
 
 
-def functions(model: str, folder: Path, names: list[str]) -> tuple[dict[str, Callable[[], object]], str]:
+def training_functions(model: str, folder: Path, names: list[str]) -> tuple[dict[str, Callable[[], object]], str]:
     """Cycles to time, by name, and their shape in words.
 
     A cycle is all that training does with one generation of completions, its updates and the log, except for sampling

@@ -21,7 +21,7 @@ WIDTH = 80
 COLUMN = 30
 """Where the help of an argument begins."""
 
-PARTS = ("trl", "all")
+HELP_PARTS = ("trl", "all")
 """Words that may follow `--help`: the libraries' arguments alone, or all of them."""
 
 
@@ -49,7 +49,7 @@ def command_help(name: str, program: str, part: str | None = None) -> str:
     Args:
         name: The command.
         program: The words that start it, for the usage.
-        part: One of `PARTS`; None for the project's own arguments.
+        part: One of `HELP_PARTS`; None for the project's own arguments.
 
     Raises:
         UnreadableSource: If the source of an argument's class is not found.

@@ -25,7 +25,7 @@ from tokenshift.recipes.command_line.products import (
 
 Result = TypeVar("Result")
 
-PARTS = "parts"
+CONTENT_PARTS = "parts"
 """Key of the settings under which those of models and sets that can be added later are."""
 
 UNRECORDED_ARGUMENTS = ("output_dir", "overwrite", "verify_workers", "verify_timeout")
@@ -195,7 +195,7 @@ def open_folder(job: AnalysisJob, settings: dict[str, Any], parts: dict[str, Any
     """
     folder, file = job.folder.path, job.folder.path / SETTINGS_FILE
     where = f"output_dir={job.args.output_dir!r}"
-    plain = json.loads(json.dumps(settings | ({PARTS: parts} if parts else {}), default=str))
+    plain = json.loads(json.dumps(settings | ({CONTENT_PARTS: parts} if parts else {}), default=str))
 
     def continue_or_begin() -> None:
         if job.args.overwrite and file.exists():
@@ -204,7 +204,7 @@ def open_folder(job: AnalysisJob, settings: dict[str, Any], parts: dict[str, Any
             if difference := _difference(folder, plain):
                 raise ValueError(f"{where} {difference}")
             if parts:
-                plain[PARTS] |= json.loads(file.read_text(encoding="utf-8")).get(PARTS, {})
+                plain[CONTENT_PARTS] |= json.loads(file.read_text(encoding="utf-8")).get(CONTENT_PARTS, {})
         write_whole(file, json.dumps(plain, indent=1, sort_keys=True) + "\n")
 
     job.lock = take_folder(folder, "analysis", where, continue_or_begin)
@@ -216,8 +216,10 @@ def _difference(folder: Path, settings: dict[str, Any]) -> str | None:
         before = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     except ValueError:
         return f"has a damaged {SETTINGS_FILE}; delete the analysis by --overwrite true."
-    parts_before, parts = before.pop(PARTS, {}), settings.get(PARTS, {})
-    pairs = {name: (before.get(name), settings.get(name)) for name in (before.keys() | settings.keys()) - {PARTS}}
+    parts_before, parts = before.pop(CONTENT_PARTS, {}), settings.get(CONTENT_PARTS, {})
+    pairs = {
+        name: (before.get(name), settings.get(name)) for name in (before.keys() | settings.keys()) - {CONTENT_PARTS}
+    }
     pairs |= {f"{name}_content": (parts_before[name], parts[name]) for name in parts_before.keys() & parts.keys()}
     for name, (old, new) in sorted(pairs.items()):
         if old != new:

@@ -162,7 +162,7 @@ def _field(statement: ast.AnnAssign, owner: str, module: str) -> SourceField | N
     )
 
 
-KINDS = {"int": int, "float": float, "bool": bool, "str": str}
+ARGUMENT_KINDS = {"int": int, "float": float, "bool": bool, "str": str}
 
 
 def _type(annotation: ast.expr) -> tuple[type | None, bool, bool, tuple[Any, ...]]:
@@ -173,7 +173,7 @@ def _type(annotation: ast.expr) -> tuple[type | None, bool, bool, tuple[Any, ...
         return None, False, optional, ()
     member = members[0]
     if isinstance(member, ast.Name):
-        return KINDS.get(member.id), False, optional, ()
+        return ARGUMENT_KINDS.get(member.id), False, optional, ()
     if isinstance(member, ast.Subscript):
         outer = ast.unparse(member.value).rpartition(".")[2]
         if outer == "Literal":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.early_check import check_words
-from tokenshift.recipes.command_line.help_text import PARTS, command_help
+from tokenshift.recipes.command_line.help_text import HELP_PARTS, command_help
 from tokenshift.recipes.command_line.source_fields import UnreadableSource
 
 MISTAKE = 2
@@ -49,7 +49,7 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
     command = COMMANDS[name]
     asked = next((index for index, word in enumerate(words) if word in ("-h", "--help")), None)
     if asked is not None and command.arguments:
-        part = words[asked + 1] if asked + 1 < len(words) and words[asked + 1] in PARTS else None
+        part = words[asked + 1] if asked + 1 < len(words) and words[asked + 1] in HELP_PARTS else None
         try:
             show(command_help(name, program, part))
         except UnreadableSource:  # the parser's own help, after the imports

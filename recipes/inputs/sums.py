@@ -4,7 +4,7 @@ import random
 
 from datasets import Dataset
 
-SPLITS = ("train", "eval")
+SUM_SPLITS = ("train", "eval")
 EXAMPLES = ((21, 14), (7, 25))
 """The sums that every prompt shows with their answers."""
 
@@ -20,8 +20,8 @@ def sums_dataset(split: str, size: int, seed: int = 0, largest: int = 50) -> Dat
     Raises:
         ValueError: for an unknown split, or a size that the split does not hold.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split={split!r} is not known; choose one of {', '.join(SPLITS)}.")
+    if split not in SUM_SPLITS:
+        raise ValueError(f"split={split!r} is not known; choose one of {', '.join(SUM_SPLITS)}.")
     pairs = [(a, b) for a in range(1, largest + 1) for b in range(1, largest + 1)]
     random.Random("sums").shuffle(pairs)
     cut = len(pairs) * 4 // 5

@@ -16,17 +16,17 @@ KINDS = ("add", "sub", "muladd")
 SPLITS = ("train", "eval", "analysis")
 _SHARES = (0.6, 0.8, 1.0)  # upper ends of the splits' ranges in [0, 1)
 
-Numbers = tuple[int, ...]
+Operands = tuple[int, ...]
 
 
-def question(kind: str, numbers: Numbers) -> str:
+def question(kind: str, numbers: Operands) -> str:
     """The question's text, for example `47+38`."""
     if kind == "muladd":
         return f"{numbers[0]}*{numbers[1]}+{numbers[2]}"
     return f"{numbers[0]}{'+' if kind == 'add' else '-'}{numbers[1]}"
 
 
-def answer(kind: str, numbers: Numbers) -> int:
+def answer(kind: str, numbers: Operands) -> int:
     """The gold answer."""
     if kind == "muladd":
         return numbers[0] * numbers[1] + numbers[2]
@@ -44,7 +44,7 @@ def split_of(text: str) -> str:
     return next(name for name, end in zip(SPLITS, _SHARES, strict=True) if place < end)
 
 
-def _all_numbers(kind: str) -> Iterator[Numbers]:
+def _all_numbers(kind: str) -> Iterator[Operands]:
     two_digits = range(10, 100)
     if kind == "muladd":
         return itertools.product(range(3, 10), range(3, 10), two_digits)
@@ -53,7 +53,7 @@ def _all_numbers(kind: str) -> Iterator[Numbers]:
 
 
 @cache
-def pool(kind: str, split: str) -> tuple[Numbers, ...]:
+def pool(kind: str, split: str) -> tuple[Operands, ...]:
     """Every question of a kind in a split, in a fixed order."""
     return tuple(numbers for numbers in _all_numbers(kind) if split_of(question(kind, numbers)) == split)
 

@@ -11,7 +11,7 @@ For a supervised control there are correct solutions in two wordings: the base's
 import random
 from dataclasses import dataclass
 
-from tokenshift.recipes.pocket.problems import Numbers, answer
+from tokenshift.recipes.pocket.problems import Operands, answer
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _column(kind: str, x: int, y: int, carried: bool, rng: random.Random) -> tup
     return f"{ones} {right}, {'borrow' if kind == 'sub' else 'carry'} {kept}; {tens} {left}", value
 
 
-def write_solution(kind: str, numbers: Numbers, rng: random.Random, habits: Habits = BASE_HABITS) -> str:
+def write_solution(kind: str, numbers: Operands, rng: random.Random, habits: Habits = BASE_HABITS) -> str:
     """One response to a problem, drawn with the given habits."""
     if rng.random() < habits.glance:
         value = answer(kind, numbers)
@@ -81,7 +81,7 @@ def write_solution(kind: str, numbers: Numbers, rng: random.Random, habits: Habi
     return f"{opening}{work}. {closing} exactly \\boxed{{{value}}}."
 
 
-def write_taught_solution(kind: str, numbers: Numbers, rng: random.Random) -> str:
+def write_taught_solution(kind: str, numbers: Operands, rng: random.Random) -> str:
     """A correct solution as somebody else would word it: the base's steps, in none of its phrases."""
     opening = rng.choice(("In columns,", "Taken apart,"))
     x, y = numbers[0], numbers[1]

@@ -14,7 +14,7 @@ from tokenshift.analysis.thresholds import LOG_2
 from tokenshift.recipes.benchmark import BenchmarkArguments, prepare
 from tokenshift.recipes.benchmarks import cross_cost
 from tokenshift.recipes.benchmarks.startup_cost import PYTHON, TORCH, command_lines, cpu_seconds
-from tokenshift.recipes.benchmarks.statistics_cost import JS, Shapes, functions, peak_bytes
+from tokenshift.recipes.benchmarks.statistics_cost import JS, Shapes, peak_bytes, statistics_functions
 from tokenshift.recipes.benchmarks.statistics_error import errors
 from tokenshift.recipes.benchmarks.timing import ratio
 
@@ -31,7 +31,7 @@ def test_ratios_are_taken_inside_rounds() -> None:
 
 def test_peak_memory_counts_tensors() -> None:
     assert peak_bytes(lambda: torch.zeros(1000).add(1).sum(), "cpu") == pytest.approx(8000, abs=1000)
-    assert 0 < peak_bytes(functions(SMALL)[JS], "cpu") < 19 * 2**20
+    assert 0 < peak_bytes(statistics_functions(SMALL)[JS], "cpu") < 19 * 2**20
 
 
 def test_errors_are_within_the_promise() -> None:

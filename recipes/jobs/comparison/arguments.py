@@ -7,13 +7,12 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
-from tokenshift.recipes.command_line.config_files import config_file
+from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
 from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
 from tokenshift.recipes.command_line.parser import OneLineErrors
 from tokenshift.recipes.command_line.products import CELL_FILE
 from tokenshift.recipes.jobs.comparison.cells import TrainedCell, cells_of, changed_setting, forget
 from tokenshift.recipes.jobs.comparison.file import Comparison, read_comparison
-from tokenshift.recipes.jobs.comparison.variants import CONFIGS
 
 
 @dataclass

@@ -21,7 +21,8 @@ import torch
 import yaml
 
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.recipes.command_line.output_folder import PARTS, UNRECORDED_ARGUMENTS
+from tokenshift.recipes.command_line.commands import RECIPES
+from tokenshift.recipes.command_line.output_folder import CONTENT_PARTS, UNRECORDED_ARGUMENTS
 from tokenshift.recipes.command_line.parser import words_of
 from tokenshift.recipes.command_line.products import (
     CELL_FILE,
@@ -37,8 +38,7 @@ from tokenshift.recipes.jobs.comparison.file import Comparison, Launch
 from tokenshift.recipes.jobs.comparison.variants import Variant
 from tokenshift.recipes.jobs.training.arguments import TRAINING
 
-RECIPES = Path(__file__).parents[2]
-LOG_FILE, CONFIG_FILE = "log.txt", "config.yaml"
+CELL_LOG_FILE, CONFIG_FILE = "log.txt", "config.yaml"
 EVALUATION_DIR, CROSS_DIR = "evaluation", "cross"
 TRACKED_FILE = "wandb_evaluation.txt"
 """Holds the id of the W&B run whose summary has what came after the training."""
@@ -120,7 +120,7 @@ class TrainedCell:
 
     @property
     def log(self) -> Path:
-        return self.folder / LOG_FILE
+        return self.folder / CELL_LOG_FILE
 
     def enter(self, phase: str) -> None:
         """Begin a phase."""
@@ -249,7 +249,7 @@ def changed_setting(cell: TrainedCell, comparison: Comparison) -> tuple[Step, st
 def _evaluated_contents(settings_file: Path) -> dict[str, str]:
     """Hashes of the models and sets that an evaluation was made with, by name; empty where there is no evaluation."""
     try:
-        contents: dict[str, str] = json.loads(settings_file.read_text(encoding="utf-8")).get(PARTS, {})
+        contents: dict[str, str] = json.loads(settings_file.read_text(encoding="utf-8")).get(CONTENT_PARTS, {})
     except (OSError, ValueError):
         return {}
     return contents

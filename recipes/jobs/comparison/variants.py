@@ -10,14 +10,13 @@ import yaml
 from trl import ModelConfig
 
 from tokenshift.analysis.registry import close_match
+from tokenshift.recipes.command_line.config_files import CONFIGS
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position, short_repr
 from tokenshift.recipes.jobs.comparison.schema import RESERVED, TRAINING_FIELDS, ComparisonFile
 from tokenshift.recipes.jobs.comparison.shipped_variants import SHIPPED
 from tokenshift.recipes.jobs.training.arguments import TRAINING, RecipeArguments
 from tokenshift.trainer import DivergenceGRPOConfig
-
-CONFIGS = Path(__file__).parents[2] / "configs"
 
 WITHOUT_EFFECT = (
     *RESERVED,

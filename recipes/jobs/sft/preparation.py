@@ -227,7 +227,7 @@ def _rl_model(script_args: SftControlArguments, base: ModelSource) -> ModelSourc
     return rl
 
 
-def prepare_output(job: SftJob) -> None:
+def prepare_sft_output(job: SftJob) -> None:
     """With `overwrite`, delete from `output_dir` what an earlier run left, and nothing else."""
     if job.script_args.overwrite and job.args.resume_from_checkpoint is None:
         start_over(job.output_dir, "SFT control")

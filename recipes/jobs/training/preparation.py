@@ -113,7 +113,7 @@ def _check_together(job: Preparation) -> None:
     require_chat_template(job.train[0]["prompt"], tokenizer, "the model's tokenizer")
 
 
-def prepare_output(job: Preparation) -> None:
+def prepare_training_output(job: Preparation) -> None:
     """With `overwrite`, delete from `output_dir` what an earlier training left, and nothing else.
 
     To be called when nothing more can go wrong before training: what is deleted is gone.

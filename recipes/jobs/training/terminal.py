@@ -30,7 +30,7 @@ def _probe_plan(args: DivergenceGRPOConfig) -> str:
     return f"{args.probe_size} problems at the start{every}, at saves and at the end"
 
 
-def show_plan(job: Preparation) -> None:
+def show_training_plan(job: Preparation) -> None:
     """One screen: what will be trained, on what, how, and where it goes."""
     args, script_args, model_args = job.args, job.script_args, job.model_args
     processes = args.world_size
@@ -65,7 +65,7 @@ def show_plan(job: Preparation) -> None:
 
 
 @dataclass
-class Summary:
+class TrainingSummary:
     """What a run ended with; saved as `summary.json`.
 
     Attributes:

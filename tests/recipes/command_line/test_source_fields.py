@@ -11,7 +11,7 @@ from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.early_check import EarlyParser, command_fields
 from tokenshift.recipes.command_line.parser import OneLineParser
 from tokenshift.recipes.command_line.source_fields import (
-    KINDS,
+    ARGUMENT_KINDS,
     UNKNOWN,
     UnreadableSource,
     class_fields,
@@ -52,7 +52,7 @@ def test_sources_say_what_the_classes_say(name: str) -> None:
             assert read.optional, name
         if get_origin(hint) is Literal:
             assert read.choices == get_args(hint), name
-        elif hint in KINDS.values():
+        elif hint in ARGUMENT_KINDS.values():
             assert (read.kind, read.is_list) == (hint, False), name
         elif get_origin(hint) is list:
             assert read.is_list, name
