@@ -16,6 +16,10 @@ from typing import Any, Generic, TypeVar
 Entry = TypeVar("Entry")
 
 
+class UserFunctionError(ValueError):
+    """A user's function raised, or gave something else than it should, while a run was under way."""
+
+
 def close_match(name: str, known: Iterable[str]) -> str:
     """`"; did you mean NAME?"` for the nearest known name, else an empty string."""
     nearest = difflib.get_close_matches(name, list(known), n=1)
@@ -48,7 +52,7 @@ def import_dotted(path: str, setting: str) -> Any:
         sys.path.insert(0, folder)  # before what is installed, as for a script of the user's
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         frames = [
             frame
             for frame in traceback.extract_tb(error.__traceback__)
@@ -131,7 +135,8 @@ class Registry(Generic[Entry]):
                 return self._entries[known_name]
         if self._from_function is None:
             raise ValueError(
-                f"{self.setting}={name!r} is a function that is not registered; decorate it as a {self.kind}."
+                f"{self.setting}={name!r} is a function that is not registered; decorate it by "
+                f"@register_{self.kind.replace(' ', '_')}."
             )
         return self._from_function(name, function)  # not kept: the module may be loaded anew
 
@@ -142,5 +147,7 @@ class Registry(Generic[Entry]):
         return iter(self._entries)
 
 
-def _identity(function: Callable[..., Any]) -> tuple[str, str]:
-    return function.__module__, function.__qualname__
+def _identity(function: Callable[..., Any]) -> tuple[str, str, int]:
+    """Where a function is defined; the same when its module is imported again."""
+    line = getattr(getattr(function, "__code__", None), "co_firstlineno", 0)
+    return function.__module__, function.__qualname__, line

@@ -92,8 +92,8 @@ def run(job: ShiftJob) -> None:
     )
     if state.is_main_process:
         control = None if args.control is None else Path(args.control)
-        found = write_shift_report(folder, job.base.tokenizer, resamples=args.resamples, control=control)
-        show_statements(found, folder)
+        judged = write_shift_report(folder, job.base.tokenizer, resamples=args.resamples, control=control)
+        show_statements(judged, folder)
     state.wait_for_everyone()
 
 

@@ -124,8 +124,8 @@ def machine() -> str:
     """Processor, or accelerator, and versions."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.is_file() and (found := re.search(r"model name\s*: (.+)", info.read_text())):
-        name = found[1]
+    if info.is_file() and (model_name := re.search(r"model name\s*: (.+)", info.read_text())):
+        name = model_name[1]
     if torch.cuda.is_available():
         name = f"{torch.cuda.get_device_name()} beside {name}"
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
@@ -137,8 +137,8 @@ def add_statistics(table: Table, shapes: statistics_cost.Shapes, rounds: int) ->
     functions = statistics_cost.statistics_functions(shapes)
     times = timed(functions, rounds, "token_statistics")
     for name in (statistics_cost.JS, statistics_cost.ALL):
-        found = ratio(times, name, statistics_cost.PROJECTIONS)
-        table.add_row(name, statistics_cost.PROJECTIONS, str(found), aims[name])
+        cost_ratio = ratio(times, name, statistics_cost.PROJECTIONS)
+        table.add_row(name, statistics_cost.PROJECTIONS, str(cost_ratio), aims[name])
     faster = ratio(times, statistics_cost.JS, statistics_cost.TRL).inverse()
     table.add_row(f"{statistics_cost.JS}, times faster", statistics_cost.TRL, str(faster), aims[statistics_cost.TRL])
     for name in (statistics_cost.JS, statistics_cost.ALL):
@@ -180,13 +180,13 @@ def add_cross_sampling(table: Table, model: str, rl_model: str, epsilon: float, 
 
 def error_table(shapes: statistics_cost.Shapes) -> Table:
     """Largest errors of `token_statistics` against float64, by dtype of its inputs."""
-    found = statistics_error.errors(shapes)
+    by_dtype = statistics_error.errors(shapes)
     table = Table(title=f"largest absolute / relative error, 128 tokens, {shapes}", title_justify="left")
     table.add_column("output")
-    for dtype in found:
+    for dtype in by_dtype:
         table.add_column(dtype)
-    for name in next(iter(found.values())):
-        table.add_row(name, *("{:.1e} / {:.1e}".format(*values[name]) for values in found.values()))
+    for name in next(iter(by_dtype.values())):
+        table.add_row(name, *("{:.1e} / {:.1e}".format(*values[name]) for values in by_dtype.values()))
     return table
 
 
@@ -197,8 +197,8 @@ def add_training(table: Table, model: str, names: list[str], rounds: int) -> str
         times = timed(cycles, rounds, "training")
     for name in names:
         against = training_cost.OURS[name][0]
-        found = ratio(times, name, against)
-        table.add_row(f"training: {name}", against, str(found), TRAINING_AIMS.get(name, ""))
+        cost_ratio = ratio(times, name, against)
+        table.add_row(f"training: {name}", against, str(cost_ratio), TRAINING_AIMS.get(name, ""))
     return words
 
 

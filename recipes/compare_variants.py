@@ -117,8 +117,10 @@ def show_cells(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
     table.add_column("seeds", no_wrap=True)
     table.add_column(f"set otherwise than {comparison.baseline}", overflow="fold")
     for variant in comparison.variants.values():
-        own = ", ".join(f"{name}: {value}" for name, value in comparison.distinguishing(variant.name).items())
-        table.add_row(variant.name, " ".join(map(str, comparison.seeds)), own)
+        distinguishing = ", ".join(
+            f"{name}: {value}" for name, value in comparison.distinguishing(variant.name).items()
+        )
+        table.add_row(variant.name, " ".join(map(str, comparison.seeds)), distinguishing)
     console.print(table)
     cost = measured_cost(comparison, scripts)
     parallel = comparison.parallel

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from tokenshift.analysis.divergence.row_sums import row_sums
-from tokenshift.analysis.registry import Registry
+from tokenshift.analysis.registry import Registry, UserFunctionError
 from tokenshift.analysis.sampling.shared_noise import Row
 from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.thresholds import LOG_2
@@ -181,12 +181,12 @@ class Criterion:
         shape = tuple(positions.drawn.shape)
         if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != shape:
             got = f"shape {tuple(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
-            raise ValueError(
+            raise UserFunctionError(
                 f"criterion={self.name!r} must give a tensor with one score per position, of shape {shape}; it gave "
                 f"{got}."
             )
         if scores.isnan().any():
-            raise ValueError(
+            raise UserFunctionError(
                 f"criterion={self.name!r} gave NaN at {int(scores.isnan().sum())} of {len(scores)} positions; a score "
                 "must be a number, inf and -inf included."
             )

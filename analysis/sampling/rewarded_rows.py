@@ -6,6 +6,8 @@ import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from tokenshift.analysis.registry import UserFunctionError
+
 Reward = Callable[..., Any]
 """TRL's signature: keyword arguments, `completions` and columns among them, to a number or None each."""
 
@@ -89,7 +91,7 @@ def _checked(reward: Reward, values: Any, count: int) -> list[float | None]:
     if not isinstance(values, list | tuple) or len(values) != count:
         reply = " ".join(repr(values).split())
         reply = reply if len(reply) <= 100 else f"{reply[:100]}..."
-        raise ValueError(
+        raise UserFunctionError(
             f"The reward {reward_name(reward)} returned {reply} for {count} completions; it must "
             "give a list with one number, or None, for each."
         )
@@ -102,7 +104,7 @@ def _number(reward: Reward, value: Any) -> float | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):  # as TRL takes it
         return None
     if not isinstance(value, numbers.Real):
-        raise ValueError(
+        raise UserFunctionError(
             f"The reward {reward_name(reward)} returned {value!r} for a completion; it must be a number, or None "
             "where there is no reward."
         )

@@ -1,1 +1,1 @@
-"""What the benchmark times."""
+"""The parts of the benchmark: the functions that each of them times."""

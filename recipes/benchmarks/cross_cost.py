@@ -27,7 +27,7 @@ SHAPES = {"pocket": (256, 64, 120), "smollm2": (16, 16, 32)}
 
 @dataclass(frozen=True)
 class CrossCost:
-    """What is timed, forward (the base decodes, RL intervenes).
+    """The functions that are timed, forward (the base decodes, RL intervenes).
 
     Attributes:
         functions: by what they are.
@@ -56,7 +56,7 @@ def cross_cost(
     find_model("rl_model", rl_model)
     path = resolve_model(model)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    base, rl = (AutoModelForCausalLM.from_pretrained(each).eval() for each in (path, resolve_model(rl_model)))
+    base, rl = (AutoModelForCausalLM.from_pretrained(folder).eval() for folder in (path, resolve_model(rl_model)))
     pair = Pair(base.to(device), rl.to(device), AutoTokenizer.from_pretrained(path))
     size, batch, length = shape or SHAPES[model]
     data = pocket_dataset("analysis", size) if model == "pocket" else sums_dataset("eval", size)
@@ -69,7 +69,7 @@ def cross_cost(
 
     draft, lockstep = run("draft"), run("lockstep")
     plain = sum(map(len, alone(pair, requests, sampling, batch)))
-    tokens = sum(len(each.completion_ids) for each in draft)
+    tokens = sum(len(response.completion_ids) for response in draft)
     switched, effective = (sum(map(sum, rows)) for rows in ((r.switched for r in draft), (r.effective for r in draft)))
     words = (
         f"{model}, {size} responses, batch {batch}, JS > {epsilon:g}: {tokens} tokens, {plain} by the primary alone, "
@@ -88,27 +88,27 @@ def cross_cost(
 
 def alone(pair: Pair, requests: Sequence[Request], sampling: Sampling, batch_size: int) -> list[list[int]]:
     """The primary's responses by the batches of draft-and-verify, which fill up as it does."""
-    found: list[list[int]] = [[] for _ in requests]
+    completions: list[list[int]] = [[] for _ in requests]
     waiting = list(range(len(requests)))[::-1]
     first = [waiting.pop() for _ in range(min(batch_size, len(waiting)))]
     rows, ends = DecodingBatch([pair.primary], pair.pad, requests, first), pair.ends
     while rows.alive:
         mask = torch.cat([rows.mask, torch.ones_like(rows.mask[:, :1])], dim=1)
         logits = rows.policies[0].append(rows.pending.unsqueeze(-1), mask, keep=1)[:, 0]
-        keys, positions = [requests[row].row for row in rows.alive], [len(found[row]) for row in rows.alive]
+        keys, positions = [requests[row].row for row in rows.alive], [len(completions[row]) for row in rows.alive]
         logp = log_probabilities(logits, temperature=sampling.temperature)
         tokens = coupled_draw(logp, keys, positions, **sampling.draw).tolist()
         for row, token in zip(rows.alive, tokens, strict=True):
-            found[row].append(token)
+            completions[row].append(token)
         going = [
-            place
-            for place, (row, token) in enumerate(zip(rows.alive, tokens, strict=True))
-            if token not in ends and len(found[row]) < sampling.max_new_tokens
+            index
+            for index, (row, token) in enumerate(zip(rows.alive, tokens, strict=True))
+            if token not in ends and len(completions[row]) < sampling.max_new_tokens
         ]
-        rows.go_on([1] * len(tokens), 1, going, [tokens[place] for place in going])
+        rows.go_on([1] * len(tokens), 1, going, [tokens[index] for index in going])
         if waiting:
             rows.refill(waiting, batch_size)
-    return found
+    return completions
 
 
 def by_generate(
@@ -122,21 +122,21 @@ def by_generate(
 def _by_generate(
     pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention
 ) -> list[CrossResponse]:
-    found = [CrossResponse(*request.row, request.prompt_ids) for request in requests]
+    responses = [CrossResponse(*request.row, request.prompt_ids) for request in requests]
     config = GenerationConfig(max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True)
     config.pad_token_id = pair.pad
     alive = list(range(len(requests)))
     for position in range(sampling.max_new_tokens):
-        rows = [found[row].prompt_ids + found[row].completion_ids for row in alive]
+        rows = [responses[row].prompt_ids + responses[row].completion_ids for row in alive]
         ids, mask = padded_left(rows, pair.pad, pair.primary.device)
         logits = (
             model.generate(input_ids=ids, attention_mask=mask, generation_config=config).logits[0]
             for model in (pair.primary, pair.intervention)
         )
-        p, q = (log_probabilities(each, temperature=sampling.temperature) for each in logits)
+        p, q = (log_probabilities(policy_logits, temperature=sampling.temperature) for policy_logits in logits)
         decisions = decide(p, q, [requests[row].row for row in alive], [position] * len(alive), sampling, plan)
-        tokens = [take(found[row], decisions, place, True) for place, row in enumerate(alive)]
+        tokens = [take(responses[row], decisions, index, True) for index, row in enumerate(alive)]
         alive = [row for row, token in zip(alive, tokens, strict=True) if token not in pair.ends]
         if not alive:
             break
-    return found
+    return responses

@@ -21,7 +21,7 @@ LONG = 2048
 def scoring_functions(
     model: str, tokens: int
 ) -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]], str]:
-    """What is timed, the same for one long trajectory, and what it is in words.
+    """The functions that are timed, the same for one long trajectory, and a description of both.
 
     Args:
         model: `pocket` or `smollm2`; RL is the same with noise on its weights.
@@ -51,8 +51,8 @@ def scoring_functions(
 
     def trajectories(number: int, size: int) -> list[Trajectory]:
         """Problems one after another: text of about the entropy that models score in earnest."""
-        rows = [ids[place * 97 % (len(ids) - size) :][:size] for place in range(number)]
-        return [Trajectory(place, 0, row[:16], row[16:]) for place, row in enumerate(rows)]
+        rows = [ids[index * 97 % (len(ids) - size) :][:size] for index in range(number)]
+        return [Trajectory(index, 0, row[:16], row[16:]) for index, row in enumerate(rows)]
 
     timed = _pair(scorer, trajectories(count, length))
     long = _pair(scorer, trajectories(1, min(LONG, context)))

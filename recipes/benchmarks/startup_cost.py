@@ -19,7 +19,7 @@ TOKENSHIFT = (sys.executable, "-m", "tokenshift.recipes.command_line.command")
 
 
 def command_lines() -> dict[str, list[str]]:
-    """What is run, by the name that is shown."""
+    """The command lines that are timed, by the name that is shown."""
     lines = {
         PYTHON: [sys.executable, "-c", "pass"],
         TORCH: [sys.executable, "-c", "import torch"],

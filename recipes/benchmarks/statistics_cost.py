@@ -19,7 +19,7 @@ TRL = "TRL's ChunkedDivergenceFunction, beta 0.5, forward"
 
 @dataclass(frozen=True)
 class Shapes:
-    """What is measured: N tokens, hidden size H, vocabulary V, dtype of states and heads, device."""
+    """The sizes that are measured: N tokens, hidden size H, vocabulary V, dtype of states and heads, device."""
 
     tokens: int
     hidden: int
@@ -64,7 +64,7 @@ def make_inputs(shapes: Shapes) -> tuple[torch.Tensor, torch.Tensor, LMHead, LMH
 
 
 def statistics_functions(shapes: Shapes) -> dict[str, Callable[[], object]]:
-    """What is timed, by name."""
+    """The functions that are timed, by name."""
     base, rl, head_base, head_rl, ids = make_inputs(shapes)
 
     def projections() -> None:

@@ -13,7 +13,7 @@ TOP_P = 0.7
 
 def exact_statistics(p: torch.Tensor, q: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
     """The outputs that are real numbers, from float64 logits `(N, V)`, by the readable reference."""
-    own = ids.unsqueeze(-1)
+    token_column = ids.unsqueeze(-1)
     logp, logq = torch.log_softmax(p, -1), torch.log_softmax(q, -1)
     return {
         "js": js_divergence(p, q),
@@ -21,8 +21,8 @@ def exact_statistics(p: torch.Tensor, q: torch.Tensor, ids: torch.Tensor) -> dic
         "reverse_kl": kl_divergence(q, p),
         "entropy_base": entropy(p),
         "entropy_rl": entropy(q),
-        "logp_base": logp.gather(-1, own).squeeze(-1),
-        "logp_rl": logq.gather(-1, own).squeeze(-1),
+        "logp_base": logp.gather(-1, token_column).squeeze(-1),
+        "logp_rl": logq.gather(-1, token_column).squeeze(-1),
         "rl_top1_prob_base": logp.gather(-1, q.argmax(-1, keepdim=True)).exp().squeeze(-1),
         "js_top_p": js_divergence(p, q, top_p=TOP_P),
         "forward_kl_top_p": kl_divergence(p, q, top_p=TOP_P),
@@ -35,7 +35,7 @@ def errors(shapes: Shapes, tokens: int = 128) -> dict[str, dict[str, tuple[float
 
     Relative errors are of values above 1e-3; a KL that is inf on one side alone counts as inf.
     """
-    found: dict[str, dict[str, tuple[float, float]]] = {}
+    by_dtype: dict[str, dict[str, tuple[float, float]]] = {}
     for dtype in DTYPES:
         base, rl, head_base, head_rl, ids = make_inputs(replace(shapes, tokens=tokens, dtype=dtype))
         ours = token_statistics(base, rl, head_base, head_rl, ids, outputs=STATISTICS, top_p=TOP_P)
@@ -43,17 +43,17 @@ def errors(shapes: Shapes, tokens: int = 128) -> dict[str, dict[str, tuple[float
             exact_statistics(_logits(base[rows], head_base), _logits(rl[rows], head_rl), ids[rows])
             for rows in torch.arange(tokens, device=ids.device).split(16)
         ]
-        found[dtype] = {}
+        by_dtype[dtype] = {}
         for name in parts[0]:
             expected, value = torch.cat([part[name] for part in parts]), ours[name].double()
             if not torch.equal(expected.isinf(), value.isinf()):
-                found[dtype][name] = (float("inf"), float("inf"))
+                by_dtype[dtype][name] = (float("inf"), float("inf"))
                 continue
             apart = (expected - value).abs()[expected.isfinite()]
             size = expected.abs()[expected.isfinite()]
             relative = (apart / size)[size > 1e-3]
-            found[dtype][name] = (_largest(apart), _largest(relative))
-    return found
+            by_dtype[dtype][name] = (_largest(apart), _largest(relative))
+    return by_dtype
 
 
 def _largest(values: torch.Tensor) -> float:

@@ -28,7 +28,7 @@ class Ratio:
         return Ratio(1 / self.middle, 1 / self.high, 1 / self.low, self.rounds)
 
     def scaled(self, factor: float) -> "Ratio":
-        """Of another unit: each time `factor`."""
+        """The same ratio in another unit: every number times `factor`."""
         return Ratio(factor * self.middle, factor * self.low, factor * self.high, self.rounds)
 
     def __str__(self) -> str:
@@ -59,6 +59,6 @@ def timed(
 
 def ratio(times: dict[str, list[float]], name: str, against: str) -> Ratio:
     """One function's time over another's, round by round."""
-    ratios = [own / other for own, other in zip(times[name], times[against], strict=True)]
+    ratios = [seconds / other for seconds, other in zip(times[name], times[against], strict=True)]
     low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     return Ratio(median(ratios), low, high, len(ratios))

@@ -71,7 +71,7 @@ def training_functions(model: str, folder: Path, names: list[str]) -> tuple[dict
     the completions, which are the same for all, and the optimizer's step: both would dilute the ratio.
     """
     stocks: dict[str, dict[str, Any]] = {STOCK: {}, STOCK_BETA: {"beta": 0.04}}
-    needed = [name for name in stocks if any(OURS[own][0] == name for own in names)]
+    needed = [name for name in stocks if any(OURS[ours][0] == name for ours in names)]
     trainers = {name: _build(model, folder, stocks[name], stock=True) for name in needed}
     trainers |= {name: _build(model, folder, OURS[name][1], stock=False) for name in names}
     first = next(iter(trainers.values()))

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
+from tokenshift.analysis.registry import UserFunctionError
 from tokenshift.recipes.command_line.start import INTERRUPTED, MISTAKE, is_main_process, report_mistake
 
 Job = TypeVar("Job")
@@ -63,6 +64,9 @@ def run_guarded(
         if is_main_process():
             print(f"\n{stopped}")
         return INTERRUPTED
+    except UserFunctionError as error:
+        report_mistake(Path(file).name, error)
+        return MISTAKE
     finally:
         if in_main_thread:
             signal.signal(signal.SIGINT, previous)

@@ -19,7 +19,7 @@ from tokenshift.recipes.command_line.source_fields import (
 
 WIDTH = 80
 COLUMN = 30
-"""Where the help of an argument begins."""
+"""The column at which the help of an argument begins."""
 
 HELP_PARTS = ("trl", "all")
 """Words that may follow `--help`: the libraries' arguments alone, or all of them."""
@@ -138,7 +138,7 @@ def _default(value: Any) -> str | None:
 
 
 def _files(name: str, command: Command, program: str) -> list[str]:
-    """What the config file and the launcher are given as."""
+    """The lines that say how the config file and the launcher are given."""
     lines = []
     names = ", ".join(config_names(command.configs)) if command.configs else ""
     if command.config_holds_arguments:

@@ -34,14 +34,14 @@ def answer(kind: str, numbers: Operands) -> int:
 
 
 def prompt(text: str) -> str:
-    """What the model is given for a question's text."""
+    """The prompt that the model is given for a question's text."""
     return f"Q: {text}=?\nA: "
 
 
 def split_of(text: str) -> str:
     """The split that a question's text belongs to: 60 % train, 20 % eval, 20 % analysis."""
-    place = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
-    return next(name for name, end in zip(SPLITS, _SHARES, strict=True) if place < end)
+    share = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+    return next(name for name, end in zip(SPLITS, _SHARES, strict=True) if share < end)
 
 
 def _all_numbers(kind: str) -> Iterator[Operands]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from tokenshift.analysis.registry import UserFunctionError
 from tokenshift.trainer.weighting.options import location
 from tokenshift.trainer.weighting.registry import Divergence, Weighting
 from tokenshift.trainer.weighting.tokens import Tokens, random_logps, random_tokens
@@ -88,26 +89,30 @@ def _call(entry: Any, call: Callable[[Any], Any], where: str) -> Any:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
         line = f" in line {lines[-1]}" if lines else ""
         reason = " ".join(str(error).split())
-        raise ValueError(f"{_says(entry)} raised {type(error).__name__}{line} on {where}: {reason}") from error
+        raise UserFunctionError(f"{_says(entry)} raised {type(error).__name__}{line} on {where}: {reason}") from error
 
 
 def _check_tensor(entry: Any, values: Any, like: torch.Tensor, where: str, *, floating: bool) -> None:
     if not isinstance(values, torch.Tensor):
-        raise ValueError(f"{_says(entry)} returned a {type(values).__name__} on {where}; it must return a tensor.")
+        raise UserFunctionError(
+            f"{_says(entry)} returned a {type(values).__name__} on {where}; it must return a tensor."
+        )
     if values.shape != like.shape:
-        raise ValueError(
+        raise UserFunctionError(
             f"{_says(entry)} returned the shape {tuple(values.shape)} on {where}; it must be that of the tokens, "
             f"{tuple(like.shape)}."
         )
     if values.is_complex() or (floating and not values.is_floating_point()):
         wanted = "floating-point numbers" if floating else "0 or 1, or a bool"
-        raise ValueError(f"{_says(entry)} returned {values.dtype} on {where}; it must return {wanted}.")
+        raise UserFunctionError(f"{_says(entry)} returned {values.dtype} on {where}; it must return {wanted}.")
     if values.device != like.device:
-        raise ValueError(f"{_says(entry)} returned a tensor on {values.device} on {where}; use the tokens' device.")
+        raise UserFunctionError(
+            f"{_says(entry)} returned a tensor on {values.device} on {where}; use the tokens' device."
+        )
 
 
 def _wrong(entry: Any, wrong: torch.Tensor, total: int, wanted: str, where: str) -> ValueError:
     first = wrong[0].item()
-    return ValueError(
+    return UserFunctionError(
         f"{_says(entry)} gave {first:g} to {len(wrong)} of {total} tokens on {where}; each value must be {wanted}."
     )

@@ -20,7 +20,7 @@ from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
 
 TRAJECTORY_KINDS = ("rl", "base", "mixed")
-"""Whose responses the analysis can be taken along."""
+"""The policies whose responses the analysis can be taken along."""
 
 
 @dataclass

@@ -24,7 +24,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a file asks for.
+    """The comparison that a file asks for.
 
     Attributes:
         path: The file.

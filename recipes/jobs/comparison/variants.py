@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from trl import ModelConfig
@@ -144,8 +144,10 @@ def resolved_training(
             return processes
 
     for kind in TRAINING:
+        hints = get_type_hints(kind)  # a parser that was made before has narrowed the fields' own types
         for field in fields(kind):
-            value, wanted = training.get(field.name), str(field.type)
+            value, hint = training.get(field.name), hints[field.name]
+            wanted = hint.__name__ if isinstance(hint, type) else str(hint)
             if isinstance(value, list | dict) and type(value).__name__ not in wanted:
                 raise ValueError(f"{field.name}={short_repr(value)} must be of the type {wanted}.")
     file = folder / "config.yaml"

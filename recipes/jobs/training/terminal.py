@@ -66,7 +66,7 @@ def show_training_plan(job: Preparation) -> None:
 
 @dataclass
 class TrainingSummary:
-    """What a run ended with; saved as `summary.json`.
+    """The outcome of a run, saved as `summary.json`.
 
     Attributes:
         variant: the name of the weighting, with its control.

@@ -115,7 +115,7 @@ def test_options_of_shipped_weightings_are_fields(make: Callable[..., Any]) -> N
     [
         ("second_weights.saturatign", "has no saturatign; did you mean saturating_too?"),
         ("no_such_weights.f", "cannot be imported: ModuleNotFoundError: No module named 'no_such_weights'"),
-        ("second_weights.undecorated", "is a function that is not registered; decorate it as a weighting."),
+        ("second_weights.undecorated", "is a function that is not registered; decorate it by @register_weighting."),
         ("second_weights.HALF", "is a float, not a function."),
         (3, "advantage_weighting=3 is a int; it must be the name of a weighting."),
     ],

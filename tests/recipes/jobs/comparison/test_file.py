@@ -67,7 +67,7 @@ def test_what_a_file_says(write_comparison: Callable[..., Path]) -> None:
         (("[0, 1]", "[2020-13-45]"), 4, "month must be in 1..12"),
         (("seeds:", "<<: 3\nseeds:"), 4, "expected a mapping or list of mappings for merging"),
         (("  high_kl:", "  mine: {advantage_weighting: none}"), 8, "'mine' trains exactly as 'dapo' does"),
-        (("  high_kl:", "  high_kl: {beta: [1, 2]}"), 8, "beta=[1, 2] must be of the type <class 'float'>"),
+        (("  high_kl:", "  high_kl: {beta: [1, 2]}"), 8, "beta=[1, 2] must be of the type float"),
         (
             ("  datasets: [pocket]", "  datasets: [nowhere.jsonl]"),
             10,
@@ -145,3 +145,21 @@ def test_recovery_by_another_criterion(write_comparison: Callable[..., Path]) ->
     assert comparison.recovery is not None
     assert comparison.recovery["criteria"] == ["entropy_primary"]
     assert "criterion" not in comparison.recovery
+
+
+@pytest.mark.parametrize(("module", "options"), [("own_mapping", "{c: 0.25}"), ("own_json", "'{\"c\": 0.25}'")])
+def test_a_weighting_of_ones_own(
+    write_comparison: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, module: str, options: str
+) -> None:
+    """By its dotted path, with options, also after another variant was read."""
+    mine = f"{{advantage_weighting: {module}.{module}, weighting_options: {options}}}"
+    path = write_comparison(("  high_kl:", f"  high_kl:\n  mine: {mine}"))
+    (path.parent / f"{module}.py").write_text(
+        "from tokenshift.trainer import register_weighting\n"
+        "@register_weighting(formula='w = 1 - c', varies_at_first_update=True)\n"
+        f"def {module}(tokens, *, c: float = 0.5):\n"
+        "    return 0 * tokens.logps + 1 - c\n"
+    )
+    monkeypatch.chdir(path.parent)
+    args = read_comparison(path).variants["mine"].args
+    assert (args.advantage_weighting, args.weighting_options) == (f"{module}.{module}", {"c": 0.25})
