@@ -39,7 +39,7 @@ def test_rows_without_a_high_token() -> None:
     assert all(row["jaccard_final"] is None and row["jaccard_previous"] is None for row in rows)
     assert all(row["overlap_high"]["2"] is None and row["accuracy"] is None for row in rows)
     assert all(row["high"]["value"] == 0 for row in rows)
-    assert "no high-JS token" in evolution_statements(rows)[-1].found
+    assert "no high-JS token" in evolution_statements(rows)[-1].measured
 
 
 def test_first_checkpoint_has_none_before_it() -> None:
