@@ -7,11 +7,11 @@
 checkout.
 """
 
-import difflib
 import os
 import sys
 from importlib import import_module
 
+from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import launch_config
 from tokenshift.recipes.command_line.help_text import overview
@@ -43,9 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     name, words = words[0], words[1:]
     try:
         if name not in COMMANDS:
-            close = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(COMMANDS)}."
-            raise ValueError(f"{name!r} is no command; {hint}")
+            hint = close_match(name, COMMANDS) or f"; known are {', '.join(COMMANDS)}."
+            raise ValueError(f"{name!r} is no command{hint}")
         launcher, words = split_launch(name, words)
     except ValueError as error:
         report_mistake("tokenshift", error)

@@ -5,10 +5,10 @@ number out of range, is found after the imports. Where a source cannot be read, 
 """
 
 import argparse
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.commands import Command
 from tokenshift.recipes.command_line.config_files import config_file, read_config, with_config_file
 from tokenshift.recipes.command_line.source_fields import SourceField, UnreadableSource, class_fields
@@ -83,9 +83,8 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], prefix: str) -> N
     known = list(known)
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "--help lists them."
-            raise ValueError(f"{prefix}{name} is no argument; {hint}")
+            hint = close_match(name, known) or "; --help lists them."
+            raise ValueError(f"{prefix}{name} is no argument{hint}")
 
 
 def option_names(words: Iterable[str]) -> list[str]:
