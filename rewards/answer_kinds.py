@@ -6,7 +6,7 @@ word is read as the same value.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from tokenshift.rewards.answer_place import answer_in
@@ -16,7 +16,7 @@ from tokenshift.rewards.units import Unit, split_unit
 from tokenshift.rewards.written_numbers import WrittenNumber, read_number
 
 DEEPEST = 12  # brackets within brackets
-LONGEST_PROSE = 3  # words of an answer that is text
+LONGEST_PROSE = 4  # words of an answer that is text
 SET = "\\{\\}"
 
 
@@ -145,6 +145,8 @@ BASE = re.compile(
 )
 BASE_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 BASE_WORDS |= {"twelve": 12, "sixteen": 16}
+COMPOUND_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(\\text\s*\{[^{}]*\}|[a-zA-Z]+)")
+COMPOUND = re.compile(rf"{COMPOUND_PART.pattern}(?:\s*(?:,|and)?\s*{COMPOUND_PART.pattern})+")
 RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
 CHOICE = re.compile(r"\(([A-Ja-j])\)|([A-J])(?:[.:)])?")
 CHOICE_WITH_CONTENT = re.compile(
@@ -180,6 +182,7 @@ SHORT_WORDS = frozenset(
 )
 LETTERED_TEXT = re.compile(r"\\text\s*\{([^{}\\]*)\}")
 AND_OR = re.compile(r"\s*(?:,|;)?\s*(?:\\text\s*\{\s*(?:,\s*)?(and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*")
+EITHER = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])")
 NAME = re.compile(
     r"(?:\\text\s*\{[^{}]*\}|[A-Za-z]{1,3}(?:_(?:\w|\{\w+\}))?'*|\\[a-zA-Z]+(?:\s+|\{)[A-Za-z]{1,4}\}?"
     r"|m?\\angle\s*[A-Z]{1,3}|\\[a-zA-Z]+"
@@ -300,7 +303,15 @@ def _flat(text: str, items: Sequence[Value]) -> Value:
     values: list[Value] = []
     for item in items:
         values.extend(item.items if isinstance(item, Listed) and not item.brackets else (item,))
-    return values[0] if len(values) == 1 else Listed(text, tuple(values))
+    if len(values) == 1:
+        return values[0]
+    names = {value.name if isinstance(value, Named) else "" for value in values}
+    inner = tuple(value.value for value in values if isinstance(value, Named))
+    if len(names) > 1 or len(inner) < len(values):
+        return Listed(text, tuple(values))
+    if all(isinstance(value, Listed) and value.ordered for value in inner):  # "x < 0 or x > 5"
+        return Named(text, names.pop(), United(text, inner)) if EITHER.search(text) else Listed(text, tuple(values))
+    return Named(text, names.pop(), _flat(text, inner))
 
 
 def _bracketed(text: str, depth: int) -> Value | None:
@@ -371,6 +382,8 @@ def _named(text: str, depth: int) -> Value | None:
                 items = (Named(f"{n}={v.text}", n, v) for n, v in zip(names, value.items, strict=True))
                 return Listed(text, tuple(items))
         return Named(text, name, value)
+    if len(parts) == 2 and VARIABLE.fullmatch(parts[1]):
+        return Named(text, parts[1], _read(parts[0], depth - 1))
     values = [_read(part, depth - 1) for part in parts]
     numbers = [value for value in values if isinstance(value, Number)]
     if len(numbers) == len(values) and all(value.number.value == numbers[0].number.value for value in numbers):
@@ -396,7 +409,27 @@ def _words(text: str, depth: int) -> Value | None:
     return Words(text, tuple(word.strip("().\"'!?:").casefold() if not word.isupper() else word for word in words))
 
 
+def _compound(text: str) -> Value | None:
+    """The sum of amounts of one kind: `1 h 30 min`, `5 feet 6 inches`."""
+    parts = COMPOUND_PART.findall(text)
+    if not 2 <= len(parts) <= 4 or not COMPOUND.fullmatch(text):
+        return None
+    amounts = [_amount(f"{number} {unit}", 2) for number, unit in parts]
+    total = Fraction(0)
+    for amount in amounts:
+        if not (isinstance(amount, Amount) and isinstance(amount.value, Number)):
+            return None
+        if not isinstance(amounts[0], Amount) or amount.unit.kinds != amounts[0].unit.kinds:
+            return None
+        total += amount.value.number.value * amount.unit.size
+    assert isinstance(amounts[0], Amount)
+    written = f"\\frac{{{total.numerator}}}{{{total.denominator}}}"
+    return Amount(text, Number(written, WrittenNumber(total)), replace(amounts[0].unit, size=Fraction(1)))
+
+
 def _amount(text: str, depth: int) -> Value | None:
+    if (compound := _compound(text)) is not None:
+        return compound
     split = split_unit(text)
     if split is None:
         return None

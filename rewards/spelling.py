@@ -116,6 +116,8 @@ COMMANDS = {
     "rparen": ")",
     "colon": ":",
     "dollar": r"\$",
+    "langle": "(",
+    "rangle": ")",
     "ldots": r"\dots",
     "cdots": r"\dots",
     "ast": "*",
@@ -135,6 +137,7 @@ POWER = re.compile(r"\^\s*(-?\d\d+|-\d)")
 PLAIN_POWER = re.compile(r"(?<=[\w)}\]])\s*\*\*\s*")
 PARENTHESISED_POWER = re.compile(r"\^\s*\(([^(){}]*)\)")
 PLAIN_ROOT = re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?:\(([^()]*)\)|(\d+))")
+INFINITY = re.compile(r"(?i)\b(?:(negative|minus)\s+|positive\s+|plus\s+)?infinity\b")
 PLAIN_PI = re.compile(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])")
 TIMES = re.compile(r"(?<=[\w)}\]])\s*\*\s*(?=[\w(\\{])")
 ARGUMENTS = re.compile(
@@ -180,12 +183,16 @@ def spelled(text: str, decimal_comma: bool = False) -> str:
         text = _arguments(text)
     elif "{" in text:
         text = TIGHT_COMMA.sub(",", text)
+    if text.startswith("{") and text.endswith("}") and "," in text and "{" not in text[1:]:
+        text = f"\\{text[:-1]}\\}}"  # a set, of which the backslashes were left out
     text = PERCENT.sub(r"\\%", text)
     text = DEGREE.sub(r"^\\circ", text)
     text = MULTIPLE_SPACES.sub(" ", SPACED_ENVELOPE.sub(lambda match: match.group().strip(), text)).strip()
     text = TRAILING.sub("", text).strip()
     if (envelope := TEXT_ENVELOPE.fullmatch(text)) and not SHORT_WORD.fullmatch(envelope.group(1).strip()):
         text = TRAILING.sub("", envelope.group(1).strip()).strip()
+    if "nfinity" in text:
+        text = INFINITY.sub(lambda match: "-\\infty" if match.group(1) else "\\infty", text)
     if "sqrt" in text:
         text = PLAIN_ROOT.sub(lambda match: f"\\sqrt{{{match.group(1) or match.group(2)}}}", text)
     if "pi" in text:

@@ -42,6 +42,14 @@ _SIZES: dict[str, dict[str, str]] = {  # kind -> size in the kind's first unit -
         "1/1000": "ms millisecond",
     },
     "volume": {"1": "l liter litre", "1/1000": "ml milliliter millilitre", "1/100": "cl centiliter"},
+    "cups": {
+        "1": "cup",
+        "1/16": "tablespoon tbsp",
+        "1/48": "teaspoon tsp",
+        "2": "pint",
+        "4": "quart qt",
+        "16": "gallon gal",
+    },
     "long time": {"1": "month", "12": "yr year", "120": "decade", "1200": "century centurie"},
     "dollars": {"1": "$ dollar usd buck", "1/100": "cent ¢ penny pennie"},
     "euros": {"1": "€ euro eur"},
@@ -85,8 +93,6 @@ FUNCTIONS = frozenset(
         "exp",
         "sqrt",
         "lim",
-        "min",
-        "max",
         "arcsin",
         "arccos",
         "arctan",
@@ -104,6 +110,7 @@ FUNCTIONS = frozenset(
     ]
 )
 CASED = {"C": "celsius", "F": "fahrenheit"}
+VARIABLES = frozenset("abcdfghjklmnpqrstvwxyz")  # three of these alone are a product and no word
 SINGLE_LETTERS = frozenset("mgshLlNJWV")
 
 CURRENCY_BEFORE = re.compile(rf"([-+]?)\s*(\\[$]|[{CURRENCIES}]|(?:USD|EUR|GBP|Rs\.?)\s)\s*(?=[-+\d.(\\])")
@@ -115,6 +122,7 @@ AFTER = re.compile(
     rf"|{IN_TEXT}(?:\s*/\s*{IN_TEXT})?"
     rf"|(?<![A-Za-z\\])[A-Za-z][A-Za-z /.\-]*{RAISED}(?:/[A-Za-z]+{RAISED})?)"
 )
+FUNCTION_COMMAND = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 WORD = re.compile(r"[a-z]+")
 EXPONENT = re.compile(r"\^\s*\{?([23])\}?")
 
@@ -156,6 +164,8 @@ def split_unit(text: str) -> tuple[str, Unit] | None:
     amount, written, glued = match["amount"].strip(), match["unit"].strip(), not match["gap"]
     if any(word in FUNCTIONS for word in WORD.findall(written.lower().replace("\\text", ""))):
         return None
+    if "circ" in written and FUNCTION_COMMAND.search(amount):
+        return None  # the unit of an argument
     if written[0].isalpha():
         if not amount[-1].isdecimal() and not (amount[-1] in ")}" and match["gap"]):
             return None
@@ -163,7 +173,8 @@ def split_unit(text: str) -> tuple[str, Unit] | None:
         singular = _singular(whole.lower())
         if len(whole) == 1 and (glued or whole not in SINGLE_LETTERS):
             return None
-        if (glued or 2 <= len(whole) <= 3) and not (singular in KNOWN or singular in SPEEDS):
+        known = singular in KNOWN or singular in SPEEDS
+        if not known and (glued or len(whole) == 2 or (len(whole) == 3 and VARIABLES.issuperset(whole))):
             return None
     unit = read_unit(written)
     return None if unit is None else (amount, unit)

@@ -23,6 +23,7 @@ SCIENTIFIC = re.compile(
     rf"({SIGN})({DECIMAL})\s*(?:[eE]([-+]?\d+)|(?:\\times|\\cdot|[xX*])\s*10\s*\^\s*(?:\{{\s*([-+]?\d+)\s*\}}|(\d)))"
 )
 POWER = re.compile(rf"({SIGN})(\d+)\s*\^\s*(?:\{{\s*([-+]?\d+)\s*\}}|(\d))")
+PREFIXED = re.compile(r"0x[0-9a-fA-F]+|0b[01]+|0o[0-7]+")
 REPEATING = re.compile(rf"({SIGN})(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{{?(\d+)\}}?")
 SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 SCALED = re.compile(rf"(.+?)\s*(?:\\text\s*\{{\s*)?({'|'.join(SCALES)})s?(?:\s*\}})?")
@@ -62,6 +63,8 @@ def read_number(text: str) -> WrittenNumber | None:
         return _power(match.group(1), match.group(2), int(match.group(3) or match.group(4)))
     if match := QUOTIENT.fullmatch(text):
         return _quotient_of_numbers(*(group for group in match.groups() if group is not None))
+    if match := PREFIXED.fullmatch(text):
+        return WrittenNumber(Fraction(int(text, 0)))
     if match := REPEATING.fullmatch(text):
         return _repeating(*match.groups())
     if (match := SCALED.fullmatch(text)) and (number := read_number(match.group(1))):
