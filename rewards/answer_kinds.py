@@ -150,7 +150,7 @@ COMPOUND = re.compile(rf"{COMPOUND_PART.pattern}(?:\s*(?:,|and)?\s*{COMPOUND_PAR
 RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
 CHOICE = re.compile(r"\(([A-Ja-j])\)|([A-J])(?:[.:)])?")
 CHOICE_WITH_CONTENT = re.compile(
-    r"(?:\(([A-J])\)|\\text\s*\{\s*\(?([A-J])\)?[.:)]?\s*\}|([A-J])[.:)])\s*(?!\s*[-+^=_,(/&])(.+)"
+    r"(?:\(([A-J])\)|\\text\s*\{\s*\(?([A-J])\)?[.:)]?\s*\}|([A-J])(?:\)|[.:](?=\s)))\s*(?!\s*[-+^=_,(/&])(.+)"
 )
 WORD = re.compile(r"[^\W\d_]+(?:['’.\-][^\W\d_]+)*\.?")
 SHORT_WORDS = frozenset(
@@ -188,6 +188,7 @@ NAME = re.compile(
     r"|m?\\angle\s*[A-Z]{1,3}|\\[a-zA-Z]+"
     r"|[A-Za-z]\s*(?:\^\{-1\})?\([a-z](?:,\s*[a-z])*\)|[A-Za-z][A-Za-z ]{2,30}|\([a-zA-Z](?:,\s*[a-zA-Z])+\))\s*"
 )
+SYMBOLS = re.compile(r"(?=.*[a-zA-Z])(?:[^\d+\-=<>,;]|_\{?\d+\}?){1,60}")
 EQUALS = re.compile(r"(?<![<>!:\\])=(?!=)")
 INEQUALITY = re.compile(r"<=|>=|[<>]|\\[lg]e(?![a-zA-Z])")
 RELATION = re.compile(r"=|[<>]|\\[lgn]e(?![a-zA-Z])")
@@ -210,6 +211,16 @@ def read_answer(answer: str, decimal_comma: bool = False) -> Value:
         answer = answer_in(answer) or answer
     text = spelled(answer, decimal_comma)
     return _read(text, DEEPEST)
+
+
+def by_name(value: Value) -> Value:
+    """The named values of `(x, y) = (1, 2)`; any other value as it is."""
+    if isinstance(value, Named) and value.name.startswith("(") and isinstance(value.value, Listed):
+        names, items = value.name.strip("()").split(","), value.value.items
+        if value.value.brackets == "()" and len(names) == len(items):
+            named = (Named(f"{name}={item.text}", name, item) for name, item in zip(names, items, strict=True))
+            return Listed(value.text, tuple(named))
+    return value
 
 
 def is_readable(value: Value) -> bool:
@@ -283,19 +294,29 @@ def _choice(text: str, depth: int) -> Value | None:
 def _several(text: str, depth: int) -> Value | None:
     """A list: commas, semicolons, "and" or "or" outside of brackets; or a plus-minus sign, which is two values."""
     joined = AND_OR.sub(", ", text) if AND_OR.search(text) else text
+    groups = _split(joined, ";")
+    if len(groups) > 1 and len(_split(joined, ",")) > 1:
+        return _flat(text, [_as_tuple(_read(group, depth - 1)) for group in groups if group])
     parts = _split(joined, ",;")
     if len(parts) > 1:
         items = [_read(spelled(part), depth - 1) for part in parts if part]
         named = [item for item in items if isinstance(item, Named)]
         if len(items) > 1 and all(isinstance(item, Words) and len(item.words) > 1 for item in items):
             return None  # a sentence
-        if len(named) == 1 and isinstance(items[0], Named) and not items[0].name.startswith("("):
+        if len(named) == 1 and isinstance(items[0], Named):
             items[0] = items[0].value  # "x = 1, 2" is two values of x
             return Named(text, named[0].name, _flat(text, items))
         return _flat(text, items)
     if PLUS_MINUS.search(text) and len(PLUS_MINUS.findall(text)) == 1 and "\\mp" not in text and "=" not in text:
         return _flat(text, [_read(PLUS_MINUS.sub(sign, text), depth - 1) for sign in ("+", "-")])
     return None
+
+
+def _as_tuple(value: Value) -> Value:
+    """Values with different names as a tuple, as in `p=5, q=2; p=7, q=2`."""
+    if isinstance(value, Listed) and not value.brackets and all(isinstance(item, Named) for item in value.items):
+        return replace(value, brackets="()")
+    return value
 
 
 def _flat(text: str, items: Sequence[Value]) -> Value:
@@ -376,12 +397,9 @@ def _named(text: str, depth: int) -> Value | None:
         name = without_spaces(LETTERED_TEXT.sub(r"\1", parts[0]))
         if len(parts) > 2 and isinstance(value, Formula):
             return None
-        if name.startswith("(") and isinstance(value, Listed) and value.brackets == "()":
-            names = name.strip("()").split(",")
-            if len(names) == len(value.items):
-                items = (Named(f"{n}={v.text}", n, v) for n, v in zip(names, value.items, strict=True))
-                return Listed(text, tuple(items))
         return Named(text, name, value)
+    if len(parts) == 2 and SYMBOLS.fullmatch(parts[0]) and not _has_variables(parts[1]):
+        return Named(text, without_spaces(parts[0]), _read(parts[1], depth - 1))
     if len(parts) == 2 and VARIABLE.fullmatch(parts[1]):
         return Named(text, parts[1], _read(parts[0], depth - 1))
     values = [_read(part, depth - 1) for part in parts]
@@ -389,6 +407,10 @@ def _named(text: str, depth: int) -> Value | None:
     if len(numbers) == len(values) and all(value.number.value == numbers[0].number.value for value in numbers):
         return numbers[0]  # "1/2 = 0.5"
     return None
+
+
+def _has_variables(text: str) -> bool:
+    return re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+|(?<![a-zA-Z])e(?![a-zA-Z])", "", text)) is not None
 
 
 def _words(text: str, depth: int) -> Value | None:

@@ -15,8 +15,10 @@ PLACEHOLDER = re.compile(
     r"(?i)[\s.?_~…]*|\\[lc]?dots|\\(?:phantom|hphantom)\{[^{}]*\}|\\(?:quad|square|Box|ldots)\b"
     r"|(?:\\text(?:bf|it)?\{)?\s*(?:[\[<(]?(?:the |your )?(?:final )?answer(?: here)?[\]>)]?)\s*\}?"
 )
-BETWEEN_BOXES = re.compile(r"(?:(?:,|;)?(?:and|or|then)?|\\text\{(?:and|or)\})(?:[A-Za-z]=)?")
-MATH_DELIMITERS = re.compile(r"\\[()\[\]]|[\s$*]")
+BETWEEN_BOXES = re.compile(r"(?:,|;)?(?:and|or|then)?(?:[A-Za-z](?:_\{?\w\}?)?=)?")
+MATH_DELIMITERS = re.compile(
+    r"\\[()\[\],;: ]|[\s$*]|\\q?quad(?![a-z])|\\text\{(?=\s*(?:and|or|,)\s*\})|(?<=and)\}|(?<=or)\}"
+)
 LONGEST_GAP = 60  # characters between two boxes that are one answer
 
 ANCHORS = (
@@ -45,7 +47,7 @@ LONE_CHOICE = re.compile(r"[\s*$]*\(([A-Ja-j])\)[\s*$.]*")
 
 def answer_in(completion: str) -> str | None:
     """The text of the completion's answer; None where there is none."""
-    text = _after_thinking(completion)
+    text = _after_thinking(completion).replace("\\\\boxed", "\\boxed")
     for take in (_boxed, _hashed, _announced, _chosen):
         if (answer := take(text)) is not None and answer.strip():
             return answer.strip()

@@ -27,6 +27,7 @@ from tokenshift.rewards.answer_kinds import (
     United,
     Value,
     Words,
+    by_name,
     read_answer,
 )
 from tokenshift.rewards.calendar import same_date, same_time
@@ -90,19 +91,20 @@ def _same_named(gold: Value, answer: Value) -> bool:
     if isinstance(gold, Named) and isinstance(answer, Named):
         if gold.name == answer.name and same_answer(gold.value, answer.value):
             return True
-        is_equation = isinstance(gold.value, Formula) and isinstance(answer.value, Formula)
-        return is_equation and _same_formula(Formula(gold.text), Formula(answer.text))
+        if isinstance(gold.value, Number | Formula) and isinstance(answer.value, Number | Formula):
+            return _same_formula(Formula(gold.text), Formula(answer.text))
+        return False
     if isinstance(answer, Named):
         if isinstance(gold, Formula) and RELATION.search(gold.text):
             return _same_formula(gold, Formula(answer.text))
-        if isinstance(gold, Listed):
-            return _same_listed(gold, answer) or same_answer(gold, answer.value)
+        if isinstance(gold, Listed) and isinstance(by_name(answer), Listed):
+            return same_answer(gold, by_name(answer))
         return same_answer(gold, answer.value)
     assert isinstance(gold, Named)
     if isinstance(answer, Formula) and RELATION.search(answer.text):
         return _same_formula(Formula(gold.text), answer)
     if isinstance(answer, Listed) and any(isinstance(item, Named) for item in answer.items):
-        return _same_listed(gold, answer)
+        return isinstance(by_name(gold), Listed) and same_answer(by_name(gold), answer)
     return same_answer(gold.value, answer)
 
 

@@ -92,7 +92,7 @@ PRICE = re.compile(r"(?<!\\)\$(?=\s?[-+]?[\d.])")
 DELIMITER = re.compile(r"(?<!\\)\\[()\[\]]")
 DOUBLED = re.compile(r"\\\\(?=[a-zA-Z{}])")  # the backslash of a command, escaped once too often
 REMOVED = re.compile(
-    r"(?<!\\)\\!|\\(?:left|right)\.|\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits"
+    r"(?<!\\)\\!\s*|\\(?:left|right)\.|\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits"
     r"|left|right|[bB]igg?[lrm]?|strut)(?![a-zA-Z])"
 )
 SPACES = re.compile(
@@ -106,6 +106,8 @@ COMMANDS = {
     **dict.fromkeys(("leq", "leqslant", "leqq"), r"\le"),
     **dict.fromkeys(("geq", "geqslant", "geqq"), r"\ge"),
     "neq": r"\ne",
+    "lt": "<",
+    "gt": ">",
     "degree": r"^\circ",
     "lbrace": r"\{",
     "rbrace": r"\}",
@@ -130,7 +132,7 @@ COMMAND = re.compile(rf"\\({'|'.join(sorted(COMMANDS, key=len, reverse=True))})(
 TEXT_ENVELOPE = re.compile(r"\\text\s*\{([^{}\\]*)\}")
 SHORT_WORD = re.compile(r"[a-z]{2,3}")  # bare, it would be a product of variables
 DEGREE = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)")
-PERCENT = re.compile(r"\s*(?:(?<!\\)%|\\%|\\text\s*\{\s*(?:%|\\%|percent)\s*\}|\b(?:percent|per cent|pct)\b)")
+PERCENT = re.compile(r"\s*(?:(?<!\\)%|\\%|\\text\s*\{\s*(?:%|\\%|percent)\s*\}|\b(?:percent(?:age)?|per cent|pct)\b)")
 TIGHT_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|\{,\}")
 SPACED_ENVELOPE = re.compile(r"\{\s+|\s+\}")
 POWER = re.compile(r"\^\s*(-?\d\d+|-\d)")
@@ -191,6 +193,8 @@ def spelled(text: str, decimal_comma: bool = False) -> str:
     text = TRAILING.sub("", text).strip()
     if (envelope := TEXT_ENVELOPE.fullmatch(text)) and not SHORT_WORD.fullmatch(envelope.group(1).strip()):
         text = TRAILING.sub("", envelope.group(1).strip()).strip()
+    if "=" in text:
+        text = text.replace("<=", "\\le ").replace(">=", "\\ge ").replace("!=", "\\ne ")
     if "nfinity" in text:
         text = INFINITY.sub(lambda match: "-\\infty" if match.group(1) else "\\infty", text)
     if "sqrt" in text:
