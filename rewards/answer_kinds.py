@@ -15,6 +15,8 @@ from tokenshift.rewards.spelling import spelled, without_spaces
 from tokenshift.rewards.units import Unit, split_unit
 from tokenshift.rewards.written_numbers import WrittenNumber, read_number
 
+LONGEST_ANSWER = 5000  # characters; a longer text is only equal to itself
+LONGEST_COMPOUND = 100  # characters of an amount in several units
 DEEPEST = 12  # brackets within brackets
 LONGEST_PROSE = 4  # words of an answer that is text
 SET = "\\{\\}"
@@ -209,6 +211,8 @@ def read_answer(answer: str, decimal_comma: bool = False) -> Value:
     """
     if "\\boxed" in answer or "\\fbox" in answer or "####" in answer:
         answer = answer_in(answer) or answer
+    if len(answer) > LONGEST_ANSWER:
+        return Formula(answer)
     text = spelled(answer, decimal_comma)
     return _read(text, DEEPEST)
 
@@ -433,7 +437,7 @@ def _words(text: str, depth: int) -> Value | None:
 
 def _compound(text: str) -> Value | None:
     """The sum of amounts of one kind: `1 h 30 min`, `5 feet 6 inches`."""
-    parts = COMPOUND_PART.findall(text)
+    parts = COMPOUND_PART.findall(text) if len(text) <= LONGEST_COMPOUND else []
     if not 2 <= len(parts) <= 4 or not COMPOUND.fullmatch(text):
         return None
     amounts = [_amount(f"{number} {unit}", 2) for number, unit in parts]

@@ -30,7 +30,7 @@ ANCHORS = (
 NEGATION = re.compile(r"(?i)\b(?:not|never|isn't|wrong|incorrect)\b")
 FORMULA = re.compile(
     r"(?<!\\)\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:\\\$|[^\n$])+)\$"
-    r"|\\\((?P<c>[^\n]+?)\\\)|\\\[(?P<d>.+?)\\\]|(?P<e>-?\\frac\{-?\d+\}\{-?\d+\})",
+    r"|\\\((?P<c>(?:[^\\\n]|\\(?![()]))+)\\\)|\\\[(?P<d>(?:[^\\]|\\(?![\[\]]))+)\\\]|(?P<e>-?\\frac\{-?\d+\}\{-?\d+\})",
     re.DOTALL,
 )
 NEXT_FORMULA = re.compile(r"\s*(?:,\s*)?(?:and|or|,)\s*(?=\\[(\[]|\$)")

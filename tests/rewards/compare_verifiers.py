@@ -77,7 +77,9 @@ def print_solutions(file: str) -> None:
     for kind in sorted({row.get("type") or "" for row in rows}):
         golds = [row["answer"] for row in rows if (row.get("type") or "") == kind]
         others = random.Random(0).sample(golds, len(golds))
-        exchanged += [(gold, f"\\boxed{{{other}}}") for gold, other in zip(golds, others, strict=True) if gold != other]
+        exchanged += [
+            (gold, f"\\boxed{{{other}}}") for gold, other in zip(golds, others, strict=True) if gold != other
+        ]
     accepted = [pair for pair, reward in zip(exchanged, ours(exchanged), strict=True) if reward == 1]
     print(f"  exchanged golds: {len(exchanged)}, accepted {len(accepted)}")
     for gold, text in accepted:
