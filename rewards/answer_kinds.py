@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from tokenshift.rewards.answer_place import answer_in
-from tokenshift.rewards.calendar import Date, Time, read_date, read_time
+from tokenshift.rewards.dates import Date, Time, read_date, read_time
 from tokenshift.rewards.spelling import spelled, without_spaces
 from tokenshift.rewards.units import Unit, split_unit
 from tokenshift.rewards.written_numbers import WrittenNumber, read_number
@@ -98,7 +98,7 @@ class Named(Value):
 
 
 @dataclass(frozen=True)
-class Ratio(Value):
+class Proportion(Value):
     """`3:2`."""
 
     terms: tuple[Fraction, ...]
@@ -284,7 +284,7 @@ def _based(text: str, depth: int) -> Value | None:
 def _ratio(text: str, depth: int) -> Value | None:
     if ":" not in text or not RATIO.fullmatch(text):
         return None
-    return Ratio(text, tuple(Fraction(term.strip()) for term in text.split(":")))
+    return Proportion(text, tuple(Fraction(term.strip()) for term in text.split(":")))
 
 
 def _choice(text: str, depth: int) -> Value | None:

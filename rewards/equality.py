@@ -22,7 +22,7 @@ from tokenshift.rewards.answer_kinds import (
     Matrix,
     Named,
     Number,
-    Ratio,
+    Proportion,
     Timed,
     United,
     Value,
@@ -30,7 +30,7 @@ from tokenshift.rewards.answer_kinds import (
     by_name,
     read_answer,
 )
-from tokenshift.rewards.calendar import same_date, same_time
+from tokenshift.rewards.dates import same_date, same_time
 from tokenshift.rewards.formulas import same_formula
 from tokenshift.rewards.spelling import without_spaces
 from tokenshift.rewards.written_numbers import WrittenNumber, same_number
@@ -59,9 +59,9 @@ def same_answer(gold: Value, answer: Value) -> bool:
         return _same_words(gold, answer)
     if isinstance(gold, Choice) or isinstance(answer, Choice):
         return _same_choice(gold, answer)
-    if isinstance(gold, Ratio | Timed) and isinstance(answer, Ratio | Timed):
+    if isinstance(gold, Proportion | Timed) and isinstance(answer, Proportion | Timed):
         return _same_ratio(gold, answer)
-    if {type(gold), type(answer)} == {Ratio, Number}:
+    if {type(gold), type(answer)} == {Proportion, Number}:
         return _same_ratio(gold, answer)
     if isinstance(gold, Dated) and isinstance(answer, Dated):
         return same_date(gold.date, answer.date)
@@ -265,7 +265,7 @@ def _same_ratio(gold: Value, answer: Value) -> bool:
 
 
 def _terms(value: Value) -> tuple[Fraction, ...]:
-    if isinstance(value, Ratio):
+    if isinstance(value, Proportion):
         return value.terms
     if isinstance(value, Timed) and value.time.half is None:
         return (Fraction(value.time.hour), Fraction(value.time.minute))

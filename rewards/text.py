@@ -31,10 +31,10 @@ def gold_text(gold: Any) -> str:
         number, written = gold, str(gold)
     if isinstance(number, str | bool):
         return str(number)
-    if isinstance(number, float) or (isinstance(number, Real) and hasattr(number, "is_integer")):
+    if isinstance(number, float):
         if not math.isfinite(number):
             return ""
-        return str(int(number)) if number == int(number) else written
+        return str(int(number)) if number.is_integer() else written
     if isinstance(number, Real) or type(number).__name__ == "Decimal":
         return written
     kind = type(gold).__name__

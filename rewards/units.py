@@ -156,8 +156,8 @@ def split_unit(text: str) -> tuple[str, Unit] | None:
         sign, symbol = match.group(1), match.group(2).replace("\\", "").strip(" .").lower()
         amount = sign + text[match.end() :]
         after = split_unit(amount)  # "$5 dollars", "$5 million"
-        unit = Unit(((KNOWN[symbol][0], 1),), KNOWN[symbol][1])
-        return (after[0], unit) if after is not None and after[1] == unit else (amount, unit)
+        currency = Unit(((KNOWN[symbol][0], 1),), KNOWN[symbol][1])
+        return (after[0], currency) if after is not None and after[1] == currency else (amount, currency)
     match = AFTER.fullmatch(text) if len(text) <= LONGEST else None
     if match is None:
         return None

@@ -3,8 +3,10 @@
 import re
 from dataclasses import dataclass
 
-MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november")
-MONTHS += ("december",)
+MONTHS = (
+    *("january", "february", "march", "april", "may", "june", "july"),
+    *("august", "september", "october", "november", "december"),
+)
 MONTH_NUMBERS = {name[:length]: number for number, name in enumerate(MONTHS, 1) for length in (3, 4, len(name))}
 WEEKDAY = r"(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day,?\s+)?"
 DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
@@ -55,10 +57,10 @@ def read_date(text: str) -> Date | None:
     if match := ISO.fullmatch(plain):
         return _date(int(match.group(2)), int(match.group(3)), int(match.group(1)))
     if match := SLASHED.fullmatch(plain):
-        first, second, year = map(int, match.groups())
+        first, second, slashed_year = map(int, match.groups())
         if first <= 12 and second <= 12 and first != second:
-            return Date(first, second, year, slashed=True)
-        return _date(*((first, second) if first <= 12 else (second, first)), year)
+            return Date(first, second, slashed_year, slashed=True)
+        return _date(*((first, second) if first <= 12 else (second, first)), slashed_year)
     if match := MONTH_FIRST.fullmatch(plain):
         month, day, year = match.groups()
     elif match := DAY_FIRST.fullmatch(plain):
