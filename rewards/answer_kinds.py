@@ -394,7 +394,7 @@ def _bounded(text: str, depth: int) -> Value | None:
 
 def _named(text: str, depth: int) -> Value | None:
     parts = [part.strip() for part in EQUALS.split(text)]
-    if len(parts) < 2 or not all(parts):
+    if len(parts) < 2 or not all(parts) or "\\begin" in text:
         return None
     if NAME.fullmatch(parts[0]):
         value = _read(parts[-1], depth - 1)
