@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from accelerate.logging import get_logger
 from accelerate.utils import DistributedType
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from trl.models import prepare_deepspeed, prepare_fsdp
-from trl.trainer.utils import create_model_from_path, get_config_model_id, use_adapter
+from trl.trainer.utils import create_model_from_path, get_config_model_id
 
 from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states, forward_options
 from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head
@@ -22,6 +22,7 @@ from tokenshift.analysis.divergence.token_statistics import token_statistics
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.trajectories import TrajectoryBatch
 from tokenshift.analysis.token_table.scoring import predicting_states
+from tokenshift.trainer.base_adapter import BaseAdapter
 
 logger = get_logger(__name__)
 
@@ -30,7 +31,7 @@ REFERENCE_HIDDEN = "reference_hidden"
 
 
 def load_base(trainer: Any, path: str | None = None) -> Any:
-    """The model before RL, prepared as TRL prepares its reference model; None where disabling an adapter gives it.
+    """The model before RL, prepared as TRL prepares its reference model; None for a PEFT policy ([`BaseAdapter`]).
 
     Args:
         trainer: any trainer of TRL's.
@@ -64,6 +65,36 @@ def load_base(trainer: Any, path: str | None = None) -> Any:
     return trainer.accelerator.prepare_model(base, evaluation_mode=True)
 
 
+def _check_added_tokens(trainer: Any, tokenizer: Any) -> None:
+    """Refuse a policy that tokens were added to after it was loaded: the base that its config names lacks them.
+
+    Raises:
+        ValueError: with the base, the tokens, and the way out.
+    """
+    model, args = trainer.model, trainer.args
+    name = get_config_model_id(model.config)
+    if hasattr(model, "peft_config") or not name:
+        return
+    kwargs = {"revision": (getattr(args, "model_init_kwargs", None) or {}).get("revision", "main")}
+    try:
+        base_config = AutoConfig.from_pretrained(
+            name, trust_remote_code=getattr(args, "trust_remote_code", False), **kwargs
+        )
+    except (OSError, ValueError):  # the base cannot be loaded either, which says why
+        return
+    base_rows, rows = (config.get_text_config().vocab_size for config in (base_config, model.config))
+    ids = {index: token for token, index in tokenizer.get_vocab().items()}
+    added = [ids[index] for index in sorted(ids) if base_rows <= index < rows]
+    if not added:
+        return
+    tokens = ", ".join(map(repr, added[:5])) + (f" and {len(added) - 5} more" if len(added) > 5 else "")
+    raise ValueError(
+        f"The base, {name}, has {base_rows} rows in its LM head, but the policy was resized to {rows} after it was "
+        f"loaded: the added tokens {tokens} are unknown to the base. Save the resized model and its tokenizer first "
+        "(model.save_pretrained(folder), tokenizer.save_pretrained(folder)), and start from that folder."
+    )
+
+
 class DistributionReference:
     """The model that the policy's distributions are compared with: the base, or the policy that made the rollouts.
 
@@ -73,18 +104,23 @@ class DistributionReference:
         path: a folder or a hub name of the base, where it is not the model that the policy began as.
 
     Raises:
-        ValueError: if a base has another tokenizer than the policy.
+        ValueError: if a base has another tokenizer than the policy, or tokens were added to the policy in memory, or
+            the base of an adapter that is trained further cannot be kept ([`BaseAdapter`]).
     """
 
     def __init__(self, trainer: Any, kind: str, path: str | None = None) -> None:
         self.trainer, self.kind = trainer, kind
         self.shared: int | None = None  # tokens that both heads have, where one is longer
         self._old_head: LMHead | None = None
+        self._base_head: LMHead | None = None  # of an adapter that trains the head too
         tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
         base_tokenizer = tokenizer if path is None else AutoTokenizer.from_pretrained(path)
         if path is not None:  # before a model is loaded
             shared_vocabulary(base_tokenizer, tokenizer)
+        if kind == "base" and path is None:
+            _check_added_tokens(trainer, tokenizer)
         self.base = load_base(trainer, path) if kind == "base" else None
+        self.adapter = BaseAdapter(trainer) if kind == "base" and self.base is None else None
         if self.base is not None:
             sizes = [model.config.get_text_config().vocab_size for model in (self._unwrapped(self.base), self._policy)]
             if sizes[0] != sizes[1]:
@@ -139,18 +175,23 @@ class DistributionReference:
         """The wrapped model that computes the reference's forward pass, in eval mode."""
         model = self.trainer.model_wrapped if self.base is None else self.base
         was_training = model.training
-        adapterless = self.kind == "base" and self.base is None
-        with use_adapter(self._policy, self._adapter) if adapterless else nullcontext():
+        with nullcontext() if self.adapter is None else self.adapter.restored():
+            self._keep_base_head()
             model.eval()
             try:
                 yield model
             finally:
                 model.train(was_training)
 
-    @property
-    def _adapter(self) -> str | None:
-        """The adapter of the base: TRL's copy where an adapter is trained further, else None, no adapter."""
-        return "ref" if "ref" in self._policy.peft_config else None
+    def _keep_base_head(self) -> None:
+        """Copy the head of the base, which the policy computes as now, if its adapter trains the head."""
+        if self.adapter is None or self._base_head is not None:
+            return
+        module = self._policy.get_output_embeddings()
+        if module is not None and self.adapter.trains([module.weight, getattr(module, "bias", None)]):
+            with gathered_head(self._policy) as head:
+                bias = None if head.bias is None else head.bias.clone()
+                self._base_head = LMHead(head.weight.clone(), bias, head.scale, head.softcap)
 
     def _unwrapped(self, model: Any) -> Any:
         return self.trainer.accelerator.unwrap_model(model)
@@ -223,6 +264,8 @@ class DistributionReference:
         elif self.base is not None:
             with gathered_head(self._unwrapped(self.base)) as head:
                 yield head
+        elif self._base_head is not None:
+            yield self._base_head
         else:
-            with use_adapter(self._policy, self._adapter), gathered_head(self._policy) as head:
+            with gathered_head(self._policy) as head:
                 yield head
