@@ -19,9 +19,9 @@ from datasets import Dataset
 from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states, evaluation_mode
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import NEAR_ZERO
-from tokenshift.trainer.config import DivergenceGRPOConfig
+from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
-from tokenshift.trainer.precision import PrecisionCheck
+from tokenshift.trainer.precision import HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
 from tokenshift.trainer.weighting.calls import sampled_divergence, token_values
@@ -127,9 +127,10 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         **kwargs: Any,
     ) -> None:
         if not isinstance(args, DivergenceGRPOConfig):
+            per_sequence = f" {PER_SEQUENCE}" if type(args).__name__.startswith("RLOO") else ""
             raise TypeError(
                 f"args is a {type(args).__name__}; DivergenceGRPOTrainer needs a DivergenceGRPOConfig, which "
-                "takes the same fields and the weighting's."
+                f"takes the same fields and the weighting's.{per_sequence}"
             )
         self._loss_inputs: dict[str, Any] | None = None  # set while TRL's training loss is being computed
         self._weighting, self._weighting_values = args.weighting, args.weighting_values
@@ -384,7 +385,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             )
         if self.state.global_step <= self.args.get_warmup_steps(self.state.max_steps):
             return
-        if noise := self._noise_floor.warning(mean):
+        short = self.accelerator.mixed_precision != "no" or self.model.dtype in HALVES
+        if noise := self._noise_floor.warning(mean, short):
             self._tell("noise", lambda: noise)
         could_vary = mean is not None or self._weighting.varies_at_first_update or self.args.learning_rate == 0
         if could_vary and metrics.get(f"{kind.metric}/frac_active") == 0:

@@ -57,6 +57,8 @@ def load_base(trainer: Any, path: str | None = None) -> Any:
         kwargs["device_map"] = None
     kwargs |= {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation}
     kwargs.setdefault("trust_remote_code", getattr(args, "trust_remote_code", False))
+    if getattr(model, "is_quantized", False):  # else quantization would be measured as a shift
+        kwargs["quantization_config"] = model.config.quantization_config
     base = create_model_from_path(path or get_config_model_id(model.config), **kwargs)
     if trainer.is_deepspeed_enabled:
         return prepare_deepspeed(base, trainer.accelerator)

@@ -4,33 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.recorded_updates import Recorder, logits
 from helpers.tiny_training import Build, parameters, same
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from tokenshift.analysis.divergence.from_logits import entropy, js_divergence, kl_divergence
-from tokenshift.trainer import DivergenceGRPOTrainer
 
 BASE = {"divergence": "js", "divergence_reference": "base"}
-
-
-class Recorder(DivergenceGRPOTrainer):
-    """Keeps, of every update, the divergences used and full logits of the policy before its step."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.seen: list[dict[str, Any]] = []
-        super().__init__(*args, **kwargs)
-
-    def _weight_advantages(self, inputs: dict[str, Any], logps: torch.Tensor, states: list[torch.Tensor]) -> None:
-        super()._weight_advantages(inputs, logps, states)
-        with torch.no_grad():
-            self.seen.append(
-                {
-                    "inputs": {key: value for key, value in inputs.items() if isinstance(value, torch.Tensor)},
-                    "divergence": self._window.divergence[-1],
-                    "policy": logits(self.model, inputs),
-                }
-            )
 
 
 class StopAt(TrainerCallback):
@@ -39,15 +20,6 @@ class StopAt(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_training_stop = state.global_step >= self.step
-
-
-def logits(model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-    """Float64 logits `(N, V)` of the valid completion tokens."""
-    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-    length = inputs["completion_ids"].shape[1]
-    full = model(input_ids=ids, attention_mask=mask).logits[:, -length - 1 : -1]
-    return full[inputs["completion_mask"].bool()].double()
 
 
 def reference_divergence(name: str, base: torch.Tensor, policy: torch.Tensor, top_p: float) -> torch.Tensor:

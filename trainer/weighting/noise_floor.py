@@ -51,13 +51,18 @@ class NoiseFloor:
             self.value = still_sum / still_count
         return moved_sum / moved_count if moved_count else None
 
-    def warning(self, mean: float | None) -> str | None:
-        """One line for a window whose mean |D| is `mean` nats; None where it is clear of the floor."""
+    def warning(self, mean: float | None, short: bool) -> str | None:
+        """One line for a window whose mean |D| is `mean` nats; None where it is clear of the floor.
+
+        Args:
+            mean: of the tokens for which the policy had moved; None if there were none.
+            short: whether the model computes in less than float32.
+        """
         if mean is None or self.value is None or not mean < CLEAR_OF_NOISE * self.value:
             return None
         return (
             f"The mean divergence, {mean:.2g} nats, is not clear of its noise floor, {self.value:.2g} nats "
-            f"({METRIC}): what is measured, and weighted by, is mostly rounding. Load the model in float32 "
-            "(model_init_kwargs={'dtype': 'float32'}) and train without autocast (bf16=False), or let the policy "
-            "move further between generations (learning_rate, num_iterations)."
+            f"({METRIC}): what is measured, and weighted by, is mostly rounding. Let the policy move further "
+            "(learning_rate, num_iterations, steps_per_generation)"
+            + (", or compute in float32 (model_init_kwargs={'dtype': 'float32'}, bf16=False)." if short else ".")
         )
