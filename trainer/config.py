@@ -149,8 +149,11 @@ class DivergenceGRPOConfig(GRPOConfig):
         try_out(self.weighting, self.weighting_values, self.divergence_entry)
 
     def __getattr__(self, name: str) -> Any:
-        reason = f": it is for DivergenceGRPOTrainer. {PER_SEQUENCE}" if name in RLOO_SETTINGS else "."
-        raise AttributeError(f"{type(self).__name__} has no {name}{reason}")
+        if name in RLOO_SETTINGS:
+            raise AttributeError(
+                f"{type(self).__name__} has no {name}: it is for DivergenceGRPOTrainer. {PER_SEQUENCE}"
+            )
+        return object.__getattribute__(self, name)  # which raises
 
     @property
     def weighting(self) -> Weighting:

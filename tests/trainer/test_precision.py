@@ -11,7 +11,7 @@ def test_share_against_updates_made() -> None:
     for rate in (1e-6, 1e-4, 1e-2):
         update = torch.tensor(rate).bfloat16()
         changed = (weights + update != weights) | (weights - update != weights)
-        assert moved_share([weights], rate) == pytest.approx(float(changed.double().mean()), abs=2e-3)
+        assert moved_share([weights], rate) == pytest.approx(float(changed.double().mean()), abs=5e-3)
     assert moved_share([weights], 1e-6) == pytest.approx(0.01, abs=0.005), "at the usual learning rate about 1 % move"
 
 

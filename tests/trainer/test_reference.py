@@ -1,15 +1,18 @@
 """Whole-distribution divergences in training, against full logits of both models in float64."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from helpers.recorded_updates import Recorder, logits
-from helpers.tiny_training import Build, parameters, same
+from helpers.tiny_training import SETTINGS, Build, digit_reward, parameters, same
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from tokenshift.analysis.divergence.from_logits import entropy, js_divergence, kl_divergence
+from tokenshift.trainer import DivergenceGRPOConfig, reference
 
 BASE = {"divergence": "js", "divergence_reference": "base"}
 
@@ -139,3 +142,35 @@ def test_beta_uses_trls_reference_model(build: Build) -> None:
 def test_refused(build: Build, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build(**settings)
+
+
+def test_tokens_added_to_a_loaded_policy_are_refused(tiny_model: str, problems: Dataset, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    policy = AutoModelForCausalLM.from_pretrained(tiny_model)
+    policy.resize_token_embeddings(len(tokenizer))
+    args = DivergenceGRPOConfig(output_dir=str(tmp_path / "out"), **SETTINGS, **BASE)
+
+    def trainer_of(model: Any) -> Recorder:
+        return Recorder(model, digit_reward, args, problems, processing_class=tokenizer)
+
+    words = r"The base, .* the added tokens '<think>', '</think>' are unknown to the base. Save the resized model"
+    with pytest.raises(ValueError, match=words):
+        trainer_of(policy)
+    policy.save_pretrained(tmp_path / "resized")
+    tokenizer.save_pretrained(tmp_path / "resized")
+    trainer = trainer_of(AutoModelForCausalLM.from_pretrained(tmp_path / "resized"))
+    trainer.train()
+    assert float(trainer.seen[0]["divergence"].max()) < 1e-5
+
+
+def test_base_of_a_quantized_policy_is_quantized_alike(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = build()
+    trainer.model.is_quantized = True
+    trainer.model.config.quantization_config = {"load_in_4bit": True}
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(
+        reference, "create_model_from_path", lambda path, **kwargs: asked.update(kwargs) or trainer.model
+    )
+    reference.load_base(trainer, "elsewhere")
+    assert asked["quantization_config"] == {"load_in_4bit": True}
