@@ -30,7 +30,7 @@ from tokenshift.trainer.weighting.controls import mean_weights, normalize_weight
 from tokenshift.trainer.weighting.description import weighting_section
 from tokenshift.trainer.weighting.inactivity import inactivity_reason
 from tokenshift.trainer.weighting.metrics import ACTIVE, TokenWindow
-from tokenshift.trainer.weighting.noise_floor import METRIC, NoiseFloor
+from tokenshift.trainer.weighting.noise_floor import METRIC, MOVED, ROUNDING, UNMOVED, NoiseFloor, rounded_anew
 from tokenshift.trainer.weighting.randomness import Randomness, describe_randomness
 from tokenshift.trainer.weighting.tokens import make_tokens
 
@@ -83,7 +83,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
     - `divergence/{mean,p50,p90,p95,p99,max}` (nats), `divergence/frac_near_zero`, `divergence/frac_high` (shares);
     - `divergence_entropy/{policy,reference}_{near_zero,low,middle,high}`, mean entropies (nats) of tokens by their JS,
       and `divergence_position/00..19`, mean JS (nats) by relative position, if whole distributions are compared;
-    - `divergence/noise_floor`, mean |D| (nats) of the first tokens for which the policy had not moved: rounding alone;
+    - `divergence/noise_floor`, mean |D| (nats) of the policy from itself at the start: rounding alone;
     - `divergence/non_finite_share`, where there are infinite or NaN values, which the others leave out;
     - `advantage_weight/{mean,std,min,max}`, and `advantage_weight/frac_active`, the share of weights further than
       0.01 from 1; with an additive weighting `advantage_bonus/*` instead, the share of terms further than 0.01 from 0;
@@ -189,6 +189,11 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
                 measured, states = self._captured_logps(self.model, *args, **kwargs)
         self._loss_inputs[ENTROPY] = measured[1]
         self._weight_advantages(self._loss_inputs, measured[0].detach(), states)
+        if not self._knows_noise_floor():
+            policy, dtype = self.accelerator.unwrap_model(self.model), self._computing_dtype
+            with torch.no_grad(), evaluation_mode(self.model), rounded_anew(policy, dtype):
+                again, states_again = self._captured_logps(self.model, *args, **kwargs)
+            self._measure_rounding(self._loss_inputs, (measured[0].detach(), again[0]), (states, states_again))
         return outputs
 
     def _captured_logps(
@@ -200,6 +205,49 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             capture = captured_hidden_states(self.accelerator.unwrap_model(model))
         with capture as states:
             return super()._get_per_token_logps_and_entropies(model, *args, **kwargs), states
+
+    def _knows_noise_floor(self) -> bool:
+        """Whether the noise floor is measured, or logged by the run that is resumed."""
+        if self._noise_floor.value is None:
+            logged = [entry[METRIC] for entry in self.state.log_history if METRIC in entry]
+            self._noise_floor.value = logged[0] if logged else None
+        return self._noise_floor.measured or self._noise_floor.value is not None
+
+    @property
+    def _computing_dtype(self) -> torch.dtype:
+        """The type that the policy computes in."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision, self.model.dtype)
+
+    def _measure_rounding(
+        self,
+        inputs: dict[str, Any],
+        logps: tuple[torch.Tensor, torch.Tensor],
+        states: tuple[list[torch.Tensor], list[torch.Tensor]],
+    ) -> None:
+        """Count the divergences between two forward passes of one policy, which differ by rounding.
+
+        Args:
+            inputs: TRL's, of one update.
+            logps: the log-probabilities `(B, T)` of both.
+            states: the last hidden states of both, if the divergence is of whole distributions.
+        """
+        mask = self._valid_tokens(inputs)
+        if self._divergence.function is not None:
+            values = sampled_divergence(self._divergence, logps[1][mask], logps[0][mask], "the trial of its rounding")
+        else:
+            assert self._reference is not None
+            first, second = (completion_states(each, mask.shape[1])[mask] for each in states)
+            name, top_p = self._divergence_output, self.args.divergence_top_p
+            values = self._reference.policy_statistics(first, second, inputs["completion_ids"][mask], [name], top_p)[
+                name
+            ]
+        self._noise_floor.add(values, ROUNDING)
+
+    @staticmethod
+    def _valid_tokens(inputs: dict[str, Any]) -> torch.Tensor:
+        """The completions' valid tokens `(B, T)`, bool: not padding, not masked completions, not tool results."""
+        mask = inputs["completion_mask"]
+        return (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()
 
     def _undropped_logps(self, generation: dict[str, Any]) -> torch.Tensor:
         """The policy's log-probabilities `(B, T)` of a generation's completions, in eval mode; no gradients."""
@@ -220,8 +268,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             logps: the policy's log-probabilities of the sampled tokens `(B, T)`.
             states: its last hidden states, if the divergence is of whole distributions.
         """
-        mask = inputs["completion_mask"]
-        mask = (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()  # (B, T)
+        mask = self._valid_tokens(inputs)  # (B, T)
         old_logps = inputs.get("old_per_token_logps", logps)  # absent: the rollout policy is the current one
         old_logps = inputs.get(OLD_LOGPS, old_logps)
         update = f"the batch of update {self.state.global_step + 1}"
@@ -234,7 +281,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         else:
             divergence = sampled_divergence(self._divergence, valid_logps, valid_old_logps, update)
         self._window.divergence.append(divergence)
-        self._noise_floor.add(divergence, self._policy_moved())
+        self._noise_floor.add(divergence, MOVED if self._policy_moved() else UNMOVED)
         if self._weighting.function is None:
             return
 
@@ -352,9 +399,6 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training and self.args.watches_tokens:
             metrics = self._window.metrics(self.accelerator)
-            if self._noise_floor.value is None:  # of a run that is resumed
-                logged = [entry[METRIC] for entry in self.state.log_history if METRIC in entry]
-                self._noise_floor.value = logged[0] if logged else None
             mean = self._noise_floor.window_mean(self.accelerator)
             if metrics and self._noise_floor.value is not None:
                 metrics[METRIC] = self._noise_floor.value
@@ -385,8 +429,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             )
         if self.state.global_step <= self.args.get_warmup_steps(self.state.max_steps):
             return
-        short = self.accelerator.mixed_precision != "no" or self.model.dtype in HALVES
-        if noise := self._noise_floor.warning(mean, short):
+        if noise := self._noise_floor.warning(mean, short=self._computing_dtype in HALVES):
             self._tell("noise", lambda: noise)
         could_vary = mean is not None or self._weighting.varies_at_first_update or self.args.learning_rate == 0
         if could_vary and metrics.get(f"{kind.metric}/frac_active") == 0:

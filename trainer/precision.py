@@ -20,7 +20,7 @@ def moved_share(parameters: list[torch.Tensor], learning_rate: float) -> float:
     for parameter in parameters:
         exponent = torch.frexp(parameter.detach().float()).exponent
         # numbers in [2^(exponent - 1), 2^exponent) lie eps * 2^(exponent - 1) apart
-        half_step = torch.ldexp(torch.tensor(torch.finfo(parameter.dtype).eps / 4), exponent)
+        half_step = torch.finfo(parameter.dtype).eps / 4 * torch.exp2(exponent.float())
         moved += int((learning_rate >= half_step).sum())
     return moved / max(1, sum(parameter.numel() for parameter in parameters))
 

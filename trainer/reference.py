@@ -222,6 +222,27 @@ class DistributionReference:
             reference_hidden[mask], policy_hidden[mask], completion_ids[mask], outputs, self.trainer.temperature, top_p
         )
 
+    def policy_statistics(
+        self, first: torch.Tensor, second: torch.Tensor, token_ids: torch.Tensor, outputs: list[str], top_p: float
+    ) -> dict[str, torch.Tensor]:
+        """`token_statistics` `(N,)` between two forward passes of the policy, `first` as base and `second` as RL.
+
+        Args:
+            first, second: hidden states `(N, H)`.
+            token_ids: `(N,)`, int64.
+        """
+        with gathered_head(self._policy) as head:
+            return token_statistics(
+                first,
+                second,
+                head,
+                head,
+                token_ids,
+                outputs=outputs,
+                temperature=self.trainer.temperature,
+                top_p=top_p,
+            )
+
     def trajectory_statistics(
         self, batch: TrajectoryBatch, outputs: Sequence[str], temperature: float, top_p: float
     ) -> dict[str, torch.Tensor]:

@@ -1,6 +1,9 @@
 """The noise floor of D: how far rounding alone puts the policy from a reference that it has not moved away from."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -10,33 +13,64 @@ METRIC = "divergence/noise_floor"
 CLEAR_OF_NOISE = 2.0
 """A mean divergence below this many noise floors is told: half of it, or more, is rounding."""
 
+ROUNDING, UNMOVED, MOVED = "rounding", "unmoved", "moved"
+
+
+@contextmanager
+def rounded_anew(model: Any, dtype: torch.dtype) -> Iterator[None]:
+    """The model's forward passes round otherwise inside: its embeddings are off by at most half a digit of `dtype`.
+
+    That is what the smallest movement of the weights does to every later rounding. The run's random numbers are not
+    touched.
+
+    Args:
+        model: an unwrapped causal LM, with or without an adapter.
+        dtype: the type that it computes in.
+    """
+    generator = torch.Generator().manual_seed(0)
+    size = torch.finfo(dtype).eps / 2
+
+    def nudge(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        signs = torch.randint(0, 2, output.shape, generator=generator).to(output.device) * 2 - 1
+        return (output.double() * (1 + size * signs)).to(output.dtype)
+
+    handle = model.get_input_embeddings().register_forward_hook(nudge)
+    try:
+        yield
+    finally:
+        handle.remove()
+
 
 @dataclass
 class NoiseFloor:
-    """The mean absolute divergence of the tokens of updates before which the policy has not moved, and of the others.
+    """The mean absolute divergence of the policy from itself, and the window's for which the policy had moved.
 
-    Right after the completions were generated, the policy in training is the rollout policy, and before the first
-    update it is the base. The divergences of such an update, taken as in any other, are those of one model with itself
-    by the two paths that the run compares: the forward pass that trains, and the one that scored the completions. So
-    the floor costs no forward pass, and changes no random number.
+    The floor is the larger of two means. *Unmoved*: right after the completions were generated the policy in training
+    is the rollout policy, and before the first update it is the base, so the divergences of such an update are those
+    of one model by the two paths that the run compares. *Rounding*: one forward pass of one micro-batch is made twice,
+    and rounds otherwise the second time (`rounded_anew`); where both paths happen to round alike, the first mean is 0,
+    but the least movement of the weights brings this one.
 
     Attributes:
-        value: the floor in nats, from the first logging window that had such tokens; None before.
+        value: the floor in nats, from the first logging window; None before.
+        measured: whether the rounding was measured.
     """
 
     value: float | None = None
-    _sums: dict[bool, torch.Tensor] = field(default_factory=dict)  # moved -> (2,): sum of |D|, tokens; float64
+    measured: bool = False
+    _sums: dict[str, torch.Tensor] = field(default_factory=dict)  # kind -> (2,): sum of |D|, tokens; float64
 
-    def add(self, divergence: torch.Tensor, moved: bool) -> None:
-        """Count divergences `(N,)`; those that are not finite are left out.
+    def add(self, divergence: torch.Tensor, kind: str) -> None:
+        """Count divergences `(N,)` in nats; those that are not finite are left out.
 
         Args:
-            moved: whether the policy can differ from the reference.
+            kind: `ROUNDING`, or whether the policy can differ from the reference, `UNMOVED` or `MOVED`.
         """
+        self.measured = self.measured or kind == ROUNDING
         size = divergence.abs().double()
         finite = size.isfinite()
         sums = torch.stack([size.where(finite, 0.0).sum(), finite.sum().double()])
-        self._sums[moved] = self._sums[moved] + sums if moved in self._sums else sums
+        self._sums[kind] = self._sums[kind] + sums if kind in self._sums else sums
 
     def window_mean(self, accelerator: Accelerator) -> float | None:
         """The mean |D| of this window's tokens of a policy that had moved, over all ranks; None if there were none.
@@ -44,12 +78,15 @@ class NoiseFloor:
         Sets `value`, if it can; communicates, so every rank must call it; empties the window.
         """
         blank = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
-        sums = torch.cat([self._sums.get(moved, blank) for moved in (False, True)])
+        sums = torch.stack([self._sums.get(kind, blank) for kind in (ROUNDING, UNMOVED, MOVED)])  # (3, 2)
         self._sums.clear()
-        still_sum, still_count, moved_sum, moved_count = accelerator.reduce(sums, reduction="sum").tolist()
-        if self.value is None and still_count:
-            self.value = still_sum / still_count
-        return moved_sum / moved_count if moved_count else None
+        *still, moved = [
+            total / count if count else None for total, count in accelerator.reduce(sums, reduction="sum").tolist()
+        ]
+        means = [mean for mean in still if mean is not None]
+        if self.value is None and means:
+            self.value = max(means)
+        return moved
 
     def warning(self, mean: float | None, short: bool) -> str | None:
         """One line for a window whose mean |D| is `mean` nats; None where it is clear of the floor.
