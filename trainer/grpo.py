@@ -236,7 +236,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             values = sampled_divergence(self._divergence, logps[1][mask], logps[0][mask], "the trial of its rounding")
         else:
             assert self._reference is not None
-            first, second = (completion_states(each, mask.shape[1])[mask] for each in states)
+            first, second = (completion_states(captured, mask.shape[1])[mask] for captured in states)
             name, top_p = self._divergence_output, self.args.divergence_top_p
             values = self._reference.policy_statistics(first, second, inputs["completion_ids"][mask], [name], top_p)[
                 name
