@@ -14,27 +14,30 @@ VOCABULARY = 80
 ARCHITECTURES = tuple(sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
 """The model types that `AutoModelForCausalLM` knows."""
 
-_SIZES: dict[int, tuple[str, ...]] = {
-    VOCABULARY: ("vocab_size", "text_vocab_size", "vocab_size_per_layer_input"),
-    32: ("hidden_size", "n_embd", "d_model", "dim", "emb_dim", "embedding_size", "word_embed_proj_dim", "attention_hidden_size"),
+_SIZES = {
+    VOCABULARY: "vocab_size text_vocab_size vocab_size_per_layer_input",
+    32: "hidden_size n_embd d_model dim emb_dim embedding_size word_embed_proj_dim attention_hidden_size",
     48: (
-        "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "decoder_ffn_dim", "encoder_ffn_dim", "d_inner", "dff", "dim_ff",
-        "moe_intermediate_size", "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size",
-        "intermediate_size_mlp", "expert_ffn_hidden_size", "dense_intermediate_size", "shared_intermediate_size",
+        "intermediate_size ffn_dim n_inner ffn_hidden_size decoder_ffn_dim encoder_ffn_dim d_inner dff dim_ff "
+        "moe_intermediate_size shared_expert_intermediate_size moe_shared_expert_intermediate_size "
+        "shared_intermediate_size intermediate_size_mlp expert_ffn_hidden_size dense_intermediate_size"
     ),
     2: (
-        "num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers", "num_decoder_layers", "num_encoder_layers",
-        "num_key_value_heads", "num_kv_heads", "multi_query_group_num", "num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k_experts",
-        "moe_num_active_experts",
+        "num_hidden_layers n_layer n_layers num_layers decoder_layers encoder_layers num_decoder_layers "
+        "num_encoder_layers num_key_value_heads num_kv_heads multi_query_group_num num_experts_per_tok "
+        "num_experts_per_token moe_topk top_k_experts moe_num_active_experts"
     ),
     4: (
-        "num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "encoder_attention_heads",
-        "num_decoder_attention_heads", "num_encoder_attention_heads", "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts",
-        "attention_heads",
+        "num_attention_heads n_head n_heads num_heads decoder_attention_heads encoder_attention_heads "
+        "num_decoder_attention_heads num_encoder_attention_heads num_experts num_local_experts n_routed_experts "
+        "moe_num_experts attention_heads"
     ),
-    8: ("head_dim", "kv_channels", "attention_head_dim", "sliding_window", "window_size", "attention_window", "state_size", "mamba_d_state", "ssm_state_size"),
-}  # fmt: skip
-_BY_NAME = {name: size for size, names in _SIZES.items() for name in names}
+    8: (
+        "head_dim kv_channels attention_head_dim sliding_window window_size attention_window state_size "
+        "mamba_d_state ssm_state_size"
+    ),
+}
+_BY_NAME = {name: size for size, names in _SIZES.items() for name in names.split()}
 _FIXED = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "is_decoder": True}
 _LONGEST = 256  # positions
 
@@ -47,7 +50,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "axk1": _ALL_HEADS | {"n_group": 1, "topk_group": 1},
     **dict.fromkeys(("bamba", "granitemoehybrid"), _MAMBA_2),
     **dict.fromkeys(("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral"), _HEAD_DIM),
-    **dict.fromkeys(("codegen", "gptj"), {"rotary_dim": 4}),
+    "codegen": {"rotary_dim": 4},
+    "gptj": {"rotary_dim": 4},
     "cohere_compass_text": {
         "layer_types": ["sliding_attention", "full_attention"],
         "rope_parameters": {
