@@ -33,8 +33,6 @@ def _logits(
     accepted = inspect.signature(unadapted(model).forward).parameters
     device = next(iter(model.parameters())).device
     options: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
-    if positions is not None:
-        options["position_ids"] = torch.tensor([positions], device=device)
     with evaluation_mode(model):
         output = forward(
             input_ids=torch.tensor([ids], device=device), attention_mask=torch.tensor([mask], device=device), **options
@@ -68,7 +66,7 @@ def check_causal(model: Any, forward: Forward | None = None) -> None:
     """
     ids = list(TRIED_IDS)
     short = len(ids) * 2 // 3
-    whole, prefix = (_logits(forward or model, model, part, [1] * len(part), None) for part in (ids, ids[:short]))
+    whole, prefix = (_logits(forward or model, model, part, [1] * len(part)) for part in (ids, ids[:short]))
     if _difference(whole[:short], prefix) > _limit(model):
         raise ValueError(
             f"{type(unadapted(model)).__name__} reads the tokens after a position too, so that its logits are no "
@@ -77,29 +75,22 @@ def check_causal(model: Any, forward: Forward | None = None) -> None:
         )
 
 
-def counts_padding(model: Any, forward: Forward | None = None, *, given_positions: bool = False) -> bool:
+def counts_padding(model: Any, forward: Forward | None = None) -> bool:
     """Whether logits change with padding on the left, which the attention mask marks. Two short forward passes.
 
     Args:
         model: an unwrapped causal LM, with or without an adapter.
         forward: as in `check_causal`.
-        given_positions: pass the position ids that `positions_of` gives, too.
     """
     ids, mask = [*([0] * PADDING), *TRIED_IDS], [*([0] * PADDING), *([1] * len(TRIED_IDS))]
-    positions = positions_of(torch.tensor([mask]))[0].tolist() if given_positions else None
-    padded = _logits(forward or model, model, ids, mask, positions)[PADDING:]
-    plain = _logits(forward or model, model, list(TRIED_IDS), [1] * len(TRIED_IDS), None)
+    padded = _logits(forward or model, model, ids, mask)[PADDING:]
+    plain = _logits(forward or model, model, ids[PADDING:], mask[PADDING:])
     return _difference(padded, plain) > _limit(model)
 
 
 def positions_of(mask: torch.Tensor) -> torch.Tensor:
     """The position `(B, T)` of each token among those that an attention mask `(B, T)` leaves; 0 at padding."""
     return (mask.long().cumsum(dim=-1) - 1).clamp_min(0)
-
-
-def takes_positions(model: Any) -> bool:
-    """Whether a model's forward takes `position_ids`."""
-    return "position_ids" in inspect.signature(unadapted(model).forward).parameters
 
 
 def give_positions(model: Any) -> Any:
@@ -109,9 +100,12 @@ def give_positions(model: Any) -> Any:
         The handle of the hook; `remove()` undoes it.
     """
 
+    takes_positions = "position_ids" in inspect.signature(unadapted(model).forward).parameters
+
     def add_positions(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        mask, ids = kwargs.get("attention_mask"), kwargs.get("input_ids", args[0] if args else None)
-        if kwargs.get("position_ids") is None and mask is not None and ids is not None and mask.shape == ids.shape:
+        mask, ids = kwargs.get("attention_mask"), kwargs.get("input_ids")
+        whole = mask is not None and ids is not None and mask.shape == ids.shape
+        if takes_positions and whole and kwargs.get("position_ids") is None:
             kwargs = kwargs | {"position_ids": positions_of(mask)}
         return args, kwargs
 

@@ -1,4 +1,4 @@
-"""The table of `docs/architectures.md`: what the project does with every causal-LM architecture; `make architectures`."""
+"""The table of `docs/architectures.md`: what each part does with every causal-LM architecture."""
 
 import argparse
 import logging
