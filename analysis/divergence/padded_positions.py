@@ -1,7 +1,8 @@
-"""Whether a model's next-token distribution is a function of the tokens before it, as all divergences here take it.
+"""Models that count the padding of a batch as positions, and the positions that they should count instead.
 
-Two things break that without an error: a model that also reads later tokens (a masked language model, a permutation or
-prefix language model), and a model that counts the padding of a batch as positions.
+TRL pads prompts on the left and gives the forward passes of a training no `position_ids`. A model with absolute
+positions that does not take them from the attention mask (GPT-2, BERT) then reads each text somewhere else than
+generation did.
 """
 
 import inspect
@@ -54,33 +55,12 @@ def _limit(model: Any) -> float:
     return TOLERANCE.get(next(iter(model.parameters())).dtype, HALF_TOLERANCE)
 
 
-def check_causal(model: Any, forward: Forward | None = None) -> None:
-    """Refuse a model whose logits at a position depend on later tokens. It takes two short forward passes.
-
-    Args:
-        model: an unwrapped causal LM, with or without an adapter.
-        forward: the callable that makes the forward pass, where a wrapper gathers its parameters; the model when None.
-
-    Raises:
-        ValueError: for such a model.
-    """
-    ids = list(TRIED_IDS)
-    short = len(ids) * 2 // 3
-    whole, prefix = (_logits(forward or model, model, part, [1] * len(part)) for part in (ids, ids[:short]))
-    if _difference(whole[:short], prefix) > _limit(model):
-        raise ValueError(
-            f"{type(unadapted(model)).__name__} reads the tokens after a position too, so that its logits are no "
-            "next-token distributions; use a causal language model (a BERT-like one needs is_decoder=True in its "
-            "config)."
-        )
-
-
 def counts_padding(model: Any, forward: Forward | None = None) -> bool:
     """Whether logits change with padding on the left, which the attention mask marks. Two short forward passes.
 
     Args:
         model: an unwrapped causal LM, with or without an adapter.
-        forward: as in `check_causal`.
+        forward: the callable that makes the forward pass, where a wrapper gathers its parameters; the model when None.
     """
     ids, mask = [*([0] * PADDING), *TRIED_IDS], [*([0] * PADDING), *([1] * len(TRIED_IDS))]
     padded = _logits(forward or model, model, ids, mask)[PADDING:]
