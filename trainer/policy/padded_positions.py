@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tokenshift.analysis.divergence.hidden_states import _without_adapter as unadapted
-from tokenshift.analysis.divergence.hidden_states import evaluation_mode
+from tokenshift.analysis.divergence.hidden_states import backbone, evaluation_mode
 
 TRIED_IDS = tuple(range(3, 15))
 """Token ids of the text that a model is tried on; every vocabulary has them."""
@@ -28,16 +28,13 @@ Forward = Callable[..., Any]
 
 
 @torch.no_grad()
-def _logits(
-    forward: Forward, model: Any, ids: list[int], mask: list[int], positions: list[int] | None
-) -> torch.Tensor:
+def _logits(forward: Forward, model: Any, ids: list[int], mask: list[int]) -> torch.Tensor:
     accepted = inspect.signature(unadapted(model).forward).parameters
     device = next(iter(model.parameters())).device
     options: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
+    tensors = [torch.tensor([values], device=device) for values in (ids, mask)]
     with evaluation_mode(model):
-        output = forward(
-            input_ids=torch.tensor([ids], device=device), attention_mask=torch.tensor([mask], device=device), **options
-        )
+        output = forward(input_ids=tensors[0], attention_mask=tensors[1], **options)
     logits: torch.Tensor = output.logits[0].float()
     return logits
 
@@ -74,19 +71,49 @@ def positions_of(mask: torch.Tensor) -> torch.Tensor:
 
 
 def give_positions(model: Any) -> Any:
-    """Give every forward pass with an attention mask of its own shape the positions that generation counts.
+    """Give each forward pass over whole texts the positions that generation counts, unless it has positions.
+
+    Args:
+        model: an unwrapped causal LM, with or without an adapter, whose backbone takes `position_ids`; of another,
+            nothing changes.
 
     Returns:
         The handle of the hook; `remove()` undoes it.
     """
-
-    takes_positions = "position_ids" in inspect.signature(unadapted(model).forward).parameters
+    module = backbone(model)
+    takes_positions = "position_ids" in inspect.signature(module.forward).parameters
 
     def add_positions(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        mask, ids = kwargs.get("attention_mask"), kwargs.get("input_ids")
-        whole = mask is not None and ids is not None and mask.shape == ids.shape
+        mask = kwargs.get("attention_mask")
+        given = (*args[:1], kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
+        tokens = next((value for value in given if value is not None), None)
+        whole = mask is not None and tokens is not None and mask.shape == tokens.shape[:2]
         if takes_positions and whole and kwargs.get("position_ids") is None:
             kwargs = kwargs | {"position_ids": positions_of(mask)}
         return args, kwargs
 
-    return unadapted(model).register_forward_pre_hook(add_positions, with_kwargs=True)
+    return module.register_forward_pre_hook(add_positions, with_kwargs=True)
+
+
+def settle_positions(trainer: Any, *others: Any) -> None:
+    """See to it that a trainer's forward passes read a text where generation read it; every rank must call it.
+
+    Args:
+        trainer: a trainer of TRL's that pads prompts on the left, its models loaded and prepared.
+        *others: models beside the policy that read its texts, unwrapped; None is left out.
+
+    Raises:
+        ValueError: for a model that counts padding and takes no positions, or whose state reads the padding.
+    """
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    if not counts_padding(policy, trainer.model):
+        return
+    handles = [give_positions(model) for model in (policy, *others) if model is not None]
+    if counts_padding(policy, trainer.model):
+        for handle in handles:
+            handle.remove()
+        raise ValueError(
+            f"{type(unadapted(policy)).__name__} counts the padding that TRL puts before shorter prompts, so that in "
+            "training its distributions are not those that it samples from; use a model that takes its positions "
+            "from the attention mask or as position_ids."
+        )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.architectures import tiny_model
 
-from tokenshift.analysis.divergence.padded_positions import counts_padding, give_positions, positions_of
+from tokenshift.trainer.policy.padded_positions import counts_padding, give_positions, positions_of
 
 
 @pytest.mark.parametrize(
