@@ -237,10 +237,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         else:
             assert self._reference is not None
             first, second = (completion_states(captured, mask.shape[1])[mask] for captured in states)
-            name, top_p = self._divergence_output, self.args.divergence_top_p
-            values = self._reference.policy_statistics(first, second, inputs["completion_ids"][mask], [name], top_p)[
-                name
-            ]
+            name, ids = self._divergence_output, inputs["completion_ids"][mask]
+            values = self._reference.policy_statistics(first, second, ids, [name], self.args.divergence_top_p)[name]
         self._noise_floor.add(values, ROUNDING)
 
     @staticmethod
