@@ -46,7 +46,8 @@ def adds_nothing(model: Any) -> bool:
             continue
         if not hasattr(module, "lora_B"):  # another method than LoRA
             return False
-        for layers in (module.lora_B, module.lora_embedding_B):
+        lora: Any = module
+        for layers in (lora.lora_B, lora.lora_embedding_B):
             for name in set(module.active_adapters) & set(layers):
                 layer = layers[name]
                 weights = layer.parameters() if isinstance(layer, torch.nn.Module) else [layer]

@@ -314,6 +314,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         """
         step, rate = self._latest_update
         self._moved = self._moved or (step < self.state.global_step and rate > 0)
+        assert self.optimizer is not None
         # a rate of None is one that the optimizer sets itself
         rates = [1.0 if group["lr"] is None else float(group["lr"]) for group in self.optimizer.param_groups]
         self._latest_update = (self.state.global_step, max(rates))

@@ -20,7 +20,7 @@ class Randomness:
 
     def __init__(self, device: torch.device) -> None:
         self.present = False
-        self._device_module = getattr(torch, device.type, None) if device.type != "cpu" else None
+        self._device_module: Any = getattr(torch, device.type, None) if device.type != "cpu" else None
 
     @contextmanager
     def watched(self) -> Iterator[None]:
