@@ -99,7 +99,7 @@ class NoiseFloor:
             return None
         return (
             f"The mean divergence, {mean:.2g} nats, is not clear of its noise floor, {self.value:.2g} nats "
-            f"({METRIC}): what is measured, and weighted by, is mostly rounding. Let the policy move further "
+            f"({METRIC}): D is mostly rounding. Let the policy move further "
             "(learning_rate, num_iterations, steps_per_generation)"
             + (", or compute in float32 (model_init_kwargs={'dtype': 'float32'}, bf16=False)." if short else ".")
         )
