@@ -10,8 +10,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.divergence.from_logits import check_sampling
-from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, evaluation_mode, forward_options
+from tokenshift.analysis.divergence.hidden_states import evaluation_mode, head_inputs
 from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head
+from tokenshift.analysis.divergence.own_logits import fitted_head
 from tokenshift.analysis.divergence.projection import Projection
 from tokenshift.analysis.divergence.token_statistics import token_statistics
 from tokenshift.analysis.divergence.top_k import top_k
@@ -23,18 +24,22 @@ TOP_ROWS = 64
 """Tokens whose whole logits are held at a time where top tokens are listed."""
 
 
-@torch.no_grad()
-def predicting_states(forward: Any, model: Any, batch: TrajectoryBatch) -> torch.Tensor:
-    """Last hidden states `(N, H)` from which the completion tokens of a batch are predicted, in order.
+def predicting_states(
+    forward: Any, model: Any, head: LMHead, batch: TrajectoryBatch
+) -> tuple[torch.Tensor, LMHead]:
+    """States `(N, H)` from which the completion tokens of a batch are predicted, in order, and the head to use.
 
     Args:
         forward: the callable that makes the forward pass: the model, or the wrapper that gathers its parameters.
         model: the causal LM under it.
+        head: its LM head, whole.
         batch: on the model's device.
+
+    Raises:
+        ValueError: if the model's own logits are not what any known form of its head makes of the states.
     """
-    with captured_hidden_states(model) as captured:
-        forward(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **forward_options(model))
-    return captured[0][batch.predicts]
+    states, fitted = fitted_head(model, head, head_inputs(forward, model, batch.input_ids, batch.attention_mask))
+    return states[batch.predicts], fitted
 
 
 class PairScorer:
@@ -123,12 +128,16 @@ class PairScorer:
             gathered_head(self.base) as head_base,
             gathered_head(self.rl) as head_rl,
         ):
-            states = predicting_states(self.base, self.base, batch_of(trajectories, self.base.device))
+            states_base, head_base = predicting_states(
+                self.base, self.base, head_base, batch_of(trajectories, self.base.device)
+            )
+            states_rl, head_rl = predicting_states(self.rl, self.rl, head_rl, batch)
+            shared = min(self._shared, head_base.vocab_size, head_rl.vocab_size)
             yield (
-                states.to(self.rl.device),
-                predicting_states(self.rl, self.rl, batch),
-                head_base.prefix(self._shared),
-                head_rl.prefix(self._shared),
+                states_base.to(self.rl.device),
+                states_rl,
+                head_base.prefix(shared),
+                head_rl.prefix(shared),
                 batch.token_ids,
             )
 
