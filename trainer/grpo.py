@@ -18,6 +18,7 @@ from tokenshift.analysis.divergence.hidden_states import captured_hidden_states,
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.trainer.config import DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
+from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
 from tokenshift.trainer.weighting.calls import sampled_divergence, token_values
@@ -104,6 +105,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
                 f"args is a {type(args).__name__}; DivergenceGRPOTrainer needs a DivergenceGRPOConfig, which "
                 "takes the same fields and the weighting's."
             )
+        self._logps_checked = False  # whether TRL's log-probabilities are known to be the model's own
         self._loss_inputs: dict[str, Any] | None = None  # set while TRL's training loss is being computed
         self._weighting, self._weighting_values = args.weighting, args.weighting_values
         self._divergence = args.divergence_entry
@@ -169,7 +171,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         valid_logps, valid_old_logps = logps[mask], old_logps[mask]  # (N,)
         statistics = {}
         if self._reference is not None:
-            statistics = self._distribution_statistics(inputs, completion_states(states, mask.shape[1]), mask)
+            hidden = completion_states(states, mask.shape[1])
+            statistics = self._distribution_statistics(inputs, hidden, mask, valid_logps)
         if self._divergence.function is None:
             divergence = statistics[self._divergence_output]
         else:
@@ -211,7 +214,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         return name
 
     def _distribution_statistics(
-        self, inputs: dict[str, Any], policy_hidden: torch.Tensor, mask: torch.Tensor
+        self, inputs: dict[str, Any], policy_hidden: torch.Tensor, mask: torch.Tensor, logps: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Outputs of `token_statistics` of the valid tokens' distributions, `(N,)` each; feeds the logs.
 
@@ -219,6 +222,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             inputs: TRL's, of one update.
             policy_hidden: the policy's last hidden states `(B, T, H)`.
             mask: the valid tokens `(B, T)`, bool.
+            logps: the policy's log-probabilities of the valid tokens `(N,)`, as TRL computed them.
         """
         assert self._reference is not None
         outputs = {"js", "entropy_base", "entropy_rl", *self._weighting.reference_statistics.values()}
@@ -231,6 +235,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             mask,
             sorted(outputs),
             self.args.divergence_top_p,
+            logps,
         )
         position = mask.cumsum(dim=1) - 1  # (B, T), of the valid tokens among themselves
         length = mask.sum(dim=1, keepdim=True).expand_as(position)
@@ -254,6 +259,9 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
     # Logging -----------------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self._logps_checked:
+            check_log_probabilities(self)
+            self._logps_checked = True
         outputs = super()._generate_and_score_completions(inputs)
         if self._reference is not None and self.model.training:
             outputs[REFERENCE_HIDDEN] = self._reference.hidden_states(outputs)

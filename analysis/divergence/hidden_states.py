@@ -90,10 +90,9 @@ def _recorded_inputs(head: Any, size: int, length: int) -> Iterator[list[torch.T
 
     def last_position(*args: Any, **kwargs: Any) -> Any:
         hidden = args[0] if args else None
-        if isinstance(hidden, torch.Tensor) and hidden.ndim == 3 and hidden.shape[0] == size:
-            if hidden.shape[1] >= length:
-                recorded.append(hidden.detach())
-                args = (hidden[:, -1:], *args[1:])
+        if isinstance(hidden, torch.Tensor) and hidden.ndim == 3 and len(hidden) == size and hidden.shape[1] >= length:
+            recorded.append(hidden.detach())
+            args = (hidden[:, -1:], *args[1:])
         return whole(*args, **kwargs)
 
     head.forward = last_position

@@ -51,28 +51,28 @@ SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier")
 SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 """Names that configurations give the cap of the logits."""
 
-_ABOUT_LOGITS = re.compile("logit|lm_head|output|head")
+_ABOUT_LOGITS = re.compile("logit|lm_head|output|vocab")
 _A_SCALE = re.compile("scal|mult|factor|temperature|divisor")
 
 
-def _number(config: Any, name: str) -> float | None:
-    value = getattr(config, name, None)
+def _number(value: Any) -> float | None:
+    """The value as a float, if it is a finite number."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if usable else None
 
 
 def _logit_scale(config: Any) -> float:
     for name in SCALES:
-        if (scale := _number(config, name)) is not None:
+        if (scale := _number(getattr(config, name, None))) is not None:
             return scale
-    scaling = _number(config, "logits_scaling")
+    scaling = _number(getattr(config, "logits_scaling", None))
     if not scaling:
         return 1.0
     return scaling if config.model_type == "hyperclovax" else 1.0 / scaling
 
 
 def _softcap(config: Any) -> float | None:
-    return next((cap for name in SOFTCAPS if (cap := _number(config, name))), None)
+    return next((cap for name in SOFTCAPS if (cap := _number(getattr(config, name, None)))), None)
 
 
 def possible_forms(config: Any) -> list[tuple[float, float | None]]:
@@ -81,8 +81,8 @@ def possible_forms(config: Any) -> list[tuple[float, float | None]]:
     A number in a config may be ignored by its model, or stand under a name that is not known here: which form is
     right is for the model's own logits to say.
     """
-    numbers = {name: value for name in config.to_dict() if (value := _number(config, name))}
-    about_logits = {name: value for name, value in numbers.items() if _ABOUT_LOGITS.search(name)}
+    numbers = {name: _number(value) for name, value in config.to_dict().items() if _ABOUT_LOGITS.search(name)}
+    about_logits = {name: value for name, value in numbers.items() if value}
     named = [value for name, value in about_logits.items() if _A_SCALE.search(name)]
     caps = [value for name, value in about_logits.items() if "cap" in name]
     scales = [_logit_scale(config), 1.0, *(number for value in named for number in (value, 1.0 / value))]
@@ -203,7 +203,7 @@ def head_by_answers(module: Any, config: Any, dtype: torch.dtype, device: torch.
     """
     names = ("in_features", "infeatures", "input_size")
     width = next((int(size) for name in names if (size := getattr(module, name, None))), None)
-    width = width or _number(config, "word_embed_proj_dim") or config.hidden_size
+    width = width or getattr(config, "word_embed_proj_dim", None) or config.hidden_size
     unit = torch.eye(int(width), dtype=dtype, device=device)
     nothing = module(unit[:1] * 0).float()  # (1, V), the bias
     weight = torch.cat([(module(part).float() - nothing).to(dtype) for part in unit.split(UNIT_VECTORS)]).t()

@@ -41,16 +41,14 @@ def fitted_head(model: Any, head: LMHead, inputs: HeadInputs) -> tuple[torch.Ten
         least = min(least, difference)
     name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
     raise ValueError(
-        f"{name} makes its logits in a way that is not known here: at one token its own logits (up to {largest:.3g} in "
-        f"size) and the projection of its last state by its LM head differ by up to {least:.3g}, whatever factor or "
-        "cap of its config is applied; divergences of it would be wrong, so use a model whose logits are its output "
-        "embeddings times a state, a factor and a soft cap."
+        f"{name} makes its logits in a way that is not known here: at one token its own logits (up to {largest:.3g} "
+        f"in size) and the projection of its last state by its LM head differ by up to {least:.3g}, whatever factor "
+        "or cap of its config is applied; divergences of it would be wrong, so use a model whose logits are its "
+        "output embeddings times a state, a factor and a soft cap."
     )
 
 
-def _attempts(
-    model: Any, head: LMHead, inputs: HeadInputs
-) -> Iterator[tuple[torch.Tensor, LMHead, torch.Tensor]]:
+def _attempts(model: Any, head: LMHead, inputs: HeadInputs) -> Iterator[tuple[torch.Tensor, LMHead, torch.Tensor]]:
     """States, a head, and the logits `(V,)` that it makes of the row's state; later ones take longer."""
     config = model.config.get_text_config()
     forms = list(dict.fromkeys([(head.scale, head.softcap), *possible_forms(config)]))
