@@ -156,7 +156,15 @@ def completion_states(states: list[torch.Tensor], completion_length: int) -> tor
     Args:
         states: last hidden states of batches, `(b, P + C, H)` each, B rows together.
         completion_length: C.
+
+    Raises:
+        ValueError: if there are no states.
     """
+    if not states:
+        raise ValueError(
+            "No hidden states were captured in the training's forward pass, as when the model is compiled; set "
+            "torch_compile=False (and no dynamo backend in the accelerate config), or use divergence k1, k2 or k3."
+        )
     return torch.cat([state[:, -completion_length - 1 : -1] for state in states])
 
 

@@ -162,6 +162,7 @@ def test_beta_uses_trls_reference_model(build: Build) -> None:
         ({"divergence": "forward_kl", "divergence_top_p": 0.7}, "forward_kl has no meaning"),
         ({"divergence": "js", "divergence_top_p": 0.0}, "divergence_top_p=0.0 must lie in"),
         ({"divergence": "js", "steps_per_generation": 1}, "compares the policy with itself"),
+        ({"divergence": "js", "torch_compile": True}, "set torch_compile=False, or use divergence k1, k2 or k3"),
     ],
 )
 def test_refused(build: Build, settings: dict[str, Any], words: str) -> None:
