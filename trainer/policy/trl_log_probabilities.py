@@ -38,14 +38,16 @@ def check_log_probabilities(trainer: Any) -> None:
     with evaluation_mode(model):
         with trainer.accelerator.autocast():
             logits = model(**forward_arguments(unwrapped, ids, mask)).logits[0, -count - 1 : -1].float()
+        balances = bool(getattr(trainer, "aux_loss_enabled", False))
         try:
             logps, entropies = trainer._get_per_token_logps_and_entropies(
-                model, ids, mask, count, compute_entropy=True
+                model, ids, mask, count, compute_entropy=True, compute_aux_loss=balances
             )[:2]
         except (AttributeError, TypeError, RuntimeError, KeyError, IndexError) as error:
+            advice = "set router_aux_loss_coef=0, if the experts' balance is what fails, or " if balances else ""
             raise ValueError(
                 f"TRL cannot compute the log-probabilities of a {name} ({type(error).__name__}: {error}), so that "
-                "GRPO cannot train it; use another architecture."
+                f"GRPO cannot train it; {advice}use another architecture."
             ) from error
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     expected = torch.log_softmax(logits, dim=-1)
