@@ -23,6 +23,7 @@ from tokenshift.analysis.divergence.own_logits import fitted_head
 from tokenshift.analysis.divergence.token_statistics import token_statistics
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.trajectories import TrajectoryBatch
+from tokenshift.analysis.token_table.scoring import depends_on_padding
 
 logger = get_logger(__name__)
 
@@ -84,6 +85,7 @@ class DistributionReference:
         self.trainer, self.kind = trainer, kind
         self.shared: int | None = None  # tokens that both heads have, where one is longer
         self._old_head: LMHead | None = None
+        self._padding_checked = False  # whether padding is known to leave the policy's states alone
         self._reference_form: tuple[float, float | None] | None = None  # scale and cap that fit its states
         tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
         base_tokenizer = tokenizer if path is None else AutoTokenizer.from_pretrained(path)
@@ -220,9 +222,10 @@ class DistributionReference:
         with self._heads() as (policy_head, reference_head):
             reference_hidden, reference_head = fitted_head(reference_model, reference_head, reference)
             policy_hidden, policy_head = fitted_head(self._policy, policy_head, policy)
-            return self._between(
+            policy_hidden = policy_hidden[batch.predicts]
+            statistics = self._between(
                 reference_hidden[batch.predicts],
-                policy_hidden[batch.predicts],
+                policy_hidden,
                 reference_head,
                 policy_head,
                 batch.token_ids,
@@ -230,6 +233,19 @@ class DistributionReference:
                 temperature,
                 top_p,
             )
+        if not self._padding_checked and len(batch.input_ids) > 1:
+            self._check_padding(batch, policy_hidden)
+        return statistics
+
+    def _check_padding(self, batch: TrajectoryBatch, policy_hidden: torch.Tensor) -> None:
+        """Raise ValueError if padding changes the policy's states, which a forward pass of one trajectory tells."""
+        with self.trainer.accelerator.autocast():
+            if depends_on_padding(self.trainer.model_wrapped, self._policy, batch, policy_hidden):
+                raise ValueError(
+                    f"{type(self._policy).__name__} gives a trajectory other distributions when it is padded to a "
+                    "batch's length; set batch_size=1 of the probe (per_device_eval_batch_size=1)."
+                )
+        self._padding_checked = True
 
     def _between(
         self,

@@ -117,6 +117,7 @@ def head_of(model: "PreTrainedModel") -> LMHead:
     module = output_embeddings(model)
     if hasattr(module, "base_layer"):
         raise ValueError("The LM head has an adapter of its own, which a projection by its weight would leave out.")
+    _check_not_8bit(model, module)
     weight = getattr(module, "weight", None)
     plain = _is_plain(weight)
     head = LMHead(weight, getattr(module, "bias", None)) if plain else _quantized_head(model, module)
@@ -175,13 +176,16 @@ def _is_plain(weight: Any) -> bool:
     return isinstance(weight, DTensor)
 
 
-def _quantized_head(model: Any, module: torch.nn.Module) -> LMHead:
+def _check_not_8bit(model: Any, module: torch.nn.Module) -> None:
     if "8bit" in type(module).__name__ or type(getattr(module, "weight", None)).__name__ == "Int8Params":
         raise ValueError(
             f"The LM head of {type(model).__name__} is a {type(module).__name__}, which rounds its input to 8 bits "
             "too, so that no matrix gives its logits; load the model with llm_int8_skip_modules=['lm_head'], or in "
             "4 bits."
         )
+
+
+def _quantized_head(model: Any, module: torch.nn.Module) -> LMHead:
     head = _dequantized.get(module)
     device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), model.device)
     if head is None or head.weight.device != device:

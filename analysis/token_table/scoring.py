@@ -54,17 +54,14 @@ def depends_on_padding(forward: Any, model: Any, batch: TrajectoryBatch, states:
     counts, lengths = batch.predicts.sum(dim=1), batch.attention_mask.sum(dim=1)  # (B,)
     row = int(torch.where(counts > 0, lengths, batch.attention_mask.shape[1] + 1).argmin())
     length, start, count = int(lengths[row]), int(counts[:row].sum()), int(counts[row])
-    alone = head_inputs(
-        forward, model, batch.input_ids[row : row + 1, :length], torch.ones_like(batch.input_ids[:1, :length])
-    )
+    ids = batch.input_ids[row : row + 1, :length]
+    inputs = head_inputs(forward, model, ids, torch.ones_like(ids))
+    if not count:
+        return False
     together = states[start : start + count].float()
-    rounding = PADDING_ROUNDING if alone.dtype == torch.float32 else PADDING_ROUNDING_HALF
-    nearest = min(
-        float((candidate[0, length - 1 - count : length - 1].float() - together).norm())
-        for candidate in alone.candidates
-        if candidate.shape[-1] == together.shape[-1]
-    )
-    return nearest > rounding * float(together.norm())
+    alone = inputs.candidates[0][0, length - 1 - count : length - 1].float()
+    rounding = PADDING_ROUNDING if inputs.dtype == torch.float32 else PADDING_ROUNDING_HALF
+    return float((alone - together).norm()) > rounding * float(together.norm())
 
 
 class PairScorer:

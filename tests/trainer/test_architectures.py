@@ -58,7 +58,7 @@ def trained(model: Any, folder: Path, **settings: Any) -> Recorder:
     ("model_type", "fields"),
     [
         pytest.param("cohere", {"logit_scale": 0.3}, id="factor"),
-        pytest.param("minicpm3", {"logits_scaling": 4.0}, id="divisor of the state"),
+        pytest.param("minicpm3", {"dim_model_base": 8}, id="divisor of the state"),
         pytest.param("gemma2", {"final_logit_softcapping": 2.0}, id="cap"),
         pytest.param("phi", {}, id="bias"),
         pytest.param("opt", {"word_embed_proj_dim": 16, "dropout": 0.0}, id="projection out"),

@@ -59,7 +59,7 @@ def moved(model: Any) -> Any:
         pytest.param("phi", {}, id="bias"),
         pytest.param("cohere", {"logit_scale": 0.3}, id="factor"),
         pytest.param("granite", {"logits_scaling": 4.0}, id="divisor"),
-        pytest.param("minicpm3", {"logits_scaling": 4.0}, id="divisor of the state"),
+        pytest.param("minicpm3", {"dim_model_base": 8}, id="divisor of the state"),
         pytest.param("mpt", {"logit_scale": 0.5}, id="ignored factor"),
         pytest.param("gemma2", {"final_logit_softcapping": 2.0}, id="cap"),
         pytest.param("recurrent_gemma", {"logits_soft_cap": 2.0}, id="cap of another name"),
@@ -71,7 +71,7 @@ def moved(model: Any) -> Any:
         pytest.param("inkling_text", {"unpadded_vocab_size": 78}, id="padded rows dropped"),
         pytest.param("cpmant", {}, id="padding changes the states"),
         pytest.param("xlstm", {}, id="recurrent"),
-        pytest.param("mllama_text_model", {}, id="text model of a vision model"),
+        pytest.param("llama4", {}, id="forward that goes past the base model"),
         pytest.param("gemma4", {}, id="config of layers"),
     ],
 )
