@@ -127,7 +127,7 @@ class DistributionReference:
         with self._reference_model() as model, self.trainer.accelerator.autocast():
             unwrapped = self._unwrapped(model)
             forwards = [
-                head_inputs(model, unwrapped, ids[start : start + size], mask[start : start + size])
+                head_inputs(model, unwrapped, ids[start : start + size], mask[start : start + size]).last(length + 1)
                 for start in range(0, len(ids), size)
             ]
             states = []

@@ -6,7 +6,7 @@ Shape legend: B sequences, T tokens of a sequence, C completion tokens, H hidden
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,10 @@ class HeadInputs:
     sequence: torch.Tensor
     logits: torch.Tensor
     dtype: torch.dtype
+
+    def last(self, count: int) -> "HeadInputs":
+        """The same of the last `count` positions alone, in memory of their own."""
+        return replace(self, candidates=[states[:, -count:].clone() for states in self.candidates])
 
     def row(self, states: torch.Tensor) -> torch.Tensor:
         """The state `(H,)` of `candidates` that belongs to `logits`."""

@@ -50,21 +50,25 @@ def fitted_head(model: Any, head: LMHead, inputs: HeadInputs) -> tuple[torch.Ten
 
 def _attempts(model: Any, head: LMHead, inputs: HeadInputs) -> Iterator[tuple[torch.Tensor, LMHead, torch.Tensor]]:
     """States, a head, and the logits `(V,)` that it makes of the row's state; later ones take longer."""
-    config = model.config.get_text_config()
-    forms = list(dict.fromkeys([(head.scale, head.softcap), *possible_forms(config)]))
     matching = [states for states in inputs.candidates if states.shape[-1] == head.weight.shape[-1]]
-    for states in matching:
-        row = inputs.row(states)
-        plain = _row_logits(head, row)
-        for scale, softcap in forms:
-            candidate = replace(head, scale=scale, softcap=softcap)
-            yield states, candidate, _with_form(plain, candidate)
-    for states in matching:
-        answered = head_by_answers(output_embeddings(model), config, states.dtype, states.device)
-        plain = _row_logits(answered, inputs.row(states))
-        for scale, softcap in forms:
-            candidate = replace(answered, scale=scale, softcap=softcap)
-            yield states, candidate, _with_form(plain, candidate)
+    plain = [_row_logits(head, inputs.row(states)) for states in matching]
+    for states, logits in zip(matching, plain, strict=True):  # nearly always the only ones
+        yield states, head, _with_form(logits, head)
+    config = model.config.get_text_config()
+    forms = possible_forms(config)
+    for states, logits in zip(matching, plain, strict=True):
+        for candidate in (replace(head, scale=scale, softcap=softcap) for scale, softcap in forms):
+            yield states, candidate, _with_form(logits, candidate)
+    for states in inputs.candidates:
+        try:
+            answered = head_by_answers(output_embeddings(model), config, states.dtype, states.device)
+        except (TypeError, ValueError, RuntimeError):  # no map from states to logits
+            return
+        if states.shape[-1] != answered.weight.shape[-1]:
+            continue
+        logits = _row_logits(answered, inputs.row(states))
+        for candidate in (replace(answered, scale=scale, softcap=softcap) for scale, softcap in forms):
+            yield states, candidate, _with_form(logits, candidate)
 
 
 def _row_logits(head: LMHead, row: torch.Tensor) -> torch.Tensor:

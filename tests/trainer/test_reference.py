@@ -66,12 +66,15 @@ def reference_divergence(name: str, base: torch.Tensor, policy: torch.Tensor, to
         ({"divergence": "js", "temperature": 0.7, "gradient_checkpointing": True}, False),
         ({"divergence": "js"}, True),
         ({"divergence": "js", "beta": 0.1}, True),
+        ({"divergence": "js"}, "a head of its own"),
     ],
 )
 def test_divergence_from_the_base_against_full_logits(
-    build: Build, tiny_model: str, settings: dict[str, Any], peft: bool
+    build: Build, tiny_model: str, settings: dict[str, Any], peft: bool | str
 ) -> None:
-    kwargs = {"peft_config": LoraConfig(r=4, target_modules="all-linear")} if peft else {}
+    trained_head = ["lm_head"] if peft == "a head of its own" else None
+    lora = LoraConfig(r=4, target_modules="all-linear", modules_to_save=trained_head)
+    kwargs = {"peft_config": lora} if peft else {}
     trainer = build(
         trainer_class=Recorder, divergence_reference="base", trainer_kwargs=kwargs, steps_per_generation=1, **settings
     )

@@ -29,7 +29,7 @@ def check_log_probabilities(trainer: Any) -> None:
     Raises:
         ValueError: if they differ by more than rounding, or if TRL cannot compute them.
     """
-    model, temperature = trainer.model, trainer.temperature
+    model, temperature = getattr(trainer.model, "_orig_mod", trainer.model), trainer.temperature  # compiles nothing
     unwrapped = trainer.accelerator.unwrap_model(model)
     name = type(unwrapped.get_base_model() if hasattr(unwrapped, "get_base_model") else unwrapped).__name__
     ids = _line(trainer, unwrapped)
