@@ -11,6 +11,7 @@ from helpers.tiny_training import SETTINGS, digit_reward
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from tokenshift.analysis.divergence.from_logits import js_divergence
+from tokenshift.analysis.divergence.lm_head import head_of
 from tokenshift.recipes.pocket.make_base import make_tokenizer
 from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
 
@@ -86,6 +87,23 @@ def test_divergence_from_the_base_and_the_rollout_policy(
     assert float(first[1].max()) < 1e-5, "the policy has not moved since its rollout"
     torch.testing.assert_close(second[1].double(), js_divergence(first[3], second[3]), atol=1e-5, rtol=1e-3)
     assert float(second[1].max()) > 1e-6
+
+
+def test_states_from_a_checkpoint_get_the_form_that_fits_them(tmp_path: Path) -> None:
+    trainer = trained(tiny_model("minicpm3", dim_model_base=8), tmp_path, divergence_reference="base", max_steps=1)
+    reference: Any = trainer._reference
+    assert reference._reference_form == (1.0, None), "the states are divided before the head, where they are recorded"
+    assert head_of(trainer.model).scale == 0.25
+    reference._reference_form = None
+    reference._fit_reference(torch.tensor([[5, 6, 7]]))
+    assert reference._reference_form == (1.0, None)
+
+
+@pytest.mark.parametrize("settings", [{"bf16": True}, {"model_init_kwargs": {"dtype": "bfloat16"}}])
+def test_rounding_to_16_bits_is_no_mismatch(settings: dict[str, Any], tmp_path: Path) -> None:
+    for model_type in ("llama", "gemma2"):
+        folder = tmp_path / model_type
+        assert trained(tiny_model(model_type), folder, divergence_reference="base", **settings).updates
 
 
 @pytest.mark.parametrize("divergence", ["js", "k3"])
