@@ -143,6 +143,11 @@ class DivergenceGRPOConfig(GRPOConfig):
         self._check_reference()
         self._check_dynamic_sampling()
         super().__post_init__()
+        if self.torch_compile and self.watches_tokens and self.compares_distributions:
+            raise ValueError(
+                "torch_compile=True hides the hidden states from which whole distributions are compared; set "
+                "torch_compile=False, or use divergence k1, k2 or k3."
+            )
         if self.weighting.function is not None:
             self._check_token_level()
             self._check_weights_vary()
