@@ -18,7 +18,8 @@ from tokenshift.rewards.written_numbers import WrittenNumber, read_number
 LONGEST_ANSWER = 5000  # characters; a longer text is only equal to itself
 LONGEST_COMPOUND = 100  # characters of an amount in several units
 DEEPEST = 12  # brackets within brackets
-LONGEST_PROSE = 4  # words of an answer that is text
+LONGEST_PROSE = 3  # words of an answer that is text
+LAST_CHOICES = {(which, "of", "the", "above") for which in ("all", "none", "both", "neither")}
 SET = "\\{\\}"
 
 
@@ -230,7 +231,7 @@ def by_name(value: Value) -> Value:
 def is_readable(value: Value) -> bool:
     """Whether a value is one that answers can be compared with: something, and not prose of many words."""
     if isinstance(value, Words):
-        return 0 < len(value.words) <= LONGEST_PROSE
+        return 0 < len(value.words) <= LONGEST_PROSE or value.words in LAST_CHOICES
     if isinstance(value, Listed):
         return all(is_readable(item) for item in value.items)
     return bool(value.text)
