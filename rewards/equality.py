@@ -91,6 +91,8 @@ def _same_named(gold: Value, answer: Value) -> bool:
     if isinstance(gold, Named) and isinstance(answer, Named):
         if gold.name == answer.name and same_answer(gold.value, answer.value):
             return True
+        if gold.name == answer.name and isinstance(gold.value, Number) and isinstance(answer.value, Number):
+            return False
         if isinstance(gold.value, Number | Formula) and isinstance(answer.value, Number | Formula):
             return _same_formula(Formula(gold.text), Formula(answer.text))
         return False

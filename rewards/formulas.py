@@ -56,6 +56,8 @@ def same_formula(gold: str, answer: str, relations_are_sets: bool = False) -> bo
         return False
     if (same := _same_everywhere(gold_formula, formula)) is not None:
         return same
+    if _is_one_equation(gold_formula, formula):
+        return True
     accepted = verify(gold_formula, formula, allow_set_relation_comp=relations_are_sets, timeout_seconds=None)
     return accepted and agree_in_numbers(gold_formula, formula)
 
@@ -70,6 +72,8 @@ def _same_everywhere(gold: Any, answer: Any) -> bool | None:
         return None
     if gold == answer:
         return True
+    if gold.atoms(sympy.Float) and answer.atoms(sympy.Float):
+        gold, answer = _with_exact_decimals(gold), _with_exact_decimals(answer)
     if gold.atoms(sympy.Float) | answer.atoms(sympy.Float) or isinstance(gold, sympy.MatrixExpr):
         return None
     said = 0
@@ -82,6 +86,18 @@ def _same_everywhere(gold: Any, answer: Any) -> bool | None:
             return False
         said += 1
     return True if said >= min(2, len(_points(gold, answer))) else None
+
+
+def _with_exact_decimals(formula: Any) -> Any:
+    return formula.xreplace({number: sympy.Rational(str(number)) for number in formula.atoms(sympy.Float)})
+
+
+def _is_one_equation(gold: Any, answer: Any) -> bool:
+    """Whether two exact equations are multiples of each other."""
+    if not (isinstance(gold, sympy.Eq) and isinstance(answer, sympy.Eq)):
+        return False
+    exact = not gold.atoms(sympy.Float) | answer.atoms(sympy.Float)
+    return exact and bool(gold.free_symbols) and _agree_in_relation(gold, answer)
 
 
 def agree_in_numbers(gold: Any, answer: Any) -> bool:
@@ -131,6 +147,8 @@ def _agree_in_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
 
 def _agree_in_relation(gold: Relational, answer: Relational) -> bool:
     """Whether the differences of both sides are in one ratio everywhere, or the solutions are known and the same."""
+    if {symbol.name for symbol in gold.free_symbols} != {symbol.name for symbol in answer.free_symbols}:
+        return False
     differences = [relation.lhs - relation.rhs for relation in (gold, answer)]
     ratios: list[Any] = []
     for point in _points(*differences):

@@ -130,6 +130,20 @@ def test_what_a_computer_algebra_confuses(gold: str, answer: str) -> None:
     assert accuracy_reward([boxed(answer), boxed(gold)], [gold, gold]) == [0.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("x=0.1234567", "0.1234567", "x=0.1234571"),
+        ("0.12345670x", "0.1234567x", "0.12345671x"),
+        ("2x+1=0", "4x+2=0", "2x-1=0"),
+        ("x=-1/2", "2x+1=0", "2y+1=0"),
+        ("x^2=4", "x^2-4=0", "x^2+4=0"),
+    ],
+)
+def test_equations_and_their_decimals(gold: str, right: str, wrong: str) -> None:
+    assert accuracy_reward([boxed(right), boxed(wrong)], [gold, gold]) == [1.0, 0.0]
+
+
 def test_golds_that_cannot_be_read_give_none_and_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     golds = ["We see at once that there are several ways to do so", "", "?", "}", r"\boxed{}", None, float("nan")]
     golds += [r"\begin{cases} x=1", "0, 1, 2, \\dots"]
