@@ -18,6 +18,7 @@ from tokenshift.analysis.divergence.hidden_states import captured_hidden_states,
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.trainer.config import DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
+from tokenshift.trainer.policy.requirements import image_column
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
 from tokenshift.trainer.weighting.calls import sampled_divergence, token_values
@@ -109,6 +110,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         self._divergence = args.divergence_entry
         self._window = TokenWindow(kind=self._weighting.behaviour)
         super().__init__(model, reward_funcs, args, *other_args, **kwargs)
+        if args.compares_distributions and args.watches_tokens:
+            self._refuse_images()
         self._reference = (
             DistributionReference(self, args.divergence_reference)
             if args.compares_distributions and args.watches_tokens
@@ -129,6 +132,24 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
                     probe_size=args.probe_size,
                     top_p=args.probe_top_p,
                 )
+            )
+
+    def _refuse_images(self) -> None:
+        """Refuse images before anything is generated: the reference's forward pass is for text.
+
+        Raises:
+            ValueError: if the training data has images, or tools and environments may give them.
+        """
+        way_out = "Use divergence='k1', 'k2' or 'k3', and a weighting of the sampled tokens."
+        if self._is_vlm and (self.tools or self.environment_factories is not None):
+            raise ValueError(
+                "The comparison of whole distributions is for text, but the tools or environments of a "
+                f"vision-language model may give images. {way_out}"
+            )
+        if self._is_vlm and (images := image_column(self.train_dataset)) is not None:
+            raise ValueError(
+                "The comparison of whole distributions is for text, but the training data has images in its column "
+                f"{images!r}. {way_out}"
             )
 
     # Weighting ---------------------------------------------------------------------------------------------------

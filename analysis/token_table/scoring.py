@@ -24,17 +24,19 @@ TOP_ROWS = 64
 
 
 @torch.no_grad()
-def predicting_states(forward: Any, model: Any, batch: TrajectoryBatch) -> torch.Tensor:
+def predicting_states(forward: Any, model: Any, batch: TrajectoryBatch, **images: Any) -> torch.Tensor:
     """Last hidden states `(N, H)` from which the completion tokens of a batch are predicted, in order.
 
     Args:
         forward: the callable that makes the forward pass: the model, or the wrapper that gathers its parameters.
         model: the causal LM under it.
         batch: on the model's device.
+        images: further keyword arguments of the forward pass.
     """
     with captured_hidden_states(model) as captured:
-        forward(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **forward_options(model))
-    return captured[0][batch.predicts]
+        forward(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **forward_options(model), **images)
+    states = captured[0][:, -batch.predicts.shape[1] :]  # an adapter may have put virtual tokens before the prompt
+    return states[batch.predicts]
 
 
 class PairScorer:
