@@ -184,7 +184,8 @@ class DistributionReference:
     ) -> dict[str, torch.Tensor]:
         """`token_statistics` `(N,)` of a batch's predicted tokens, from one forward pass of each model.
 
-        `images` are further keyword arguments of the forward pass. The policy must be in eval mode. Every rank must call it, with equally many trajectories.
+        The policy must be in eval mode. Every rank must call it, with equally many trajectories. `images` are further
+        keyword arguments of the forward pass.
         """
         with self.trainer.accelerator.autocast():
             with self._reference_model() as model:

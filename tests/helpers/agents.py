@@ -38,8 +38,9 @@ def calling_tokenizer(folder: str) -> Any:
     def parse_response(ids: list[int], **options: Any) -> dict[str, Any]:
         text = tokenizer.decode(ids, skip_special_tokens=True)
         digits = [character for character in text if character.isdigit()]
-        calls = [{"type": "function", "function": {"name": "add", "arguments": {"number": int(digits[0])}}}]
-        return {"role": "assistant", "content": text, **({"tool_calls": calls} if digits else {})}
+        arguments = [{"number": int(digit)} for digit in digits[:1]]
+        calls = [{"type": "function", "function": {"name": "add", "arguments": values}} for values in arguments]
+        return {"role": "assistant", "content": text, **({"tool_calls": calls} if calls else {})}
 
     tokenizer.parse_response = parse_response
     return tokenizer

@@ -1,4 +1,4 @@
-"""What a trainer and a data set must be for the policy to be sampled in training: refused in words before it begins."""
+"""Checks before training that the policy of a trainer can be sampled on a data set; each refusal is one line."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -20,10 +20,7 @@ def image_column(dataset: Any) -> str | None:
         dataset: a map-style or a streaming data set of TRL's; a stream is judged by its columns and its first row.
     """
     names = list(getattr(dataset, "column_names", None) or [])
-    if not isinstance(dataset, Dataset):
-        first = next(iter(dataset), {})
-    else:
-        first = dataset[0] if len(dataset) else {}
+    first = next(iter(dataset), {})
     for name in IMAGE_COLUMNS:
         if name in names or name in first:
             return name

@@ -274,7 +274,9 @@ def _generated(
             trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=kwargs
         ) as model,
     ):
-        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings, pad_token_id=pad)
+        out = model.generate(
+            input_ids=ids, attention_mask=mask, generation_config=settings, pad_token_id=pad, num_return_sequences=1
+        )
     completion_ids = [until_end(row, ends) for row in out[:, ids.shape[1] :].tolist()]
     texts = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
     completions = [[{"role": "assistant", "content": text}] for text in texts] if conversational else texts

@@ -1,4 +1,4 @@
-"""Trajectories of a probe: responses of which the policy chose some tokens, and a tool or an environment the others."""
+"""Trajectories of a probe, of which the policy chose the tokens, and a tool or an environment perhaps some others."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
