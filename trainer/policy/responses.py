@@ -116,11 +116,6 @@ def _rollouts(
     def generated(prompts: list[Any]) -> Any:
         output = generate(prompts)
         rollout.prompt_ids, rollout.completion_ids = list(output[0]), list(output[1])
-        if len(rollout.completion_ids) != len(rows):
-            raise ValueError(
-                f"rollout_func returned {len(rollout.completion_ids)} completions to {len(rows)} prompts; in "
-                "evaluation it must return trainer.num_generations_eval for each."
-            )
         if isinstance(trainer, GRPOTrainer):
             rollout.chosen = output[2]
         return output
@@ -136,8 +131,8 @@ def _rollouts(
         rollout.rewards = row_rewards(reward, columns, completions, ids)
         return _no_rewards(trainer, len(rows))
 
-    own = {"rollout_func": rollout_func} if rollout_func is not None else {}
-    with _generation_alone(trainer), set_aside(trainer, _generate=generated, _calculate_rewards=judged, **own):
+    replaced = {"rollout_func": _counted(rollout_func)} if rollout_func is not None else {}
+    with _generation_alone(trainer), set_aside(trainer, _generate=generated, _calculate_rewards=judged, **replaced):
         rollout_class(trainer)._generate_and_score_completions(trainer, rows)
     trainer.model.eval()  # continuous batching leaves the model in training mode
     chosen = rollout.chosen or [None] * len(rows)
@@ -147,6 +142,21 @@ def _rollouts(
             rollout.prompt_ids, rollout.completion_ids, rollout.rewards, chosen, strict=True
         )
     ]
+
+
+def _counted(rollout_func: Callable[..., Any]) -> Callable[..., Any]:
+    """The rollout function, refused where it gives another number of completions than one to each prompt."""
+
+    def counted(prompts: list[Any], trainer: Any) -> Any:
+        output = rollout_func(prompts, trainer)
+        if (count := len(output.get("completion_ids", prompts))) != len(prompts):
+            raise ValueError(
+                f"rollout_func returned {count} completions to {len(prompts)} prompts; here, as in every evaluation, "
+                "it must return trainer.num_generations_eval for each."
+            )
+        return output
+
+    return counted
 
 
 @contextmanager

@@ -18,8 +18,8 @@ CHOSEN_FIELD = pa.field("chosen", pa.list_(pa.bool_()))
 
 NOT_FOR_THE_MODEL = {
     *("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "tool_mask", "advantages", "old_logps"),
-    *("old_per_token_logps", "sampling_per_token_logps", "importance_sampling_ratio", "num_items_in_batch"),
-    *("num_images", "num_tiles"),
+    *("old_per_token_logps", "ref_per_token_logps", "sampling_per_token_logps", "importance_sampling_ratio"),
+    *("num_items_in_batch", "num_images", "num_tiles"),
 }
 """Tensors of a generation that are no input of the model; the others are its images."""
 

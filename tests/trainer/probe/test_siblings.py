@@ -13,6 +13,7 @@ from helpers.tiny_training import SETTINGS, digit_reward, parameters, same
 from peft import LoraConfig
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     LlamaConfig,
     LlamaForSequenceClassification,
     T5Config,
@@ -95,6 +96,25 @@ def distillation(model: Any, problems: Dataset, out: str, peft: Any = None, **se
     return DistillationTrainer(model=model, teacher_model=teacher, args=args, train_dataset=problems, peft_config=peft)
 
 
+def orpo(model: Any, problems: Dataset, out: str, peft: Any = None, **settings: Any) -> Any:
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    args = ORPOConfig(out, **COMMON, max_length=64, **settings)
+    tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path)
+    return ORPOTrainer(model=model, args=args, train_dataset=preferences(problems), processing_class=tokenizer)
+
+
+def online_dpo(model: Any, problems: Dataset, out: str, peft: Any = None, **settings: Any) -> Any:
+    from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
+
+    args = OnlineDPOConfig(out, **COMMON, max_length=64, max_new_tokens=6, temperature=0.8, top_k=5, **settings)
+    tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path)
+    prompts = problems.select_columns("prompt")
+    return OnlineDPOTrainer(
+        model=model, reward_funcs=digit_reward, args=args, train_dataset=prompts, processing_class=tokenizer
+    )
+
+
 Maker = Callable[..., Any]
 CASES: list[tuple[Maker, bool, dict[str, Any]]] = [
     (sft, False, {}),
@@ -108,12 +128,15 @@ CASES: list[tuple[Maker, bool, dict[str, Any]]] = [
     (rloo, True, {}),
     (grpo, False, {"beta": 0.1}),
     (distillation, False, {}),
+    (orpo, False, {}),
+    (online_dpo, False, {}),
 ]
 
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and other tests draw them."""
+    """Figures take longer than these trainings, and other tests draw them; nor a word of what is experimental."""
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     monkeypatch.setattr("tokenshift.trainer.probe.callback.draw_probe_figures", lambda *args: {})
 
 
@@ -146,7 +169,7 @@ def test_right_numbers_and_training_untouched(
     assert max(row["js"] for row in probe_rows(trainer, 2)) > 1e-5
     assert max(row["js"] for row in probe_rows(trainer, 0)) < 1e-6, "the policy begins as the base"
     lengths = {len(trajectory.completion_ids) for trajectory in fixed_trajectories(trainer)}
-    if make in (rloo, grpo, distillation):
+    if make in (rloo, grpo, distillation, online_dpo):
         assert 5 < max(lengths) <= 6, "the trainer's own length"
         assert max(row["rank_rl"] for row in probe_rows(trainer, 2, "own")) <= 5, "the trainer's own top-k"
     else:
