@@ -180,17 +180,16 @@ class DistributionReference:
         )
 
     def trajectory_statistics(
-        self, batch: TrajectoryBatch, outputs: Sequence[str], temperature: float, top_p: float, **images: Any
+        self, batch: TrajectoryBatch, outputs: Sequence[str], temperature: float, top_p: float
     ) -> dict[str, torch.Tensor]:
-        """`token_statistics` `(N,)` of a batch's predicted tokens, from one forward pass of each model.
+        """`token_statistics` `(N,)` of a batch's completion tokens, from one forward pass of each model.
 
-        The policy must be in eval mode. Every rank must call it, with equally many trajectories. `images` are further
-        keyword arguments of the forward pass.
+        The policy must be in eval mode. Every rank must call it, with equally many trajectories.
         """
         with self.trainer.accelerator.autocast():
             with self._reference_model() as model:
-                reference = predicting_states(model, self._unwrapped(model), batch, **images)
-            policy = predicting_states(self.trainer.model_wrapped, self._policy, batch, **images)
+                reference = predicting_states(model, self._unwrapped(model), batch)
+            policy = predicting_states(self.trainer.model_wrapped, self._policy, batch)
         return self._between(reference, policy, batch.token_ids, outputs, temperature, top_p)
 
     def _between(

@@ -24,17 +24,17 @@ TOP_ROWS = 64
 
 
 @torch.no_grad()
-def predicting_states(forward: Any, model: Any, batch: TrajectoryBatch, **images: Any) -> torch.Tensor:
+def predicting_states(forward: Any, model: Any, batch: TrajectoryBatch) -> torch.Tensor:
     """Last hidden states `(N, H)` from which the completion tokens of a batch are predicted, in order.
 
     Args:
         forward: the callable that makes the forward pass: the model, or the wrapper that gathers its parameters.
         model: the causal LM under it.
         batch: on the model's device.
-        images: further keyword arguments of the forward pass.
     """
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, **batch.images}
     with captured_hidden_states(model) as captured:
-        forward(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **forward_options(model), **images)
+        forward(**inputs, **forward_options(model))
     states = captured[0][:, -batch.predicts.shape[1] :]  # an adapter may have put virtual tokens before the prompt
     return states[batch.predicts]
 

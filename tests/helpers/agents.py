@@ -30,17 +30,19 @@ TEMPLATE = (
 
 
 def calling_tokenizer(folder: str) -> Any:
-    """A tokenizer in whose eyes a completion with a digit calls the tool `add` with it."""
+    """A tokenizer in whose eyes a completion with a digit calls a tool, picked by the digit, with it."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = TEMPLATE
     tokenizer.response_template = {"made": "for tests"}
 
     def parse_response(ids: list[int], **options: Any) -> dict[str, Any]:
         text = tokenizer.decode(ids, skip_special_tokens=True)
-        digits = [character for character in text if character.isdigit()]
-        arguments = [{"number": int(digit)} for digit in digits[:1]]
-        calls = [{"type": "function", "function": {"name": "add", "arguments": values}} for values in arguments]
-        return {"role": "assistant", "content": text, **({"tool_calls": calls} if calls else {})}
+        digit = next((int(character) for character in text if character.isdigit()), None)
+        names = [tool.__name__ for tool in options["tools"]]
+        if digit is None or not names:
+            return {"role": "assistant", "content": text}
+        function = {"name": names[digit % len(names)], "arguments": {"number": digit}}
+        return {"role": "assistant", "content": text, "tool_calls": [{"type": "function", "function": function}]}
 
     tokenizer.parse_response = parse_response
     return tokenizer

@@ -20,7 +20,7 @@ def image_column(dataset: Any) -> str | None:
         dataset: a map-style or a streaming data set of TRL's; a stream is judged by its columns and its first row.
     """
     names = list(getattr(dataset, "column_names", None) or [])
-    first = next(iter(dataset), {})
+    first: dict[str, Any] = next(iter(dataset), {})
     for name in IMAGE_COLUMNS:
         if name in names or name in first:
             return name
@@ -96,7 +96,7 @@ def _check_model(trainer: Any, purpose: str) -> None:
 
 def _check_columns(trainer: Any, dataset: Dataset, purpose: str) -> None:
     columns = dataset.column_names
-    factories = getattr(trainer, "environment_factories", None)
+    factories: Any = getattr(trainer, "environment_factories", None)
     if "prompt" not in columns and factories is None:
         raise ValueError(f"{purpose} needs a column 'prompt'; the dataset has {', '.join(columns)}.")
     if getattr(trainer, "_multi_environment", False):

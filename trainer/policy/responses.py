@@ -135,7 +135,7 @@ def _rollouts(
     with _generation_alone(trainer), set_aside(trainer, _generate=generated, _calculate_rewards=judged, **replaced):
         rollout_class(trainer)._generate_and_score_completions(trainer, rows)
     trainer.model.eval()  # continuous batching leaves the model in training mode
-    chosen = rollout.chosen or [None] * len(rows)
+    chosen: list[Any] = rollout.chosen or [None] * len(rows)
     return [
         Response(list(prompt), list(ids), value, None if mask is None or all(mask) else [bool(one) for one in mask])
         for prompt, ids, value, mask in zip(

@@ -53,6 +53,20 @@ def fresh_environments(trainer: Any) -> Iterator[None]:
         yield
 
 
+def _fill_pool(trainer: Any) -> None:
+    """Make the environments of the training before any other, in the order in which TRL would make them.
+
+    Otherwise those of a factory that counts or numbers its environments would be others after a measurement. Where an
+    example picks one of several environments, how many a batch needs of each is not known, and none is made.
+    """
+    pool = getattr(trainer, "_environment_pool", None)
+    if pool is None or trainer._multi_environment:
+        return
+    rows = trainer.args.per_device_train_batch_size * trainer.args.steps_per_generation  # of this rank's generation
+    for name, factory in trainer.environment_factories.items():
+        pool[name] += [factory() for _ in range(rows - len(pool[name]))]
+
+
 def _logs_of_its_own(trainer: Any) -> dict[str, Any]:
     """Empty logs, metrics and tool state of a trainer that generates, by the attribute's name."""
     replacements: dict[str, Any] = {
@@ -81,6 +95,7 @@ def undisturbed(trainer: Any, seed: int) -> Iterator[None]:
         trainer: any trainer of TRL's.
         seed: the seed of the random numbers inside; each rank derives its own from it.
     """
+    _fill_pool(trainer)
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what libraries draw from
     try:
         with (

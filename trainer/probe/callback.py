@@ -272,9 +272,7 @@ class ShiftProbeCallback(TrainerCallback):
                 batch = image_batch(self.trainer, self._rows([trajectory.problem_id for trajectory in part]), part)
             else:
                 batch = text_batch(part, self.trainer.accelerator.device)
-            statistics = self._reference.trajectory_statistics(
-                batch.tokens, SCORED, self.temperature, self.top_p, **batch.images
-            )
+            statistics = self._reference.trajectory_statistics(batch, SCORED, self.temperature, self.top_p)
             lengths = [trajectory.chosen_count for trajectory in part]
             split = {name: value.cpu().split(lengths) for name, value in statistics.items()}
             scored += [

@@ -47,36 +47,20 @@ class ProbedTrajectory(Trajectory):
         return replace(self, completion_ids=ids, chosen=None)
 
 
-@dataclass(frozen=True)
-class ScoredBatch:
-    """Trajectories side by side, and what the models read beside their token ids.
-
-    Attributes:
-        tokens: the token ids; only those that the policy chose are predicted.
-        images: further keyword arguments of the models' forward pass.
-    """
-
-    tokens: TrajectoryBatch
-    images: dict[str, Any]
-
-
-def text_batch(trajectories: Sequence[ProbedTrajectory], device: torch.device) -> ScoredBatch:
+def text_batch(trajectories: Sequence[ProbedTrajectory], device: torch.device) -> TrajectoryBatch:
     """Trajectories of text, padded on the right."""
     batch = batch_of(trajectories, device)
     if all(trajectory.chosen is None for trajectory in trajectories):
-        return ScoredBatch(batch, {})
+        return batch
     kept = torch.tensor(
         [mine for t in trajectories for mine in (t.chosen or [True] * len(t.completion_ids))], device=device
     )  # (N,), in the order of the batch's tokens
     predicts = batch.predicts.clone()
     predicts[batch.predicts] = kept
-    return ScoredBatch(
-        TrajectoryBatch(batch.input_ids, batch.attention_mask, predicts, batch.token_ids[kept]),
-        {},
-    )
+    return replace(batch, predicts=predicts, token_ids=batch.token_ids[kept])
 
 
-def image_batch(trainer: Any, rows: list[dict[str, Any]], trajectories: Sequence[ProbedTrajectory]) -> ScoredBatch:
+def image_batch(trainer: Any, rows: list[dict[str, Any]], trajectories: Sequence[ProbedTrajectory]) -> TrajectoryBatch:
     """Trajectories with images, padded and prepared as TRL does it: prompts on the left, completions on the right.
 
     Args:
@@ -92,13 +76,13 @@ def image_batch(trainer: Any, rows: list[dict[str, Any]], trajectories: Sequence
     input_ids = torch.cat([generation["prompt_ids"], generation["completion_ids"]], dim=1)
     predicts = torch.zeros_like(input_ids, dtype=torch.bool)
     predicts[:, -length - 1 : -1] = completion_mask
-    tokens = TrajectoryBatch(
+    return TrajectoryBatch(
         input_ids,
         torch.cat([generation["prompt_mask"], generation["completion_mask"]], dim=1),
         predicts,
         generation["completion_ids"][completion_mask],
+        {name: value for name, value in generation.items() if name not in NOT_FOR_THE_MODEL},
     )
-    return ScoredBatch(tokens, {name: value for name, value in generation.items() if name not in NOT_FOR_THE_MODEL})
 
 
 def write_probed(path: Path, trajectories: Sequence[ProbedTrajectory]) -> None:

@@ -1,5 +1,7 @@
 """Tools, environments, images and virtual tokens in training, and in the probe and the held-out score beside it."""
 
+import itertools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from datasets import Dataset
 from helpers.agents import Ledger, add, calling_tokenizer, conversations, picture_problems, tiny_vlm
 from helpers.probed_tables import assert_scored, fixed_trajectories, kept, probe_rows
 from helpers.tiny_training import SETTINGS, parameters, same
-from peft import PromptTuningConfig
+from peft import PrefixTuningConfig, PromptTuningConfig
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
@@ -117,7 +119,7 @@ class Steps:
     def __init__(self) -> None:
         self.calls = 0
 
-    def add(self, number: int) -> str:
+    def count(self, number: int) -> str:
         """Add to a number how often this was called.
 
         Args:
@@ -133,19 +135,30 @@ class Steps:
 def test_environments_and_tools_of_the_training_are_not_stepped(tiny_model: str, tmp_path: Path) -> None:
     ends, told, calls = [], [], []
     for probed in (False, True):
-        steps = Steps()
+        steps, numbers = Steps(), itertools.count()
+
+        class Numbered(Ledger):
+            """An environment that begins at its number."""
+
+            def __init__(self, numbers: Iterator[int] = numbers) -> None:
+                super().__init__()
+                self.number = next(numbers)
+
+            def reset(self, **row: Any) -> str:
+                """Begin anew."""
+                return super().reset(start=self.number)
+
         trainer = agent(
             tiny_model,
             tmp_path,
             stock=True,
-            environment_factory={"one": Ledger, "two": Ledger},
-            train_dataset=conversations(environment=["one", "two"] * 4),
-            tools=[steps.add],
+            environment_factory=Numbered,
+            tools=[steps.count],
             reward_funcs=None,
         )
         if probed:
-            trainer.add_callback(ShiftProbeCallback(trainer, conversations(environment=["two"] * 8), probe_steps=1))
-            heldout_score(trainer, conversations(environment=["two", "one"] * 4), batch_size=3)
+            trainer.add_callback(ShiftProbeCallback(trainer, conversations(), probe_steps=1, probe_size=6))
+            heldout_score(trainer, conversations(), batch_size=3)
             assert trainer.environments is None
             assert "_sync_tool_dicts" not in vars(trainer)
         trainer.train()
@@ -154,7 +167,16 @@ def test_environments_and_tools_of_the_training_are_not_stepped(tiny_model: str,
         calls.append(steps.calls)
     assert same(*ends)
     assert told[0] == told[1]
-    assert calls[0] == calls[1]
+    assert calls[0] == calls[1] > 0
+    assert any(event[0] == "reset" and event[1] == 7 for event in told[0][7])
+
+
+def test_a_tool_of_an_object_that_cannot_be_copied_is_refused(tiny_model: str, tmp_path: Path) -> None:
+    steps = Steps()
+    steps.lock = threading.Lock()
+    trainer = agent(tiny_model, tmp_path, tools=[steps.count])
+    with pytest.raises(ValueError, match=r"cannot copy the object of the tool count: .*Make the tool a"):
+        ShiftProbeCallback(trainer, conversations())
 
 
 def test_the_score_is_the_environments_own(tiny_model: str, tmp_path: Path) -> None:
@@ -165,13 +187,13 @@ def test_the_score_is_the_environments_own(tiny_model: str, tmp_path: Path) -> N
         return made_ones[-1]
 
     trainer = agent(tiny_model, tmp_path, environment_factory=factory, reward_funcs=None)
-    before = len(made_ones)
     score = heldout_score(trainer, conversations(6), batch_size=6)
-    fresh = made_ones[before:]
+    fresh = made_ones[8:]  # after the training's
     assert len(fresh) == 6
     assert score.mean == pytest.approx(sum(ledger.get_reward() for ledger in fresh) / 6)
     assert [ledger.events[0] for ledger in fresh] == [("reset", number) for number in range(6)]
-    assert made_ones[0].events == []
+    assert trainer._environment_pool[None] == made_ones[:8]
+    assert not any(ledger.events for ledger in made_ones[:8])
 
 
 class Owner(Ledger):
@@ -237,13 +259,15 @@ def test_a_rollout_function_of_the_probes_own(tiny_model: str, tmp_path: Path) -
 # Virtual tokens --------------------------------------------------------------------------------------------------
 
 
-def test_prompt_tuning(tiny_model: str, problems: Dataset, tmp_path: Path) -> None:
-    tuned = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
-    settings = {"divergence": "js", "divergence_reference": "base", "probe_steps": 1, "probe_size": 3, "max_steps": 2}
-    trainer = made(tiny_model, tmp_path, train_dataset=problems, peft_config=tuned, reward_funcs=digits, **settings)
+@pytest.mark.parametrize(("tuned", "virtual"), [(PromptTuningConfig, 3), (PrefixTuningConfig, 0)])
+def test_prompt_tuning(tiny_model: str, problems: Dataset, tmp_path: Path, tuned: Any, virtual: int) -> None:
+    adapter = tuned(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    settings = {"divergence": "js", "divergence_reference": "base", "probe_steps": 0, "probe_size": 3, "max_steps": 2}
+    arguments = {"train_dataset": problems, "peft_config": adapter, "reward_funcs": digits}
+    trainer = made(tiny_model, tmp_path, **arguments, **settings, gradient_checkpointing=False)
     trainer.train()
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
-    assert_scored(trainer, base, trainer.model, step=2, virtual=3)
+    assert_scored(trainer, base, trainer.model, step=2, virtual=virtual)
 
 
 def digits(completions: list[str], **columns: Any) -> list[float]:
