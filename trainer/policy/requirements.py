@@ -26,10 +26,12 @@ def image_column(dataset: Any) -> str | None:
             return name
     if _has_image_blocks(first.get("prompt")):
         return "prompt"
-    # blocks of text alone have no key for an image, so that most data sets need not be read
-    if isinstance(dataset, Dataset) and "prompt" in names and "image" in str(dataset.features["prompt"]):
-        prompts = dataset.select_columns(["prompt"])
-        if any(_has_image_blocks(row["prompt"]) for row in prompts):
+    if isinstance(dataset, Dataset) and "prompt" in names:
+        kind = str(dataset.features["prompt"])
+        # texts, and blocks of text alone, have no place for an image, so that most data sets need not be read
+        if ("image" in kind or "Json" in kind) and any(
+            _has_image_blocks(row["prompt"]) for row in dataset.select_columns("prompt")
+        ):
             return "prompt"
     return None
 
@@ -65,7 +67,8 @@ def check_can_be_sampled(
     if getattr(trainer, "rollout_func", None) is not None and rollout_func is None:
         raise ValueError(
             f"{purpose} does not call the trainer's rollout_func, since it cannot know what that keeps from one call "
-            "to the next. Give it a rollout function of its own, rollout_func=..., or use environment_factory."
+            "to the next. Give ShiftProbeCallback or heldout_score one of its own, rollout_func=..., or use "
+            "environment_factory."
         )
     if rollout_class(trainer) is None and getattr(trainer, "tools", None):
         raise ValueError(
