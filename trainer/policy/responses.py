@@ -98,7 +98,7 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 @dataclass
 class _Rollout:
-    """What TRL generated for a batch, taken on its way to the rewards."""
+    """A batch that TRL generated, taken on its way to the rewards."""
 
     prompt_ids: list[list[int]] = field(default_factory=list)
     completion_ids: list[list[int]] = field(default_factory=list)
