@@ -9,13 +9,17 @@ from trl import GRPOTrainer, RLOOTrainer
 from trl.trainer.utils import RepeatSampler, nanstd
 
 from tokenshift.trainer.dynamic_sampling.prompt_groups import paddings
+from tokenshift.trainer.grpo import IMAGE_INPUTS
 from tokenshift.trainer.policy.undisturbed import ROLLOUT_STATE
 from tokenshift.trainer.probe.trajectories import NOT_FOR_THE_MODEL
 
 METHODS = {
     GRPOTrainer: {
         "_compute_loss": ("model", "inputs"),
-        "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
+        "_get_per_token_logps_and_entropies": (
+            *("model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"),
+            *IMAGE_INPUTS,
+        ),
         "_tokenize_prompts": ("prompts",),
         "_generate": ("prompts",),
         "_calculate_rewards": ("inputs", "prompts", "completions", "completion_ids_list"),
@@ -117,6 +121,7 @@ def test_private_surface_of_trl() -> None:
     assert FOR_IMAGES - {"num_images", "num_tiles"} == FOR_IMAGES - NOT_FOR_THE_MODEL
     known = set(paddings(0)) | {"num_items_in_batch"} | FOR_IMAGES
     assert known - FOR_IMAGES <= NOT_FOR_THE_MODEL
+    changed += [f"{name} is given to no forward pass that scores" for name in sorted(FOR_IMAGES ^ set(IMAGE_INPUTS))]
     changed += [f"a generation has {name} now, or no longer" for name in sorted(tensors ^ known)]
     logs = re.search(r"self\._logs = \{\n(.*?)\n {8}\}", source, re.S)
     if logs is None or set(re.findall(r'"(\w+)":', logs[1])) != LOGS:
