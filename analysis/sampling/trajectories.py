@@ -3,9 +3,10 @@
 Shape legend: B trajectories, T longest prompt and completion together, N completion tokens of a batch.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,12 +50,14 @@ class TrajectoryBatch:
         input_ids, attention_mask: `(B, T)` int64.
         predicts: bool `(B, T)`, the positions whose next token is a completion token, N in all.
         token_ids: those next tokens, `(N,)` int64.
+        images: further keyword arguments of the models' forward pass, tensors by name.
     """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     predicts: torch.Tensor
     token_ids: torch.Tensor
+    images: Mapping[str, Any] = field(default_factory=dict)
 
 
 def batch_of(trajectories: Sequence[Trajectory], device: torch.device | str = "cpu") -> TrajectoryBatch:
