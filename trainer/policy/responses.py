@@ -8,6 +8,7 @@ import torch
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
+from tokenshift.analysis.sampling.folder_settings import without_folder_settings
 from tokenshift.analysis.sampling.rewarded_rows import Reward, row_rewards
 from tokenshift.analysis.sampling.token_ids import encode_prompt, end_tokens, padded_left, until_end
 
@@ -89,16 +90,24 @@ def _generated(
     prompt_ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ids, mask = padded_left(prompt_ids, pad, trainer.accelerator.device)
-    settings = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0, "pad_token_id": pad}
+    ends = end_tokens(tokenizer, trainer.accelerator.unwrap_model(trainer.model))
+    settings: dict[str, Any] = {
+        "do_sample": True,
+        "temperature": temperature,
+        "top_p": 1.0,
+        "top_k": 0,
+        "pad_token_id": pad,
+    }
+    settings["eos_token_id"] = sorted(ends) or None
     kwargs = trainer.args.gradient_checkpointing_kwargs  # unwrapping turns checkpointing off, and on again with these
     with (
         torch.no_grad(),
         unwrap_model_for_generation(
             trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=kwargs
         ) as model,
+        without_folder_settings(model),
     ):
         out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, **settings)
-    ends = end_tokens(tokenizer, trainer.accelerator.unwrap_model(trainer.model))
     completion_ids = [until_end(row, ends) for row in out[:, ids.shape[1] :].tolist()]
     texts = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
     completions = [[{"role": "assistant", "content": text}] for text in texts] if conversational else texts

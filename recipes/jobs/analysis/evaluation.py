@@ -209,7 +209,7 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     for model, source in models.items():
         for name, rows in data.items():
             try:
-                prompts[model, name] = encoded_prompts(rows, source)
+                prompts[model, name] = encoded_prompts(rows, source, args.template_kwargs)
                 room = response_room(prompts[model, name], source, args.max_new_tokens)
             except ValueError as error:
                 raise ValueError(f"datasets={name!r} and model {model!r}: {error}") from error
@@ -220,6 +220,8 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     settings = {name: value for name, value in asdict(args).items() if name not in left_out}
     if args.answer_extractor is None:
         del settings["answer_extractor"]  # as in folders that were made before it could be chosen
+    if args.chat_template_kwargs is None:
+        del settings["chat_template_kwargs"]
     parts = {f"model {name}": model_content(source) for name, source in models.items()}
     parts |= set_contents(data)
     open_folder(job, settings, parts)

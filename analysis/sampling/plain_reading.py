@@ -1,0 +1,115 @@
+"""Reading without a cache and without padding: what every faster way of decoding must agree with.
+
+Models keep the tokens that they have read in caches of many kinds, and not every one leaves padding out of account.
+Instead of a list of architectures, a way of decoding is tried on a few tokens of the model itself: it is taken if its
+logits are those of plain reading.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+Rows = Sequence[list[int]]
+
+TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
+"""Mean distance of logits, in standard deviations of them, below which two ways to compute them agree, by dtype."""
+
+_TRIED: dict[str, WeakKeyDictionary[Any, bool]] = {}
+"""Ways of decoding that were tried: name of the way -> model -> whether its logits were right."""
+
+
+def takes(model: Any, name: str) -> bool:
+    """Whether a model's forward has an argument of this name."""
+    return name in inspect.signature(model.forward).parameters
+
+
+@torch.no_grad()
+def next_logits(model: Any, rows: Rows) -> torch.Tensor:
+    """Logits `(B, V)` after each row of token ids, read from its first token on, beside rows of its length alone."""
+    by_length: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        by_length.setdefault(len(row), []).append(index)
+    read = []
+    for indices in by_length.values():
+        ids = torch.tensor([rows[index] for index in indices], device=model.device)
+        options: dict[str, Any] = {"use_cache": False} if takes(model, "use_cache") else {}
+        if takes(model, "attention_mask"):
+            options["attention_mask"] = torch.ones_like(ids)
+        if takes(model, "logits_to_keep"):
+            options["logits_to_keep"] = 1
+        read.append(model(input_ids=ids, **options).logits[:, -1])
+    order = [index for indices in by_length.values() for index in indices]
+    return torch.cat(read)[torch.tensor(order, device=model.device).argsort()]
+
+
+def trial_rows(model: Any, lengths: Sequence[int]) -> list[list[int]]:
+    """Rows of token ids of these lengths, spread over the model's vocabulary, without its special tokens."""
+    config = model.config.get_text_config()
+    names = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "mask_token_id")
+    special: set[Any] = set()
+    for value in (getattr(source, name, None) for name in names for source in (config, model.config)):
+        special |= set(value) if isinstance(value, list) else {value}
+    plain = [token for token in range(min(config.vocab_size, 4096)) if token not in special]
+    generator = torch.Generator().manual_seed(0)
+    return [
+        [plain[index] for index in torch.randint(len(plain), (length,), generator=generator).tolist()]
+        for length in lengths
+    ]
+
+
+def agree(first: torch.Tensor, second: torch.Tensor, model: Any) -> bool:
+    """Whether logits `(N, V)` of two ways to compute them are the same up to the rounding of the model's dtype."""
+    exact = not getattr(model, "is_quantized", False)
+    tolerance = TOLERANCES.get(model.dtype, 0.05) if exact else 0.05
+    if model.device.type != "cpu":
+        tolerance = max(tolerance, 1e-3)  # convolutions round to fewer digits there
+    first, second = first.double(), second.double()
+    spread = float(second.std(-1).mean())
+    return bool(first.isfinite().all()) and float((first - second).abs().mean()) <= tolerance * spread
+
+
+def is_right(model: Any, way: str, trial: Callable[[Any], tuple[torch.Tensor, torch.Tensor]]) -> bool:
+    """Whether a way of decoding gives a model's own logits; tried once per model.
+
+    Args:
+        model: a causal LM in eval mode.
+        way: the name of the way.
+        trial: decodes a few tokens; gives the logits `(N, V)` of this way, and those of plain reading.
+    """
+    known = _TRIED.setdefault(way, WeakKeyDictionary())
+    if model not in known:
+        try:
+            with torch.no_grad():
+                known[model] = agree(*trial(model), model)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # whatever a model's own code raises where it does not know this way
+            known[model] = False
+    return known[model]
+
+
+def check_causal(model: Any) -> None:
+    """Refuse a model whose logits at a position change with the tokens after it.
+
+    Raises:
+        ValueError: for such a model.
+    """
+
+    known = _TRIED.setdefault("reading from left to right", WeakKeyDictionary())
+    if model not in known:
+        first, second = trial_rows(model, (7, 7))
+        ids = torch.tensor([first, first[:4] + second[4:]], device=model.device)
+        options = {"use_cache": False} if takes(model, "use_cache") else {}
+        with torch.no_grad():
+            logits = model(input_ids=ids, **options).logits[:, :4]
+        known[model] = agree(logits[0], logits[1], model)
+    if not known[model]:
+        name = getattr(model.config, "name_or_path", "") or type(model).__name__
+        raise ValueError(
+            f"{name!r} ({type(model).__name__}) is not a causal language model: its logits at a position change with "
+            "the tokens after it, so that a response has no probability token by token. Set is_decoder=true in its "
+            "config if it has that."
+        )
