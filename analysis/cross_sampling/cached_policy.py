@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
-from tokenshift.analysis.sampling.plain_reading import is_right, next_logits, takes, trial_rows
+from tokenshift.analysis.sampling.plain_reading import is_right, next_logits, remembered, takes, trial_rows
 from tokenshift.analysis.sampling.token_ids import context_length, padded_left
 
 WINDOWS, NO_WINDOWS = ("window", "chunk"), ("max_window_layers", "chunk_size_feed_forward")
@@ -140,15 +140,18 @@ def masks_slots(model: Any) -> bool:
 
     They may not with sliding windows, which count slots, nor with states other than keys and values.
     """
-    settings = model.config.get_text_config().to_dict()
-    windows = [
-        name
-        for name, value in settings.items()
-        if any(word in name for word in WINDOWS) and name not in NO_WINDOWS and type(value) is int and value > 0
-    ]
-    if windows or any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
+    if not remembered(model, "whole attention", lambda: _attends_to_all(model)):
         return False
     return is_right(model, "cache with masked slots", _masked_trial)
+
+
+def _attends_to_all(model: Any) -> bool:
+    """Whether the cache of a model is of keys and values of all tokens, and no setting names a window."""
+    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
+        return False
+    settings = model.config.get_text_config().to_dict()
+    names = [name for name in settings if any(word in name for word in WINDOWS) and name not in NO_WINDOWS]
+    return not any(type(settings[name]) is int and settings[name] > 0 for name in names)
 
 
 def _trial(model: Any, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:

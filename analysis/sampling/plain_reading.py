@@ -7,23 +7,32 @@ logits are those of plain reading.
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 
 Rows = Sequence[list[int]]
+Answer = TypeVar("Answer")
 
 TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 """Mean distance of logits, in standard deviations of them, below which two ways to compute them agree, by dtype."""
 
-_TRIED: dict[str, WeakKeyDictionary[Any, bool]] = {}
-"""Ways of decoding that were tried: name of the way -> model -> whether its logits were right."""
+_KNOWN: dict[str, WeakKeyDictionary[Any, Any]] = {}
+"""What was found out about models: name of the question -> model -> answer."""
+
+
+def remembered(model: Any, question: str, answer: Callable[[], Answer]) -> Answer:
+    """The answer to a question about a model, found once and kept as long as the model is."""
+    known: WeakKeyDictionary[Any, Answer] = _KNOWN.setdefault(question, WeakKeyDictionary())
+    if model not in known:
+        known[model] = answer()
+    return known[model]
 
 
 def takes(model: Any, name: str) -> bool:
     """Whether a model's forward has an argument of this name."""
-    return name in inspect.signature(model.forward).parameters
+    return name in remembered(model, "arguments", lambda: set(inspect.signature(model.forward).parameters))
 
 
 @torch.no_grad()
@@ -79,16 +88,17 @@ def is_right(model: Any, way: str, trial: Callable[[Any], tuple[torch.Tensor, to
         way: the name of the way.
         trial: decodes a few tokens; gives the logits `(N, V)` of this way, and those of plain reading.
     """
-    known = _TRIED.setdefault(way, WeakKeyDictionary())
-    if model not in known:
+
+    @torch.no_grad()
+    def tried() -> bool:
         try:
-            with torch.no_grad():
-                known[model] = agree(*trial(model), model)
+            return agree(*trial(model), model)
         except torch.OutOfMemoryError:
             raise
         except Exception:  # whatever a model's own code raises where it does not know this way
-            known[model] = False
-    return known[model]
+            return False
+
+    return remembered(model, way, tried)
 
 
 def check_causal(model: Any) -> None:
@@ -98,15 +108,15 @@ def check_causal(model: Any) -> None:
         ValueError: for such a model.
     """
 
-    known = _TRIED.setdefault("reading from left to right", WeakKeyDictionary())
-    if model not in known:
+    @torch.no_grad()
+    def same() -> bool:
         first, second = trial_rows(model, (7, 7))
         ids = torch.tensor([first, first[:4] + second[4:]], device=model.device)
         options = {"use_cache": False} if takes(model, "use_cache") else {}
-        with torch.no_grad():
-            logits = model(input_ids=ids, **options).logits[:, :4]
-        known[model] = agree(logits[0], logits[1], model)
-    if not known[model]:
+        logits = model(input_ids=ids, **options).logits[:, :4]
+        return agree(logits[0], logits[1], model)
+
+    if not remembered(model, "reading from left to right", same):
         name = getattr(model.config, "name_or_path", "") or type(model).__name__
         raise ValueError(
             f"{name!r} ({type(model).__name__}) is not a causal language model: its logits at a position change with "

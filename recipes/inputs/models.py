@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
@@ -54,6 +55,14 @@ class ModelSource:
         else:
             model = AutoPeftModelForCausalLM.from_pretrained(self.path, **options).merge_and_unload()
         return model.to(device).eval()
+
+
+def weights_dtype(sources: Iterable[ModelSource], dtype: str) -> str:
+    """The dtype of models' weights when they are loaded with a `dtype`, as far as `auto` can be resolved."""
+    if dtype != "auto":
+        return dtype
+    stored = (getattr(source.config, "dtype", None) for source in sources)
+    return ", ".join(dict.fromkeys("auto" if value is None else str(value).split(".")[-1] for value in stored))
 
 
 def find_model(setting: str, name: str, revision: str | None = None) -> ModelSource:

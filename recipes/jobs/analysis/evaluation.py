@@ -14,7 +14,7 @@ from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, 
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import data_content, model_content
 from tokenshift.recipes.inputs.judging import answer_extractor_of, encoded_prompts, grader_of, response_room
-from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends
+from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends, weights_dtype
 from tokenshift.recipes.inputs.problem_arguments import ProblemArguments, value_or_none
 from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE, SamplingArguments, check_machine, generator_maker
 from tokenshift.rewards import load_reward
@@ -176,6 +176,7 @@ class EvaluationJob(FolderOwner):
             **asdict(self.args.sampling),
             "reward": self.args.reward_func,
             **({} if extractor == "math" else {"answer_extractor": extractor}),
+            "dtype": weights_dtype(self.models.values(), self.args.dtype),
             "engine": "vllm" if self.args.use_vllm else "transformers",
         }
 

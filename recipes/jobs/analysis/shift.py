@@ -18,7 +18,7 @@ from tokenshift.analysis.token_table.scoring import PairScorer
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner
 from tokenshift.recipes.inputs.contents import data_content, model_content
 from tokenshift.recipes.inputs.judging import encoded_prompts, judge_of, no_judge, response_room
-from tokenshift.recipes.inputs.models import ModelSource, find_model, require_shared_vocabulary
+from tokenshift.recipes.inputs.models import ModelSource, find_model, require_shared_vocabulary, weights_dtype
 from tokenshift.recipes.inputs.problem_arguments import ProblemArguments
 from tokenshift.recipes.inputs.sampling import (
     LONGEST_RESPONSE,
@@ -122,6 +122,7 @@ class ShiftJob(FolderOwner):
             "rl_model": self.rl.name,
             "rl_revision": self.rl.revision or getattr(self.rl.config, "_commit_hash", None),
             **sampled,
+            "dtype": weights_dtype((self.base, self.rl), self.args.dtype),
             "prompts": {prompt.problem_id: prompt.text for prompt in self.prompts},
             **more,
         }

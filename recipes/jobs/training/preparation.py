@@ -145,7 +145,7 @@ def _check_rollouts(job: Preparation) -> None:
         raise ValueError(
             f"The generation config of model_name_or_path={job.model_args.model_name_or_path!r} sets "
             f"{settings_text(settings)}: rollouts would be sampled with that, but scored without it. Take it out of "
-            f"generation_config.json, or give {next(iter(settings))} a value that changes nothing in generation_kwargs."
+            f"generation_config.json, or give generation_kwargs a {next(iter(settings))} that changes nothing."
         )
 
 
