@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 Rows = Sequence[list[int]]
-Answer = TypeVar("Answer")
+_Answer = TypeVar("_Answer")
 
 TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 """Mean distance of logits, in standard deviations of them, below which two ways to compute them agree, by dtype."""
@@ -22,9 +22,9 @@ _KNOWN: dict[str, WeakKeyDictionary[Any, Any]] = {}
 """What was found out about models: name of the question -> model -> answer."""
 
 
-def remembered(model: Any, question: str, answer: Callable[[], Answer]) -> Answer:
+def remembered(model: Any, question: str, answer: Callable[[], _Answer]) -> _Answer:
     """The answer to a question about a model, found once and kept as long as the model is."""
-    known: WeakKeyDictionary[Any, Answer] = _KNOWN.setdefault(question, WeakKeyDictionary())
+    known: WeakKeyDictionary[Any, _Answer] = _KNOWN.setdefault(question, WeakKeyDictionary())
     if model not in known:
         known[model] = answer()
     return known[model]
@@ -70,14 +70,20 @@ def trial_rows(model: Any, lengths: Sequence[int]) -> list[list[int]]:
 
 
 def agree(first: torch.Tensor, second: torch.Tensor, model: Any) -> bool:
-    """Whether logits `(N, V)` of two ways to compute them are the same up to the rounding of the model's dtype."""
-    exact = not getattr(model, "is_quantized", False)
-    tolerance = TOLERANCES.get(model.dtype, 0.05) if exact else 0.05
+    """Whether logits `(N, V)` of two ways to compute them are the same up to the rounding of the model's dtype.
+
+    In half precision the sixth of ten rows decides, in the order of their distances: rounding may send single tokens
+    of a mixture to another expert, and what is really wrong is so in most rows.
+    """
+    half = model.dtype not in (torch.float32, torch.float64) or getattr(model, "is_quantized", False)
+    tolerance = TOLERANCES.get(model.dtype, 0.05) if not getattr(model, "is_quantized", False) else 0.05
     if model.device.type != "cpu":
         tolerance = max(tolerance, 1e-3)  # convolutions round to fewer digits there
     first, second = first.double(), second.double()
-    spread = float(second.std(-1).mean())
-    return bool(first.isfinite().all()) and float((first - second).abs().mean()) <= tolerance * spread
+    if not first.isfinite().all():
+        return False
+    distances = (first - second).abs().mean(dim=-1) / second.std(dim=-1).clamp_min(1e-30)  # (N,)
+    return float(distances.quantile(0.6) if half else distances.mean()) <= tolerance
 
 
 def is_right(model: Any, way: str, trial: Callable[[Any], tuple[torch.Tensor, torch.Tensor]]) -> bool:
