@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-Rows = Sequence[list[int]]
 _Answer = TypeVar("_Answer")
 
 TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
@@ -36,7 +35,7 @@ def takes(model: Any, name: str) -> bool:
 
 
 @torch.no_grad()
-def next_logits(model: Any, rows: Rows) -> torch.Tensor:
+def next_logits(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
     """Logits `(B, V)` after each row of token ids, read from its first token on, beside rows of its length alone."""
     by_length: dict[int, list[int]] = {}
     for index, row in enumerate(rows):

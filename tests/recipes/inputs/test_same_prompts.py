@@ -80,5 +80,5 @@ def test_texts_and_rows_of_a_file(trainer: Any, tmp_path: Path) -> None:
 def test_a_prompt_that_the_tokenizer_ends_is_refused() -> None:
     tokenizer = make_tokenizer()
     tokenizer._tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 2)])
-    with pytest.raises(ValueError, match="ends the prompt of row 0 with its end token.*add_eos_token"):
+    with pytest.raises(ValueError, match=r"ends the prompt of row 0 with its end token.*add_eos_token"):
         encode_problems(["1+1="], tokenizer)

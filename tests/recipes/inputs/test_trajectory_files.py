@@ -80,7 +80,7 @@ def test_conversations_are_written_by_the_chat_template(tmp_path: Path) -> None:
     assert trajectory.prompt_ids.count(tokenizer.bos_token_id) == 1
     assert tokenizer.decode(trajectory.completion_ids) == "2"
     with pytest.raises(
-        ValueError, match="t.jsonl': the prompt of row 0 is a conversation, but the tokenizer has no chat"
+        ValueError, match=r"t\.jsonl': the prompt of row 0 is a conversation, but the tokenizer has no chat"
     ):
         loaded(tmp_path, [row])
 
