@@ -53,18 +53,19 @@ class CachedPolicy:
             options["position_ids"] = positions[:, -new:]
         if self._spares:
             options["logits_to_keep"] = max(keep, 1)
-        seen = mask.long()
+        seen: torch.Tensor | None = mask.long()
         if self._cache_name == "cache_params":  # a recurrent state: it holds what was read before, without a mask
-            seen = None if bool(mask[:, -new:].all()) else seen[:, -new:]
+            seen = None if bool(mask[:, -new:].all()) else mask[:, -new:].long()
         out = self.model(input_ids=token_ids, attention_mask=seen, use_cache=True, **options)
         self.length += new
         return out.logits[:, out.logits.shape[1] - keep :]
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some prefixes alone, by their indices `(b,)`."""
-        for layer in self._cache.layers:
+        layers: Sequence[Any] = self._cache.layers
+        for layer in layers:
             if isinstance(layer, LinearAttentionCacheLayerMixin):
-                layer.reorder_cache(rows)  # its `batch_select_indices`, where there is one, leaves states as they are
+                layer.reorder_cache(rows)  # type: ignore[arg-type]  # its `batch_select_indices`, where there is one, leaves states as they are
             else:
                 layer.batch_select_indices(rows)
 
