@@ -11,6 +11,8 @@ from tokenshift.trainer.weighting.options import LARGEST, checked_options, parse
 from tokenshift.trainer.weighting.registry import DIVERGENCES, WEIGHTINGS, Divergence, Weighting
 
 SEQUENCE_LEVEL_LOSSES = ("luspo", "vespo")
+PER_SEQUENCE = "RLOO has one ratio a sequence, so weights of single tokens have no meaning there."
+RLOO_SETTINGS = ("normalize_advantages", "reward_clip_range")  # which GRPOConfig has not
 TOKEN_LEVEL_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo")
 COUNT_SETTINGS = (
     "per_device_train_batch_size",
@@ -45,8 +47,10 @@ class DivergenceGRPOConfig(GRPOConfig):
             `"reverse_kl"` = KL(pi_theta‖reference). Or the name or dotted path of a function of the sampled tokens
             registered by [`register_divergence`].
         divergence_reference (`str`, *optional*, defaults to `"old"`):
-            `"old"`, the policy that produced the rollouts; `"base"`, the model before RL, for whole distributions only
-            (with PEFT the model with its adapter disabled, else a second model is loaded, as for `beta > 0`).
+            `"old"`, the policy that produced the rollouts; `"base"`, the model before RL, for whole distributions
+            only, the same for every `beta`. In full fine-tuning it is the model that the policy's config names, a
+            second model in memory, as for `beta > 0`. With PEFT it is the policy as training began: a new LoRA is
+            disabled, and any other adapter is kept as it began, in memory and in `output_dir/base_adapter.pt`.
         divergence_top_p (`float`, *optional*, defaults to `1.0`):
             Truncate both distributions to this top-p before taking their `"js"`, in (0, 1].
         divergence_alpha (`float`, *optional*, defaults to `100.0`):
@@ -139,10 +143,22 @@ class DivergenceGRPOConfig(GRPOConfig):
         self._check_reference()
         self._check_dynamic_sampling()
         super().__post_init__()
+        if self.torch_compile and self.watches_tokens and self.compares_distributions:
+            raise ValueError(
+                "torch_compile=True hides the hidden states from which whole distributions are compared; set "
+                "torch_compile=False, or use divergence k1, k2 or k3."
+            )
         if self.weighting.function is not None:
             self._check_token_level()
             self._check_weights_vary()
         try_out(self.weighting, self.weighting_values, self.divergence_entry)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in RLOO_SETTINGS:
+            raise AttributeError(
+                f"{type(self).__name__} has no {name}: it is for DivergenceGRPOTrainer. {PER_SEQUENCE}"
+            )
+        return object.__getattribute__(self, name)  # which raises
 
     @property
     def weighting(self) -> Weighting:

@@ -7,31 +7,51 @@ changed at all.
 """
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.logging import get_logger
 from datasets import Dataset
 
-from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states
+from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states, evaluation_mode
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.trainer.config import DivergenceGRPOConfig
+from tokenshift.analysis.thresholds import NEAR_ZERO
+from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
+from tokenshift.trainer.policy.padded_positions import settle_positions
+from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
+from tokenshift.trainer.precision import HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
 from tokenshift.trainer.weighting.calls import sampled_divergence, token_values
 from tokenshift.trainer.weighting.completion_weights import CompletionWeights
 from tokenshift.trainer.weighting.controls import mean_weights, normalize_weights, shuffle_weights
 from tokenshift.trainer.weighting.description import weighting_section
-from tokenshift.trainer.weighting.metrics import TokenWindow
+from tokenshift.trainer.weighting.inactivity import inactivity_reason
+from tokenshift.trainer.weighting.metrics import ACTIVE, TokenWindow
+from tokenshift.trainer.weighting.noise_floor import METRIC, MOVED, ROUNDING, UNMOVED, NoiseFloor, rounded_anew
+from tokenshift.trainer.weighting.randomness import Randomness, describe_randomness
 from tokenshift.trainer.weighting.tokens import make_tokens
+
+logger = get_logger(__name__)
 
 COMPLETION_INDEX = "completion_index"
 """Key under which a generation's tensors carry each completion's index, through TRL's shuffling and splitting."""
 
 REWARD = "reward"
 """Key under which they carry each completion's summed reward `(B,)`."""
+
+OLD_LOGPS = "undropped_old_logps"
+"""Key under which they carry the rollout policy's log-probabilities `(B, T)` without dropout, if it has dropout."""
+
+IMAGE_INPUTS = (
+    *("pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles"),
+    *("image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids"),
+)
+"""Keys of a generation that TRL gives to a forward pass beside the tokens."""
 
 ENTROPY = "entropy"
 """Key under which an update's loss inputs have the policy's entropies `(B, T)`."""
@@ -65,9 +85,18 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
     - `divergence/{mean,p50,p90,p95,p99,max}` (nats), `divergence/frac_near_zero`, `divergence/frac_high` (shares);
     - `divergence_entropy/{policy,reference}_{near_zero,low,middle,high}`, mean entropies (nats) of tokens by their JS,
       and `divergence_position/00..19`, mean JS (nats) by relative position, if whole distributions are compared;
+    - `divergence/noise_floor`, mean |D| (nats) of the policy from itself at the start: rounding alone;
+    - `divergence/non_finite_share`, where there are infinite or NaN values, which the others leave out;
     - `advantage_weight/{mean,std,min,max}`, and `advantage_weight/frac_active`, the share of weights further than
       0.01 from 1; with an additive weighting `advantage_bonus/*` instead, the share of terms further than 0.01 from 0;
     - `dynamic_sampling/{rounds,kept_share,all_right_share,all_wrong_share,filled}`, if `dynamic_sampling`.
+
+    Divergences, and all that a weighting looks at, are without dropout: where a forward pass in training draws random
+    numbers, they come from one more forward pass per update in eval mode, and one per generation.
+
+    It is told once, in one line: dropout; trained weights in half precision without float32 masters; a mean divergence
+    that is not clear of the noise floor; a base that is not the policy before the first update; and a weighting that
+    changed nothing over a whole logging window.
 
     Source: "Sparse but Critical" (arXiv 2603.22446), section 5.
     """
@@ -100,15 +129,23 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         **kwargs: Any,
     ) -> None:
         if not isinstance(args, DivergenceGRPOConfig):
+            per_sequence = f" {PER_SEQUENCE}" if type(args).__name__.startswith("RLOO") else ""
             raise TypeError(
                 f"args is a {type(args).__name__}; DivergenceGRPOTrainer needs a DivergenceGRPOConfig, which "
-                "takes the same fields and the weighting's."
+                f"takes the same fields and the weighting's.{per_sequence}"
             )
+        self._logps_checked = False  # whether TRL's log-probabilities are known to be the model's own
         self._loss_inputs: dict[str, Any] | None = None  # set while TRL's training loss is being computed
         self._weighting, self._weighting_values = args.weighting, args.weighting_values
         self._divergence = args.divergence_entry
         self._window = TokenWindow(kind=self._weighting.behaviour)
+        self._noise_floor = NoiseFloor()
+        self._told: set[str] = set()  # warnings that come once
+        self._moved = False  # whether the policy has moved since it was the reference
+        self._latest_update: tuple[int, float] = (0, 0.0)  # its number and learning rate
+        self._randomness = Randomness(torch.device("cpu"))
         super().__init__(model, reward_funcs, args, *other_args, **kwargs)
+        self._randomness = Randomness(self.accelerator.device)
         self._reference = (
             DistributionReference(self, args.divergence_reference)
             if args.compares_distributions and args.watches_tokens
@@ -119,6 +156,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             if self._weighting.function is not None and self.log_completions
             else None
         )
+        self.add_callback(PrecisionCheck(self))
         if args.probe_steps is not None:
             problems = probe_dataset or self.eval_dataset or self.train_dataset
             self.add_callback(
@@ -143,16 +181,85 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             self._loss_inputs = None
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
-        if self._loss_inputs is None:
-            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        with self._randomness.watched() if self.args.watches_tokens else nullcontext():
+            if self._loss_inputs is None:
+                return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            outputs, states = self._captured_logps(model, *args, **kwargs)
+        measured = outputs
+        if self._randomness.present:
+            self._tell("dropout", lambda: describe_randomness(self.accelerator.unwrap_model(self.model)))
+            with torch.no_grad(), evaluation_mode(self.model):
+                measured, states = self._captured_logps(self.model, *args, **kwargs)
+        self._loss_inputs[ENTROPY] = measured[1]
+        self._weight_advantages(self._loss_inputs, measured[0].detach(), states)
+        if not self._knows_noise_floor():
+            policy, dtype = self.accelerator.unwrap_model(self.model), self._computing_dtype
+            with torch.no_grad(), evaluation_mode(self.model), rounded_anew(policy, dtype):
+                again, states_again = self._captured_logps(self.model, *args, **kwargs)
+            self._measure_rounding(self._loss_inputs, (measured[0].detach(), again[0]), (states, states_again))
+        return outputs
+
+    def _captured_logps(
+        self, model: Any, *args: Any, **kwargs: Any
+    ) -> tuple[tuple[torch.Tensor, ...], list[torch.Tensor]]:
+        """TRL's log-probabilities, and the last hidden states if whole distributions are compared."""
         capture: AbstractContextManager[list[torch.Tensor]] = nullcontext([])
         if self._reference is not None:
             capture = captured_hidden_states(self.accelerator.unwrap_model(model))
         with capture as states:
-            outputs = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
-        self._loss_inputs[ENTROPY] = outputs[1]
-        self._weight_advantages(self._loss_inputs, outputs[0].detach(), states)
-        return outputs
+            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs), states
+
+    def _knows_noise_floor(self) -> bool:
+        """Whether the noise floor is measured, or logged by the run that is resumed."""
+        if self._noise_floor.value is None:
+            logged = [entry[METRIC] for entry in self.state.log_history if METRIC in entry]
+            self._noise_floor.value = logged[0] if logged else None
+        return self._noise_floor.measured or self._noise_floor.value is not None
+
+    @property
+    def _computing_dtype(self) -> torch.dtype:
+        """The type that the policy computes in."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision, self.model.dtype)
+
+    def _measure_rounding(
+        self,
+        inputs: dict[str, Any],
+        logps: tuple[torch.Tensor, torch.Tensor],
+        states: tuple[list[torch.Tensor], list[torch.Tensor]],
+    ) -> None:
+        """Count the divergences between two forward passes of one policy, which differ by rounding.
+
+        Args:
+            inputs: TRL's, of one update.
+            logps: the log-probabilities `(B, T)` of both.
+            states: the last hidden states of both, if the divergence is of whole distributions.
+        """
+        mask = self._valid_tokens(inputs)
+        if self._divergence.function is not None:
+            values = sampled_divergence(self._divergence, logps[1][mask], logps[0][mask], "the trial of its rounding")
+        else:
+            assert self._reference is not None
+            first, second = (completion_states(captured, mask.shape[1])[mask] for captured in states)
+            name, ids = self._divergence_output, inputs["completion_ids"][mask]
+            values = self._reference.policy_statistics(first, second, ids, [name], self.args.divergence_top_p)[name]
+        self._noise_floor.add(values, ROUNDING)
+
+    @staticmethod
+    def _valid_tokens(inputs: dict[str, Any]) -> torch.Tensor:
+        """The completions' valid tokens `(B, T)`, bool: not padding, not masked completions, not tool results."""
+        mask = inputs["completion_mask"]
+        return (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()
+
+    def _undropped_logps(self, generation: dict[str, Any]) -> torch.Tensor:
+        """The policy's log-probabilities `(B, T)` of a generation's completions, in eval mode; no gradients."""
+        ids = torch.cat([generation["prompt_ids"], generation["completion_ids"]], dim=1)  # (B, P + T)
+        mask = torch.cat([generation["prompt_mask"], generation["completion_mask"]], dim=1)
+        images = {name: generation[name] for name in IMAGE_INPUTS if name in generation}
+        length, size = generation["completion_ids"].shape[1], self.args.per_device_train_batch_size
+        with torch.no_grad(), evaluation_mode(self.model):
+            return super()._get_per_token_logps_and_entropies(
+                self.model, ids, mask, length, batch_size=size, **images
+            )[0]
 
     def _weight_advantages(self, inputs: dict[str, Any], logps: torch.Tensor, states: list[torch.Tensor]) -> None:
         """Replace `inputs["advantages"]` `(B,)` by the weighted ones `(B, T)`, and record what the logs need.
@@ -162,19 +269,21 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             logps: the policy's log-probabilities of the sampled tokens `(B, T)`.
             states: its last hidden states, if the divergence is of whole distributions.
         """
-        mask = inputs["completion_mask"]
-        mask = (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()  # (B, T)
+        mask = self._valid_tokens(inputs)  # (B, T)
         old_logps = inputs.get("old_per_token_logps", logps)  # absent: the rollout policy is the current one
+        old_logps = inputs.get(OLD_LOGPS, old_logps)
         update = f"the batch of update {self.state.global_step + 1}"
         valid_logps, valid_old_logps = logps[mask], old_logps[mask]  # (N,)
         statistics = {}
         if self._reference is not None:
-            statistics = self._distribution_statistics(inputs, completion_states(states, mask.shape[1]), mask)
+            hidden = completion_states(states, mask.shape[1])
+            statistics = self._distribution_statistics(inputs, hidden, mask, valid_logps)
         if self._divergence.function is None:
             divergence = statistics[self._divergence_output]
         else:
             divergence = sampled_divergence(self._divergence, valid_logps, valid_old_logps, update)
         self._window.divergence.append(divergence)
+        self._noise_floor.add(divergence, MOVED if self._policy_moved() else UNMOVED)
         if self._weighting.function is None:
             return
 
@@ -202,6 +311,19 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             self._completion_weights.add(inputs[COMPLETION_INDEX], values, mask)
         inputs["advantages"] = kind.combine(advantages.unsqueeze(1), values)
 
+    def _policy_moved(self) -> bool:
+        """Whether the policy can have left the reference: an update since then had a learning rate above 0.
+
+        It must be called at every micro-step.
+        """
+        step, rate = self._latest_update
+        self._moved = self._moved or (step < self.state.global_step and rate > 0)
+        assert self.optimizer is not None
+        # a rate of None is one that the optimizer sets itself
+        rates = [1.0 if group["lr"] is None else float(group["lr"]) for group in self.optimizer.param_groups]
+        self._latest_update = (self.state.global_step, max(rates))
+        return self._moved
+
     @property
     def _divergence_output(self) -> str:
         """The output of `token_statistics` that is the divergence of whole distributions."""
@@ -211,7 +333,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         return name
 
     def _distribution_statistics(
-        self, inputs: dict[str, Any], policy_hidden: torch.Tensor, mask: torch.Tensor
+        self, inputs: dict[str, Any], policy_hidden: torch.Tensor, mask: torch.Tensor, logps: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Outputs of `token_statistics` of the valid tokens' distributions, `(N,)` each; feeds the logs.
 
@@ -219,6 +341,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             inputs: TRL's, of one update.
             policy_hidden: the policy's last hidden states `(B, T, H)`.
             mask: the valid tokens `(B, T)`, bool.
+            logps: the policy's log-probabilities of the valid tokens `(N,)`, as TRL computed them.
         """
         assert self._reference is not None
         outputs = {"js", "entropy_base", "entropy_rl", *self._weighting.reference_statistics.values()}
@@ -231,6 +354,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             mask,
             sorted(outputs),
             self.args.divergence_top_p,
+            logps,
         )
         position = mask.cumsum(dim=1) - 1  # (B, T), of the valid tokens among themselves
         length = mask.sum(dim=1, keepdim=True).expand_as(position)
@@ -254,9 +378,19 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
     # Logging -----------------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self._logps_checked:
+            base = self._reference.base if self._reference is not None else None
+            settle_positions(self, self.ref_model, base)
+            check_log_probabilities(self)
+            self._logps_checked = True
         outputs = super()._generate_and_score_completions(inputs)
         if self._reference is not None and self.model.training:
             outputs[REFERENCE_HIDDEN] = self._reference.hidden_states(outputs)
+        if self.model.training and self.args.watches_tokens:
+            if self._randomness.present and "old_per_token_logps" in outputs:
+                outputs[OLD_LOGPS] = self._undropped_logps(outputs)
+            if self.args.divergence_reference == "old":
+                self._moved, self._latest_update = False, (self.state.global_step, 0.0)
         size = len(outputs["completion_ids"])
         if self._weighting.function is not None and self.model.training:
             rewards = self._batch_rewards[self.accelerator.process_index * size :][:size]
@@ -268,17 +402,61 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
 
     def _load_generation_state(self, checkpoint: Path) -> None:
         super()._load_generation_state(checkpoint)
+        self._moved = True  # since the base, or in the middle of a generation
         if self._reference is not None and self._reference.kind == "old":
             self._buffered_inputs = None  # the rollout policy's LM head is in no checkpoint: new completions
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training and self.args.watches_tokens:
-            for name, value in self._window.metrics(self.accelerator).items():
+            metrics = self._window.metrics(self.accelerator)
+            mean = self._noise_floor.window_mean(self.accelerator)
+            if metrics and self._noise_floor.value is not None:
+                metrics[METRIC] = self._noise_floor.value
+            self._warn_of(metrics, mean)
+            for name, value in metrics.items():
                 self._metrics["train"][name].append(value)
         if self._completion_weights is not None:
             for column, values in self._completion_weights.columns().items():
                 self._logs["extra"][column] = deque(values, maxlen=self.args.generation_batch_size)
         super().log(logs, start_time)
+
+    def _warn_of(self, metrics: dict[str, float], mean: float | None) -> None:
+        """Tell once, after the warm-up, that a window's divergences are noise or that its weights changed nothing.
+
+        Args:
+            metrics: the window's.
+            mean: the mean |D| of its tokens for which the policy had moved; None if there were none.
+        """
+        floor, kind = self._noise_floor.value, self._weighting.behaviour
+        if self.args.divergence_reference == "base" and floor is not None and floor > NEAR_ZERO:
+            self._tell(
+                "base",
+                lambda: (
+                    f"Before the first update the policy is {floor:.3g} nats (mean {self.args.divergence}) from the "
+                    "base that its config names: it was changed after it was loaded, or precision is low. Save the "
+                    "policy first and start from that folder."
+                ),
+            )
+        if self.state.global_step <= self.args.get_warmup_steps(self.state.max_steps):
+            return
+        if noise := self._noise_floor.warning(mean, short=self._computing_dtype in HALVES):
+            self._tell("noise", lambda: noise)
+        could_vary = mean is not None or self._weighting.varies_at_first_update or self.args.learning_rate == 0
+        if could_vary and metrics.get(f"{kind.metric}/frac_active") == 0:
+            reason = inactivity_reason(self.args, metrics.get("divergence/max"))
+            self._tell(
+                "inactive",
+                lambda: (
+                    f"{kind.metric}/frac_active is 0 in the log of update {self.state.global_step}: no value is "
+                    f"further than {ACTIVE:g} from {kind.neutral:g}, so the weighting changes nothing: {reason}"
+                ),
+            )
+
+    def _tell(self, topic: str, message: Callable[[], str]) -> None:
+        """Log a warning, once per topic."""
+        if topic not in self._told:
+            self._told.add(topic)
+            logger.warning(message())
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """TRL's model card, with a section on how the advantages were weighted."""

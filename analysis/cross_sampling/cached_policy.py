@@ -65,7 +65,8 @@ class CachedPolicy:
         layers: Sequence[Any] = self._cache.layers
         for layer in layers:
             if isinstance(layer, LinearAttentionCacheLayerMixin):
-                layer.reorder_cache(rows)  # type: ignore[arg-type]  # its `batch_select_indices`, where there is one, leaves states as they are
+                # its `batch_select_indices`, where there is one, leaves recurrent states as they are
+                layer.reorder_cache(rows)  # type: ignore[arg-type]
             else:
                 layer.batch_select_indices(rows)
 

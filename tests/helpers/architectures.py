@@ -77,6 +77,20 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 """Fields that an architecture needs beside the common ones."""
 
 
+NOT_BUILT = {
+    "blt": "its sub-models do not follow from small sizes of the configuration",
+    "dbrx": "its attention's configuration has no rope_theta, which the model reads",
+    "dots3_note": "its configuration names layers of the full depth",
+    "gemma3n": "its vision tower needs timm",
+    "gemma4_assistant": "a draft model, which reads another model's states",
+    "gemma4_unified_assistant": "a draft model, which reads another model's states",
+    "musicgen": "decodes audio, not text",
+    "musicgen_melody": "decodes audio, not text",
+    "zamba2": "its shared blocks do not follow from small sizes of the configuration",
+}
+"""Architectures without a tiny model, and why."""
+
+
 def tiny_config(model_type: str) -> PretrainedConfig:
     """The configuration of a small model of an architecture, sub-configurations (text, vision, audio) included."""
     return _tiny(CONFIG_MAPPING[model_type], OVERRIDES.get(model_type, {}))
@@ -86,12 +100,12 @@ def _tiny(config_class: Any, overrides: Mapping[str, Any]) -> PretrainedConfig:
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(config_class):
         default = field.default
-        if field.name in _FIXED:
+        if "drop" in field.name and isinstance(default, float):
+            fields[field.name] = 0.0
+        elif field.name in _FIXED:
             fields[field.name] = _FIXED[field.name]
-        elif field.name in _BY_NAME and (default is None or type(default) in (int, dataclasses._MISSING_TYPE)):
-            # a size that may be left out (head_dim) follows from the others
-            if default is not None:
-                fields[field.name] = _BY_NAME[field.name]
+        elif field.name in _BY_NAME and type(default) in (int, dataclasses._MISSING_TYPE):
+            fields[field.name] = _BY_NAME[field.name]  # one that may be None (head_dim) follows from the others
         elif "position" in field.name and type(default) is int and default > _LONGEST:
             fields[field.name] = _LONGEST
     defaults = getattr(config_class, "sub_configs_defaults", {})

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trl import GRPOConfig
+from datasets import Dataset
+from helpers.tiny_training import digit_reward
+from trl import GRPOConfig, RLOOConfig, RLOOTrainer
 
 from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
 
@@ -91,3 +93,12 @@ def test_stock_config_is_refused_by_the_trainer(tmp_path: Path, tiny_model: str)
     args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     with pytest.raises(TypeError, match="args is a GRPOConfig; DivergenceGRPOTrainer needs a DivergenceGRPOConfig"):
         DivergenceGRPOTrainer(model=tiny_model, args=args)
+
+
+def test_rloo_is_refused_in_words(tiny_model: str, problems: Dataset, tmp_path: Path) -> None:
+    words = "RLOO has one ratio a sequence, so weights of single tokens have no meaning there"
+    with pytest.raises(AttributeError, match=f"is for DivergenceGRPOTrainer. {words}"):
+        RLOOTrainer(tiny_model, digit_reward, make(tmp_path), problems)
+    rloo = RLOOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[])
+    with pytest.raises(TypeError, match=f"args is a RLOOConfig; .* {words}"):
+        DivergenceGRPOTrainer(tiny_model, digit_reward, rloo, problems)

@@ -1,36 +1,20 @@
 """Whole-distribution divergences in training, against full logits of both models in float64."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_training import Build, parameters, same
+from datasets import Dataset
+from helpers.recorded_updates import Recorder, logits
+from helpers.tiny_training import SETTINGS, Build, digit_reward, parameters, same
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from tokenshift.analysis.divergence.from_logits import entropy, js_divergence, kl_divergence
-from tokenshift.trainer import DivergenceGRPOTrainer
+from tokenshift.trainer import DivergenceGRPOConfig, reference
 
 BASE = {"divergence": "js", "divergence_reference": "base"}
-
-
-class Recorder(DivergenceGRPOTrainer):
-    """Keeps, of every update, the divergences used and full logits of the policy before its step."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.seen: list[dict[str, Any]] = []
-        super().__init__(*args, **kwargs)
-
-    def _weight_advantages(self, inputs: dict[str, Any], logps: torch.Tensor, states: list[torch.Tensor]) -> None:
-        super()._weight_advantages(inputs, logps, states)
-        with torch.no_grad():
-            self.seen.append(
-                {
-                    "inputs": {key: value for key, value in inputs.items() if isinstance(value, torch.Tensor)},
-                    "divergence": self._window.divergence[-1],
-                    "policy": logits(self.model, inputs),
-                }
-            )
 
 
 class StopAt(TrainerCallback):
@@ -39,15 +23,6 @@ class StopAt(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_training_stop = state.global_step >= self.step
-
-
-def logits(model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-    """Float64 logits `(N, V)` of the valid completion tokens."""
-    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-    length = inputs["completion_ids"].shape[1]
-    full = model(input_ids=ids, attention_mask=mask).logits[:, -length - 1 : -1]
-    return full[inputs["completion_mask"].bool()].double()
 
 
 def reference_divergence(name: str, base: torch.Tensor, policy: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -66,12 +41,15 @@ def reference_divergence(name: str, base: torch.Tensor, policy: torch.Tensor, to
         ({"divergence": "js", "temperature": 0.7, "gradient_checkpointing": True}, False),
         ({"divergence": "js"}, True),
         ({"divergence": "js", "beta": 0.1}, True),
+        ({"divergence": "js"}, "a head of its own"),
     ],
 )
 def test_divergence_from_the_base_against_full_logits(
-    build: Build, tiny_model: str, settings: dict[str, Any], peft: bool
+    build: Build, tiny_model: str, settings: dict[str, Any], peft: bool | str
 ) -> None:
-    kwargs = {"peft_config": LoraConfig(r=4, target_modules="all-linear")} if peft else {}
+    trained_head = ["lm_head"] if peft == "a head of its own" else None
+    lora = LoraConfig(r=4, target_modules="all-linear", modules_to_save=trained_head)
+    kwargs = {"peft_config": lora} if peft else {}
     trainer = build(
         trainer_class=Recorder, divergence_reference="base", trainer_kwargs=kwargs, steps_per_generation=1, **settings
     )
@@ -162,8 +140,41 @@ def test_beta_uses_trls_reference_model(build: Build) -> None:
         ({"divergence": "forward_kl", "divergence_top_p": 0.7}, "forward_kl has no meaning"),
         ({"divergence": "js", "divergence_top_p": 0.0}, "divergence_top_p=0.0 must lie in"),
         ({"divergence": "js", "steps_per_generation": 1}, "compares the policy with itself"),
+        ({"divergence": "js", "torch_compile": True}, "set torch_compile=False, or use divergence k1, k2 or k3"),
     ],
 )
 def test_refused(build: Build, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build(**settings)
+
+
+def test_tokens_added_to_a_loaded_policy_are_refused(tiny_model: str, problems: Dataset, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    policy = AutoModelForCausalLM.from_pretrained(tiny_model)
+    policy.resize_token_embeddings(len(tokenizer))
+    args = DivergenceGRPOConfig(output_dir=str(tmp_path / "out"), **SETTINGS, **BASE)
+
+    def trainer_of(model: Any) -> Recorder:
+        return Recorder(model, digit_reward, args, problems, processing_class=tokenizer)
+
+    words = r"The base, .* the added tokens '<think>', '</think>' are unknown to the base. Save the resized model"
+    with pytest.raises(ValueError, match=words):
+        trainer_of(policy)
+    policy.save_pretrained(tmp_path / "resized")
+    tokenizer.save_pretrained(tmp_path / "resized")
+    trainer = trainer_of(AutoModelForCausalLM.from_pretrained(tmp_path / "resized"))
+    trainer.train()
+    assert float(trainer.seen[0]["divergence"].max()) < 1e-5
+
+
+def test_base_of_a_quantized_policy_is_quantized_alike(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = build()
+    trainer.model.is_quantized = True
+    trainer.model.config.quantization_config = {"load_in_4bit": True}
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(
+        reference, "create_model_from_path", lambda path, **kwargs: asked.update(kwargs) or trainer.model
+    )
+    reference.load_base(trainer, "elsewhere")
+    assert asked["quantization_config"] == {"load_in_4bit": True}

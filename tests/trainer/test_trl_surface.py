@@ -9,11 +9,15 @@ from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler, nanstd
 
 from tokenshift.trainer.dynamic_sampling.prompt_groups import paddings
+from tokenshift.trainer.grpo import IMAGE_INPUTS
 
 METHODS = {
     GRPOTrainer: {
         "_compute_loss": ("model", "inputs"),
-        "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
+        "_get_per_token_logps_and_entropies": (
+            *("model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"),
+            *IMAGE_INPUTS,
+        ),
         "_generate": ("prompts",),
         "_calculate_rewards": ("inputs", "prompts", "completions", "completion_ids_list"),
         "_generate_and_score_completions": ("inputs",),
@@ -91,6 +95,7 @@ def test_private_surface_of_trl() -> None:
     made = inspect.getsource(GRPOTrainer._generate_and_score_completions)
     tensors = set(re.findall(r'output\["(\w+)"\] =', made)) | set(re.findall(r'^ {12}"(\w+)": \w+,$', made, re.M))
     known = set(paddings(0)) | {"num_items_in_batch"} | FOR_IMAGES
+    changed += [f"{name} is given to no forward pass that scores" for name in sorted(FOR_IMAGES ^ set(IMAGE_INPUTS))]
     changed += [f"a generation has {name} now, or no longer" for name in sorted(tensors ^ known)]
     logs = re.search(r"self\._logs = \{\n(.*?)\n {8}\}", source, re.S)
     if logs is None or set(re.findall(r'"(\w+)":', logs[1])) != LOGS:

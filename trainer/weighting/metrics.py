@@ -17,17 +17,38 @@ ACTIVE = 0.01
 """A value further than this from the one that changes nothing counts as active."""
 
 
+def _finite(values: np.ndarray, prefix: str) -> tuple[np.ndarray, dict[str, float]]:
+    """The finite values, and `{prefix}/non_finite_share` where any of the `(N,)` values is infinite or NaN.
+
+    One overflow among a thousand tokens would otherwise make every mean and percentile infinite or NaN.
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        return values, {}
+    return values[finite], {f"{prefix}/non_finite_share": float((~finite).mean())}
+
+
 def divergence_metrics(values: np.ndarray) -> dict[str, float]:
-    """`divergence/*` of per-token divergences `(N,)` in nats, N > 0; shares are of |D|, since k1 is signed."""
-    return {f"divergence/{name}": value for name, value in divergence_summary(values).items()}
+    """`divergence/*` of per-token divergences `(N,)` in nats, N > 0; shares are of |D|, since k1 is signed.
+
+    All are of the finite values; `divergence/non_finite_share` counts the others, where there are any.
+    """
+    values, metrics = _finite(values, "divergence")
+    if not len(values):
+        return metrics
+    return metrics | {f"divergence/{name}": value for name, value in divergence_summary(values).items()}
 
 
 def weight_metrics(values: np.ndarray, kind: Kind = KINDS["multiplier"]) -> dict[str, float]:
     """`advantage_weight/*` of the weights `(N,)` as applied, N > 0, or `advantage_bonus/*` of what is added.
 
     `std` is the population's; `frac_active` the share of values further than `ACTIVE` from the neutral one, 1 or 0.
+    All are of the finite values; `non_finite_share` counts the others, where there are any.
     """
-    return {
+    values, metrics = _finite(values, kind.metric)
+    if not len(values):
+        return metrics
+    return metrics | {
         f"{kind.metric}/mean": float(values.mean(dtype=np.float64)),
         f"{kind.metric}/std": float(values.std(dtype=np.float64)),
         f"{kind.metric}/min": float(values.min()),
@@ -55,7 +76,7 @@ class ShiftSums:
         position: torch.Tensor,
         length: torch.Tensor,
     ) -> None:
-        """Add N tokens.
+        """Add N tokens; those with a value that is not finite are left out of the sums.
 
         Args:
             js, entropy_reference, entropy_policy: `(N,)` float32 each, nats.
@@ -65,10 +86,12 @@ class ShiftSums:
         if self._by_js is None:
             self._by_js = torch.zeros(len(JS_BINS), 3, dtype=torch.float64, device=js.device)
             self._by_position = torch.zeros(POSITION_BINS, 2, dtype=torch.float64, device=js.device)
-        counts = torch.ones_like(js)
-        entropies = torch.stack([entropy_policy, entropy_reference, counts], dim=1).double()
-        self._by_js.index_add_(0, js_bins(js), entropies)
-        self._by_position.index_add_(0, position_bins(position, length), torch.stack([js, counts], dim=1).double())
+        by_js = torch.stack([entropy_policy, entropy_reference, torch.ones_like(js)], dim=1).double()
+        by_position = torch.stack([js, torch.ones_like(js)], dim=1).double()
+        finite = (js + entropy_policy + entropy_reference).isfinite()
+        self._by_js.index_add_(0, js_bins(js.nan_to_num()), by_js.where(finite.unsqueeze(1), 0.0))
+        bins = position_bins(position, length)
+        self._by_position.index_add_(0, bins, by_position.where(finite.unsqueeze(1), 0.0))
 
     def metrics(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over all ranks' tokens; bins without a token are left out. Communicates; empties the sums."""

@@ -6,6 +6,7 @@ import torch
 from accelerate import Accelerator
 
 from tokenshift.trainer.weighting.metrics import ShiftSums, TokenWindow
+from tokenshift.trainer.weighting.weights import k3
 
 
 def test_window_is_exact_over_its_steps_and_empties() -> None:
@@ -56,3 +57,38 @@ def test_sums_of_the_shift_empty_and_leave_empty_bins_out() -> None:
         }
     )
     assert sums.metrics(Accelerator(cpu=True)) == {}
+
+
+@pytest.mark.parametrize("extreme", [float("inf"), -float("inf"), float("nan")])
+def test_single_extreme_tokens_leave_the_statistics_of_the_others(extreme: float) -> None:
+    values = torch.cat([torch.tensor([extreme]), torch.linspace(0, 0.5, 9)])
+    metrics = TokenWindow(divergence=[values], weights=[1 + values]).metrics(Accelerator(cpu=True))
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert metrics["divergence/non_finite_share"] == pytest.approx(0.1)
+    assert metrics["advantage_weight/non_finite_share"] == pytest.approx(0.1)
+    rest = TokenWindow(divergence=[values[1:]], weights=[1 + values[1:]]).metrics(Accelerator(cpu=True))
+    assert not any("non_finite" in name for name in rest)
+    assert {name: value for name, value in metrics.items() if "non_finite" not in name} == rest
+
+
+def test_window_of_extreme_tokens_alone_counts_them() -> None:
+    window = TokenWindow(divergence=[torch.tensor([torch.inf, torch.nan])])
+    assert window.metrics(Accelerator(cpu=True)) == {"divergence/non_finite_share": 1.0}
+
+
+def test_overflow_of_k3_is_infinite_and_blots_nothing() -> None:
+    old = torch.zeros(1000)
+    old[0] = -100.0
+    metrics = TokenWindow(divergence=[k3(torch.zeros(1000), old)]).metrics(Accelerator(cpu=True))
+    assert metrics["divergence/p50"] == metrics["divergence/p99"] == metrics["divergence/max"] == 0
+    assert metrics["divergence/non_finite_share"] == 0.001
+
+
+def test_sums_of_the_shift_leave_extreme_tokens_out() -> None:
+    sums, rest = ShiftSums(), ShiftSums()
+    place = {"position": torch.tensor([0, 1, 2]), "length": torch.tensor([3, 3, 3])}
+    js, entropies = torch.tensor([0.0, torch.nan, 0.2]), torch.tensor([1.0, 1.0, torch.inf])
+    sums.add(js=js, entropy_reference=entropies, entropy_policy=entropies, **place)
+    first = {name: value[:1] for name, value in place.items()}
+    rest.add(js=js[:1], entropy_reference=entropies[:1], entropy_policy=entropies[:1], **first)
+    assert sums.metrics(Accelerator(cpu=True)) == rest.metrics(Accelerator(cpu=True))
