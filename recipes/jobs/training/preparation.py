@@ -118,10 +118,10 @@ def _check_together(job: Preparation) -> None:
     _check_rollouts(job)
     require_chat_template(job.train[0]["prompt"], tokenizer, "the model's tokenizer")
     template_kwargs = args.chat_template_kwargs if isinstance(args.chat_template_kwargs, dict) else None
-    prompts = [*job.train["prompt"], *job.held_out["prompt"]]
+    read = [*job.train["prompt"], *job.held_out["prompt"]]
     check_context(
         config,
-        [len(encode_prompt(tokenizer, prompt, template_kwargs)) for prompt in prompts],
+        [len(encode_prompt(tokenizer, prompt, template_kwargs)) for prompt in read],
         args.max_completion_length or 1,
         model=f"model_name_or_path={job.model_args.model_name_or_path!r}",
         setting="max_completion_length",
