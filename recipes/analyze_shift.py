@@ -29,6 +29,7 @@ from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import content_hash
+from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.inputs.trajectory_files import load_trajectories
 from tokenshift.recipes.jobs.analysis.shift import (
     ShiftArguments,
@@ -111,8 +112,17 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
         raise ValueError(f"trajectories={args.trajectories!r} is no file; give rl, base, both or a file's path.")
     job = prepare_shift(args, problems=not from_file)
     if from_file:
-        context = context_length(job.base.config)
-        job.given = load_trajectories(args.trajectories, job.base.tokenizer, load_reward(args.reward_func), context)
+        configs = [source.config for source in (job.base, job.rl)]
+        contexts = [length for length in map(context_length, configs) if length is not None]
+        job.given = load_trajectories(
+            args.trajectories,
+            job.base.tokenizer,
+            load_reward(args.reward_func),
+            min(contexts, default=None),
+            vocabulary=min(config.get_text_config().vocab_size for config in configs),
+            ends=model_ends(job.base) | model_ends(job.rl),
+            chat_template_kwargs=args.template_kwargs,
+        )
     settings = row_settings(job, "report_responses", "resamples", "control")
     if from_file:
         settings["trajectories_content"] = content_hash([Path(args.trajectories).expanduser()])

@@ -31,7 +31,7 @@ from tokenshift.analysis.cross_sampling.figures import curve_name
 from tokenshift.analysis.cross_sampling.pilot import find_thresholds
 from tokenshift.analysis.cross_sampling.report import UNDEFINED, share_text, write_cross_report
 from tokenshift.analysis.cross_sampling.sweep import sweep_cells
-from tokenshift.analysis.cross_sampling.sweep_run import run_cells
+from tokenshift.analysis.cross_sampling.sweep_run import engines_run, run_cells
 from tokenshift.analysis.report.numbers import interval_text, number_text
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
@@ -58,13 +58,13 @@ def run(job: ShiftJob) -> None:
     cells = sweep_cells(
         args.directions, args.swept, args.epsilons or (), thresholds, args.gammas, args.seeds, args.most
     )
-    run_cells(job.folder, cells, job.prompts, job.judge, decoding, job.metadata(engine=args.engine))
+    run_cells(job.folder, cells, job.prompts, job.judge, decoding, job.metadata())
     if state.is_main_process:
         summary = write_cross_report(
             job.folder,
             cells,
             job.base.tokenizer,
-            job.metadata(engine=args.engine, seeds=args.seeds, pilot=args.pilot),
+            job.metadata(engine=engines_run(job.folder, cells), seeds=args.seeds, pilot=args.pilot),
             resamples=args.resamples,
         )
         _show(summary)

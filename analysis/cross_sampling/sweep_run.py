@@ -22,7 +22,7 @@ from tokenshift.analysis.cross_sampling.intervention import CrossResponse
 from tokenshift.analysis.cross_sampling.sweep import SweptPolicy
 from tokenshift.analysis.sampling.requests import Prompt, prompt_groups, requests_of
 from tokenshift.analysis.sampling.responses import Judge
-from tokenshift.analysis.storage.provenance import table_metadata
+from tokenshift.analysis.storage.provenance import read_metadata, table_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.storage.work_units import join_rows, run_units
@@ -79,7 +79,7 @@ def run_cells(
         prompts: the problems.
         judge: gives a verdict for each response.
         run: how responses are made.
-        metadata: the metadata of the files.
+        metadata: the metadata of the files, to which `engine` is added, the engine that ran.
         state: the processes.
     """
     state = state or PartialState()
@@ -101,14 +101,21 @@ def run_cells(
 
     run_units(files, work, "cross-sampling", state=state)
     if state.is_main_process:
-        schema = SWEEP_SCHEMA.with_metadata(table_metadata(metadata))
         parts_of: dict[SweptPolicy, list[Path]] = {}
         for (cell, _batch), file in zip(units, files, strict=True):
             parts_of.setdefault(cell, []).append(file)
+        if parts_of:
+            schema = SWEEP_SCHEMA.with_metadata(table_metadata({**metadata, "engine": run.engine_run}))
         for cell, parts in parts_of.items():
             join_rows(parts, cell_file(folder, cell), schema)
         shutil.rmtree(folder.units(""), ignore_errors=True)
     state.wait_for_everyone()
+
+
+def engines_run(folder: RunFolder, cells: Sequence[SweptPolicy]) -> str:
+    """The engines that decoded the rows of policies, by the metadata of their files; more than one with commas."""
+    engines = (read_metadata(cell_file(folder, cell))["engine"] for cell in cells)
+    return ", ".join(dict.fromkeys(engines))
 
 
 def _rows(

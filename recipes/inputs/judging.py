@@ -1,5 +1,8 @@
 """Problems as a model reads them, and the judgement of the rewards on responses to them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from datasets import Dataset
 
 from tokenshift.analysis.evaluation.responses import Grade, Grader
@@ -13,13 +16,20 @@ from tokenshift.rewards.format import format_reward
 from tokenshift.rewards.registry import load_reward, reward_extractor
 
 
-def encoded_prompts(data: Dataset, source: ModelSource) -> list[Prompt]:
+def encoded_prompts(
+    data: Dataset, source: ModelSource, chat_template_kwargs: Mapping[str, Any] | None = None
+) -> list[Prompt]:
     """Prompts as a model reads them; row i is problem i.
+
+    Args:
+        data: the problems.
+        source: the model.
+        chat_template_kwargs: arguments of the chat template.
 
     Raises:
         ValueError: for conversations without a chat template, or an empty prompt.
     """
-    return encode_problems(data, source.tokenizer, name=source.name)
+    return encode_problems(data, source.tokenizer, name=source.name, chat_template_kwargs=chat_template_kwargs)
 
 
 def response_room(prompts: list[Prompt], source: ModelSource, max_new_tokens: int | None) -> int | None:
@@ -28,7 +38,7 @@ def response_room(prompts: list[Prompt], source: ModelSource, max_new_tokens: in
     Raises:
         ValueError: if they are fewer than `max_new_tokens`, or none.
     """
-    return room_after(prompts, source.config, max_new_tokens)
+    return room_after(prompts, source.config, max_new_tokens, name=source.name)
 
 
 def judge_of(data: Dataset, reward_func: str) -> Judge:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from accelerate import PartialState
 
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator, VLLMGenerator
-from tokenshift.recipes.inputs.models import ModelSource
+from tokenshift.recipes.inputs.models import ModelSource, model_ends
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
 from tokenshift.rewards import configure_verification
 from tokenshift.trainer.resume.launch_check import check_launch
@@ -35,6 +36,8 @@ class SamplingArguments(PromptArguments):
             Responses sampled at once.
         dtype, attn_implementation, use_vllm:
             How models are loaded and responses sampled.
+        chat_template_kwargs (`dict[str, Any]`, *optional*):
+            Arguments of the chat template, as in a training.
         output_dir (`str`), overwrite (`bool`):
             Where results go; an earlier analysis there is continued if its settings are the same.
     """
@@ -53,6 +56,9 @@ class SamplingArguments(PromptArguments):
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
     attn_implementation: str | None = field(default=None, metadata={"help": "As in transformers."})
     use_vllm: bool = field(default=False, metadata={"help": "Sample by vLLM."})
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Arguments of the chat template, e.g. '{\"enable_thinking\": false}'."}
+    )
     verify_workers: int = field(default=2, metadata={"help": "Verification processes of each process."})
     verify_timeout: float = field(default=10.0, metadata={"help": "Seconds a verification may take."})
     output_dir: str = field(default="outputs/pocket/analysis", metadata={"help": "Where results go."})
@@ -70,6 +76,23 @@ class SamplingArguments(PromptArguments):
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
         _ = self.sampling  # the other numbers are checked there
         self.output_dir = str(Path(self.output_dir).expanduser())
+        given = self.chat_template_kwargs
+        try:
+            value = yaml.safe_load(given) if isinstance(given, str) else given
+        except yaml.YAMLError:
+            value = given
+        if not isinstance(value, dict | None):
+            raise ValueError(
+                f"chat_template_kwargs={given!r} is no mapping of names to values, such as "
+                "'{\"enable_thinking\": false}'."
+            )
+        self.chat_template_kwargs = value or None
+
+    @property
+    def template_kwargs(self) -> dict[str, Any] | None:
+        """Arguments of the chat template."""
+        assert not isinstance(self.chat_template_kwargs, str)  # it was read
+        return self.chat_template_kwargs
 
     @property
     def sampling(self) -> Sampling:
@@ -112,5 +135,13 @@ def generator_maker(
     """
     chosen = sampling or args.sampling
     if args.use_vllm:
-        return lambda: VLLMGenerator(source.path, source.revision, source.tokenizer, chosen)
+        if source.base is not None:
+            raise ValueError(
+                f"use_vllm=True cannot be with the adapter {source.name!r}: merge it into its base "
+                "(merge_and_unload) and save the model, or leave use_vllm out."
+            )
+        ends = model_ends(source)
+        return lambda: VLLMGenerator(
+            source.path, source.revision, source.tokenizer, chosen, ends=ends, dtype=args.dtype
+        )
     return lambda: TransformersGenerator(ready_model(source, args), source.tokenizer, chosen)

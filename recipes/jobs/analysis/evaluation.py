@@ -14,7 +14,7 @@ from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, 
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import data_content, model_content
 from tokenshift.recipes.inputs.judging import answer_extractor_of, encoded_prompts, grader_of, response_room
-from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends
+from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends, weights_dtype
 from tokenshift.recipes.inputs.problem_arguments import ProblemArguments, value_or_none
 from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE, SamplingArguments, check_machine, generator_maker
 from tokenshift.rewards import load_reward
@@ -176,6 +176,7 @@ class EvaluationJob(FolderOwner):
             **asdict(self.args.sampling),
             "reward": self.args.reward_func,
             **({} if extractor == "math" else {"answer_extractor": extractor}),
+            "dtype": weights_dtype(self.models.values(), self.args.dtype),
             "engine": "vllm" if self.args.use_vllm else "transformers",
         }
 
@@ -209,7 +210,7 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     for model, source in models.items():
         for name, rows in data.items():
             try:
-                prompts[model, name] = encoded_prompts(rows, source)
+                prompts[model, name] = encoded_prompts(rows, source, args.template_kwargs)
                 room = response_room(prompts[model, name], source, args.max_new_tokens)
             except ValueError as error:
                 raise ValueError(f"datasets={name!r} and model {model!r}: {error}") from error
@@ -220,6 +221,8 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     settings = {name: value for name, value in asdict(args).items() if name not in left_out}
     if args.answer_extractor is None:
         del settings["answer_extractor"]  # as in folders that were made before it could be chosen
+    if args.chat_template_kwargs is None:
+        del settings["chat_template_kwargs"]
     parts = {f"model {name}": model_content(source) for name, source in models.items()}
     parts |= set_contents(data)
     open_folder(job, settings, parts)

@@ -11,13 +11,14 @@ from datasets import Dataset
 from tokenshift.analysis.sampling.generators import Generator, Sampling
 from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge
+from tokenshift.analysis.sampling.token_ids import check_context
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.token_table.scoring import PairScorer
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner
 from tokenshift.recipes.inputs.contents import data_content, model_content
 from tokenshift.recipes.inputs.judging import encoded_prompts, judge_of, no_judge, response_room
-from tokenshift.recipes.inputs.models import ModelSource, find_model, require_shared_vocabulary
+from tokenshift.recipes.inputs.models import ModelSource, find_model, require_shared_vocabulary, weights_dtype
 from tokenshift.recipes.inputs.problem_arguments import ProblemArguments
 from tokenshift.recipes.inputs.sampling import (
     LONGEST_RESPONSE,
@@ -121,6 +122,7 @@ class ShiftJob(FolderOwner):
             "rl_model": self.rl.name,
             "rl_revision": self.rl.revision or getattr(self.rl.config, "_commit_hash", None),
             **sampled,
+            "dtype": weights_dtype((self.base, self.rl), self.args.dtype),
             "prompts": {prompt.problem_id: prompt.text for prompt in self.prompts},
             **more,
         }
@@ -144,9 +146,13 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True) -> ShiftJob:
         return ShiftJob(args, base, rl, Dataset.from_dict({}), [], no_judge, RunFolder(Path(args.output_dir)))
     with state.main_process_first():
         data = args.problem_set(args.dataset_split, args.size)
-    prompts = encoded_prompts(data, base)
+    prompts = encoded_prompts(data, base, args.template_kwargs)
     room = response_room(prompts, base, args.max_new_tokens)
     args.max_new_tokens = args.max_new_tokens or (LONGEST_RESPONSE if room is None else min(LONGEST_RESPONSE, room))
+    lengths = [len(prompt.ids) for prompt in prompts]
+    check_context(
+        rl.config, lengths, args.max_new_tokens, model=f"rl_model={args.rl_model!r}", setting="max_new_tokens"
+    )
     judge = judge_of(data, args.reward_func)
     return ShiftJob(args, base, rl, data, prompts, judge, RunFolder(Path(args.output_dir)))
 
@@ -160,6 +166,8 @@ def row_settings(job: ShiftJob, *unrecorded: str) -> dict[str, Any]:
     """
     left_out = (*UNRECORDED_ARGUMENTS, *unrecorded)
     settings = {name: value for name, value in asdict(job.args).items() if name not in left_out}
+    if job.args.chat_template_kwargs is None:
+        del settings["chat_template_kwargs"]  # as in folders that were made before it could be given
     return settings | {
         "base_model_content": model_content(job.base),
         "rl_model_content": model_content(job.rl),

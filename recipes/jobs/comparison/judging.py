@@ -99,7 +99,8 @@ def read_recovery(
     read = {name: evaluated.of_set(name, 0) for name in BY_SET}
     if evaluated.solution_of(0) is None:
         read["solution_column"] = "none"
-    read |= {name: getattr(evaluated, name) for name in ("system_prompt", "prompt_template", "reward_func")}
+    alike = ("system_prompt", "prompt_template", "chat_template_kwargs", "reward_func")
+    read |= {name: getattr(evaluated, name) for name in alike}
     settings = {
         "directions": ["forward"],
         "criteria": [settings.pop("criterion", "js")],
