@@ -24,6 +24,7 @@ import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -59,6 +60,17 @@ AIMS = {
     },
 }
 TRAINING_AIMS = {"js against base": "at most 1.10", "none, probe off": "at most 1.01"}
+
+
+OPTIONS_OF_PARTS = {
+    ("model",): ("scoring", "cross_sampling", "training"),
+    ("rl_model", "epsilon"): ("cross_sampling",),
+    ("trainings",): ("training",),
+    ("tokens",): ("statistics", "errors", "scoring"),
+    ("hidden", "vocabulary", "dtype"): ("statistics", "errors"),
+    ("rounds",): tuple(part for part in BENCHMARK_PARTS if part != "errors"),
+}
+"""Options that only some parts take -> these parts."""
 
 
 @dataclass
@@ -111,6 +123,15 @@ class BenchmarkArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        reasons = {}
+        for names, parts in OPTIONS_OF_PARTS.items():
+            if not set(parts) & set(self.parts):
+                reason = f"it is for {', '.join(parts)}, and parts names none of these; leave it out."
+                reasons |= dict.fromkeys(names, reason)
+        return reasons
 
     @property
     def shapes(self) -> statistics_cost.Shapes:

@@ -100,6 +100,53 @@ def module_docstring(file: Path) -> str:
     return ast.get_docstring(_parsed(file)) or ""
 
 
+def constant(module: str, name: str) -> Any:
+    """The value of a module's constant; `UNKNOWN` where the source cannot be evaluated.
+
+    Raises:
+        UnreadableSource: If a source is not there, or the name is not found.
+    """
+    return _constant(module, name)
+
+
+def registered_names(module: str, kind: str) -> list[str]:
+    """Names under which a module registers entries of one kind, in the module's order.
+
+    They are those of `@register_KIND(...)` on a function, of `register_KIND(...)(function)`, and of `Kind("name")`
+    or `Kind(name="name")`, an entry that is made directly.
+
+    Args:
+        module: Dotted name of the module.
+        kind: The kind, as in the name of its decorator.
+
+    Raises:
+        UnreadableSource: If the source is not there, or a name cannot be evaluated.
+    """
+    tree = _parsed(_file(module))
+    functions = {
+        id(decorator): node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        for decorator in node.decorator_list
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Call) and len(node.args) == 1:
+            functions[id(node.func)] = ast.unparse(node.args[0])
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        given = node.args[0] if node.args else None
+        if ast.unparse(node.func) == f"register_{kind}" and id(node) in functions:
+            names.append(functions[id(node)] if given is None else _evaluated(given, module))
+        elif ast.unparse(node.func) == kind.capitalize():
+            given = given or next((keyword.value for keyword in node.keywords if keyword.arg == "name"), None)
+            names += [given.value] if isinstance(given, ast.Constant) else []
+    if not names or any(not isinstance(name, str) for name in names):
+        raise UnreadableSource(f"The names that {module} registers cannot be read.")
+    return list(dict.fromkeys(names))
+
+
 def _fields(definition: Any, module: str) -> dict[str, SourceField]:
     if not isinstance(definition, ast.ClassDef):
         raise UnreadableSource(f"{module} has no such class.")

@@ -10,14 +10,20 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
+from tokenshift.analysis.sampling.correctness import is_correct
 from tokenshift.analysis.sampling.rewarded_rows import row_rewards
 from tokenshift.analysis.sampling.token_ids import encode_prompt
 from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.rewards.text import completion_text
 
 
 def load_trajectories(
-    path: str, tokenizer: PreTrainedTokenizerBase, reward: Any, context: int | None = None
+    path: str,
+    tokenizer: PreTrainedTokenizerBase,
+    reward: Any,
+    context: int | None = None,
+    correct_threshold: float = CORRECT,
 ) -> tuple[list[Trajectory], dict[int, str]]:
     """Trajectories of a file, and their prompts as text by problem.
 
@@ -28,6 +34,7 @@ def load_trajectories(
         tokenizer: the tokenizer of both models.
         reward: TRL's signature.
         context: tokens that the models read at most.
+        correct_threshold: lowest reward of a correct response.
 
     Raises:
         ValueError: if the file is damaged, empty, or has neither kind of columns.
@@ -68,15 +75,15 @@ def load_trajectories(
     ]
     whole = all(isinstance(key, int) for key in keys)
     numbers: dict[Any, int] = {key: key if whole else number for number, key in enumerate(dict.fromkeys(keys))}
-    correct = _verdicts(rows, pairs, tokenizer, reward)
+    verdicts = _verdicts(rows, pairs, tokenizer, reward, correct_threshold)
     seen: Counter[int] = Counter()
     trajectories: list[Trajectory] = []
     prompts: dict[int, str] = {}
-    for row, pair, key, verdict in zip(rows, pairs, keys, correct, strict=True):
+    for row, pair, key, verdict in zip(rows, pairs, keys, verdicts, strict=True):
         problem = numbers[key]
         sample = seen[problem] if row.get("sample_id") is None else int(row["sample_id"])
         seen[problem] += 1
-        trajectories.append(Trajectory(problem, sample, list(pair[0]), list(pair[1]), verdict))
+        trajectories.append(Trajectory(problem, sample, list(pair[0]), list(pair[1]), *verdict))
         prompts.setdefault(problem, str(tokenizer.decode(pair[0])))
     counts = Counter((trajectory.problem_id, trajectory.sample_id) for trajectory in trajectories)
     doubled = [row_id for row_id, count in counts.items() if count > 1]
@@ -123,14 +130,17 @@ def _ids(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[list[
 
 
 def _verdicts(
-    rows: list[dict[str, Any]], pairs: list[Any], tokenizer: PreTrainedTokenizerBase, reward: Any
-) -> list[bool | None]:
-    known = [None if row.get("correct") is None else bool(row["correct"]) for row in rows]
-    open_rows = [n for n, row in enumerate(rows) if known[n] is None and row.get("solution") is not None]
+    rows: list[dict[str, Any]], pairs: list[Any], tokenizer: PreTrainedTokenizerBase, reward: Any, threshold: float
+) -> list[tuple[bool | None, float | None]]:
+    """Whether each response is correct, and its reward where the reward judged it."""
+    known: list[tuple[bool | None, float | None]] = [
+        (None if row.get("correct") is None else bool(row["correct"]), None) for row in rows
+    ]
+    open_rows = [n for n, row in enumerate(rows) if known[n][0] is None and row.get("solution") is not None]
     if not open_rows:
         return known
     texts = tokenizer.batch_decode([pairs[n][1] for n in open_rows], skip_special_tokens=True)
     solutions = [str(rows[n]["solution"]) for n in open_rows]
     for n, value in zip(open_rows, row_rewards(reward, {"solution": solutions}, texts), strict=True):
-        known[n] = None if value is None else value == 1
+        known[n] = is_correct(value, threshold), value
     return known

@@ -15,8 +15,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl.trainer.utils import get_config_model_id
 
 from tokenshift.analysis.divergence.from_logits import check_sampling
+from tokenshift.analysis.sampling.correctness import is_correct
 from tokenshift.analysis.sampling.trajectories import Trajectory, batch_of, read_trajectories, write_trajectories
-from tokenshift.analysis.thresholds import NEAR_ZERO
+from tokenshift.analysis.thresholds import CORRECT, NEAR_ZERO
 from tokenshift.analysis.token_table.schema import SCORED, build_table
 from tokenshift.trainer.policy.responses import Reward, rank_rows, sampled_responses
 from tokenshift.trainer.policy.undisturbed import undisturbed
@@ -47,7 +48,8 @@ class ShiftProbeCallback(TrainerCallback):
     - `overlap_{1,2,3,5,10}`, `rl_top1_rank_{1,3}`, `rl_top1_improbable`, and the same over high-JS tokens, `high/*`;
     - `jaccard_previous`, `jaccard_first`, overlap of the set of high-JS tokens with the last probe's, and with that
       of the first probe which had any; at the end `jaccard_last`, of each probe with the last one;
-    - `accuracy`, share of responses whose reward is 1; `length` (tokens); `tokens`, `responses`.
+    - `accuracy`, share of responses whose reward is at least `correct_threshold`; `length` (tokens); `tokens`,
+      `responses`.
 
     W&B also gets `log10_js` (histogram), `most_moved` (table of tokens in context), and four figures.
 
@@ -63,6 +65,7 @@ class ShiftProbeCallback(TrainerCallback):
         max_new_tokens: longest sampled response, if the trainer has no such setting.
         batch_size: trajectories in one forward pass on each rank; by default the trainer's evaluation batch size.
         seed: seed of the sampled responses.
+        correct_threshold: lowest reward of a correct response.
 
     Raises:
         ValueError: for numbers out of range, a dataset without prompts, or a base with another tokenizer.
@@ -82,7 +85,9 @@ class ShiftProbeCallback(TrainerCallback):
         max_new_tokens: int = 256,
         batch_size: int | None = None,
         seed: int = 0,
+        correct_threshold: float = CORRECT,
     ) -> None:
+        self.correct_threshold = correct_threshold
         self.temperature = getattr(trainer, "temperature", temperature)
         self.batch_size = trainer.args.per_device_eval_batch_size if batch_size is None else batch_size
         check_sampling(self.temperature, top_p)
@@ -229,8 +234,8 @@ class ShiftProbeCallback(TrainerCallback):
                 reward=self.reward,
             )
             for row, response in zip(ids, responses, strict=True):
-                correct = None if response.reward is None else response.reward == 1
-                trajectories.append(Trajectory(row, 0, response.prompt_ids, response.completion_ids, correct))
+                verdict = is_correct(response.reward, self.correct_threshold), response.reward
+                trajectories.append(Trajectory(row, 0, response.prompt_ids, response.completion_ids, *verdict))
         return trajectories
 
     def _scored(self, trajectories: list[Trajectory]) -> list[Scored]:

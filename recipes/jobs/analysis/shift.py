@@ -13,10 +13,17 @@ from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.analysis.token_table.scoring import PairScorer
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner
 from tokenshift.recipes.inputs.contents import data_content, model_content
-from tokenshift.recipes.inputs.judging import encoded_prompts, judge_of, no_judge, response_room
+from tokenshift.recipes.inputs.judging import (
+    encoded_prompts,
+    judge_of,
+    no_judge,
+    response_room,
+    verification_without_effect,
+)
 from tokenshift.recipes.inputs.models import ModelSource, find_model, require_shared_vocabulary
 from tokenshift.recipes.inputs.problem_arguments import ProblemArguments
 from tokenshift.recipes.inputs.sampling import (
@@ -58,6 +65,10 @@ class ShiftArguments(SamplingArguments, ProblemArguments):
         super().__post_init__()
         if self.batch_tokens < 1:
             raise ValueError(f"batch_tokens={self.batch_tokens} must be at least 1.")
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        return super().without_effect(values) | verification_without_effect([self.reward_func])
 
 
 @dataclass
@@ -115,6 +126,8 @@ class ShiftJob(FolderOwner):
             sampled = {"dataset": self.args.dataset_name, "samples": self.args.samples, **asdict(self.args.sampling)}
         else:  # how the file's responses were sampled is not known
             sampled = {"temperature": self.args.temperature, "top_p": self.args.top_p}
+        if self.given is None or any(trajectory.reward is not None for trajectory in self.given[0]):
+            sampled |= {"reward": self.args.reward_func, "correct_threshold": self.args.correct_threshold}
         return {
             "base_model": self.base.name,
             "base_revision": self.base.revision or getattr(self.base.config, "_commit_hash", None),
@@ -147,7 +160,7 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True) -> ShiftJob:
     prompts = encoded_prompts(data, base)
     room = response_room(prompts, base, args.max_new_tokens)
     args.max_new_tokens = args.max_new_tokens or (LONGEST_RESPONSE if room is None else min(LONGEST_RESPONSE, room))
-    judge = judge_of(data, args.reward_func)
+    judge = judge_of(data, args.reward_func, args.correct_threshold)
     return ShiftJob(args, base, rl, data, prompts, judge, RunFolder(Path(args.output_dir)))
 
 
@@ -160,6 +173,8 @@ def row_settings(job: ShiftJob, *unrecorded: str) -> dict[str, Any]:
     """
     left_out = (*UNRECORDED_ARGUMENTS, *unrecorded)
     settings = {name: value for name, value in asdict(job.args).items() if name not in left_out}
+    if job.args.correct_threshold == CORRECT:
+        del settings["correct_threshold"]  # as in folders that were made before it could be chosen
     return settings | {
         "base_model_content": model_content(job.base),
         "rl_model_content": model_content(job.rl),

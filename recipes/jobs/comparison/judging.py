@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.command_line.parser import parse_into, words_of
 from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
@@ -100,6 +101,8 @@ def read_recovery(
     if evaluated.solution_of(0) is None:
         read["solution_column"] = "none"
     read |= {name: getattr(evaluated, name) for name in ("system_prompt", "prompt_template", "reward_func")}
+    if evaluated.correct_threshold != CORRECT:
+        read["correct_threshold"] = evaluated.correct_threshold
     settings = {
         "directions": ["forward"],
         "criteria": [settings.pop("criterion", "js")],

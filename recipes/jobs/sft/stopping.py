@@ -108,6 +108,8 @@ class StopAtAccuracy(TrainerCallback):
             "batch": self._job.args.train_batch_size
             * self._job.args.gradient_accumulation_steps
             * self._trainer.accelerator.num_processes,
+            "reward": script_args.reward_func,
+            "correct_threshold": script_args.correct_threshold,
             "sampling": asdict(self._job.held_out.sampling),
             "checks": [{"update": update, **asdict(score)} for update, score in checks],
         }
