@@ -1,4 +1,4 @@
-"""How shifts grow over the checkpoints of a run, along the last one's responses.
+"""Follow how shifts grow over the checkpoints of a run, along the last one's responses.
 
     python recipes/analyze_evolution.py                                          # pocket's checkpoints
     python recipes/analyze_evolution.py --base_model Qwen/Qwen2.5-7B --checkpoints 'out/checkpoint-*' \\

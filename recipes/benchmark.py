@@ -1,5 +1,5 @@
-"""What tokenshift costs, in one table: `token_statistics` against projections and TRL, scoring against forward passes,
-training against stock GRPO, cross-sampling against plain decoding, `--help` and wrong arguments against a bare Python.
+"""Measure what tokenshift costs, in one table: `token_statistics` against projections and TRL, scoring against forward
+passes, training against stock GRPO, cross-sampling against plain decoding, `--help` and wrong arguments against a bare Python.
 
     python recipes/benchmark.py                                # all but cross_sampling and startup, on pocket
     python recipes/benchmark.py --parts training --model smollm2 --trainings "js against base"

@@ -88,7 +88,7 @@ def _missing(name: str) -> str:
 
 
 def grading_notes(table: pa.Table, metadata: Mapping[str, Any]) -> list[str]:
-    """What a reader must know about how responses were graded: the rule, and what could not be counted.
+    """The notes on how responses were graded: the rule, and what could not be counted.
 
     Args:
         table: Rows of `evaluate_model`.

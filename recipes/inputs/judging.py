@@ -89,7 +89,7 @@ def answer_extractor_of(reward_func: str, answer_extractor: str | None = None) -
 def grading_rule(
     reward_func: str, answer_extractor: str | None = None, correct_threshold: float = CORRECT
 ) -> dict[str, Any]:
-    """What grades come from, for the metadata of results: see `RewardGrader.rule`.
+    """The reward, threshold and extractor that grades come from, for the metadata of results: see `RewardGrader.rule`.
 
     An extractor that is `math` is left out, as in files that were made before there were others.
     """

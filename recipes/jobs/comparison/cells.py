@@ -56,7 +56,7 @@ IRRELEVANT_ARGUMENTS = (*UNRECORDED_ARGUMENTS, "resamples", "ks")
 """Arguments on which no response and no verdict depends."""
 
 ATTEMPTS = 2
-"""How often a step is tried: one that crashed is tried once more."""
+"""Number of tries of a step: one that crashed is tried once more."""
 
 MISTAKE_STATUS = 2
 """Exit status of a recipe that refuses its arguments; it would refuse them again."""
@@ -127,7 +127,7 @@ class TrainedCell:
         self.phase, self.started = phase, time.monotonic()
 
     def updates(self) -> tuple[int, int] | None:
-        """How many updates the training has made, and of how many, as its log says; None before the first line."""
+        """The number of updates that the training has made, and of all its updates, as its log says; None before the first line."""
         lines = re.findall(r"^update (\d+)/(\d+)", _tail(self.log), re.MULTILINE)
         return (int(lines[-1][0]), int(lines[-1][1])) if lines else None
 

@@ -1,4 +1,4 @@
-"""How a comparison judges what it trained: the arguments of its evaluation and its recovery."""
+"""A comparison's judgement of what it trained: the arguments of its evaluation and its recovery."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields

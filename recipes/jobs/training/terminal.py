@@ -1,4 +1,4 @@
-"""What the training recipe shows a person: the plan before, lines where there is no terminal, the summary after."""
+"""The output of the training recipe for a person: the plan before the training, and the summary after it."""
 
 import json
 from dataclasses import asdict, dataclass

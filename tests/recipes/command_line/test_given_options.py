@@ -153,7 +153,7 @@ def test_in_a_comparison_a_common_setting_may_be_of_some_variants_alone(tmp_path
     assert "divergence_alpha" not in resolved
     resolved, _, idle = resolved_training(common, 1, tmp_path)
     assert (resolved["divergence_alpha"], idle) == (50.0, set())
-    with pytest.raises(ValueError, match="divergence_alpha=50.0 has no effect: advantage_weighting='none'"):
+    with pytest.raises(ValueError, match=r"divergence_alpha=50\.0 has no effect: advantage_weighting='none'"):
         resolved_training({**common, "advantage_weighting": "none"}, 1, tmp_path, ["divergence_alpha"])
 
 
@@ -167,7 +167,7 @@ def test_what_only_the_data_shows(tmp_path: Path) -> None:
             ValueError, match=f"{name}=.* has no effect: trajectories=.* brings problems and responses"
         ):
             prepare_shift_analysis([*words, f"--{name}", value])
-    with pytest.raises(ValueError, match="correct_threshold=0.5 has no effect: no response of trajectories="):
+    with pytest.raises(ValueError, match=r"correct_threshold=0\.5 has no effect: no response of trajectories="):
         prepare_shift_analysis([*words, "--correct_threshold", "0.5"])
     prepare_shift_analysis([*words, "--top_p", "0.9"]).close()  # the distributions are truncated at it
 
@@ -177,11 +177,9 @@ def test_what_only_the_data_shows(tmp_path: Path) -> None:
     words += [str(tmp_path / "evaluated")]
     with pytest.raises(ValueError, match="answer_extractor='math' has no effect: no set has gold answers"):
         prepare_evaluation([*words, "--answer_extractor", "math"])
-    with pytest.raises(ValueError, match="dataset_config='en' has no effect: .* has no configurations"):
+    with pytest.raises(ValueError, match=r"dataset_config='en' has no effect: .* has no configurations"):
         prepare_evaluation([*words, "--dataset_config", "en"])
-    job = prepare_evaluation(
-        [*words, "--prompt_template", "Q: {prompt}", "--size", "1", "--max_new_tokens", "4"]
-        + ["--datasets", "pocket", str(problems)]
-    )
+    words += ["--prompt_template", "Q: {prompt}", "--size", "1", "--max_new_tokens", "4"]
+    job = prepare_evaluation([*words, "--datasets", "pocket", str(problems)])
     job.close()
     assert job.notes == ["prompt_template is not for pocket, which is made as it is."]
