@@ -1,5 +1,6 @@
 """Measure what tokenshift costs, in one table: `token_statistics` against projections and TRL, scoring against forward
-passes, training against stock GRPO, cross-sampling against plain decoding, `--help` and wrong arguments against a bare Python.
+passes, training against stock GRPO, cross-sampling against plain decoding, `--help` and wrong arguments against a bare
+Python.
 
     python recipes/benchmark.py                                # all but cross_sampling and startup, on pocket
     python recipes/benchmark.py --parts training --model smollm2 --trainings "js against base"
@@ -126,7 +127,7 @@ class BenchmarkArguments:
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
-        reasons = {}
+        reasons: dict[str, str] = {}
         for names, parts in OPTIONS_OF_PARTS.items():
             if not set(parts) & set(self.parts):
                 reason = f"it is for {', '.join(parts)}, and parts names none of these; leave it out."

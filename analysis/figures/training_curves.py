@@ -1,6 +1,6 @@
 """Figure of a training run: reward, divergence and weights, or what is added to advantages, over updates."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -78,7 +78,7 @@ def training_curves(log: Log, title: str) -> Figure | None:
     Returns:
         The figure; None if nothing was logged that can be drawn.
     """
-    panels = {
+    panels: dict[str, Callable[[Axes, Log], None]] = {
         "reward": _reward_panel,
         "divergence/mean": _divergence_panel,
         f"{WEIGHTS}/mean": partial(_values_panel, metric=WEIGHTS, title="Advantage weight", label="weight"),

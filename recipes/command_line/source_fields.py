@@ -141,7 +141,7 @@ def registered_names(module: str, kind: str) -> list[str]:
             names.append(functions[id(node)] if given is None else _evaluated(given, module))
         elif ast.unparse(node.func) == kind.capitalize():
             given = given or next((keyword.value for keyword in node.keywords if keyword.arg == "name"), None)
-            names += [given.value] if isinstance(given, ast.Constant) else []
+            names += [given.value] if isinstance(given, ast.Constant) and isinstance(given.value, str) else []
     if not names or any(not isinstance(name, str) for name in names):
         raise UnreadableSource(f"The names that {module} registers cannot be read.")
     return list(dict.fromkeys(names))

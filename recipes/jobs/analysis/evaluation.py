@@ -159,7 +159,7 @@ class EvaluationArguments(SamplingArguments):
         if self.datasets[index] in self.made_beside_others:
             values = {name: self.of_set(name, index) for name in BY_SET if len(getattr(self, name) or ()) > 1}
             given = {name: value for name, value in values.items() if value is not None and name != "dataset_split"}
-            arguments = ProblemArguments(dataset_name=self.datasets[index], **given)  # type: ignore[arg-type]
+            arguments = ProblemArguments(dataset_name=self.datasets[index], **given)
             return arguments.problem_set(self.of_set("dataset_split", index), self.size, setting="datasets")
         arguments = ProblemArguments(
             dataset_name=self.datasets[index],

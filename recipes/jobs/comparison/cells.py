@@ -127,7 +127,7 @@ class TrainedCell:
         self.phase, self.started = phase, time.monotonic()
 
     def updates(self) -> tuple[int, int] | None:
-        """The number of updates that the training has made, and of all its updates, as its log says; None before the first line."""
+        """The number of updates made, and of all updates, as the log says; None before the first line."""
         lines = re.findall(r"^update (\d+)/(\d+)", _tail(self.log), re.MULTILINE)
         return (int(lines[-1][0]), int(lines[-1][1])) if lines else None
 

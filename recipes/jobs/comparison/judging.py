@@ -97,7 +97,7 @@ def read_recovery(
         raise document.wrong(
             ("recovery",), "recovery has no budget; give a share of tokens, for example budget: 0.02."
         )
-    read = {name: evaluated.of_set(name, 0) for name in BY_SET}
+    read: dict[str, Any] = {name: evaluated.of_set(name, 0) for name in BY_SET}
     if evaluated.solution_of(0) is None:
         read["solution_column"] = "none"
     read |= {name: getattr(evaluated, name) for name in ("system_prompt", "prompt_template", "reward_func")}

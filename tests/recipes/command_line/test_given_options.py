@@ -138,7 +138,6 @@ def test_a_config_counts_where_it_changes_something(tmp_path: Path) -> None:
     recipe, args, _ = parse_arguments(["--config", str(config), "--advantage_weighting", "none"])
     assert args.low_prob_coef == 0.2
     assert getattr(recipe, GIVEN) == {
-        "config",
         "model_name_or_path",
         "num_iterations",
         "advantage_weighting",
