@@ -39,14 +39,14 @@ SMALLEST = {
 """The smallest value of arguments that count something; it is the same in every command."""
 
 REGISTERED = {
-    "advantage_weighting": ("tokenshift.trainer.weighting.weights", "weighting"),
-    "divergence": ("tokenshift.trainer.weighting.weights", "divergence"),
-    "reward_funcs": ("tokenshift.rewards.registry", "reward"),
-    "reward_func": ("tokenshift.rewards.registry", "reward"),
-    "answer_extractor": ("tokenshift.rewards.extractors", "extractor"),
-    "criteria": ("tokenshift.analysis.cross_sampling.criteria", "criterion"),
+    "advantage_weighting": ("tokenshift.trainer.weighting", "weighting"),
+    "divergence": ("tokenshift.trainer.weighting", "divergence"),
+    "reward_funcs": ("tokenshift.rewards", "reward"),
+    "reward_func": ("tokenshift.rewards", "reward"),
+    "answer_extractor": ("tokenshift.rewards", "extractor"),
+    "criteria": ("tokenshift.analysis.cross_sampling", "criterion"),
 }
-"""Arguments that name entries of a registry -> the module that registers the shipped ones, and their kind."""
+"""Arguments that name entries of a registry -> the package that registers the shipped ones, and their kind."""
 
 KIND_WORDS = {"extractor": "answer extractor"}
 """Kinds that messages call otherwise than their decorators do."""

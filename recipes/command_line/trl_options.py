@@ -7,7 +7,8 @@ from tokenshift.recipes.command_line.resuming import is_resume_wanted
 
 EVALUATION_OPTIONS = (
     *("eval_steps", "eval_delay", "eval_accumulation_steps", "prediction_loss_only", "eval_do_concat_batches"),
-    *("eval_use_gather_object", "include_for_metrics", "batch_eval_metrics"),
+    *("eval_use_gather_object", "include_for_metrics", "batch_eval_metrics", "eval_on_start", "num_generations_eval"),
+    *("bf16_full_eval", "fp16_full_eval"),
 )
 """Options of transformers' evaluation during training, which `eval_strategy` turns on."""
 
@@ -44,6 +45,12 @@ def library_options_without_effect(values: Any) -> dict[str, str]:
         add((*starting_with("trackio_"), "project"), "it is trackio's, which report_to does not name; leave it out.")
     if _text(values.eval_strategy) == "no":
         add(EVALUATION_OPTIONS, "eval_strategy is no; leave it out.")
+        if getattr(values, "probe_steps", None) is None:
+            reason = "eval_strategy is no, and there is no shift probe; leave it out."
+            add(("per_device_eval_batch_size",), reason)
+    if not values.load_best_model_at_end and _text(values.lr_scheduler_type) != "reduce_lr_on_plateau":
+        reason = "no checkpoint is chosen by it; give --load_best_model_at_end true, or leave it out."
+        add(("metric_for_best_model", "greater_is_better"), reason)
     if values.max_steps > 0:
         reason = f"max_steps={values.max_steps} ends the training; give --max_steps -1, or leave it out."
         add(("num_train_epochs",), reason)

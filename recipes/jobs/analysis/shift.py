@@ -15,6 +15,7 @@ from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.analysis.token_table.scoring import PairScorer
+from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner
 from tokenshift.recipes.inputs.contents import data_content, model_content
 from tokenshift.recipes.inputs.judging import (
@@ -161,6 +162,9 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True) -> ShiftJob:
     room = response_room(prompts, base, args.max_new_tokens)
     args.max_new_tokens = args.max_new_tokens or (LONGEST_RESPONSE if room is None else min(LONGEST_RESPONSE, room))
     judge = judge_of(data, args.reward_func, args.correct_threshold)
+    if judge is no_judge:
+        reason = "the data has no gold answers, so nothing is judged; name their column by --solution_column."
+        refuse_without_effect((args,), {"correct_threshold": reason})
     return ShiftJob(args, base, rl, data, prompts, judge, RunFolder(Path(args.output_dir)))
 
 

@@ -29,8 +29,7 @@ SHIPPED = {
 
 @pytest.mark.parametrize("name", REGISTERED)
 def test_names_read_from_the_sources_are_those_of_the_registry(name: str) -> None:
-    module, kind = REGISTERED[name]
-    names = registered_names(module, kind)
+    names = registered_names(*REGISTERED[name])
     assert names
     assert set(names) <= set(SHIPPED[name])
     # other tests of this process may register functions of their own
