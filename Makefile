@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint types format install clean
+.PHONY: demo test lint types architectures format install clean
 
 install: $(STAMP)
 
@@ -36,6 +36,10 @@ types: $(STAMP)
 	mkdir -p $(VENV)/types/tokenshift
 	for room in $(ROOMS); do ln -sfn "$(CURDIR)/$$room" $(VENV)/types/tokenshift/$$room; done
 	MYPYPATH=$(VENV)/types $(VENV)/bin/mypy $(ROOMS:%=-p tokenshift.%)
+
+# Every causal-LM architecture of the installed transformers, in about 20 minutes.
+architectures: $(STAMP)
+	cd tests && OMP_NUM_THREADS=1 WANDB_MODE=offline ../$(VENV)/bin/python -m helpers.architecture_table --output ../docs/architectures.md
 
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .

@@ -1,0 +1,59 @@
+"""Whether a model reads later tokens, and whether it counts padding: on models of known answer."""
+
+import pytest
+import torch
+from helpers.architectures import tiny_model
+
+from tokenshift.analysis.divergence.prefix_checks import check_causal, counts_padding, give_positions, positions_of
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "mamba", "bert"])
+def test_causal_models_pass(kind: str) -> None:
+    check_causal(tiny_model(kind))
+    check_causal(tiny_model(kind).to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("kind", ["xlnet", "xlm", "cpmant", "prophetnet"])
+def test_models_that_read_later_tokens_are_refused(kind: str) -> None:
+    model = tiny_model(kind)
+    with pytest.raises(ValueError, match=f"{type(model).__name__} reads the tokens after a position too"):
+        check_causal(model)
+
+
+def test_an_encoder_that_is_no_decoder_is_refused() -> None:
+    with pytest.raises(ValueError, match="is_decoder=True"):
+        check_causal(tiny_model("roberta", is_decoder=False))
+
+
+@pytest.mark.parametrize(
+    ("kind", "counts", "counts_nevertheless"),
+    [
+        ("llama", False, False),  # rotary positions: only distances count
+        ("opt", False, False),  # takes its positions from the mask
+        ("gpt2", True, False),
+        ("bert", True, False),
+        ("rwkv", True, True),  # its state reads the padding
+        ("bart", True, True),  # takes no positions
+    ],
+)
+def test_padding_that_is_counted(kind: str, counts: bool, counts_nevertheless: bool) -> None:
+    model = tiny_model(kind)
+    assert counts_padding(model) is counts
+    handle = give_positions(model)
+    assert counts_padding(model) is counts_nevertheless
+    handle.remove()
+    assert counts_padding(model) is counts
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = tiny_model("gpt2").train()
+    state = torch.get_rng_state()
+    check_causal(model)
+    counts_padding(model)
+    assert model.training
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_positions_count_what_the_mask_leaves() -> None:
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [0, 1, 0, 1, 1]])
+    assert positions_of(mask).tolist() == [[0, 0, 0, 1, 2], [0, 1, 2, 2, 2], [0, 0, 0, 1, 2]]
