@@ -98,8 +98,8 @@ def sample_trajectories(
                 texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
                 verdicts = judged(judge, [request.row[0] for request in part], texts)
                 trajectories += [
-                    Trajectory(*request.row, request.prompt_ids, ids, *verdict)
-                    for request, ids, verdict in zip(part, completions, verdicts, strict=True)
+                    Trajectory(*request.row, request.prompt_ids, ids, correct, reward=reward)
+                    for request, ids, (correct, reward) in zip(part, completions, verdicts, strict=True)
                 ]
             write_trajectories(file, trajectories)
             return sum(len(trajectory.completion_ids) for trajectory in trajectories)

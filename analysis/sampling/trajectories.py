@@ -4,7 +4,7 @@ Shape legend: B trajectories, T longest prompt and completion together, N comple
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,7 +41,7 @@ class Trajectory:
     prompt_ids: list[int]
     completion_ids: list[int]
     correct: bool | None = None
-    reward: float | None = None
+    reward: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -79,11 +79,11 @@ def load_trajectories(
     seen: Counter[int] = Counter()
     trajectories: list[Trajectory] = []
     prompts: dict[int, str] = {}
-    for row, pair, key, verdict in zip(rows, pairs, keys, verdicts, strict=True):
+    for row, pair, key, (correct, given) in zip(rows, pairs, keys, verdicts, strict=True):
         problem = numbers[key]
         sample = seen[problem] if row.get("sample_id") is None else int(row["sample_id"])
         seen[problem] += 1
-        trajectories.append(Trajectory(problem, sample, list(pair[0]), list(pair[1]), *verdict))
+        trajectories.append(Trajectory(problem, sample, list(pair[0]), list(pair[1]), correct, reward=given))
         prompts.setdefault(problem, str(tokenizer.decode(pair[0])))
     counts = Counter((trajectory.problem_id, trajectory.sample_id) for trajectory in trajectories)
     doubled = [row_id for row_id, count in counts.items() if count > 1]

@@ -234,8 +234,8 @@ class ShiftProbeCallback(TrainerCallback):
                 reward=self.reward,
             )
             for row, response in zip(ids, responses, strict=True):
-                verdict = is_correct(response.reward, self.correct_threshold), response.reward
-                trajectories.append(Trajectory(row, 0, response.prompt_ids, response.completion_ids, *verdict))
+                correct = is_correct(response.reward, self.correct_threshold)
+                trajectories.append(Trajectory(row, 0, response.prompt_ids, response.completion_ids, correct))
         return trajectories
 
     def _scored(self, trajectories: list[Trajectory]) -> list[Scored]:
