@@ -56,11 +56,11 @@ class AnalyzeShiftArguments(ShiftArguments):
     """
     Parameters:
         trajectories (`str`):
-            `rl`, `base` or `both`: whose responses; or a file of them.
+            The policies whose responses are scored, `rl`, `base` or `both`; or a file of responses.
         report_responses (`int`):
             How many responses the page shows.
         resamples (`int`):
-            Of the bootstrap.
+            Number of resamples of the bootstrap.
         control (`str`, *optional*):
             Output folder of another analysis, the SFT control's, to compare with.
     """

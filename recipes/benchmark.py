@@ -79,7 +79,7 @@ class BenchmarkArguments:
     """
     Parameters:
         parts (`list[str]`):
-            What is measured.
+            The parts that are measured.
         model (`str`):
             The model of all parts but statistics and errors.
         rl_model (`str`), epsilon (`float`):
@@ -94,7 +94,7 @@ class BenchmarkArguments:
 
     parts: list[str] = field(
         default_factory=lambda: list(DEFAULT_PARTS),
-        metadata={"help": f"What is measured: {', '.join(BENCHMARK_PARTS)}."},
+        metadata={"help": f"Parts that are measured: {', '.join(BENCHMARK_PARTS)}."},
     )
     model: str = field(
         default="pocket", metadata={"help": "Model of all parts but statistics and errors: pocket or smollm2."}

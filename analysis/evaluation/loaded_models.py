@@ -42,7 +42,7 @@ class Evaluation:
         table: one row per response, as `evaluate_model` returns them.
         metadata: models, sampling, and whatever else the rows come from.
         samples: responses per problem.
-        ks: of pass@k and majority@k.
+        ks: each k of pass@k and majority@k.
         resamples: resamples of the bootstrap.
     """
 
@@ -113,7 +113,7 @@ def evaluate(
         grade: grades of responses; `tokenshift.recipes.inputs.grader_of(problems, "accuracy_reward")` makes one.
         sampling: by default `Sampling()`, with as many new tokens (at most 1024) as every model can read.
         samples: responses per problem.
-        ks: of pass@k and majority@k; by default 1 and `samples`.
+        ks: each k of pass@k and majority@k; by default 1 and `samples`.
         batch_size: responses sampled at once.
         resamples: resamples of the bootstrap.
         set_name: name of the problems in the column `set`.

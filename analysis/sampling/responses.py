@@ -70,7 +70,7 @@ def sample_trajectories(
 
     Args:
         folder: the run's folder.
-        kind: whose responses, in the name of their file.
+        kind: the name of the policy, in the name of the file.
         prompts: the problems.
         generator: makes the policy ready; called only if there is something left to sample.
         tokenizer: the policy's tokenizer, for the text that is judged.

@@ -50,8 +50,8 @@ class EvaluationArguments(SamplingArguments):
         dataset_config, dataset_split, prompt_column, solution_column (`list[str]`, *optional*):
             One value for all sets, or one per set; `none` for the default, or for a set without gold answers.
         answer_extractor (`str`, *optional*):
-            What majority voting and the reports count as a response's answer; when not given, the extractor that the
-            reward names. A reward that names none has no majority.
+            Takes the answer of a response for majority voting and the reports; when not given, it is the extractor
+            that the reward names. A reward that names none has no majority.
         ks (`list[int]`, *optional*):
             The k of pass@k and majority@k; when not given, 1, 4, 8 as far as there are samples, and their number.
         resamples (`int`):
@@ -181,7 +181,7 @@ class EvaluationJob(FolderOwner):
         models: displayed name -> model; the one that the first is compared with comes second.
         data: displayed name of a set -> its rows; row i is problem i.
         prompts: (model, set) -> the prompts as the model reads them.
-        notes: what a reader must know about the comparison of the models.
+        notes: sentences that a reader of the comparison must know.
         folder: where results go.
     """
 

@@ -28,7 +28,7 @@ class RobustnessArguments(ShiftArguments):
     """
     Parameters:
         kinds (`list[str]`):
-            Whose responses: `rl`, `base`, `mixed`.
+            The policies whose responses are used: `rl`, `base`, `mixed`.
         temperatures, top_ps (`list[float]`):
             Temperatures of sampling and of the compared distributions; the top-p at which these are truncated.
         mixed_epsilon (`float`):

@@ -98,7 +98,7 @@ class TrainedCell:
     """A variant and a seed, and how far it has come.
 
     Attributes:
-        variant, seed: what is trained.
+        variant, seed: the variant and the seed of the training.
         folder: where the cell's files are.
         phase: `waiting`, the name of the step that runs, `done` or `failed`.
         started: when this phase began, by `time.monotonic`.
@@ -301,7 +301,7 @@ def run_cell(
         children: starts the processes.
         environment: environment variables of the processes, beside those of this one.
         accuracy: reads the accuracy from the folder of a cell that is evaluated.
-        scripts: what is launched for each step.
+        scripts: the script that is launched for each step.
 
     Raises:
         Stopped: when the children are stopped.

@@ -88,7 +88,7 @@ class StopAtAccuracy(TrainerCallback):
             model: where the model is.
 
         Returns:
-            What `summary.json` holds.
+            The content of `summary.json`.
         """
         script_args, checks, target = self._job.script_args, self.checks(), self._target
         summary: dict[str, Any] = {
