@@ -56,7 +56,7 @@ class Evaluation:
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
         """All numbers with 95 % bootstrap intervals, as `evaluation_summary` returns them."""
-        voted = voting(self.metadata)
+        voted = voting(self.table, self.metadata)
         return evaluation_summary(self.table, self.samples, self.ks, resamples=self.resamples, voting=voted)
 
     @functools.cached_property

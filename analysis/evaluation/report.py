@@ -98,18 +98,30 @@ def grading_notes(table: pa.Table, metadata: Mapping[str, Any]) -> list[str]:
     words = correctness_words(metadata)
     if words is not None:
         notes.append(f"A response counts as correct where {words}.")
-    if not voting(metadata):
-        notes.append(
-            f"majority@k is {NO_ANSWERS}: the reward {metadata.get('reward')} names no answer extractor. Register one "
-            "with it, or name one by --answer_extractor."
+    if not voting(table, metadata):
+        reason = (
+            f"the reward {metadata['reward']} names no answer extractor. Register one with it, or name one by "
+            "--answer_extractor."
+            if metadata.get("reward") is not None
+            else "no response has a vote."
         )
+        notes.append(f"majority@k is {NO_ANSWERS}: {reason}")
     rewards = table[REWARD].to_pylist() if REWARD in table.column_names else []
     remark = none_correct_remark(rewards, metadata.get("correct_threshold", CORRECT))
     return notes if remark is None else [*notes, remark]
 
 
-def voting(metadata: Mapping[str, Any]) -> bool:
-    """Whether answers were taken from the responses; files that were made before do not say so, and have them."""
+def voting(table: pa.Table, metadata: Mapping[str, Any]) -> bool:
+    """Whether answers were taken from the responses, so that there is a majority.
+
+    A grader of a user's own does not say: then it is whether any response has a vote.
+
+    Args:
+        table: Rows of `evaluate_model`.
+        metadata: As for `grading_notes`. Without an `answer_extractor` it is `math`.
+    """
+    if metadata.get("reward") is None:
+        return bool(table["vote"].null_count < table.num_rows)
     return metadata.get("answer_extractor", "math") is not None
 
 
@@ -144,7 +156,7 @@ def write_evaluation_report(
     Returns:
         The numbers of `evaluation_summary`, and `notes` with those about the grading.
     """
-    summary = evaluation_summary(table, samples, ks, resamples=resamples, voting=voting(metadata))
+    summary = evaluation_summary(table, samples, ks, resamples=resamples, voting=voting(table, metadata))
     record = report_metadata(metadata)
     notes = [*notes, *grading_notes(table, metadata)]
     thresholds = ("near_zero", "high")  # of divergences, which this table lacks
