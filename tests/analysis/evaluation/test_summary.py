@@ -150,7 +150,7 @@ def test_the_mean_of_graded_rewards_stands_beside_the_accuracy(tmp_path: Any) ->
     # a threshold that no reward reaches is told, with the rewards that there are
     never = pa.Table.from_pylist([{**row, "correct": False} for row in parts], schema=schema)
     notes = write_evaluation_report(RunFolder(tmp_path), never, {}, samples=2, ks=[1], resamples=50)["notes"]
-    assert notes == [none_correct_remark([0.1, 0.9])]
+    assert notes == ["majority@k is n/a: no response has a vote.", none_correct_remark([0.1, 0.9])]
 
 
 def test_without_graded_rewards_all_is_as_it_was() -> None:
