@@ -1,6 +1,7 @@
 """A user's verifier that gives 0.9 and 0.1, through the recipes: what is counted, and what is said of it."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ VERIFIER = """from tokenshift.rewards import accuracy_reward
 def score(completions, **columns):
     return [None if right is None else 0.1 + 0.8 * right for right in accuracy_reward(completions, **columns)]
 """
-QUICK = ["--size", "6", "--max_new_tokens", "50", "--resamples", "20", "--verify_workers", "1"]
+QUICK = ["--size", "6", "--max_new_tokens", "120", "--resamples", "20", "--verify_workers", "1"]
 EVALUATE = [*QUICK, "--model", "pocket", "--samples", "3", "--ks", "1", "3", "--batch_size", "18"]
 
 
@@ -25,6 +26,7 @@ EVALUATE = [*QUICK, "--model", "pocket", "--samples", "3", "--ks", "1", "3", "--
 def verifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "my_graded_verifier.py").write_text(VERIFIER)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_graded_verifier", raising=False)  # of the test before
     return "my_graded_verifier.score"
 
 
