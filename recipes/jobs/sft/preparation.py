@@ -130,7 +130,7 @@ class SftControlArguments(TrainingProblemArguments):
         reasons |= dict.fromkeys(OF_RAW_TEXT, "the solutions are tokenized by this recipe; leave it out.")
         reasons["model_revision"] = "the model is named by base_model; write --base_model NAME@REVISION."
         if self.dataset_name in MADE:
-            reason = f"dataset_name={self.dataset_name!r} has solutions of its own; leave it out."
+            reason = f"dataset_name={self.dataset_name!r} is made as it is: it takes no completion_column."
             reasons["completion_column"] = reason
         if self.target_accuracy is not None:
             reasons["rl_model"] = "target_accuracy is the target; leave one of them out."

@@ -80,7 +80,7 @@ def parse(command: str, words: list[str]) -> Any:
         ("train", ["--sapo_temperature_pos", "2"], "loss_type is dapo; give --loss_type sapo"),
         ("train", ["--model_revision", "v1"], "'pocket' has no revisions"),
         ("train", ["--overwrite", "true", "--resume_from_checkpoint", "true"], "goes on with what is there"),
-        ("sft", ["--completion_column", "completion"], "has solutions of its own"),
+        ("sft", ["--completion_column", "completion"], "it takes no completion_column"),
         ("sft", ["--target_accuracy", "0.5", "--rl_model", "pocket"], "target_accuracy is the target"),
         ("sft", ["--assistant_only_loss", "true"], "the solutions are tokenized by this recipe"),
         ("sft", ["--model_revision", "v1"], "write --base_model NAME@REVISION"),
