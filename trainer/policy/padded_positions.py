@@ -1,0 +1,119 @@
+"""Models that count the padding of a batch as positions, and the positions that they should count instead.
+
+TRL pads prompts on the left and gives the forward passes of a training no `position_ids`. A model with absolute
+positions that does not take them from the attention mask (GPT-2, BERT) then reads each text somewhere else than
+generation did.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tokenshift.analysis.divergence.hidden_states import _without_adapter as unadapted
+from tokenshift.analysis.divergence.hidden_states import backbone, evaluation_mode
+
+TRIED_IDS = tuple(range(3, 15))
+"""Token ids of the text that a model is tried on; every vocabulary has them."""
+
+PADDING = 4
+"""Tokens of padding that it is tried with."""
+
+TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01}
+HALF_TOLERANCE = 0.2
+"""Largest difference that rounding may make, in standard deviations of a row of logits."""
+
+Forward = Callable[..., Any]
+
+
+@torch.no_grad()
+def _logits(forward: Forward, model: Any, ids: list[int], mask: list[int]) -> torch.Tensor:
+    accepted = inspect.signature(unadapted(model).forward).parameters
+    device = next(iter(model.parameters())).device
+    options: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
+    tensors = [torch.tensor([values], device=device) for values in (ids, mask)]
+    with evaluation_mode(model):
+        output = forward(input_ids=tensors[0], attention_mask=tensors[1], **options)
+    logits: torch.Tensor = output.logits[0].float()
+    return logits
+
+
+def _difference(logits: torch.Tensor, others: torch.Tensor) -> float:
+    """The median over positions of the largest difference, in standard deviations of a row.
+
+    The median, since rounding may send single tokens of a mixture of experts to another expert.
+    """
+    spread = others.std(dim=-1).clamp_min(torch.finfo(others.dtype).tiny)
+    return float(((logits - others).abs().amax(dim=-1) / spread).median())
+
+
+def _limit(model: Any) -> float:
+    return TOLERANCE.get(next(iter(model.parameters())).dtype, HALF_TOLERANCE)
+
+
+def counts_padding(model: Any, forward: Forward | None = None) -> bool:
+    """Whether logits change with padding on the left, which the attention mask marks. Two short forward passes.
+
+    Args:
+        model: an unwrapped causal LM, with or without an adapter.
+        forward: the callable that makes the forward pass, where a wrapper gathers its parameters; the model when None.
+    """
+    ids, mask = [*([0] * PADDING), *TRIED_IDS], [*([0] * PADDING), *([1] * len(TRIED_IDS))]
+    padded = _logits(forward or model, model, ids, mask)[PADDING:]
+    plain = _logits(forward or model, model, ids[PADDING:], mask[PADDING:])
+    return _difference(padded, plain) > _limit(model)
+
+
+def positions_of(mask: torch.Tensor) -> torch.Tensor:
+    """The position `(B, T)` of each token among those that an attention mask `(B, T)` leaves; 0 at padding."""
+    return (mask.long().cumsum(dim=-1) - 1).clamp_min(0)
+
+
+def give_positions(model: Any) -> Any:
+    """Give each forward pass over whole texts the positions that generation counts, unless it has positions.
+
+    Args:
+        model: an unwrapped causal LM, with or without an adapter, whose backbone takes `position_ids`; of another,
+            nothing changes.
+
+    Returns:
+        The handle of the hook; `remove()` undoes it.
+    """
+    module = backbone(model)
+    takes_positions = "position_ids" in inspect.signature(module.forward).parameters
+
+    def add_positions(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        mask = kwargs.get("attention_mask")
+        given = (*args[:1], kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
+        tokens = next((value for value in given if value is not None), None)
+        whole = mask is not None and tokens is not None and mask.shape == tokens.shape[:2]
+        if takes_positions and whole and kwargs.get("position_ids") is None:
+            kwargs = kwargs | {"position_ids": positions_of(mask)}
+        return args, kwargs
+
+    return module.register_forward_pre_hook(add_positions, with_kwargs=True)
+
+
+def settle_positions(trainer: Any, *others: Any) -> None:
+    """See to it that a trainer's forward passes read a text where generation read it; every rank must call it.
+
+    Args:
+        trainer: a trainer of TRL's that pads prompts on the left, its models loaded and prepared.
+        *others: models beside the policy that read its texts, unwrapped; None is left out.
+
+    Raises:
+        ValueError: for a model that counts padding and takes no positions, or whose state reads the padding.
+    """
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    if not counts_padding(policy, trainer.model):
+        return
+    handles = [give_positions(model) for model in (policy, *others) if model is not None]
+    if counts_padding(policy, trainer.model):
+        for handle in handles:
+            handle.remove()
+        raise ValueError(
+            f"{type(unadapted(policy)).__name__} counts the padding that TRL puts before shorter prompts, so that in "
+            "training its distributions are not those that it samples from; use a model that takes its positions "
+            "from the attention mask or as position_ids."
+        )
