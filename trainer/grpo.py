@@ -169,6 +169,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
                     probe_steps=args.probe_steps or None,
                     probe_size=args.probe_size,
                     top_p=args.probe_top_p,
+                    correct_threshold=args.correct_threshold,
                 )
             )
 

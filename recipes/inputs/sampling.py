@@ -10,7 +10,9 @@ import torch
 import yaml
 from accelerate import PartialState
 
+from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator, VLLMGenerator
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.inputs.models import ModelSource, model_ends
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
 from tokenshift.rewards import configure_verification
@@ -28,8 +30,8 @@ class SamplingArguments(PromptArguments):
     Parameters:
         size (`int`, *optional*):
             How many problems.
-        reward_func (`str`):
-            Judges responses; correct is a reward of 1.
+        reward_func (`str`), correct_threshold (`float`):
+            Judges responses; correct are those whose reward is at least the threshold.
         samples (`int`), temperature, top_p, max_new_tokens, seed:
             Responses per problem, and how they are sampled.
         batch_size (`int`):
@@ -44,6 +46,7 @@ class SamplingArguments(PromptArguments):
 
     size: int | None = field(default=None, metadata={"help": "Problems; all, or 256 of made ones, when not given."})
     reward_func: str = field(default="accuracy_reward", metadata={"help": "Judge: its name or a dotted path."})
+    correct_threshold: float = field(default=CORRECT, metadata={"help": "Lowest reward of a correct response."})
     samples: int = field(default=1, metadata={"help": "Responses per problem."})
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature."})
     top_p: float = field(default=0.7, metadata={"help": "Nucleus of sampling; next to 0 is greedy."})
@@ -74,6 +77,7 @@ class SamplingArguments(PromptArguments):
             raise ValueError(f"dtype={self.dtype!r} is not known; choose auto, float32, bfloat16 or float16.")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
+        check_correct_threshold(self.correct_threshold)
         _ = self.sampling  # the other numbers are checked there
         self.output_dir = str(Path(self.output_dir).expanduser())
         given = self.chat_template_kwargs

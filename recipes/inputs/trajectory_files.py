@@ -12,9 +12,11 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
+from tokenshift.analysis.sampling.correctness import is_correct
 from tokenshift.analysis.sampling.rewarded_rows import row_rewards
 from tokenshift.analysis.sampling.token_ids import encode_prompt
 from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.rewards.text import completion_text
 
 
@@ -27,6 +29,7 @@ def load_trajectories(
     vocabulary: int | None = None,
     ends: Collection[int] = (),
     chat_template_kwargs: Mapping[str, Any] | None = None,
+    correct_threshold: float = CORRECT,
 ) -> tuple[list[Trajectory], dict[int, str]]:
     """Trajectories of a file, and their prompts as text by problem.
 
@@ -45,6 +48,7 @@ def load_trajectories(
         vocabulary: ids that both models have; as many as the tokenizer has when None.
         ends: token ids that end a response, beside the tokenizer's.
         chat_template_kwargs: arguments of the chat template, for prompts that are messages.
+        correct_threshold: lowest reward of a correct response.
 
     Raises:
         ValueError: if the file is damaged, empty, or has neither kind of columns; for padding, for ids that a model
@@ -102,15 +106,15 @@ def load_trajectories(
     _check_problems(path, rows, keys, [prompt for prompt, _ in pairs])
     whole = all(isinstance(key, int) for key in keys)
     numbers: dict[Any, int] = {key: key if whole else number for number, key in enumerate(dict.fromkeys(keys))}
-    correct = _verdicts(rows, pairs, tokenizer, reward)
+    verdicts = _verdicts(rows, pairs, tokenizer, reward, correct_threshold)
     seen: Counter[int] = Counter()
     trajectories: list[Trajectory] = []
     prompts: dict[int, str] = {}
-    for row, pair, key, verdict in zip(rows, pairs, keys, correct, strict=True):
+    for row, pair, key, (correct, given) in zip(rows, pairs, keys, verdicts, strict=True):
         problem = numbers[key]
         sample = seen[problem] if row.get("sample_id") is None else int(row["sample_id"])
         seen[problem] += 1
-        trajectories.append(Trajectory(problem, sample, list(pair[0]), list(pair[1]), verdict))
+        trajectories.append(Trajectory(problem, sample, list(pair[0]), list(pair[1]), correct, reward=given))
         prompts.setdefault(problem, str(tokenizer.decode(pair[0])))
     counts = Counter((trajectory.problem_id, trajectory.sample_id) for trajectory in trajectories)
     doubled = [row_id for row_id, count in counts.items() if count > 1]
@@ -261,14 +265,17 @@ def _check_problems(path: str, rows: list[dict[str, Any]], keys: list[Any], prom
 
 
 def _verdicts(
-    rows: list[dict[str, Any]], pairs: list[Any], tokenizer: PreTrainedTokenizerBase, reward: Any
-) -> list[bool | None]:
-    known = [None if row.get("correct") is None else bool(row["correct"]) for row in rows]
-    open_rows = [n for n, row in enumerate(rows) if known[n] is None and row.get("solution") is not None]
+    rows: list[dict[str, Any]], pairs: list[Any], tokenizer: PreTrainedTokenizerBase, reward: Any, threshold: float
+) -> list[tuple[bool | None, float | None]]:
+    """Whether each response is correct, and its reward where the reward judged it."""
+    known: list[tuple[bool | None, float | None]] = [
+        (None if row.get("correct") is None else bool(row["correct"]), None) for row in rows
+    ]
+    open_rows = [n for n, row in enumerate(rows) if known[n][0] is None and row.get("solution") is not None]
     if not open_rows:
         return known
     texts = tokenizer.batch_decode([pairs[n][1] for n in open_rows], skip_special_tokens=True)
     solutions = [str(rows[n]["solution"]) for n in open_rows]
     for n, value in zip(open_rows, row_rewards(reward, {"solution": solutions}, texts), strict=True):
-        known[n] = None if value is None else value == 1
+        known[n] = is_correct(value, threshold), value
     return known

@@ -1,6 +1,7 @@
 """Arguments of cross-sampling, and what can be looked at before a model is loaded."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from tokenshift.analysis.cross_sampling.criteria import SHIPPED_CRITERIA
 from tokenshift.analysis.cross_sampling.criterion_registry import check_threshold, named_criterion, rehearse
@@ -108,6 +109,18 @@ class CrossArguments(ShiftArguments):
         for name in ("pilot", "resamples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        reasons = super().without_effect(values)
+        reasons["batch_tokens"] = "cross-sampling scores no responses; batch_size says how many are sampled at once."
+        if not self.swept:
+            reason = "criteria names none and all alone, which have no threshold; name another, or leave it out."
+            reasons |= dict.fromkeys(("epsilons", "budgets", "most", "pilot", "seed"), reason)
+        elif not self.budgets:
+            reason = "it is of the pilot, which finds thresholds for budgets; give budgets, or leave it out."
+            reasons |= dict.fromkeys(("pilot", "seed"), reason)
+        return reasons
 
     @property
     def swept(self) -> list[str]:
