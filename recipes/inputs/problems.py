@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
 from tokenshift.recipes.inputs.sums import sums_dataset
 from tokenshift.recipes.pocket.problems import pocket_dataset
@@ -57,8 +57,8 @@ def load_problems(
             held out of `train_split`.
         train_size: training problems; all of them (2048 of pocket) when None.
         eval_size: held-out problems.
-        prompt_column, solution_column: names of the columns in the data; without a solution column (None) only rewards
-            that read none can be used.
+        prompt_column, solution_column: names of the columns in the data, or of a field of a column after a dot
+            (`reward_model.ground_truth`); without a solution column (None) only rewards that read none can be used.
         system_prompt: put before each prompt, which then becomes a conversation.
         prompt_template: text with `{prompt}` in it, around each prompt that is a string.
 
@@ -216,8 +216,10 @@ def _shape(
     """Rename the columns, and put the template and the system prompt around each prompt."""
     wanted = {"prompt_column": prompt_column, "solution_column": solution_column}
     for setting, column in wanted.items():
+        data = _with_field(data, column)
         if column is not None and column not in data.column_names:
-            raise ValueError(f"{setting}={column!r} is not in the data; it has {_listed(data.column_names)}.")
+            names = data.flatten().column_names if "." in column else data.column_names
+            raise ValueError(f"{setting}={column!r} is not in the data; it has {_listed(names)}.")
     if prompt_column == solution_column:
         raise ValueError(f"prompt_column and solution_column are both {prompt_column!r}.")
     chosen = {prompt_column: "prompt"} | ({} if solution_column is None else {solution_column: "solution"})
@@ -238,6 +240,17 @@ def _shape(
         return {"prompt": prompt}
 
     return data if system_prompt is None and prompt_template is None else data.map(render)
+
+
+def _with_field(data: Dataset, column: str | None) -> Dataset:
+    """The data with a field of a column as a column: `reward_model.ground_truth` of verl's data, for example."""
+    outer = (column or "").partition(".")[0]
+    if column is None or column in data.column_names or outer not in data.column_names:
+        return data
+    fields = data.select_columns([outer]).flatten()
+    if column not in fields.column_names:
+        return data
+    return concatenate_datasets([data, fields.select_columns([column])], axis=1)
 
 
 def _check_values(data: Dataset, prompt_column: str, solution_column: str | None, prompt_template: str | None) -> None:

@@ -64,6 +64,9 @@ class SamplingArguments(PromptArguments):
     )
     verify_workers: int = field(default=2, metadata={"help": "Verification processes of each process."})
     verify_timeout: float = field(default=10.0, metadata={"help": "Seconds a verification may take."})
+    verify_decimal_comma: bool | None = field(
+        default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
+    )
     output_dir: str = field(default="outputs/pocket/analysis", metadata={"help": "Where results go."})
     overwrite: bool = field(default=False, metadata={"help": "Delete what an earlier analysis left in output_dir."})
 
@@ -117,7 +120,7 @@ def check_machine(args: SamplingArguments) -> PartialState:
     check_launch(state)
     if args.use_vllm and find_spec("vllm") is None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
-    configure_verification(args.verify_workers, args.verify_timeout)
+    configure_verification(args.verify_workers, args.verify_timeout, bool(args.verify_decimal_comma))
     return state
 
 

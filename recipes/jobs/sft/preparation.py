@@ -109,6 +109,9 @@ class SftControlArguments(TrainingProblemArguments):
     batch_size: int = field(default=64, metadata={"help": "Responses sampled at once by each process."})
     verify_workers: int = field(default=2, metadata={"help": "Verification processes of each process."})
     verify_timeout: float = field(default=10.0, metadata={"help": "Seconds a verification may take."})
+    verify_decimal_comma: bool | None = field(
+        default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
+    )
     overwrite: bool = field(default=False, metadata={"help": "Delete what an earlier run left in output_dir."})
 
     def __post_init__(self) -> None:
@@ -198,7 +201,9 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
     script_args, args, model_args = parse_sft_arguments(arguments)
     state = PartialState()
     check_launch(state)
-    configure_verification(script_args.verify_workers, script_args.verify_timeout)
+    configure_verification(
+        script_args.verify_workers, script_args.verify_timeout, bool(script_args.verify_decimal_comma)
+    )
     judge = load_reward(script_args.reward_func)
     _check_settings(script_args, args, model_args)
     base = find_model("base_model", script_args.base_model)

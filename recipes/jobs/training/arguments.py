@@ -28,6 +28,8 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
             Lengths of the soft overlong punishment, in tokens.
         verify_workers (`int`), verify_timeout (`float`):
             Verification processes of each rank, and seconds that a verification may take.
+        verify_decimal_comma (`bool`, *optional*):
+            Whether decimals are written with a comma, in gold answers and in completions.
         wandb_project, wandb_entity, wandb_group (`str`):
             The W&B project, entity and group of the run.
         overwrite (`bool`):
@@ -46,6 +48,9 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
     )
     verify_workers: int = field(default=2, metadata={"help": "Verification processes of each rank."})
     verify_timeout: float = field(default=10.0, metadata={"help": "Seconds a verification may take."})
+    verify_decimal_comma: bool | None = field(
+        default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
+    )
     wandb_project: str = field(default="tokenshift", metadata={"help": "W&B project."})
     wandb_entity: str | None = field(default=None, metadata={"help": "W&B entity."})
     wandb_group: str | None = field(default=None, metadata={"help": "W&B group."})
