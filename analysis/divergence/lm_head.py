@@ -118,7 +118,7 @@ def head_of(model: "PreTrainedModel") -> LMHead:
     if hasattr(module, "base_layer"):
         raise ValueError("The LM head has an adapter of its own, which a projection by its weight would leave out.")
     _check_not_8bit(model, module)
-    weight = getattr(module, "weight", None)
+    weight: Any = getattr(module, "weight", None)
     plain = _is_plain(weight)
     head = LMHead(weight, getattr(module, "bias", None)) if plain else _quantized_head(model, module)
     config = model.config.get_text_config()

@@ -18,6 +18,9 @@ MADE_TRAINING_SIZES = {"pocket": 2048, "sums": 2000}
 READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
 """Suffix of a data file -> the reader of `datasets` for it."""
 
+DEFAULT_TEST_SPLIT = "test"
+"""The split of held-out problems that need not be there: without it, they are taken out of the training split."""
+
 HELD_OUT_SEED = 0
 """Seed of the choice of held-out problems, and of a part of the data."""
 
@@ -64,10 +67,7 @@ def load_problems(
     """
     check_template(prompt_template)
     if name in MADE:
-        if system_prompt or prompt_template or (prompt_column, solution_column) != ("prompt", "solution"):
-            raise ValueError(
-                f"dataset_name={name!r} is made as it is: it takes no columns, template or system prompt."
-            )
+        _refuse_reading("dataset_name", name, config, prompt_column, solution_column, system_prompt, prompt_template)
         make = MADE[name]
         return make("train", train_size or MADE_TRAINING_SIZES[name]), make("eval", eval_size)
     train, held_out = _splits(_read(name, config), name, train_split, test_split, eval_size)
@@ -105,6 +105,7 @@ def load_problem_set(
         ValueError: as `load_problems` does.
     """
     if name in MADE:
+        _refuse_reading(setting, name, config, prompt_column, solution_column, system_prompt, prompt_template)
         return MADE[name](split or {"pocket": "analysis", "sums": "eval"}[name], 256 if size is None else size)
     data = _read(name, config, setting)
     if split is None:
@@ -117,10 +118,46 @@ def load_problem_set(
     return _shape(rows, prompt_column, solution_column, system_prompt, prompt_template)
 
 
+def _refuse_reading(
+    setting: str,
+    name: str,
+    config: str | None,
+    prompt_column: str,
+    solution_column: str | None,
+    system_prompt: str | None,
+    prompt_template: str | None,
+) -> None:
+    """Refuse ways of reading data that data made here does not have.
+
+    Raises:
+        ValueError: for the first one that is set.
+    """
+    for option, value, unset in (
+        ("dataset_config", config, None),
+        ("prompt_column", prompt_column, "prompt"),
+        ("solution_column", solution_column, "solution"),
+        ("system_prompt", system_prompt, None),
+        ("prompt_template", prompt_template, None),
+    ):
+        if value != unset:
+            raise ValueError(
+                f"{setting}={name!r} is made as it is: it takes no columns, template or system prompt, and no "
+                f"configuration; leave out {option}={value!r}, or name data of your own."
+            )
+
+
+def _is_local_data(path: Path) -> bool:
+    """Whether data is a file, or a folder that `datasets` saved: such data has no configurations."""
+    saved = ("dataset_dict.json", "state.json")
+    return path.suffix in READERS or any((path / file).is_file() for file in saved)
+
+
 def _read(name: str, config: str | None, setting: str = "dataset_name") -> DatasetDict:
     path = Path(name).expanduser()
     if path.suffix in READERS and not path.is_file():
         raise ValueError(f"{setting}={name!r}: there is no such file.")
+    if config is not None and _is_local_data(path):
+        raise ValueError(f"dataset_config={config!r} has no effect: {name!r} has no configurations; leave it out.")
     try:
         if path.suffix in READERS:
             return load_dataset(READERS[path.suffix], data_files=str(path))
@@ -147,6 +184,11 @@ def _splits(
 ) -> tuple[Dataset, Dataset]:
     if train_split not in data:
         raise ValueError(f"dataset_name={name!r} has no split {train_split!r}; it has {_listed(data)}.")
+    if test_split not in data and test_split != DEFAULT_TEST_SPLIT:
+        raise ValueError(
+            f"dataset_name={name!r} has no split {test_split!r} (dataset_test_split); it has {_listed(data)}. Without "
+            "dataset_test_split the held-out problems are taken out of the training split."
+        )
     train = data[train_split]
     if test_split in data and test_split != train_split:
         held_out = data[test_split].shuffle(seed=HELD_OUT_SEED)

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trl import ModelConfig, ScriptArguments
 
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.problem_arguments import TrainingProblemArguments
+from tokenshift.recipes.jobs.training.idle_options import training_options_without_effect
 from tokenshift.rewards.pool import LONGEST_LIMIT
 from tokenshift.trainer import DivergenceGRPOConfig
 
@@ -64,6 +66,10 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
             )
         if not self.reward_funcs:
             raise ValueError("reward_funcs is empty; name at least one, for example accuracy_reward.")
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        return super().without_effect(values) | training_options_without_effect(values)
 
 
 TRAINING = (RecipeArguments, DivergenceGRPOConfig, ModelConfig)
