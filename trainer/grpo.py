@@ -22,6 +22,7 @@ from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
 from tokenshift.trainer.policy.padded_positions import settle_positions
+from tokenshift.trainer.policy.requirements import image_column
 from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
 from tokenshift.trainer.precision import HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
@@ -145,6 +146,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         self._latest_update: tuple[int, float] = (0, 0.0)  # its number and learning rate
         self._randomness = Randomness(torch.device("cpu"))
         super().__init__(model, reward_funcs, args, *other_args, **kwargs)
+        if args.compares_distributions and args.watches_tokens:
+            self._refuse_images()
         self._randomness = Randomness(self.accelerator.device)
         self._reference = (
             DistributionReference(self, args.divergence_reference)
@@ -166,7 +169,26 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
                     probe_steps=args.probe_steps or None,
                     probe_size=args.probe_size,
                     top_p=args.probe_top_p,
+                    correct_threshold=args.correct_threshold,
                 )
+            )
+
+    def _refuse_images(self) -> None:
+        """Refuse images before anything is generated: the reference's forward pass is for text.
+
+        Raises:
+            ValueError: if the training data has images, or tools and environments may give them.
+        """
+        way_out = "Use divergence='k1', 'k2' or 'k3', and a weighting of the sampled tokens."
+        if self._is_vlm and (self.tools or self.environment_factories is not None):
+            raise ValueError(
+                "The comparison of whole distributions is for text, but the tools or environments of a "
+                f"vision-language model may give images. {way_out}"
+            )
+        if self._is_vlm and (images := image_column(self.train_dataset)) is not None:
+            raise ValueError(
+                "The comparison of whole distributions is for text, but the training data has images in its column "
+                f"{images!r}. {way_out}"
             )
 
     # Weighting ---------------------------------------------------------------------------------------------------
@@ -379,9 +401,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self._logps_checked:
-            base = self._reference.base if self._reference is not None else None
-            settle_positions(self, self.ref_model, base)
             check_log_probabilities(self)
+            settle_positions(self, self.ref_model, self._reference.base if self._reference is not None else None)
             self._logps_checked = True
         outputs = super()._generate_and_score_completions(inputs)
         if self._reference is not None and self.model.training:

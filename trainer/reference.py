@@ -281,8 +281,10 @@ class DistributionReference:
         with self.trainer.accelerator.autocast():
             with self._reference_model() as model:
                 reference_model = self._unwrapped(model)
-                reference = head_inputs(model, reference_model, batch.input_ids, batch.attention_mask)
-            policy = head_inputs(self.trainer.model_wrapped, self._policy, batch.input_ids, batch.attention_mask)
+                reference = head_inputs(model, reference_model, batch.input_ids, batch.attention_mask, **batch.images)
+            policy = head_inputs(
+                self.trainer.model_wrapped, self._policy, batch.input_ids, batch.attention_mask, **batch.images
+            )
         with self._heads() as (policy_head, reference_head):
             reference_hidden, reference_head = fitted_head(reference_model, reference_head, reference)
             policy_hidden, policy_head = fitted_head(self._policy, policy_head, policy)
@@ -297,7 +299,7 @@ class DistributionReference:
                 temperature,
                 top_p,
             )
-        if not self._padding_checked and len(batch.input_ids) > 1:
+        if not self._padding_checked and len(batch.input_ids) > 1 and not batch.images:
             self._check_padding(batch, policy_hidden)
         return statistics
 

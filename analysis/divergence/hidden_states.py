@@ -38,7 +38,9 @@ class HeadInputs:
 
 
 @torch.no_grad()
-def head_inputs(forward: Any, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> HeadInputs:
+def head_inputs(
+    forward: Any, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, **images: Any
+) -> HeadInputs:
     """The states that a model's LM head projects at every position, from one forward pass.
 
     The head projects the last position of each sequence alone, so that no logits `(B, T, V)` are made, and the rest
@@ -49,6 +51,7 @@ def head_inputs(forward: Any, model: Any, input_ids: torch.Tensor, attention_mas
         forward: the callable that makes the forward pass: the model, or the wrapper that gathers its parameters.
         model: the causal LM under it, with or without an adapter.
         input_ids, attention_mask: `(B, T)` int64, on the model's device.
+        images: further keyword arguments of the forward pass.
 
     Raises:
         ValueError: if the model has no LM head, or gives no logits, or its states cannot be told.
@@ -56,7 +59,7 @@ def head_inputs(forward: Any, model: Any, input_ids: torch.Tensor, attention_mas
     size, length = input_ids.shape
     forward = getattr(forward, "_orig_mod", forward)  # compiled code would not see the recording
     with _recorded_inputs(output_embeddings(model), size, length) as recorded, captured_hidden_states(model) as states:
-        output = forward(**forward_arguments(model, input_ids, attention_mask))
+        output = forward(**forward_arguments(model, input_ids, attention_mask), **images)
     logits = getattr(output, "logits", None)
     if logits is None:
         raise ValueError(f"{_name(model)} returns no logits, so that it cannot be scored.")

@@ -39,7 +39,9 @@ def predicting_states(forward: Any, model: Any, head: LMHead, batch: TrajectoryB
     Raises:
         ValueError: if the model's own logits are not what any known form of its head makes of the states.
     """
-    states, fitted = fitted_head(model, head, head_inputs(forward, model, batch.input_ids, batch.attention_mask))
+    states, fitted = fitted_head(
+        model, head, head_inputs(forward, model, batch.input_ids, batch.attention_mask, **batch.images)
+    )
     return states[batch.predicts], fitted
 
 
@@ -48,7 +50,7 @@ def depends_on_padding(forward: Any, model: Any, batch: TrajectoryBatch, states:
 
     Args:
         forward, model: as of `predicting_states`.
-        batch: on the model's device.
+        batch: of text, padded on the right, on the model's device.
         states: those `(N, H)` of the batch.
     """
     counts, lengths = batch.predicts.sum(dim=1), batch.attention_mask.sum(dim=1)  # (B,)
@@ -59,7 +61,7 @@ def depends_on_padding(forward: Any, model: Any, batch: TrajectoryBatch, states:
     if not count:
         return False
     together = states[start : start + count].float()
-    alone = inputs.candidates[0][0, length - 1 - count : length - 1].float()
+    alone = inputs.candidates[0][0][batch.predicts[row, :length]].float()
     rounding = PADDING_ROUNDING if inputs.dtype == torch.float32 else PADDING_ROUNDING_HALF
     return float((alone - together).norm()) > rounding * float(together.norm())
 
