@@ -121,7 +121,7 @@ def head_of(model: "PreTrainedModel") -> LMHead:
             "out of target_modules, or train it whole (modules_to_save=['lm_head'])."
         )
     _check_not_8bit(model, module)
-    weight = getattr(module, "weight", None)
+    weight: Any = getattr(module, "weight", None)
     plain = _is_plain(weight)
     head = LMHead(weight, getattr(module, "bias", None)) if plain else _quantized_head(model, module)
     config = model.config.get_text_config()

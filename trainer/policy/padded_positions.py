@@ -86,7 +86,7 @@ def give_positions(model: Any) -> Any:
     takes_positions = "position_ids" in inspect.signature(module.forward).parameters
 
     def add_positions(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        mask = kwargs.get("attention_mask")
+        mask: Any = kwargs.get("attention_mask")
         given = (*args[:1], kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
         tokens = next((value for value in given if value is not None), None)
         whole = mask is not None and tokens is not None and mask.shape == tokens.shape[:2]
