@@ -116,7 +116,10 @@ def head_of(model: "PreTrainedModel") -> LMHead:
     """
     module = output_embeddings(model)
     if hasattr(module, "base_layer"):
-        raise ValueError("The LM head has an adapter of its own, which a projection by its weight would leave out.")
+        raise ValueError(
+            "The LM head has an adapter of its own, which a projection by its weight would leave out; leave lm_head "
+            "out of target_modules, or train it whole (modules_to_save=['lm_head'])."
+        )
     _check_not_8bit(model, module)
     weight: Any = getattr(module, "weight", None)
     plain = _is_plain(weight)

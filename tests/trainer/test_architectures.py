@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from helpers.architectures import tiny_model
+from helpers.architectures import perturbed, tiny_model
+from helpers.quantized_heads import Linear4bit
 from helpers.tiny_training import SETTINGS, digit_reward
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from tokenshift.analysis.divergence.from_logits import js_divergence
 from tokenshift.analysis.divergence.lm_head import head_of
+from tokenshift.analysis.sampling.trajectories import Trajectory, batch_of
 from tokenshift.recipes.pocket.make_base import make_tokenizer
 from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
 
@@ -47,15 +49,19 @@ class Recorder(DivergenceGRPOTrainer):
 
 def trained(model: Any, folder: Path, **settings: Any) -> Recorder:
     """A trainer of a model, which is saved in the folder, after four updates."""
+    trainer = built(model, folder, **settings)
+    trainer.train()
+    return trainer
+
+
+def built(model: Any, folder: Path, **settings: Any) -> Recorder:
     model.generation_config.update(eos_token_id=2, pad_token_id=0)
     path = folder / "model"
     model.save_pretrained(path)
     make_tokenizer().save_pretrained(path)
     small = {"max_completion_length": 5, "learning_rate": 1e-3, "divergence": "js", "logging_steps": 10}
     args = DivergenceGRPOConfig(**{**SETTINGS, "output_dir": str(folder / "out"), **small, **settings})
-    trainer = Recorder(str(path), digit_reward, args, Dataset.from_dict({"prompt": PROMPTS}))
-    trainer.train()
-    return trainer
+    return Recorder(str(path), digit_reward, args, Dataset.from_dict({"prompt": PROMPTS}))
 
 
 @pytest.mark.parametrize(
@@ -135,6 +141,21 @@ def test_a_balance_of_experts_that_trl_cannot_compute(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"GraniteMoeForCausalLM .*num_experts.* set router_aux_loss_coef=0"):
         trained(tiny_model("granitemoe"), tmp_path / "refused")
     assert trained(tiny_model("granitemoe"), tmp_path / "advised", router_aux_loss_coef=0.0, max_steps=1).updates
+
+
+def test_quantized_heads(tmp_path: Path) -> None:
+    trainer = built(tiny_model("llama"), tmp_path, divergence_reference="base")
+    reference: Any = trainer._reference
+    for model in (perturbed(trainer.model, 0.03), reference.base):
+        model.lm_head = Linear4bit(model.lm_head.weight.detach())
+    batch = batch_of([Trajectory(0, 0, [5, 6, 7], [8, 9, 10, 2])])
+    trainer.model.eval()
+    js = reference.trajectory_statistics(batch, ["js"], 1.0, 1.0)["js"]
+    with torch.no_grad():
+        both = [model(input_ids=batch.input_ids).logits[0, 2:-1].double() for model in (reference.base, trainer.model)]
+    torch.testing.assert_close(js.double(), js_divergence(*both), atol=1e-5, rtol=1e-3)
+    with pytest.raises(ValueError, match="TRL cannot compute the log-probabilities of a LlamaForCausalLM"):
+        trainer.train()
 
 
 def test_logits_of_an_unknown_kind_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
