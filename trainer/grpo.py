@@ -21,6 +21,9 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
+from tokenshift.trainer.policy.padded_positions import settle_positions
+from tokenshift.trainer.policy.requirements import image_column
+from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
 from tokenshift.trainer.precision import HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
@@ -132,6 +135,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
                 f"args is a {type(args).__name__}; DivergenceGRPOTrainer needs a DivergenceGRPOConfig, which "
                 f"takes the same fields and the weighting's.{per_sequence}"
             )
+        self._logps_checked = False  # whether TRL's log-probabilities are known to be the model's own
         self._loss_inputs: dict[str, Any] | None = None  # set while TRL's training loss is being computed
         self._weighting, self._weighting_values = args.weighting, args.weighting_values
         self._divergence = args.divergence_entry
@@ -142,6 +146,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         self._latest_update: tuple[int, float] = (0, 0.0)  # its number and learning rate
         self._randomness = Randomness(torch.device("cpu"))
         super().__init__(model, reward_funcs, args, *other_args, **kwargs)
+        if args.compares_distributions and args.watches_tokens:
+            self._refuse_images()
         self._randomness = Randomness(self.accelerator.device)
         self._reference = (
             DistributionReference(self, args.divergence_reference)
@@ -163,7 +169,26 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
                     probe_steps=args.probe_steps or None,
                     probe_size=args.probe_size,
                     top_p=args.probe_top_p,
+                    correct_threshold=args.correct_threshold,
                 )
+            )
+
+    def _refuse_images(self) -> None:
+        """Refuse images before anything is generated: the reference's forward pass is for text.
+
+        Raises:
+            ValueError: if the training data has images, or tools and environments may give them.
+        """
+        way_out = "Use divergence='k1', 'k2' or 'k3', and a weighting of the sampled tokens."
+        if self._is_vlm and (self.tools or self.environment_factories is not None):
+            raise ValueError(
+                "The comparison of whole distributions is for text, but the tools or environments of a "
+                f"vision-language model may give images. {way_out}"
+            )
+        if self._is_vlm and (images := image_column(self.train_dataset)) is not None:
+            raise ValueError(
+                "The comparison of whole distributions is for text, but the training data has images in its column "
+                f"{images!r}. {way_out}"
             )
 
     # Weighting ---------------------------------------------------------------------------------------------------
@@ -273,7 +298,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         valid_logps, valid_old_logps = logps[mask], old_logps[mask]  # (N,)
         statistics = {}
         if self._reference is not None:
-            statistics = self._distribution_statistics(inputs, completion_states(states, mask.shape[1]), mask)
+            hidden = completion_states(states, mask.shape[1])
+            statistics = self._distribution_statistics(inputs, hidden, mask, valid_logps)
         if self._divergence.function is None:
             divergence = statistics[self._divergence_output]
         else:
@@ -329,7 +355,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         return name
 
     def _distribution_statistics(
-        self, inputs: dict[str, Any], policy_hidden: torch.Tensor, mask: torch.Tensor
+        self, inputs: dict[str, Any], policy_hidden: torch.Tensor, mask: torch.Tensor, logps: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Outputs of `token_statistics` of the valid tokens' distributions, `(N,)` each; feeds the logs.
 
@@ -337,6 +363,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             inputs: TRL's, of one update.
             policy_hidden: the policy's last hidden states `(B, T, H)`.
             mask: the valid tokens `(B, T)`, bool.
+            logps: the policy's log-probabilities of the valid tokens `(N,)`, as TRL computed them.
         """
         assert self._reference is not None
         outputs = {"js", "entropy_base", "entropy_rl", *self._weighting.reference_statistics.values()}
@@ -349,6 +376,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             mask,
             sorted(outputs),
             self.args.divergence_top_p,
+            logps,
         )
         position = mask.cumsum(dim=1) - 1  # (B, T), of the valid tokens among themselves
         length = mask.sum(dim=1, keepdim=True).expand_as(position)
@@ -372,6 +400,10 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
     # Logging -----------------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self._logps_checked:
+            check_log_probabilities(self)
+            settle_positions(self, self.ref_model, self._reference.base if self._reference is not None else None)
+            self._logps_checked = True
         outputs = super()._generate_and_score_completions(inputs)
         if self._reference is not None and self.model.training:
             outputs[REFERENCE_HIDDEN] = self._reference.hidden_states(outputs)

@@ -7,6 +7,7 @@ heads.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,18 +17,22 @@ from transformers import AutoConfig, AutoTokenizer
 from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import create_model_from_path, get_config_model_id
 
-from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states, forward_options
-from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head
+from tokenshift.analysis.divergence.hidden_states import completion_states, head_inputs
+from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head, head_of, whole_heads
+from tokenshift.analysis.divergence.own_logits import fitted_head
 from tokenshift.analysis.divergence.token_statistics import token_statistics
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.trajectories import TrajectoryBatch
-from tokenshift.analysis.token_table.scoring import predicting_states
+from tokenshift.analysis.token_table.scoring import depends_on_padding
 from tokenshift.trainer.base_adapter import BaseAdapter
 
 logger = get_logger(__name__)
 
 REFERENCE_HIDDEN = "reference_hidden"
 """Key under which a generation's tensors carry the reference's hidden states `(B, C, H)`."""
+
+LARGEST_DIFFERENCE, LARGEST_DIFFERENCE_HALF = 1e-2, 0.3
+"""Nats by which TRL's log-probabilities may differ from those of the same states on average, by rounding alone."""
 
 
 def load_base(trainer: Any, path: str | None = None) -> Any:
@@ -115,6 +120,8 @@ class DistributionReference:
         self.shared: int | None = None  # tokens that both heads have, where one is longer
         self._old_head: LMHead | None = None
         self._base_head: LMHead | None = None  # of an adapter that trains the head too
+        self._padding_checked = False  # whether padding is known to leave the policy's states alone
+        self._reference_form: tuple[float, float | None] | None = None  # scale and cap that fit its states
         tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
         base_tokenizer = tokenizer if path is None else AutoTokenizer.from_pretrained(path)
         if path is not None:  # before a model is loaded
@@ -143,34 +150,33 @@ class DistributionReference:
     def hidden_states(self, generation: dict[str, Any]) -> torch.Tensor:
         """The reference's states `(B, C, H)` for a generation's completions, in the model's dtype; no gradients.
 
-        It takes forward passes of the backbone in the trainer's batch size; every rank must call it.
+        It takes forward passes in the trainer's batch size; every rank must call it.
 
         Raises:
-            ValueError: if the generation has images.
+            ValueError: if the generation has images, or if the reference's own logits are not what its head makes of
+                its states.
         """
         if "num_images" in generation:
             raise ValueError("divergence between whole distributions is for text; use k1, k2 or k3 with images.")
         ids = torch.cat([generation["prompt_ids"], generation["completion_ids"]], dim=1)  # (B, P + C)
         mask = torch.cat([generation["prompt_mask"], generation["completion_mask"]], dim=1)
         length, size = generation["completion_ids"].shape[1], self.trainer.args.per_device_train_batch_size
-        options = forward_options(self._policy)
-        states = []
-        with (
-            torch.no_grad(),
-            self._reference_model() as model,
-            self.trainer.accelerator.autocast(),
-            captured_hidden_states(self._unwrapped(model)) as captured,
-        ):
-            for start in range(0, len(ids), size):
-                rows = slice(start, start + size)
-                # through the whole wrapped model, so that sharded parameters are gathered
-                model(input_ids=ids[rows], attention_mask=mask[rows], **options)
-                states.append(completion_states([captured.pop()], length))
-        if self.kind == "old":
-            with gathered_head(self._policy) as head:  # training moves the head too
-                bias = None if head.bias is None else head.bias.clone()
-                self._old_head = LMHead(head.weight.clone(), bias, head.scale, head.softcap)
-        return torch.cat(states).to(self.trainer.model.dtype)
+        # through the whole wrapped model, so that sharded parameters are gathered
+        with self._reference_model() as model, self.trainer.accelerator.autocast():
+            unwrapped = self._unwrapped(model)
+            forwards = [
+                head_inputs(model, unwrapped, ids[start : start + size], mask[start : start + size]).last(length + 1)
+                for start in range(0, len(ids), size)
+            ]
+            states = []
+            with gathered_head(unwrapped) as head:
+                for inputs in forwards:
+                    state, head = fitted_head(unwrapped, head, inputs)
+                    states.append(state)
+                self._reference_form = head.scale, head.softcap
+                if self.kind == "old":
+                    self._old_head = head.cloned()  # training moves the head too
+        return completion_states(states, length).to(self.trainer.model.dtype)
 
     @contextmanager
     def _reference_model(self) -> Iterator[Any]:
@@ -206,8 +212,9 @@ class DistributionReference:
         policy_hidden: torch.Tensor,
         completion_ids: torch.Tensor,
         mask: torch.Tensor,
-        outputs: list[str],
+        outputs: Sequence[str],
         top_p: float,
+        logps: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """`token_statistics` `(N,)` of the valid tokens, with the reference as base and the policy as RL.
 
@@ -217,10 +224,28 @@ class DistributionReference:
             mask: `(B, C)` bool, True at valid tokens.
             outputs: names of `token_statistics`.
             top_p: the nucleus of its truncated outputs.
+            logps: the policy's log-probabilities `(N,)` of the valid tokens as TRL computed them, to compare with.
+
+        Raises:
+            ValueError: if these differ from the policy's states' by more than rounding.
         """
-        return self._between(
-            reference_hidden[mask], policy_hidden[mask], completion_ids[mask], outputs, self.trainer.temperature, top_p
-        )
+        if self._reference_form is None:  # the states come from a checkpoint
+            self._fit_reference(completion_ids[:1])
+        with self._heads() as (policy_head, reference_head):
+            scale, softcap = self._reference_form or (reference_head.scale, reference_head.softcap)
+            statistics = self._between(
+                reference_hidden[mask],
+                policy_hidden[mask],
+                replace(reference_head, scale=scale, softcap=softcap),
+                policy_head,
+                completion_ids[mask],
+                sorted({*outputs, "logp_rl"}),
+                self.trainer.temperature,
+                top_p,
+            )
+        if logps is not None and self.shared is None:
+            self._check_logps(statistics["logp_rl"], logps)
+        return statistics
 
     def policy_statistics(
         self, first: torch.Tensor, second: torch.Tensor, token_ids: torch.Tensor, outputs: list[str], top_p: float
@@ -249,46 +274,104 @@ class DistributionReference:
         """`token_statistics` `(N,)` of a batch's completion tokens, from one forward pass of each model.
 
         The policy must be in eval mode. Every rank must call it, with equally many trajectories.
+
+        Raises:
+            ValueError: if a model's own logits are not what its head makes of its states.
         """
         with self.trainer.accelerator.autocast():
             with self._reference_model() as model:
-                reference = predicting_states(model, self._unwrapped(model), batch)
-            policy = predicting_states(self.trainer.model_wrapped, self._policy, batch)
-        return self._between(reference, policy, batch.token_ids, outputs, temperature, top_p)
+                reference_model = self._unwrapped(model)
+                reference = head_inputs(model, reference_model, batch.input_ids, batch.attention_mask, **batch.images)
+            policy = head_inputs(
+                self.trainer.model_wrapped, self._policy, batch.input_ids, batch.attention_mask, **batch.images
+            )
+        with self._heads() as (policy_head, reference_head):
+            reference_hidden, reference_head = fitted_head(reference_model, reference_head, reference)
+            policy_hidden, policy_head = fitted_head(self._policy, policy_head, policy)
+            policy_hidden = policy_hidden[batch.predicts]
+            statistics = self._between(
+                reference_hidden[batch.predicts],
+                policy_hidden,
+                reference_head,
+                policy_head,
+                batch.token_ids,
+                outputs,
+                temperature,
+                top_p,
+            )
+        if not self._padding_checked and len(batch.input_ids) > 1 and not batch.images:
+            self._check_padding(batch, policy_hidden)
+        return statistics
+
+    def _check_padding(self, batch: TrajectoryBatch, policy_hidden: torch.Tensor) -> None:
+        """Raise ValueError if padding changes the policy's states, which a forward pass of one trajectory tells."""
+        with self.trainer.accelerator.autocast():
+            if depends_on_padding(self.trainer.model_wrapped, self._policy, batch, policy_hidden):
+                raise ValueError(
+                    f"{type(self._policy).__name__} gives a trajectory other distributions when it is padded to a "
+                    "batch's length; set batch_size=1 of the probe (per_device_eval_batch_size=1)."
+                )
+        self._padding_checked = True
 
     def _between(
         self,
         reference_hidden: torch.Tensor,
         policy_hidden: torch.Tensor,
+        reference_head: LMHead,
+        policy_head: LMHead,
         token_ids: torch.Tensor,
         outputs: Sequence[str],
         temperature: float,
         top_p: float,
     ) -> dict[str, torch.Tensor]:
-        with gathered_head(self._policy) as policy_head, self._reference_head() as reference_head:
-            if self.shared is not None:
-                policy_head, reference_head = policy_head.prefix(self.shared), reference_head.prefix(self.shared)
-            return token_statistics(
-                reference_hidden,
-                policy_hidden,
-                reference_head,
-                policy_head,
-                token_ids,
-                outputs=outputs,
-                temperature=temperature,
-                top_p=top_p,
+        shared = min(policy_head.vocab_size, reference_head.vocab_size, self.shared or policy_head.vocab_size)
+        if len(token_ids) and (largest := int(token_ids.max())) >= shared:
+            raise ValueError(
+                f"The policy gave token {largest}, but only the first {shared} tokens are in both its LM head and the "
+                "reference's, so that their distributions cannot be compared there; give both heads the same number "
+                "of rows (resize_token_embeddings and save_pretrained, before training)."
+            )
+        return token_statistics(
+            reference_hidden,
+            policy_hidden,
+            reference_head.prefix(shared),
+            policy_head.prefix(shared),
+            token_ids,
+            outputs=outputs,
+            temperature=temperature,
+            top_p=top_p,
+        )
+
+    def _fit_reference(self, ids: torch.Tensor) -> None:
+        """Find the form of the reference's head from a forward pass of a few tokens `(1, n)`."""
+        with self._reference_model() as model, self.trainer.accelerator.autocast():
+            unwrapped = self._unwrapped(model)
+            inputs = head_inputs(model, unwrapped, ids, torch.ones_like(ids))
+            with gathered_head(unwrapped) as head:
+                head = fitted_head(unwrapped, head, inputs)[1]
+        self._reference_form = head.scale, head.softcap
+
+    def _check_logps(self, logps: torch.Tensor, trl_logps: torch.Tensor) -> None:
+        """Raise ValueError if log-probabilities `(N,)` from the captured states are not those of TRL's loss."""
+        difference = float((logps - trl_logps).abs().mean())
+        exact = self.trainer.model.dtype == torch.float32 and self.trainer.accelerator.mixed_precision == "no"
+        if difference > (LARGEST_DIFFERENCE if exact else LARGEST_DIFFERENCE_HALF):
+            raise ValueError(
+                f"The log-probabilities of TRL's loss and of {type(self._policy).__name__}'s captured states differ "
+                f"by {difference:.3g} on average, so that its divergences would be wrong; use divergence k1, k2 or k3."
             )
 
     @contextmanager
-    def _reference_head(self) -> Iterator[LMHead]:
+    def _heads(self) -> Iterator[tuple[LMHead, LMHead]]:
+        """The policy's and the reference's heads, whole; a parameter that both have is gathered once."""
+        policy = head_of(self._policy)
         if self.kind == "old":
             assert self._old_head is not None
-            yield self._old_head
+            with whole_heads(policy) as (policy,):
+                yield policy, self._old_head
         elif self.base is not None:
-            with gathered_head(self._unwrapped(self.base)) as head:
-                yield head
-        elif self._base_head is not None:
-            yield self._base_head
-        else:
-            with gathered_head(self._policy) as head:
-                yield head
+            with whole_heads(policy, head_of(self._unwrapped(self.base))) as (policy, reference):
+                yield policy, reference
+        else:  # an adapter may leave the head to the base model, or train it too
+            with whole_heads(policy) as (policy,):
+                yield policy, self._base_head or policy

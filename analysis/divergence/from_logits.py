@@ -33,7 +33,10 @@ def log_probabilities(logits: torch.Tensor, *, temperature: float = 1.0, top_p: 
     """
     check_sampling(temperature, top_p)
     scaled = logits if logits.dtype == torch.float64 else logits.float()
-    logp = torch.log_softmax(scaled / temperature if temperature != 1 else scaled, dim=-1)
+    if temperature != 1:
+        # the largest is taken off first: an offset that all logits share would cost the quotients their digits
+        scaled = (scaled - scaled.amax(dim=-1, keepdim=True)) / temperature
+    logp = torch.log_softmax(scaled, dim=-1)
     if top_p == 1:
         return logp
     return torch.log_softmax(logp.masked_fill(~top_p_support(logp, top_p), -math.inf), dim=-1)

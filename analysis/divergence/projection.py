@@ -8,13 +8,16 @@ CPU_TILE = 1024
 """Vocabulary rows a product on CPU. `(tile, H) @ (H, n)` and a transposed copy take about half as long as
 `(n, H) @ (H, V)` for the few tokens n of a chunk."""
 
+TEMPERED = 2**18
+"""Logits that a temperature divides at a time on CPU, where they stay in its caches."""
+
 
 class Projection:
     """An LM head that projects chunks of hidden states into one buffer, as float32.
 
     Args:
         head: the projection.
-        temperature: divides the logits.
+        temperature: divides the logits; other than 1, they come relative to their row's largest.
         rows: the longest chunk, in tokens.
         device: where the hidden states are.
     """
@@ -44,7 +47,13 @@ class Projection:
             logits *= self.head.scale
         if self.head.softcap is not None:
             logits.div_(self.head.softcap).tanh_().mul_(self.head.softcap)
-        return logits.div_(self.temperature) if self.temperature != 1 else logits
+        if self.temperature == 1:
+            return logits
+        rows = max(1, TEMPERED // self.head.vocab_size) if logits.device.type == "cpu" else len(logits)
+        for part in logits.split(rows):
+            # the largest is taken off first: an offset that all logits share would cost the quotients their digits
+            part.sub_(part.amax(dim=-1, keepdim=True)).div_(self.temperature)
+        return logits
 
 
 def exact_logits(head: LMHead, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -57,4 +66,4 @@ def exact_logits(head: LMHead, hidden: torch.Tensor, temperature: float) -> torc
     logits = logits * head.scale
     if head.softcap is not None:
         logits = head.softcap * torch.tanh(logits / head.softcap)
-    return logits / temperature
+    return logits / temperature if temperature == 1 else (logits - logits.amax(dim=-1, keepdim=True)) / temperature

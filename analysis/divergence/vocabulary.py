@@ -41,7 +41,15 @@ def shared_vocabulary(
     base_size, rl_size = base_size or beyond, rl_size or beyond
     shared = min(base_size, rl_size)
     if beyond > shared:
-        raise ValueError(f"The tokenizers have ids up to {beyond - 1}, but the shorter LM head has {shared} rows.")
+        if base_size == rl_size:
+            advice = "tokens were added to the tokenizer alone. Resize both models (resize_token_embeddings)"
+        else:
+            shorter, other = ("base", "RL model") if base_size < rl_size else ("RL model", "base")
+            advice = f"tokens were added to the {other} alone. Resize the {shorter} too (resize_token_embeddings)"
+        raise ValueError(
+            f"The tokenizers have ids up to {beyond - 1}, but the shorter LM head has {shared} rows: {advice}, save "
+            "the models with the tokenizer, and compare those."
+        )
     if base_size == rl_size:
         return shared, None
     return shared, f"The LM heads have {base_size} and {rl_size} rows; the first {shared} are compared."

@@ -3,9 +3,10 @@
 Shape legend: B trajectories, T longest prompt and completion together, N completion tokens of a batch.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ TRAJECTORY_SCHEMA = pa.schema(
         ("prompt_ids", pa.list_(pa.int32())),
         ("completion_ids", pa.list_(pa.int32())),
         ("correct", pa.bool_()),
+        ("reward", pa.float64()),  # null where nothing judged, and in files that were made before
     ]
 )
 
@@ -32,6 +34,7 @@ class Trajectory:
         problem_id, sample_id: number of the problem, and of the response among those to it.
         prompt_ids, completion_ids: token ids; the completion's end token, if it has one, belongs to it.
         correct: whether a verifier accepted it; None if none judged.
+        reward: the verifier's reward; None if none judged, or the reward is not known.
     """
 
     problem_id: int
@@ -39,6 +42,7 @@ class Trajectory:
     prompt_ids: list[int]
     completion_ids: list[int]
     correct: bool | None = None
+    reward: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,14 @@ class TrajectoryBatch:
         input_ids, attention_mask: `(B, T)` int64.
         predicts: bool `(B, T)`, the positions whose next token is a completion token, N in all.
         token_ids: those next tokens, `(N,)` int64.
+        images: further keyword arguments of the models' forward pass, tensors by name.
     """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     predicts: torch.Tensor
     token_ids: torch.Tensor
+    images: Mapping[str, Any] = field(default_factory=dict)
 
 
 def batch_of(trajectories: Sequence[Trajectory], device: torch.device | str = "cpu") -> TrajectoryBatch:

@@ -10,8 +10,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.divergence.from_logits import check_sampling
-from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, evaluation_mode, forward_options
+from tokenshift.analysis.divergence.hidden_states import evaluation_mode, head_inputs
 from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head
+from tokenshift.analysis.divergence.own_logits import fitted_head
 from tokenshift.analysis.divergence.projection import Projection
 from tokenshift.analysis.divergence.token_statistics import token_statistics
 from tokenshift.analysis.divergence.top_k import top_k
@@ -22,19 +23,47 @@ from tokenshift.analysis.token_table.schema import SCORED, build_table
 TOP_ROWS = 64
 """Tokens whose whole logits are held at a time where top tokens are listed."""
 
+PADDING_ROUNDING, PADDING_ROUNDING_HALF = 1e-3, 0.2
+"""Relative change of a trajectory's states by padding that is rounding alone, in float32 and in 16 bits."""
 
-@torch.no_grad()
-def predicting_states(forward: Any, model: Any, batch: TrajectoryBatch) -> torch.Tensor:
-    """Last hidden states `(N, H)` from which the completion tokens of a batch are predicted, in order.
+
+def predicting_states(forward: Any, model: Any, head: LMHead, batch: TrajectoryBatch) -> tuple[torch.Tensor, LMHead]:
+    """States `(N, H)` from which the completion tokens of a batch are predicted, in order, and the head to use.
 
     Args:
         forward: the callable that makes the forward pass: the model, or the wrapper that gathers its parameters.
         model: the causal LM under it.
+        head: its LM head, whole.
         batch: on the model's device.
+
+    Raises:
+        ValueError: if the model's own logits are not what any known form of its head makes of the states.
     """
-    with captured_hidden_states(model) as captured:
-        forward(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **forward_options(model))
-    return captured[0][batch.predicts]
+    states, fitted = fitted_head(
+        model, head, head_inputs(forward, model, batch.input_ids, batch.attention_mask, **batch.images)
+    )
+    return states[batch.predicts], fitted
+
+
+def depends_on_padding(forward: Any, model: Any, batch: TrajectoryBatch, states: torch.Tensor) -> bool:
+    """Whether a batch's most padded trajectory has other states when it goes through the model alone.
+
+    Args:
+        forward, model: as of `predicting_states`.
+        batch: of text, padded on the right, on the model's device.
+        states: those `(N, H)` of the batch.
+    """
+    counts, lengths = batch.predicts.sum(dim=1), batch.attention_mask.sum(dim=1)  # (B,)
+    row = int(torch.where(counts > 0, lengths, batch.attention_mask.shape[1] + 1).argmin())
+    length, start, count = int(lengths[row]), int(counts[:row].sum()), int(counts[row])
+    ids = batch.input_ids[row : row + 1, :length]
+    inputs = head_inputs(forward, model, ids, torch.ones_like(ids))
+    if not count:
+        return False
+    together = states[start : start + count].float()
+    alone = inputs.candidates[0][0][batch.predicts[row, :length]].float()
+    rounding = PADDING_ROUNDING if inputs.dtype == torch.float32 else PADDING_ROUNDING_HALF
+    return float((alone - together).norm()) > rounding * float(together.norm())
 
 
 class PairScorer:
@@ -59,6 +88,7 @@ class PairScorer:
         check_sampling(temperature, top_p)
         self.base, self.rl, self.tokenizer = base, rl, tokenizer
         self.temperature, self.top_p = temperature, top_p
+        self._takes_padding: dict[str, bool] = {}  # base and rl: whether padding leaves its states alone, once known
         with gathered_head(base) as head_base, gathered_head(rl) as head_rl:
             self._shared, self.note = shared_vocabulary(tokenizer, tokenizer, head_base.vocab_size, head_rl.vocab_size)
 
@@ -66,7 +96,8 @@ class PairScorer:
         """The per-token rows of trajectories that go through the models together, in their order.
 
         Raises:
-            ValueError: for an empty prompt.
+            ValueError: for an empty prompt, a token that a model does not have, or a model whose own logits are not
+                what its head makes of its states.
         """
         if not trajectories:
             return build_table([], {name: torch.empty(0) for name in SCORED}, self.tokenizer, kind)
@@ -115,7 +146,7 @@ class PairScorer:
         self, trajectories: Sequence[Trajectory]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, LMHead, LMHead, torch.Tensor]]:
         """Hidden states `(N, H)` of base and RL on RL's device, their heads, and the tokens that followed `(N,)`."""
-        batch = batch_of(trajectories, self.rl.device)
+        self._check_ids(trajectories)
         with (
             torch.no_grad(),
             evaluation_mode(self.base),
@@ -123,14 +154,55 @@ class PairScorer:
             gathered_head(self.base) as head_base,
             gathered_head(self.rl) as head_rl,
         ):
-            states = predicting_states(self.base, self.base, batch_of(trajectories, self.base.device))
+            states_base, head_base = self._model_states("base", self.base, head_base, trajectories)
+            states_rl, head_rl = self._model_states("rl", self.rl, head_rl, trajectories)
+            shared = min(self._shared, head_base.vocab_size, head_rl.vocab_size)
             yield (
-                states.to(self.rl.device),
-                predicting_states(self.rl, self.rl, batch),
-                head_base.prefix(self._shared),
-                head_rl.prefix(self._shared),
-                batch.token_ids,
+                states_base.to(self.rl.device),
+                states_rl,
+                head_base.prefix(shared),
+                head_rl.prefix(shared),
+                batch_of(trajectories, self.rl.device).token_ids,
             )
+
+    def _model_states(
+        self, name: str, model: Any, head: LMHead, trajectories: Sequence[Trajectory]
+    ) -> tuple[torch.Tensor, LMHead]:
+        """One model's states `(N, H)` and the head that fits them; without padding where the model needs that."""
+        batch = batch_of(trajectories, model.device)
+        padded = not batch.attention_mask.all() and len(batch.token_ids)
+        if not padded or self._takes_padding.get(name, True):
+            states, fitted = predicting_states(model, model, head, batch)
+            if padded and name not in self._takes_padding:
+                self._takes_padding[name] = not depends_on_padding(model, model, batch, states)
+            if not padded or self._takes_padding[name]:
+                return states, fitted
+        parts = []
+        for trajectory in trajectories:
+            states, head = predicting_states(model, model, head, batch_of([trajectory], model.device))
+            parts.append(states)
+        return torch.cat(parts), head
+
+    def _check_ids(self, trajectories: Sequence[Trajectory]) -> None:
+        """Raise ValueError for a token that one of the models does not have."""
+        sizes = [embeddings.num_embeddings for model in (self.base, self.rl) if (embeddings := _embeddings(model))]
+        for trajectory in trajectories:
+            for ids, size in (
+                (trajectory.prompt_ids, min(sizes, default=None)),
+                (trajectory.completion_ids, self._shared),
+            ):
+                largest = max(ids, default=0)
+                if size is not None and largest >= size:
+                    raise ValueError(
+                        f"Problem {trajectory.problem_id} has token {largest}, but only the first {size} are in both "
+                        "models: these trajectories are of another tokenizer, or tokens were added to one model "
+                        "alone; resize the other (resize_token_embeddings, save_pretrained) to compare them."
+                    )
+
+
+def _embeddings(model: Any) -> torch.nn.Embedding | None:
+    embeddings = model.get_input_embeddings()
+    return embeddings if isinstance(embeddings, torch.nn.Embedding) else None
 
 
 def score_trajectories(
@@ -153,7 +225,8 @@ def score_trajectories(
         kind: value of the column `trajectory`.
 
     Raises:
-        ValueError: for numbers out of range, an empty prompt, or a tokenizer with more ids than a head.
+        ValueError: for numbers out of range, an empty prompt, a tokenizer with more ids than a head, a token that a
+            model does not have, or a model whose own logits are not what its head makes of its states.
     """
     scorer = PairScorer(base, rl, tokenizer, temperature=temperature, top_p=top_p)
     batches = scoring_batches(trajectories, batch_tokens)

@@ -41,12 +41,15 @@ def reference_divergence(name: str, base: torch.Tensor, policy: torch.Tensor, to
         ({"divergence": "js", "temperature": 0.7, "gradient_checkpointing": True}, False),
         ({"divergence": "js"}, True),
         ({"divergence": "js", "beta": 0.1}, True),
+        ({"divergence": "js"}, "a head of its own"),
     ],
 )
 def test_divergence_from_the_base_against_full_logits(
-    build: Build, tiny_model: str, settings: dict[str, Any], peft: bool
+    build: Build, tiny_model: str, settings: dict[str, Any], peft: bool | str
 ) -> None:
-    kwargs = {"peft_config": LoraConfig(r=4, target_modules="all-linear")} if peft else {}
+    trained_head = ["lm_head"] if peft == "a head of its own" else None
+    lora = LoraConfig(r=4, target_modules="all-linear", modules_to_save=trained_head)
+    kwargs = {"peft_config": lora} if peft else {}
     trainer = build(
         trainer_class=Recorder, divergence_reference="base", trainer_kwargs=kwargs, steps_per_generation=1, **settings
     )
@@ -137,6 +140,7 @@ def test_beta_uses_trls_reference_model(build: Build) -> None:
         ({"divergence": "forward_kl", "divergence_top_p": 0.7}, "forward_kl has no meaning"),
         ({"divergence": "js", "divergence_top_p": 0.0}, "divergence_top_p=0.0 must lie in"),
         ({"divergence": "js", "steps_per_generation": 1}, "compares the policy with itself"),
+        ({"divergence": "js", "torch_compile": True}, "set torch_compile=False, or use divergence k1, k2 or k3"),
     ],
 )
 def test_refused(build: Build, settings: dict[str, Any], words: str) -> None:

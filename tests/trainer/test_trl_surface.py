@@ -5,11 +5,13 @@ import re
 
 import trl
 from transformers import Trainer
-from trl import GRPOTrainer
+from trl import GRPOTrainer, RLOOTrainer
 from trl.trainer.utils import RepeatSampler, nanstd
 
 from tokenshift.trainer.dynamic_sampling.prompt_groups import paddings
 from tokenshift.trainer.grpo import IMAGE_INPUTS
+from tokenshift.trainer.policy.undisturbed import ROLLOUT_STATE
+from tokenshift.trainer.probe.trajectories import NOT_FOR_THE_MODEL
 
 METHODS = {
     GRPOTrainer: {
@@ -18,6 +20,7 @@ METHODS = {
             *("model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"),
             *IMAGE_INPUTS,
         ),
+        "_tokenize_prompts": ("prompts",),
         "_generate": ("prompts",),
         "_calculate_rewards": ("inputs", "prompts", "completions", "completion_ids_list"),
         "_generate_and_score_completions": ("inputs",),
@@ -26,6 +29,13 @@ METHODS = {
         "_load_optimizer_and_scheduler": ("checkpoint",),
         "log": ("logs", "start_time"),
         "create_model_card": ("model_name",),
+    },
+    RLOOTrainer: {
+        "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
+        "_tokenize_prompts": ("prompts",),
+        "_generate": ("prompts",),
+        "_calculate_rewards": ("inputs", "prompts", "completions", "completion_ids_list"),
+        "_generate_and_score_completions": ("inputs",),
     },
     Trainer: {
         "_get_output_dir": ("trial",),
@@ -50,7 +60,18 @@ ATTRIBUTES = (
     "scale_rewards",
     "shuffle_dataset",
     "_tokenizer",
+    "_is_vlm",
+    "_standalone_tools",
+    "_environment_pool",
+    "_multi_environment",
+    "environment_factories",
+    "rollout_func",
+    *ROLLOUT_STATE,
 )
+GENERATED = {
+    GRPOTrainer: "prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, tool_images",
+    RLOOTrainer: "prompt_ids, completion_ids, completions",
+}
 LOSS_READS = (
     'completion_ids, completion_mask = inputs["completion_ids"], inputs["completion_mask"]',
     "self._get_per_token_logps_and_entropies(",
@@ -94,7 +115,12 @@ def test_private_surface_of_trl() -> None:
         changed.append("_compute_loss reads the advantages before the log-probabilities are there")
     made = inspect.getsource(GRPOTrainer._generate_and_score_completions)
     tensors = set(re.findall(r'output\["(\w+)"\] =', made)) | set(re.findall(r'^ {12}"(\w+)": \w+,$', made, re.M))
+    for owner, text in GENERATED.items():
+        if f"return {text}\n" not in inspect.getsource(owner._generate):
+            changed.append(f"{owner.__name__}._generate no longer returns {text}")
+    assert FOR_IMAGES - {"num_images", "num_tiles"} == FOR_IMAGES - NOT_FOR_THE_MODEL
     known = set(paddings(0)) | {"num_items_in_batch"} | FOR_IMAGES
+    assert known - FOR_IMAGES <= NOT_FOR_THE_MODEL
     changed += [f"{name} is given to no forward pass that scores" for name in sorted(FOR_IMAGES ^ set(IMAGE_INPUTS))]
     changed += [f"a generation has {name} now, or no longer" for name in sorted(tensors ^ known)]
     logs = re.search(r"self\._logs = \{\n(.*?)\n {8}\}", source, re.S)

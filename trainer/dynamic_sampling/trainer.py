@@ -41,6 +41,8 @@ from tokenshift.trainer.dynamic_sampling.prompt_groups import (
     summed_rewards,
 )
 from tokenshift.trainer.dynamic_sampling.prompt_stream import PromptStream, Round, RoundLog
+from tokenshift.trainer.policy.requirements import image_column
+from tokenshift.trainer.policy.undisturbed import fresh_environments
 from tokenshift.trainer.resume.checkpoints import TRAINER_STATE, ResumableGRPOTrainer
 
 logger = get_logger(__name__)
@@ -96,6 +98,14 @@ class Generation:
     indices: list[int]
 
 
+def _same_rows(data: Dataset) -> bool:
+    """Whether the rows name no problem, apart from the environment that it comes from."""
+    if set(data.column_names) - {"prompt", "environment"}:
+        return False
+    prompts = data["prompt"] if "prompt" in data.column_names else []
+    return all(prompt == prompts[0] for prompt in prompts)
+
+
 class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
     """[`~trl.GRPOTrainer`] with dynamic sampling, if `args.dynamic_sampling` is set; otherwise training is unchanged.
 
@@ -107,8 +117,11 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
     A replaced row keeps the log-probabilities of its round, where padding may have shifted it. They are
     exact up to rounding for models with relative positions (rotary ones too), but not with absolute ones.
 
+    Tools and environments work as in TRL; the further rounds of a batch step environments of their own, newly made.
+
     Raises:
-        ValueError: if the training data is a stream, which has no order to resume, or has images.
+        ValueError: if the training data is a stream, which has no order to resume, has images, or is an environment's
+            own.
     """
 
     num_generations: int
@@ -130,8 +143,18 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
                 f"dynamic_sampling=True needs a datasets.Dataset to train on, not {type(data).__name__}: it takes "
                 "prompts by their index."
             )
-        if images := {"image", "images"} & set(data.column_names):
-            raise ValueError(f"dynamic_sampling=True is for text, but the data has a column {min(images)!r}.")
+        if (images := image_column(data)) is not None:
+            raise ValueError(f"dynamic_sampling=True is for text, but the data has a column {images!r} with images.")
+        if self._is_vlm and (self.tools or self.environment_factories is not None):
+            raise ValueError(
+                "dynamic_sampling=True is for text, but the tools or environments of a vision-language model may give "
+                "images; set it to False."
+            )
+        if self.environment_factories is not None and _same_rows(data):
+            raise ValueError(
+                "dynamic_sampling=True takes prompts by their index, but the data's rows are all the same: the "
+                "environment draws the problems. Give a train_dataset that names them, or set it to False."
+            )
         return PromptStream(len(data), self.args.seed, bool(self.shuffle_dataset))
 
     # One batch ---------------------------------------------------------------------------------------------------
@@ -147,7 +170,8 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         open_slots = [slot for slot, verdict in enumerate(latest.verdicts) if verdict is not GroupOutcome.KEPT]
         while open_slots and len(rounds) < self.args.dynamic_sampling_max_rounds:
             count = round_size(len(open_slots), members, ranks)
-            fresh, latest = self._generate_round(self._stream, count, len(rounds) + 1)
+            with fresh_environments(self):
+                fresh, latest = self._generate_round(self._stream, count, len(rounds) + 1)
             rounds.append(latest)
             pairs, used = placed_groups(open_slots, latest.verdicts)
             self._stream.give_back(count - used)

@@ -15,7 +15,8 @@ from scipy import stats
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.trainer.policy.responses import rank_rows, sampled_responses
+from tokenshift.trainer.policy.requirements import check_can_be_sampled
+from tokenshift.trainer.policy.responses import rank_rows, rollout_class, sampled_responses
 from tokenshift.trainer.policy.undisturbed import undisturbed
 
 
@@ -93,6 +94,19 @@ def score_over_ranks(
     return score_interval(gather_object(rewards)[:size])
 
 
+def check_can_be_scored(trainer: Any, dataset: Dataset, *, rollout_func: Callable[..., Any] | None = None) -> None:
+    """Check that `heldout_score` can score a trainer's policy on these problems.
+
+    Raises:
+        ValueError: if the trainer has no rewards, or its policy cannot be sampled: one line that says what to change.
+    """
+    if rollout_class(trainer) is None:
+        raise ValueError(
+            f"heldout_score needs a trainer with rewards, GRPOTrainer or RLOOTrainer, not {type(trainer).__name__}."
+        )
+    check_can_be_sampled(trainer, dataset, "heldout_score", rollout_func=rollout_func)
+
+
 def heldout_score(
     trainer: Any,
     dataset: Dataset,
@@ -100,26 +114,30 @@ def heldout_score(
     batch_size: int = 64,
     seed: int = 0,
     description: str = "evaluating",
+    rollout_func: Callable[..., Any] | None = None,
 ) -> HeldOutScore:
     """The score of the trainer's current policy: one response per problem, scored by the trainer's first reward.
 
     Every rank must call it.
 
-    The run is left as it was: its random numbers, its metrics and the model's mode.
+    The run is left as it was: its random numbers, its metrics, its environments and the model's mode.
 
     Args:
-        trainer: a GRPO trainer of TRL's; its sampling settings and rewards are used.
-        dataset: problems with a `prompt` column and those that the rewards read.
+        trainer: a GRPO or RLOO trainer of TRL's; its sampling settings, tools, environments and rewards are used.
+        dataset: problems with a `prompt` column and those that the rewards and the environments read.
         batch_size: number of problems generated at once on each rank.
         seed: the seed of the sampled responses.
         description: label of the progress bar.
+        rollout_func: called instead of the trainer's own `rollout_func`, whose state belongs to the training.
 
     Raises:
-        ValueError: if no reward is a number.
+        ValueError: if no reward is a number, or the policy cannot be sampled.
     """
+    check_can_be_scored(trainer, dataset, rollout_func=rollout_func)
 
     def rewards_of(rows: list[int]) -> list[float | None]:
-        return [response.reward for response in sampled_responses(trainer, dataset.select(rows).to_list())]
+        problems = [dataset[row] for row in rows]  # as TRL reads them, images decoded
+        return [response.reward for response in sampled_responses(trainer, problems, rollout_func=rollout_func)]
 
     accelerator = trainer.accelerator
     with undisturbed(trainer, seed):
@@ -137,15 +155,19 @@ class BaseScoreCallback(TrainerCallback):
     """Scores the model before its first update, already placed and sharded, and keeps the score over resumes.
 
     Args:
-        trainer: a GRPO trainer of TRL's.
+        trainer: a GRPO or RLOO trainer of TRL's.
         dataset: the held-out problems.
         file: the JSON file that keeps the score.
+
+    Raises:
+        ValueError: if `heldout_score` cannot score the trainer's policy.
 
     Attributes:
         score: the score of the model before training; None if the run began without one.
     """
 
     def __init__(self, trainer: Any, dataset: Dataset, file: Path) -> None:
+        check_can_be_scored(trainer, dataset)
         self._trainer, self._dataset, self._file = trainer, dataset, file
         self._started = time.monotonic()
         self.score: HeldOutScore | None = None

@@ -11,8 +11,12 @@ from typing import Any
 
 import torch
 
-from tokenshift.analysis.divergence.hidden_states import _without_adapter as unadapted
-from tokenshift.analysis.divergence.hidden_states import backbone, evaluation_mode
+from tokenshift.analysis.divergence.hidden_states import (
+    backbone,
+    evaluation_mode,
+    forward_arguments,
+    without_adapter,
+)
 
 TRIED_IDS = tuple(range(3, 15))
 """Token ids of the text that a model is tried on; every vocabulary has them."""
@@ -29,12 +33,10 @@ Forward = Callable[..., Any]
 
 @torch.no_grad()
 def _logits(forward: Forward, model: Any, ids: list[int], mask: list[int]) -> torch.Tensor:
-    accepted = inspect.signature(unadapted(model).forward).parameters
     device = next(iter(model.parameters())).device
-    options: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
     tensors = [torch.tensor([values], device=device) for values in (ids, mask)]
     with evaluation_mode(model):
-        output = forward(input_ids=tensors[0], attention_mask=tensors[1], **options)
+        output = forward(**forward_arguments(model, *tensors))
     logits: torch.Tensor = output.logits[0].float()
     return logits
 
@@ -113,7 +115,7 @@ def settle_positions(trainer: Any, *others: Any) -> None:
         for handle in handles:
             handle.remove()
         raise ValueError(
-            f"{type(unadapted(policy)).__name__} counts the padding that TRL puts before shorter prompts, so that in "
-            "training its distributions are not those that it samples from; use a model that takes its positions "
-            "from the attention mask or as position_ids."
+            f"{type(without_adapter(policy)).__name__} counts the padding that TRL puts before shorter prompts, so "
+            "that in training its distributions are not those that it samples from; use a model that takes its "
+            "positions from the attention mask or as position_ids."
         )

@@ -1,7 +1,7 @@
 """A callback that watches during a training which of the policy's distributions move away from the base's."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,30 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl.trainer.utils import get_config_model_id
 
 from tokenshift.analysis.divergence.from_logits import check_sampling
-from tokenshift.analysis.sampling.trajectories import Trajectory, batch_of, read_trajectories, write_trajectories
-from tokenshift.analysis.thresholds import NEAR_ZERO
+from tokenshift.analysis.sampling.correctness import is_correct
+from tokenshift.analysis.thresholds import CORRECT, NEAR_ZERO
 from tokenshift.analysis.token_table.schema import SCORED, build_table
-from tokenshift.trainer.policy.responses import Reward, rank_rows, sampled_responses
+from tokenshift.trainer.policy.requirements import check_can_be_sampled, image_column
+from tokenshift.trainer.policy.responses import Reward, generation_settings, rank_rows, sampled_responses
 from tokenshift.trainer.policy.undisturbed import undisturbed
 from tokenshift.trainer.probe.files import FIXED_KIND, OWN_KIND, ProbeFiles
+from tokenshift.trainer.probe.trajectories import (
+    ProbedTrajectory,
+    image_batch,
+    read_probed,
+    text_batch,
+    write_probed,
+)
 from tokenshift.trainer.probe.views import WandbViews, draw_probe_figures
 from tokenshift.trainer.reference import DistributionReference
 
 logger = get_logger(__name__)
 
-Scored = tuple[Trajectory, dict[str, torch.Tensor]]
-"""A trajectory and its statistics by name, `(length,)` each."""
+PURPOSE = "The shift probe"
+"""The subject of what the probe refuses."""
+
+Scored = tuple[ProbedTrajectory, dict[str, torch.Tensor]]
+"""A trajectory and its statistics by name, one value per token that the policy chose."""
 
 
 class ShiftProbeCallback(TrainerCallback):
@@ -47,7 +58,8 @@ class ShiftProbeCallback(TrainerCallback):
     - `overlap_{1,2,3,5,10}`, `rl_top1_rank_{1,3}`, `rl_top1_improbable`, and the same over high-JS tokens, `high/*`;
     - `jaccard_previous`, `jaccard_first`, overlap of the set of high-JS tokens with the last probe's, and with that
       of the first probe which had any; at the end `jaccard_last`, of each probe with the last one;
-    - `accuracy`, share of responses whose reward is 1; `length` (tokens); `tokens`, `responses`.
+    - `accuracy`, share of responses whose reward is at least `correct_threshold`; `length` (tokens); `tokens`,
+      `responses`.
 
     W&B also gets `log10_js` (histogram), `most_moved` (table of tokens in context), and four figures.
 
@@ -63,9 +75,18 @@ class ShiftProbeCallback(TrainerCallback):
         max_new_tokens: longest sampled response, if the trainer has no such setting.
         batch_size: trajectories in one forward pass on each rank; by default the trainer's evaluation batch size.
         seed: seed of the sampled responses.
+        rollout_func: called for the probe's responses instead of the trainer's own `rollout_func`, whose state belongs
+            to the training.
+        correct_threshold: lowest reward of a correct response.
+
+    Only tokens that the policy chose are scored, not those of tools and environments; `position` and `length` count
+    them alone. Environments are new ones at each probe, made by the trainer's factories. Images go with their prompts
+    in GRPO and RLOO.
 
     Raises:
-        ValueError: for numbers out of range, a dataset without prompts, or a base with another tokenizer.
+        ValueError: for numbers out of range, a dataset without prompts, a base with another tokenizer, or a trainer
+            whose policy cannot be sampled (an encoder-decoder model, a rollout function without one for the probe,
+            images where they cannot be passed): one line that says what to change.
     """
 
     def __init__(
@@ -82,29 +103,36 @@ class ShiftProbeCallback(TrainerCallback):
         max_new_tokens: int = 256,
         batch_size: int | None = None,
         seed: int = 0,
+        rollout_func: Callable[..., Any] | None = None,
+        correct_threshold: float = CORRECT,
     ) -> None:
-        self.temperature = getattr(trainer, "temperature", temperature)
+        settings = generation_settings(trainer)
+        sampled_at = getattr(settings, "temperature", None) or temperature
+        self.correct_threshold = correct_threshold
+        self.temperature = getattr(trainer, "temperature", sampled_at)
         self.batch_size = trainer.args.per_device_eval_batch_size if batch_size is None else batch_size
         check_sampling(self.temperature, top_p)
-        if not isinstance(dataset, Dataset):
-            raise ValueError(
-                f"The probe needs a datasets.Dataset to pick problems from, not {type(dataset).__name__}."
-            )
-        if "prompt" not in dataset.column_names:
-            raise ValueError(f"The probe needs a column 'prompt'; the dataset has {', '.join(dataset.column_names)}.")
         for name, value in (("probe_steps", probe_steps), ("probe_size", probe_size), ("batch_size", self.batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value!r} must be at least 1.")
-        if not len(dataset):
-            raise ValueError("The probe's dataset is empty.")
+        check_can_be_sampled(trainer, dataset, PURPOSE, rollout_func=rollout_func)
         self.trainer, self.probe_steps, self.top_p = trainer, probe_steps, top_p
         self.reward, self.max_new_tokens, self.seed = reward, max_new_tokens, seed
+        self.rollout_func = rollout_func
         self.dataset = dataset.select(range(min(probe_size, len(dataset))))
+        self._has_images = image_column(self.dataset) is not None
+        gives_images = getattr(trainer, "tools", None) or getattr(trainer, "environment_factories", None)
+        if getattr(trainer, "_is_vlm", False) and (gives_images or rollout_func is not None):
+            raise ValueError(
+                f"{PURPOSE} cannot keep the images that tools, environments or a rollout function may give to a "
+                "vision-language model. Leave the probe out, or give the trainer the model's tokenizer as "
+                "processing_class if all is text."
+            )
         self.tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
         self.files = ProbeFiles(Path(str(trainer.args.output_dir)) / "shift")
         self._expects_no_shift = base_model is None
         self._wandb = WandbViews(self.files.folder)
-        self._fixed: list[Trajectory] = []  # this rank's
+        self._fixed: list[ProbedTrajectory] = []  # this rank's
         existing: Any = getattr(trainer, "_reference", None)
         shares = existing is not None and existing.kind == "base" and base_model is None
         self._reference: DistributionReference = (
@@ -197,7 +225,7 @@ class ShiftProbeCallback(TrainerCallback):
 
     # Trajectories ------------------------------------------------------------------------------------------------
 
-    def _fixed_trajectories(self, step: int) -> list[Trajectory]:
+    def _fixed_trajectories(self, step: int) -> list[ProbedTrajectory]:
         """This rank's share of the fixed trajectories on disk; they are sampled now if there are none."""
         path = self.files.fixed_trajectories
         if not self._on_main(path.exists()):
@@ -206,8 +234,8 @@ class ShiftProbeCallback(TrainerCallback):
             if step:
                 logger.warning(f"The probe's fixed trajectories are sampled at update {step}: there were none before.")
             if self.trainer.accelerator.is_main_process:
-                write_trajectories(path, everyone)
-        everyone = self._on_main(read_trajectories(path) if self.trainer.accelerator.is_main_process else None)
+                write_probed(path, everyone)
+        everyone = self._on_main(read_probed(path) if self.trainer.accelerator.is_main_process else None)
         if len(everyone) != len(self.dataset):
             raise ValueError(
                 f"{path} holds {len(everyone)} trajectories, but probe_size is {len(self.dataset)}; delete the folder "
@@ -215,7 +243,7 @@ class ShiftProbeCallback(TrainerCallback):
             )
         return [everyone[row] for row in rank_rows(len(everyone), self.trainer.accelerator)]
 
-    def _responses(self, description: str) -> list[Trajectory]:
+    def _responses(self, description: str) -> list[ProbedTrajectory]:
         """The policy's responses to this rank's problems, judged."""
         rows = rank_rows(len(self.dataset), self.trainer.accelerator)
         trajectories = []
@@ -223,24 +251,34 @@ class ShiftProbeCallback(TrainerCallback):
             ids = rows[start : start + self.batch_size]
             responses = sampled_responses(
                 self.trainer,
-                self.dataset.select(ids).to_list(),
+                self._rows(ids),
                 temperature=self.temperature,
                 max_new_tokens=self.max_new_tokens,
                 reward=self.reward,
+                rollout_func=self.rollout_func,
             )
             for row, response in zip(ids, responses, strict=True):
-                correct = None if response.reward is None else response.reward == 1
-                trajectories.append(Trajectory(row, 0, response.prompt_ids, response.completion_ids, correct))
+                correct = is_correct(response.reward, self.correct_threshold)
+                trajectories.append(
+                    ProbedTrajectory(row, 0, response.prompt_ids, response.completion_ids, correct, response.chosen)
+                )
         return trajectories
 
-    def _scored(self, trajectories: list[Trajectory]) -> list[Scored]:
-        """This rank's trajectories with their statistics, `(length,)` each."""
+    def _rows(self, ids: list[int]) -> list[dict[str, Any]]:
+        """The problems as TRL reads them, one dictionary of its own each, images decoded."""
+        return [self.dataset[row] for row in ids]
+
+    def _scored(self, trajectories: list[ProbedTrajectory]) -> list[Scored]:
+        """This rank's trajectories with their statistics."""
         scored: list[Scored] = []
         for start in self._track(range(0, len(trajectories), self.batch_size), "probe, scoring"):
             part = trajectories[start : start + self.batch_size]
-            batch = batch_of(part, self.trainer.accelerator.device)
+            if self._has_images:
+                batch = image_batch(self.trainer, self._rows([trajectory.problem_id for trajectory in part]), part)
+            else:
+                batch = text_batch(part, self.trainer.accelerator.device)
             statistics = self._reference.trajectory_statistics(batch, SCORED, self.temperature, self.top_p)
-            lengths = [len(trajectory.completion_ids) for trajectory in part]
+            lengths = [trajectory.chosen_count for trajectory in part]
             split = {name: value.cpu().split(lengths) for name, value in statistics.items()}
             scored += [
                 (trajectory, {name: values[index] for name, values in split.items()})
@@ -252,7 +290,8 @@ class ShiftProbeCallback(TrainerCallback):
         """The rows of all ranks, in the order of the problems."""
         everyone = gather_object(scored)[: len(self.dataset)]
         statistics = {name: torch.cat([values[name] for _, values in everyone]) for name in SCORED}
-        return build_table([trajectory for trajectory, _ in everyone], statistics, self.tokenizer, kind)
+        trajectories = [trajectory.of_chosen_tokens() for trajectory, _ in everyone]
+        return build_table(trajectories, statistics, self.tokenizer, kind)
 
     # Ranks -------------------------------------------------------------------------------------------------------
 

@@ -212,3 +212,27 @@ def test_on_cuda(dtype: torch.dtype) -> None:
     p, q = float64_logits(base, head_base, 1.0), float64_logits(rl, head_rl, 1.0)
     exact = ("js", "forward_kl", "reverse_kl", "entropy_base", "logp_rl", "rank_rl", "overlap_10", "js_top_p")
     assert_close({name: found[name].cpu() for name in exact}, oracle(p, q, ids, 0.7))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e4])
+def test_an_offset_of_all_logits_costs_no_digits(offset: float) -> None:
+    g = torch.Generator().manual_seed(3)
+    # multiples of 1/256, so that logits of about 10,000 are exact in float32 and only the division rounds
+    hidden, other = (torch.randint(-16, 17, (40, 8), generator=g) / 16 for _ in range(2))
+    weight = torch.randint(-32, 33, (300, 8), generator=g) / 16
+    head = LMHead(weight, torch.full((300,), offset))
+    ids = torch.randint(300, (40,), generator=g)
+    temperature, top_p = 0.7, 0.6
+    p, q = (float64_logits(states, LMHead(weight), temperature) for states in (hidden, other))
+    found = token_statistics(hidden, other, head, head, ids, outputs=STATISTICS, temperature=temperature, top_p=top_p)
+    expected = oracle(p, q, ids, top_p)
+    for name in STATISTICS:
+        if found[name].is_floating_point() and "kl_top_p" not in name:
+            torch.testing.assert_close(found[name].double(), expected[name].double(), atol=2e-6, rtol=2e-6)
+    logits = [states @ weight.t() + offset for states in (hidden, other)]  # float32
+    for name, value in (
+        ("js", js_divergence(*logits, temperature=temperature)),
+        ("js_top_p", js_divergence(*logits, temperature=temperature, top_p=top_p)),
+        ("forward_kl", kl_divergence(*logits, temperature=temperature)),
+    ):
+        torch.testing.assert_close(value.double(), expected[name].double(), atol=2e-6, rtol=2e-6)

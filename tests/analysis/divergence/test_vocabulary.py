@@ -27,5 +27,10 @@ def test_different_tokenizers_are_refused_naming_the_first_difference() -> None:
 
 def test_head_shorter_than_the_vocabulary() -> None:
     tokenizer = make_tokenizer()
-    with pytest.raises(ValueError, match="shorter LM head has 10 rows"):
-        shared_vocabulary(tokenizer, make_tokenizer(), 10, 100)
+    for sizes, words in (
+        ((10, 100), "has 10 rows: tokens were added to the RL model alone. Resize the base too"),
+        ((100, 10), "has 10 rows: tokens were added to the base alone. Resize the RL model too"),
+        ((10, 10), "has 10 rows: tokens were added to the tokenizer alone. Resize both models"),
+    ):
+        with pytest.raises(ValueError, match=f"shorter LM head {words}"):
+            shared_vocabulary(tokenizer, make_tokenizer(), *sizes)

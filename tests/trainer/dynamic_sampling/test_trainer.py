@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset, IterableDataset
+from helpers.agents import Ledger, calling_tokenizer, conversations
 from helpers.dynamic_training import (
     Recorder,
     constant,
@@ -523,3 +524,55 @@ def test_rows_are_replaced_with_their_padding() -> None:
     assert replace_rows(batch[:, 0], fresh[:, 0], to, source, None).tolist() == [1, 2, 4]
     assert replace_rows(batch[:, :1], fresh[:, :1], to, source, Padding("right", 1.0)).shape == (3, 1)
     assert replace_rows(batch, fresh, to[:0], source[:0], Padding("left", 0)) is batch
+
+
+# Agents --------------------------------------------------------------------------------------------------------------
+
+
+def test_further_rounds_step_environments_of_their_own(
+    tiny_model: str, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    instances: list[Ledger] = []
+
+    class Scored(Ledger):
+        def __init__(self) -> None:
+            super().__init__()
+            instances.append(self)
+
+        def get_reward(self) -> float:
+            """Alike for all completions to an even number."""
+            return 0.0 if self.start % 2 == 0 else self.total + self.salt
+
+        def reset(self, **row: Any) -> str:
+            self.start, self.salt = row["start"], len(self.events) + instances.index(self) / 10
+            return super().reset(**row)
+
+    kwargs = {
+        "environment_factory": Scored,
+        "reward_funcs": None,
+        "processing_class": calling_tokenizer(tiny_model),
+        "train_dataset": conversations(12),
+    }
+    settings = {"max_completion_length": 50, "max_tool_calling_iterations": 1, "max_steps": 2}
+    settings["generation_kwargs"] = {"max_new_tokens": 8}
+    trainer = build(**DYNAMIC, **settings, dynamic_sampling_max_rounds=4, trainer_kwargs=kwargs)
+    trainer.train()
+    pool = trainer._environment_pool[None]
+    assert len(pool) == 8
+    resets = [sum(event[0] == "reset" for event in ledger.events) for ledger in pool]
+    assert resets == [1] * 8, "a generation, and no further round, steps the training's environments"
+    extra = [ledger for ledger in instances if not any(ledger is mine for mine in pool)]
+    assert extra
+    assert all(sum(event[0] == "reset" for event in ledger.events) == 1 for ledger in extra)
+    assert trainer.environments == pool
+
+
+def test_problems_that_an_environment_draws_are_refused(
+    tiny_model: str, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    kwargs = {"environment_factory": Ledger, "reward_funcs": None, "processing_class": calling_tokenizer(tiny_model)}
+    for data in (None, conversations(4).select([0] * 4).select_columns("prompt")):
+        with pytest.raises(ValueError, match="the data's rows are all the same: the environment draws the problems"):
+            build(**DYNAMIC, trainer_kwargs={**kwargs, "train_dataset": data})

@@ -1,0 +1,83 @@
+"""Whether the log-probabilities that TRL trains on are those of the model's own logits.
+
+TRL's loss runs the backbone and projects its last state by the LM head's weight, with the factor and the cap that it
+knows by their names in the config. A model that does more, or ignores such a name, samples from one distribution and
+is trained on another.
+"""
+
+from typing import Any
+
+import torch
+
+from tokenshift.analysis.divergence.hidden_states import evaluation_mode, forward_arguments
+
+TEXT = "The answer to 6 times 7 is 42, and the answer to 2 + 3 is 5."
+
+TOLERANCE = {torch.float32: 2e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
+"""Largest difference of a log-probability, as a share of the largest logit in size, that is rounding."""
+
+
+@torch.no_grad()
+def check_log_probabilities(trainer: Any) -> None:
+    """Compare TRL's log-probabilities and entropies of a line of text with those of the model's own logits.
+
+    It takes two forward passes of the policy on a few tokens, without a trace in the run; every rank must call it.
+
+    Args:
+        trainer: a [`~trl.GRPOTrainer`] whose model is prepared.
+
+    Raises:
+        ValueError: if they differ by more than rounding, or if TRL cannot compute them.
+    """
+    model, temperature = getattr(trainer.model, "_orig_mod", trainer.model), trainer.temperature  # compiles nothing
+    unwrapped = trainer.accelerator.unwrap_model(model)
+    name = type(unwrapped.get_base_model() if hasattr(unwrapped, "get_base_model") else unwrapped).__name__
+    ids = _line(trainer, unwrapped)
+    mask = torch.ones_like(ids)
+    count = ids.shape[1] - 1
+    with evaluation_mode(model):
+        with trainer.accelerator.autocast():
+            logits = model(**forward_arguments(unwrapped, ids, mask)).logits[0, -count - 1 : -1].float()
+        balances = bool(getattr(trainer, "aux_loss_enabled", False))
+        try:
+            logps, entropies = trainer._get_per_token_logps_and_entropies(
+                model, ids, mask, count, compute_entropy=True, compute_aux_loss=balances
+            )[:2]
+        except (AttributeError, TypeError, RuntimeError, KeyError, IndexError) as error:
+            advice = "set router_aux_loss_coef=0, if the experts' balance is what fails, or " if balances else ""
+            raise ValueError(
+                f"TRL cannot compute the log-probabilities of a {name} ({type(error).__name__}: {error}), so that "
+                f"GRPO cannot train it; {advice}use another architecture."
+            ) from error
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+    expected = torch.log_softmax(logits, dim=-1)
+    expected_logps = expected.gather(-1, ids[0, 1:].unsqueeze(-1)).squeeze(-1)
+    expected_entropies = torch.special.entr(expected.exp()).sum(dim=-1)
+    difference = max(
+        float((logps[0] - expected_logps).abs().max()), float((entropies[0] - expected_entropies).abs().max())
+    )
+    if difference > TOLERANCE[_dtype(trainer)] * max(1.0, float(logits[logits.isfinite()].abs().max())):
+        raise ValueError(
+            f"TRL's log-probabilities of a {name} differ from those of the model's own logits by up to "
+            f"{difference:.3g} nats: TRL projects the last hidden state by the LM head, with the factor and the cap "
+            "that it knows from the config, and this model makes its logits otherwise; GRPO would train it on "
+            "another distribution than it samples from, so use another architecture, or take a factor that the model "
+            "ignores (logit_scale, logits_scaling) out of its config."
+        )
+
+
+def _line(trainer: Any, model: Any) -> torch.Tensor:
+    """Token ids `(1, n)` of a line of text, n >= 2, all in the model's vocabulary."""
+    tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+    size = min(len(tokenizer), model.config.get_text_config().vocab_size)
+    ids = [token for token in tokenizer(TEXT)["input_ids"] if token < size and token != tokenizer.pad_token_id]
+    if len(ids) < 2:
+        ids = [index % size for index in range(3, 11)]
+    return torch.tensor([ids[:24]], device=trainer.accelerator.device)
+
+
+def _dtype(trainer: Any) -> torch.dtype:
+    precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision)
+    dtype = precision or trainer.model.dtype
+    coarse = dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+    return torch.float16 if coarse else dtype if dtype in TOLERANCE else torch.bfloat16
