@@ -198,8 +198,7 @@ class DistributionReference:
         module = self._policy.get_output_embeddings()
         if module is not None and self.adapter.trains([module.weight, getattr(module, "bias", None)]):
             with gathered_head(self._policy) as head:
-                bias = None if head.bias is None else head.bias.clone()
-                self._base_head = LMHead(head.weight.clone(), bias, head.scale, head.softcap)
+                self._base_head = head.cloned()
 
     def _unwrapped(self, model: Any) -> Any:
         return self.trainer.accelerator.unwrap_model(model)

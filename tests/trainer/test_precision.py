@@ -12,7 +12,7 @@ def test_share_against_updates_made() -> None:
         update = torch.tensor(rate).bfloat16()
         changed = (weights + update != weights) | (weights - update != weights)
         assert moved_share([weights], rate) == pytest.approx(float(changed.double().mean()), abs=5e-3)
-    assert moved_share([weights], 1e-6) == pytest.approx(0.01, abs=0.005), "at the usual learning rate about 1 % move"
+    assert moved_share([weights], 1e-6) == pytest.approx(0.02, abs=0.005), "next to none at the usual learning rate"
 
 
 def test_float32_weights_are_told_nothing() -> None:

@@ -83,8 +83,10 @@ def test_floor_in_bfloat16(build: Build, caplog: pytest.LogCaptureFixture, setti
         lines = [record.getMessage() for record in caplog.records]
         assert sum("without float32 masters" in line for line in lines) == (name == "weights")
         assert sum("not clear of its noise floor" in line for line in lines) == 1, "nothing moves but by rounding"
-    assert floors["autocast"] > 20 * floors["float32"]
-    assert floors["weights"] > 20 * floors["float32"]
+    # the JS of float32 distributions is itself rounded at about 1e-8
+    factor = 20 if settings["divergence"] == "k3" else 1.5
+    assert floors["autocast"] > factor * floors["float32"]
+    assert floors["weights"] > factor * floors["float32"]
 
 
 def test_float32_that_moves_is_told_nothing(build: Build, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from tokenshift.analysis.divergence.from_logits import js_divergence
 from tokenshift.trainer import DivergenceGRPOConfig
+from tokenshift.trainer.policy.padded_positions import give_positions
 from tokenshift.trainer.weighting.randomness import Randomness
 
 DROPPED_LORA = LoraConfig(r=4, lora_dropout=0.5, target_modules="all-linear")
@@ -54,6 +55,7 @@ def test_policy_that_moves_against_full_logits_without_dropout(gpt2: str, proble
     trainer = trainer_of(gpt2, problems, tmp_path, **JS_BASE)
     trainer.train()
     base = AutoModelForCausalLM.from_pretrained(gpt2)
+    give_positions(base)  # as the trainer does
     for update in trainer.seen:
         with torch.no_grad():
             expected = js_divergence(logits(base, update["inputs"]), update["policy"])
