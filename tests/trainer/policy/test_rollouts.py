@@ -264,9 +264,9 @@ def test_prompt_tuning(tiny_model: str, problems: Dataset, tmp_path: Path, tuned
     """The base of such a policy is the policy as it began, since its virtual tokens are drawn at random."""
     adapter = tuned(task_type="CAUSAL_LM", num_virtual_tokens=3)
     arguments = {"train_dataset": problems, "peft_config": adapter, "reward_funcs": digits, "max_steps": 2}
-    arguments["gradient_checkpointing"] = False
+    arguments |= {"gradient_checkpointing": False, "learning_rate": 1.0}
     if virtual:
-        arguments |= {"divergence": "js", "divergence_reference": "base", "learning_rate": 1.0}
+        arguments |= {"divergence": "js", "divergence_reference": "base"}
     base, trainer = (made(tiny_model, tmp_path, stock=not virtual, **arguments) for _ in range(2))
     trainer.add_callback(ShiftProbeCallback(trainer, problems, probe_size=3))
     trainer.train()
