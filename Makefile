@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint types architectures format install clean
+.PHONY: demo test lint types format install clean gold-answers architectures
 
 install: $(STAMP)
 
@@ -25,6 +25,10 @@ demo: $(STAMP)
 WORKERS ?= 2
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not gpu" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# Figures of the accuracy reward beside TRL's and math-verify's. MATH=file.parquet: reference solutions too.
+gold-answers: $(STAMP)
+	$(VENV)/bin/python tests/rewards/compare_verifiers.py $(MATH)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -148,6 +148,6 @@ class Registry(Generic[Entry]):
 
 
 def _identity(function: Callable[..., Any]) -> tuple[str, str, int]:
-    """Where a function is defined; the same when its module is imported again."""
+    """The place where a function is defined, which is the same when its module is imported again."""
     line = getattr(getattr(function, "__code__", None), "co_firstlineno", 0)
     return function.__module__, function.__qualname__, line

@@ -1,4 +1,4 @@
-"""Fixed cut points on per-token divergences, in nats, and the bins that entropies and divergences are reported by.
+"""Cut points: of rewards, and of per-token divergences in nats, with the bins that these are reported by.
 
 The bins of JS and of the position in a response are defined here once: for the probe, for the metrics of a training
 (on torch tensors) and for the summaries of a per-token table (on numpy arrays).
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import torch
 
 Array = TypeVar("Array", "np.ndarray[Any, Any]", "torch.Tensor")
+
+CORRECT = 1.0
+"""The lowest reward of a correct response, where no setting says otherwise."""
 
 NEAR_ZERO = 1e-3
 """A token below this did not move in a way that matters. The publication gives no value; this one is the project's."""

@@ -1,4 +1,4 @@
-"""How shifts grow over the checkpoints of a run, along the last one's responses.
+"""Follow how shifts grow over the checkpoints of a run, along the last one's responses.
 
     python recipes/analyze_evolution.py                                          # pocket's checkpoints
     python recipes/analyze_evolution.py --base_model Qwen/Qwen2.5-7B --checkpoints 'out/checkpoint-*' \\
@@ -25,7 +25,7 @@ from tokenshift.analysis.shift.report import write_evolution_report
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.evolution import EvolutionJob, prepare, score_checkpoints
-from tokenshift.recipes.jobs.analysis.terminal import show_statements
+from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_statements
 
 EVOLUTION_FILES = ("report.html", "evolution.json", "figures")
 
@@ -42,6 +42,7 @@ def run(job: EvolutionJob) -> None:
         statements = evolution_statements(rows)
         write_evolution_report(shift.folder, rows, statements, shift.metadata())
         show_statements({"the last checkpoint's": statements}, shift.folder, EVOLUTION_FILES)
+        show_counted(shift.folder, shift.metadata())
     state.wait_for_everyone()
 
 

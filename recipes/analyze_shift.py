@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 
@@ -26,9 +27,11 @@ from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.report import read_summary, write_shift_report
 from tokenshift.analysis.shift.shift_analysis import SAMPLED, sample_and_score
 from tokenshift.recipes.command_line.entry import run_guarded
+from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import content_hash
+from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.inputs.trajectory_files import load_trajectories
 from tokenshift.recipes.jobs.analysis.shift import (
     ShiftArguments,
@@ -36,8 +39,17 @@ from tokenshift.recipes.jobs.analysis.shift import (
     prepare_shift,
     row_settings,
 )
-from tokenshift.recipes.jobs.analysis.terminal import show_statements
+from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_statements
 from tokenshift.rewards import load_reward
+
+WITHOUT_SAMPLING = (
+    *("dataset_name", "dataset_config", "dataset_split", "prompt_column", "solution_column"),
+    *("system_prompt", "prompt_template", "size", "samples", "seed", "max_new_tokens", "batch_size", "use_vllm"),
+)
+"""Options that have no effect where the trajectories come from a file."""
+
+JUDGING = ("reward_func", "correct_threshold", "verify_workers", "verify_timeout")
+"""Options of the verdicts on responses."""
 
 
 @dataclass
@@ -45,11 +57,11 @@ class AnalyzeShiftArguments(ShiftArguments):
     """
     Parameters:
         trajectories (`str`):
-            `rl`, `base` or `both`: whose responses; or a file of them.
+            The policies whose responses are scored, `rl`, `base` or `both`; or a file of responses.
         report_responses (`int`):
             How many responses the page shows.
         resamples (`int`):
-            Of the bootstrap.
+            Number of resamples of the bootstrap.
         control (`str`, *optional*):
             Output folder of another analysis, the SFT control's, to compare with.
     """
@@ -65,6 +77,14 @@ class AnalyzeShiftArguments(ShiftArguments):
             self.control = str(Path(self.control).expanduser())
         if self.report_responses < 0 or self.resamples < 1:
             raise ValueError("report_responses must be at least 0 and resamples at least 1.")
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        reasons = super().without_effect(values)
+        if self.trajectories not in SAMPLED:
+            reason = f"trajectories={self.trajectories!r} brings problems and responses of its own; leave it out."
+            reasons |= dict.fromkeys(WITHOUT_SAMPLING, reason)
+        return reasons
 
 
 def run(job: ShiftJob) -> None:
@@ -94,6 +114,7 @@ def run(job: ShiftJob) -> None:
         control = None if args.control is None else Path(args.control)
         judged = write_shift_report(folder, job.base.tokenizer, resamples=args.resamples, control=control)
         show_statements(judged, folder)
+        show_counted(folder, job.metadata())
     state.wait_for_everyone()
 
 
@@ -111,8 +132,21 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
         raise ValueError(f"trajectories={args.trajectories!r} is no file; give rl, base, both or a file's path.")
     job = prepare_shift(args, problems=not from_file)
     if from_file:
-        context = context_length(job.base.config)
-        job.given = load_trajectories(args.trajectories, job.base.tokenizer, load_reward(args.reward_func), context)
+        configs = [source.config for source in (job.base, job.rl)]
+        contexts = [length for length in map(context_length, configs) if length is not None]
+        job.given = load_trajectories(
+            args.trajectories,
+            job.base.tokenizer,
+            load_reward(args.reward_func),
+            min(contexts, default=None),
+            vocabulary=min(config.get_text_config().vocab_size for config in configs),
+            ends=model_ends(job.base) | model_ends(job.rl),
+            chat_template_kwargs=args.template_kwargs,
+            correct_threshold=args.correct_threshold,
+        )
+        if all(trajectory.reward is None for trajectory in job.given[0]):
+            reason = f"no response of trajectories={args.trajectories!r} is judged by it; leave it out."
+            refuse_without_effect((args,), dict.fromkeys(JUDGING, reason))
     settings = row_settings(job, "report_responses", "resamples", "control")
     if from_file:
         settings["trajectories_content"] = content_hash([Path(args.trajectories).expanduser()])

@@ -1,5 +1,6 @@
-"""What tokenshift costs, in one table: `token_statistics` against projections and TRL, scoring against forward passes,
-training against stock GRPO, cross-sampling against plain decoding, `--help` and wrong arguments against a bare Python.
+"""Measure what tokenshift costs, in one table: `token_statistics` against projections and TRL, scoring against forward
+passes, training against stock GRPO, cross-sampling against plain decoding, `--help` and wrong arguments against a bare
+Python.
 
     python recipes/benchmark.py                                # all but cross_sampling and startup, on pocket
     python recipes/benchmark.py --parts training --model smollm2 --trainings "js against base"
@@ -24,6 +25,7 @@ import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -61,12 +63,23 @@ AIMS = {
 TRAINING_AIMS = {"js against base": "at most 1.10", "none, probe off": "at most 1.01"}
 
 
+OPTIONS_OF_PARTS = {
+    ("model",): ("scoring", "cross_sampling", "training"),
+    ("rl_model", "epsilon"): ("cross_sampling",),
+    ("trainings",): ("training",),
+    ("tokens",): ("statistics", "errors", "scoring"),
+    ("hidden", "vocabulary", "dtype"): ("statistics", "errors"),
+    ("rounds",): tuple(part for part in BENCHMARK_PARTS if part != "errors"),
+}
+"""Options that only some parts take -> these parts."""
+
+
 @dataclass
 class BenchmarkArguments:
     """
     Parameters:
         parts (`list[str]`):
-            What is measured.
+            The parts that are measured.
         model (`str`):
             The model of all parts but statistics and errors.
         rl_model (`str`), epsilon (`float`):
@@ -81,7 +94,7 @@ class BenchmarkArguments:
 
     parts: list[str] = field(
         default_factory=lambda: list(DEFAULT_PARTS),
-        metadata={"help": f"What is measured: {', '.join(BENCHMARK_PARTS)}."},
+        metadata={"help": f"Parts that are measured: {', '.join(BENCHMARK_PARTS)}."},
     )
     model: str = field(
         default="pocket", metadata={"help": "Model of all parts but statistics and errors: pocket or smollm2."}
@@ -111,6 +124,15 @@ class BenchmarkArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        reasons: dict[str, str] = {}
+        for names, parts in OPTIONS_OF_PARTS.items():
+            if not set(parts) & set(self.parts):
+                reason = f"it is for {', '.join(parts)}, and parts names none of these; leave it out."
+                reasons |= dict.fromkeys(names, reason)
+        return reasons
 
     @property
     def shapes(self) -> statistics_cost.Shapes:

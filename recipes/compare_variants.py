@@ -98,10 +98,10 @@ def show_comparison(summary: dict[str, Any], failures: dict[str, str]) -> None:
     table = Table(
         title=f"{summary['name']}, in %", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
-    for place, name in enumerate(header):
+    for index, name in enumerate(header):
         words = "\n".join(name.rsplit(" ", 1))  # a narrow terminal has room for the numbers
         whole = "difference" not in name
-        table.add_column(words, justify="right" if place else "left", overflow="fold", no_wrap=whole)
+        table.add_column(words, justify="right" if index else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -29,10 +29,11 @@ from rich.table import Table
 from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.figures import curve_name
 from tokenshift.analysis.cross_sampling.pilot import find_thresholds
-from tokenshift.analysis.cross_sampling.report import UNDEFINED, share_text, write_cross_report
+from tokenshift.analysis.cross_sampling.report import share_text, write_cross_report
 from tokenshift.analysis.cross_sampling.sweep import sweep_cells
-from tokenshift.analysis.cross_sampling.sweep_run import run_cells
+from tokenshift.analysis.cross_sampling.sweep_run import engines_run, run_cells
 from tokenshift.analysis.report.numbers import interval_text, number_text
+from tokenshift.analysis.sampling.correctness import correctness_words
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
@@ -58,27 +59,29 @@ def run(job: ShiftJob) -> None:
     cells = sweep_cells(
         args.directions, args.swept, args.epsilons or (), thresholds, args.gammas, args.seeds, args.most
     )
-    run_cells(job.folder, cells, job.prompts, job.judge, decoding, job.metadata(engine=args.engine))
+    run_cells(job.folder, cells, job.prompts, job.judge, decoding, job.metadata())
     if state.is_main_process:
         summary = write_cross_report(
             job.folder,
             cells,
             job.base.tokenizer,
-            job.metadata(engine=args.engine, seeds=args.seeds, pilot=args.pilot),
+            job.metadata(engine=engines_run(job.folder, cells), seeds=args.seeds, pilot=args.pilot),
             resamples=args.resamples,
         )
-        _show(summary)
+        _show(summary, correctness_words(job.metadata()))
         for name in CROSS_FILES:
             print(f"{name:12} {job.folder.path / name}")
     state.wait_for_everyone()
 
 
-def _show(summary: dict[str, Any]) -> None:
+def _show(summary: dict[str, Any], rule: str | None) -> None:
     levels = summary["levels"]
+    names = ("criterion", "inter-\nvened", "effec-\ntive", "effec-\ntive #", "accu-\nracy")
+    names = (*names, *(("mean\nreward",) if summary["graded"] else ()), "recovery")
     for direction in dict.fromkeys(cell["direction"] for cell in summary["cells"]):
         title = f"{direction}, in %; base {share_text(levels['base'])}, RL {share_text(levels['rl'])} correct"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("criterion", "inter-\nvened", "effec-\ntive", "effec-\ntive #", "accu-\nracy", "recovery"):
+        for name in names:
             table.add_column(name, justify="left" if name == "criterion" else "right", no_wrap=name != "criterion")
         for cell in summary["cells"]:
             if cell["direction"] == direction:
@@ -86,8 +89,9 @@ def _show(summary: dict[str, Any]) -> None:
                 table.add_row(
                     curve_name(cell),
                     *(share_text(cell[name], with_interval=False) for name in ("intervened", "effective")),
-                    number_text(None if count is None else count["value"]),
+                    mean_text(count),
                     share_text(cell["accuracy"], with_interval=False),
+                    *([mean_text(cell["reward"])] if summary["graded"] else []),
                     share_text(cell["recovery"]),
                 )
         console.print(table)
@@ -97,10 +101,17 @@ def _show(summary: dict[str, Any]) -> None:
     for curve in summary["curves"]:
         areas = (curve[name] for name in ("area_intervened", "area_effective"))
         table.add_row(curve["direction"], curve_name(curve), *map(interval_text, areas))
-    if not summary["defined"]:
-        console.print(UNDEFINED)
-    elif summary["curves"]:
+    if summary["defined"] and summary["curves"]:
         console.print(table)
+    if rule is not None:
+        console.print(f"Accuracy is the share of responses with {rule}.", highlight=False)
+    for remark in summary["remarks"]:
+        console.print(remark, highlight=False)
+
+
+def mean_text(entry: dict[str, Any] | None) -> str:
+    """A number without its interval; `-` for none."""
+    return number_text(None if entry is None else entry["value"])
 
 
 def main(arguments: list[str] | None = None) -> int:

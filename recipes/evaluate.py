@@ -67,13 +67,13 @@ def run(job: EvaluationJob) -> None:
             resamples=args.resamples,
             notes=job.notes,
         )
-        _show(summary, job.notes)
+        _show(summary)
         for name in EVALUATION_FILES:
             print(f"{name:16} {job.folder.path / name}")
     state.wait_for_everyone()
 
 
-def _show(summary: dict[str, Any], notes: list[str]) -> None:
+def _show(summary: dict[str, Any]) -> None:
     models = summary["models"]
     for name, group in summary["groups"].items():
         title = f"{name}: {group['problems']:,} problems x {summary['samples']} responses, 95 % intervals"
@@ -93,8 +93,8 @@ def _show(summary: dict[str, Any], notes: list[str]) -> None:
             console.print(f"{letter}: {model}", highlight=False)
         meaning = "the smallest true difference found with a power of 80 % at a level of 5 %"
         console.print(f"{COMPARISON_COLUMNS[-1]}: {meaning}")
-    for note in notes:
-        console.print(note)
+    for note in summary["notes"]:
+        console.print(note, highlight=False)
 
 
 def _table(title: str, columns: list[str]) -> Table:

@@ -25,7 +25,7 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.robustness import prepare, robustness_rows
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
-from tokenshift.recipes.jobs.analysis.terminal import show_robustness
+from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_robustness
 
 ROBUSTNESS_FILES = ("report.html", "robustness.md", "robustness.json", "figures")
 
@@ -39,6 +39,7 @@ def run(job: ShiftJob) -> None:
         write_whole(job.folder.path / "robustness.md", robustness_markdown(rows))
         write_robustness_report(job.folder, rows, job.metadata())
         show_robustness(rows, job.folder, ROBUSTNESS_FILES)
+        show_counted(job.folder, job.metadata())
     state.wait_for_everyone()
 
 

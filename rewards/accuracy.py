@@ -1,11 +1,11 @@
-"""Whether the answer in a completion equals the gold answer, by math-verify."""
+"""Whether the answer in a completion equals the gold answer."""
 
 import logging
 from collections.abc import Callable
 from typing import Any
 
 from tokenshift.rewards.pool import VerificationPool
-from tokenshift.rewards.text import completion_text
+from tokenshift.rewards.text import completion_text, gold_text
 from tokenshift.rewards.verdicts import Verdict
 
 logger = logging.getLogger(__name__)
@@ -22,14 +22,20 @@ def verification_pool() -> VerificationPool:
     return _pool
 
 
-def configure_verification(workers: int = 2, limit: float = 10.0) -> None:
-    """Set how many processes verify, and for how many seconds each verification may run.
+def configure_verification(workers: int = 2, limit: float = 10.0, decimal_comma: bool = False) -> None:
+    """Set how many processes verify, how long each verification may run, and how decimals are written.
+
+    Args:
+        workers: processes.
+        limit: seconds that a verification may take.
+        decimal_comma: whether `1,5` is one and a half, and `1.000` a thousand, in gold answers and in completions. If
+            not, `1,000` is a thousand, and any other comma separates the values of a list.
 
     Raises:
         ValueError: if either is not positive.
     """
     global _pool
-    pool = VerificationPool(workers, limit)
+    pool = VerificationPool(workers, limit, decimal_comma)
     if _pool is not None:
         _pool.close()
     _pool = pool
@@ -37,34 +43,39 @@ def configure_verification(workers: int = 2, limit: float = 10.0) -> None:
 
 def accuracy_reward(
     completions: list[str] | list[list[dict[str, str]]],
-    solution: list[str],
+    solution: list[Any],
     log_metric: Callable[[str, float], None] | None = None,
     **columns: Any,
 ) -> list[float | None]:
     r"""1 where a completion's answer equals the row's gold answer, 0 where not; TRL's reward signature.
 
-    The answer is what TRL's own `accuracy_reward` takes: LaTeX, a `\boxed{}` first. Unlike there, a verification that
-    does not end (see `tokenshift.rewards.pool`) is stopped at a limit, and completions may be plain strings too.
+    The gold answer decides by its kind what equals it: a number exactly, a list in any order, a tuple in its order, an
+    amount in its unit; formulas are compared by math-verify, whose acceptances are checked in numbers. The answer is
+    where `tokenshift.rewards.answer_place` says, a `\boxed{}` first. A verification that does not end is stopped at a
+    limit (`tokenshift.rewards.pool`). docs/gold_answers.md has the rules.
 
     Args:
         completions: texts, or conversations whose last message is the completion.
-        solution: gold answers, plain (`7/3`) or in LaTeX, with delimiters or without (`3\sqrt{2}`).
+        solution: gold answers: numbers, or text, plain (`7/3`) or in LaTeX, with delimiters or without (`3\sqrt{2}`).
         log_metric: TRL's hook; receives `verification/killed`, the number of verifications stopped or crashed, which
             score 0.
         **columns: the dataset's other columns; `problem_id`, if there, names a row in the warning.
 
     Returns:
-        A reward for each row; None, which TRL leaves out, for a row whose gold answer cannot be parsed. The first
+        A reward for each row; None, which TRL leaves out, for a row whose gold answer cannot be read. The first
         time, a warning names such a row.
+
+    Raises:
+        ValueError: for a gold answer that is neither text nor a number, such as a list or a dictionary.
     """
-    golds = [str(gold) for gold in solution]
+    golds = [gold_text(gold) for gold in solution]
     texts = [completion_text(completion) for completion in completions]
     verdicts = verification_pool().verdicts(list(zip(golds, texts, strict=True)))
     for row, (gold, verdict) in enumerate(zip(golds, verdicts, strict=True)):
         if verdict is Verdict.NO_GOLD and gold not in _warned:
             _warned.add(gold)
             name = columns["problem_id"][row] if "problem_id" in columns else f"row {row} of its batch"
-            logger.warning(f"The gold answer {gold[:200]!r} ({name}) cannot be parsed; its completions get no reward.")
+            logger.warning(f"The gold answer {gold[:200]!r} ({name}) cannot be read; its completions get no reward.")
     if log_metric is not None:
         log_metric("verification/killed", float(verdicts.count(Verdict.KILLED)))
     return [None if verdict is Verdict.NO_GOLD else float(verdict is Verdict.CORRECT) for verdict in verdicts]

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tokenshift.rewards.verdicts import Verdict
+from tokenshift.rewards.verdicts import DECIMAL_COMMA, Verdict
 
 START_LIMIT = 120.0  # seconds for a process to import math-verify on a busy machine
 LONGEST_LIMIT = 3600.0  # seconds
@@ -30,15 +30,19 @@ CACHE_SIZE = 100_000  # replies
 class _Worker:
     """A verification process and the pipe to it; used by one thread at a time."""
 
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
+    def __init__(self, limit: float, decimal_comma: bool) -> None:
+        self.limit, self.decimal_comma = limit, decimal_comma
         self._process: subprocess.Popen[str] | None = None
         self._replies = selectors.DefaultSelector()
+
+    @property
+    def _options(self) -> list[str]:
+        return [DECIMAL_COMMA] if self.decimal_comma else []
 
     def _start(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             # -P: a `math.py` in the user's folder must not be imported
-            [sys.executable, "-P", "-m", "tokenshift.rewards.worker", str(self.limit)],
+            [sys.executable, "-P", "-m", "tokenshift.rewards.worker", str(self.limit), *self._options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -104,18 +108,19 @@ class VerificationPool:
     Args:
         workers: processes; they start when first needed and take about 100 MB each.
         limit: seconds a verification may take.
+        decimal_comma: whether golds and answers are written with decimal commas (`1,5` is one and a half).
 
     Raises:
         ValueError: if `workers` or `limit` is out of range.
     """
 
-    def __init__(self, workers: int = 2, limit: float = 10.0) -> None:
+    def __init__(self, workers: int = 2, limit: float = 10.0, decimal_comma: bool = False) -> None:
         if workers < 1 or not 0 < limit <= LONGEST_LIMIT:
             raise ValueError(
                 f"workers={workers!r} must be at least 1, and limit={limit!r} within 0 to {LONGEST_LIMIT:g} seconds."
             )
         self.workers, self.limit = workers, limit
-        self._idle = [_Worker(limit) for _ in range(workers)]
+        self._idle = [_Worker(limit, decimal_comma) for _ in range(workers)]
         self._threads: ThreadPoolExecutor | None = None
         self._cache: OrderedDict[bytes, Any] = OrderedDict()
         self._lock = threading.Lock()

@@ -1,6 +1,9 @@
-"""The outcomes of a verification."""
+"""The outcomes of a verification, and the option that its process takes."""
 
 from enum import StrEnum
+
+DECIMAL_COMMA = "decimal_comma"
+"""Argument of a verification process: `1,5` is one and a half."""
 
 
 class Verdict(StrEnum):

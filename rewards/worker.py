@@ -9,68 +9,55 @@ could interrupt a computation inside C code, and no process is left behind when 
 
 import json
 import os
-import re
 import resource
 import signal
 import sys
 from functools import lru_cache
-from typing import Any
 
-from latex2sympy2_extended import NormalizationConfig
-from math_verify import LatexExtractionConfig, parse, verify
-
-from tokenshift.rewards.verdicts import Verdict
+from tokenshift.rewards.answer_kinds import Formula, Listed, Value, is_readable, read_answer
+from tokenshift.rewards.answer_place import answer_in
+from tokenshift.rewards.equality import same_answer
+from tokenshift.rewards.formulas import parse_formula
+from tokenshift.rewards.verdicts import DECIMAL_COMMA, Verdict
 
 READY = "ready"
-PLAIN_NUMBER = re.compile(r"[-+]?[\d.,]+(?:\s*/\s*[\d.,]+)?\s*%?")
-COMMAND = re.compile(r"\\[A-Za-z]+\*?(?:\{[A-Za-z ]*\})?")
-WORD = re.compile(r"[A-Za-z]{2,}")
 MEMORY_LIMIT = 4 * 2**30  # bytes; towers of powers would otherwise take the machine's
-
-# As TRL's `accuracy_reward`: the answer must stand in LaTeX, a boxed one is tried first.
-ANSWER_EXTRACTION = [
-    LatexExtractionConfig(
-        normalization_config=NormalizationConfig(units=True), boxed_match_priority=0, try_extract_without_anchor=False
-    )
-]
-
-
-def delimited(gold: str) -> str:
-    """A gold answer in LaTeX without delimiters gets them; numbers, prose and what has delimiters stay as they are.
-
-    math-verify reads bare text as prose with numbers in it: of `2^{10}` it would take the 10.
-    """
-    if any(mark in gold for mark in ("$", "\\boxed", "\\(", "\\[")) or PLAIN_NUMBER.fullmatch(gold.strip()):
-        return gold
-    words = WORD.search(COMMAND.sub(" ", gold))
-    return gold if words else f"${gold.strip()}$"
 
 
 @lru_cache(maxsize=4096)
-def _parsed_gold(gold: str) -> Any:
-    return parse(delimited(gold), parsing_timeout=None)
+def read_gold(gold: str, decimal_comma: bool = False) -> Value | None:
+    """The value of a gold answer; None where it cannot be read, so that no answer could be compared with it."""
+    value = read_answer(gold, decimal_comma)
+    boxed = answer_in(f"\\boxed{{{gold}}}")
+    if boxed is None or read_answer(boxed, decimal_comma).text != value.text:
+        return None  # braces without partners, or an empty answer
+    return value if is_readable(value) and _formulas_can_be_read(value) else None
 
 
-def _parsed_answer(completion: str) -> Any:
-    return parse(completion, extraction_config=ANSWER_EXTRACTION, extraction_mode="first_match", parsing_timeout=None)
+def _formulas_can_be_read(value: Value) -> bool:
+    if isinstance(value, Listed):
+        return all(map(_formulas_can_be_read, value.items))
+    return not isinstance(value, Formula) or parse_formula(value.text) is not None
 
 
 def extract(completion: str) -> list[str]:
     """The text of the completion's answer; nothing where there is none. May never return."""
-    texts = [parsed for parsed in _parsed_answer(completion) if isinstance(parsed, str)]
-    return [text.strip() for text in texts[-1:] if text.strip()]
+    answer = answer_in(completion)
+    return [] if answer is None else [answer]
 
 
-def verdict_on(gold: str, completion: str) -> Verdict:
+def verdict_on(gold: str, completion: str, decimal_comma: bool = False) -> Verdict:
     """Compare the completion's answer with the gold answer. May never return."""
-    parsed_gold = _parsed_gold(gold)
-    if not parsed_gold:
+    value = read_gold(gold, decimal_comma)
+    if value is None:
         return Verdict.NO_GOLD
-    correct = verify(parsed_gold, _parsed_answer(completion), timeout_seconds=None)
-    return Verdict.CORRECT if correct else Verdict.WRONG
+    answer = answer_in(completion)
+    if answer is None:
+        return Verdict.WRONG
+    return Verdict.CORRECT if same_answer(value, read_answer(answer, decimal_comma)) else Verdict.WRONG
 
 
-def main(limit: float) -> None:
+def main(limit: float, decimal_comma: bool) -> None:
     """Serve requests on standard input; each may take `limit` seconds."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not mix with the replies
@@ -81,10 +68,10 @@ def main(limit: float) -> None:
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_REAL, limit)
         gold, completion = json.loads(line)
-        reply = extract(completion) if gold is None else verdict_on(gold, completion)
+        reply = extract(completion) if gold is None else verdict_on(gold, completion, decimal_comma)
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(json.dumps(reply), file=replies, flush=True)
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]))
+    main(float(sys.argv[1]), DECIMAL_COMMA in sys.argv[2:])

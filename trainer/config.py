@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from trl import GRPOConfig
 
+from tokenshift.analysis.sampling.correctness import check_correct_threshold
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.trainer.weighting.calls import try_out
 from tokenshift.trainer.weighting.options import LARGEST, checked_options, parse_options
 from tokenshift.trainer.weighting.registry import DIVERGENCES, WEIGHTINGS, Divergence, Weighting
@@ -82,6 +84,8 @@ class DivergenceGRPOConfig(GRPOConfig):
             Problems of the probe.
         probe_top_p (`float`, *optional*, defaults to `0.7`):
             Top-p of the probe's truncated JS, in (0, 1].
+        correct_threshold (`float`, *optional*, defaults to `1.0`):
+            The probe's responses are correct where their first reward is at least this.
 
     Raises:
         ValueError: for an unknown name, a number that is not finite or out of range, a sequence-level loss, a
@@ -134,6 +138,9 @@ class DivergenceGRPOConfig(GRPOConfig):
     )
     probe_size: int = field(default=32, metadata={"help": "Problems of the shift probe."})
     probe_top_p: float = field(default=0.7, metadata={"help": "Top-p of the shift probe's truncated JS."})
+    correct_threshold: float = field(
+        default=CORRECT, metadata={"help": "Lowest reward of a correct response of the shift probe."}
+    )
 
     def __post_init__(self) -> None:
         # Names and numbers first: they need nothing that TRL derives.
@@ -232,6 +239,7 @@ class DivergenceGRPOConfig(GRPOConfig):
             raise ValueError(f"probe_size={self.probe_size!r} must be at least 1.")
         if not 0 < self.probe_top_p <= 1:
             raise ValueError(f"probe_top_p={self.probe_top_p!r} must lie in (0, 1].")
+        check_correct_threshold(self.correct_threshold)
         if not self.temperature > 0:
             raise ValueError(f"temperature={self.temperature!r} must be positive: rollouts are sampled.")
         for name in ("divergence_scale", "low_prob_coef"):

@@ -169,6 +169,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
                     probe_steps=args.probe_steps or None,
                     probe_size=args.probe_size,
                     top_p=args.probe_top_p,
+                    correct_threshold=args.correct_threshold,
                 )
             )
 
@@ -400,9 +401,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self._logps_checked:
-            base = self._reference.base if self._reference is not None else None
-            settle_positions(self, self.ref_model, base)
             check_log_probabilities(self)
+            settle_positions(self, self.ref_model, self._reference.base if self._reference is not None else None)
             self._logps_checked = True
         outputs = super()._generate_and_score_completions(inputs)
         if self._reference is not None and self.model.training:

@@ -1,1 +1,1 @@
-"""Which training is best: trained variants compared over seeds and problems."""
+"""The question which training is best: trained variants compared over seeds and problems."""

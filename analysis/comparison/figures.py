@@ -169,7 +169,8 @@ def final_accuracy(summary: Summary) -> Figure:
         _points(left, rows, lambda row: row["accuracy"], 100)
         _differences(right, rows, lambda row: row["accuracy"], 100)
         _rows_axis(figure, rows)
-        left.set_xlabel("accuracy, %")
+        rule = summary.get("correct")
+        left.set_xlabel("accuracy, %" if rule is None else f"responses with {rule}, %")
         right.set_xlabel(f"difference to {summary['baseline']}, points")
         sets = ", ".join(f"{count:,} of {name}" for name, count in summary["sets"].items())
         count = f"{_seeds(summary)} (circles; bar: mean), problems: {sets}; 95 % intervals over seeds and problems"

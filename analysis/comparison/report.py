@@ -12,8 +12,9 @@ from tokenshift.analysis.comparison.results import FIXED_TRAJECTORIES, OWN_TRAJE
 from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.report.markdown import markdown_table
 from tokenshift.analysis.report.numbers import PERCENT, interval_text, number_text, spread_text
+from tokenshift.analysis.sampling.correctness import correctness_words, none_correct_remark
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.analysis.thresholds import NEAR_ZERO
+from tokenshift.analysis.thresholds import CORRECT, NEAR_ZERO
 
 WRITTEN = ("comparison.md", "comparison.csv", "comparison.json", "figures")
 """The files and the folder that `write_comparison` writes."""
@@ -57,7 +58,9 @@ def accuracy_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str
     sets = list(summary["sets"])
     several = len(sets) > 1
     columns = [*sets, "mean"] if several else [f"{name}, accuracy" for name in sets]
-    header = ["variant", *columns, f"difference to {summary['baseline']}", "p (Holm)", "minimum detectable", "seeds"]
+    header = ["variant", *columns, f"difference to {summary['baseline']}", "p (Holm)", "minimum detectable"]
+    graded = summary.get("reward_range") is not None
+    header += ["mean reward", "difference", "p (Holm)", "seeds"] if graded else ["seeds"]
     rows = []
     for row in summary["variants"]:
         values = [_spread(row["sets"][name]) for name in sets]
@@ -65,6 +68,9 @@ def accuracy_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str
             values.append(_spread(row["accuracy"]))
         accuracy = row["accuracy"]
         tests = [_difference(accuracy), _p_value(accuracy), _detectable(accuracy)]
+        if graded:
+            reward = row["reward"]
+            tests += [_spread(reward, 1, ".3f"), _difference(reward, 1, ".3f"), _p_value(reward)]
         rows.append([row["variant"], *values, *tests, str(len(row["seeds"]))])
     return header, rows
 
@@ -89,9 +95,29 @@ def moved_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     return header, rows
 
 
+def correctness_rule(summary: Mapping[str, Any]) -> str | None:
+    """The rule by which responses count as correct; None where each reward is 0 or 1 and 1 is correct."""
+    threshold = float(summary["evaluation"].get("correct_threshold", CORRECT))
+    if threshold == CORRECT and summary.get("reward_range") is None:
+        return None
+    reward = summary["evaluation"].get("reward_func", "accuracy_reward")
+    return correctness_words({"reward": reward, "correct_threshold": threshold})
+
+
+def _none_correct(summary: Mapping[str, Any]) -> str | None:
+    """The remark that the rewards never reach the threshold; None where they do, or are 0 and 1."""
+    ends = summary.get("reward_range")
+    threshold = float(summary["evaluation"].get("correct_threshold", CORRECT))
+    return None if ends is None else none_correct_remark(ends, threshold)
+
+
 def remarks(summary: Mapping[str, Any], failures: Mapping[str, str]) -> list[str]:
     """Lines about what a reader must know of these numbers."""
     lines = []
+    if rule := correctness_rule(summary):
+        lines.append(f"Accuracy is the share of responses with {rule}.")
+    if none_correct := _none_correct(summary):
+        lines.append(none_correct)
     if len(summary["seeds"]) == 1:
         lines.append(
             "One seed: there is no interval and no p-value, since nothing tells how much another seed would change; "
@@ -174,6 +200,8 @@ def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) ->
     recovery = ["value", "low", "high", "intervened"]
     header = ["variant", "seed", "accuracy", *(f"accuracy_{name}" for name in sets), *shift]
     header += [f"recovery_{name}" for name in recovery]
+    graded = summary.get("reward_range") is not None
+    header += ["reward"] if graded else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -185,6 +213,7 @@ def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) ->
             cell.shift.get(kind, {}).get(name) for kind in (OWN_TRAJECTORIES, FIXED_TRAJECTORIES) for name in SHIFT
         ]
         row += [(cell.recovery or {}).get(name) for name in recovery]
+        row += [numbers["reward"]["by_seed"][seed]] if graded else []
         writer.writerow(row)
     return text.getvalue()
 
@@ -201,6 +230,9 @@ def write_comparison(
         results: The results of the trained models.
         failures: Why each cell that failed did, by its name.
     """
+    rule = correctness_rule(summary)
+    if rule is not None:
+        summary = {**summary, "correct": rule}
     write_whole(folder / "comparison.csv", comparison_csv(summary, results))
     record = {**summary, "failed": dict(failures)}
     write_whole(folder / "comparison.json", json.dumps(record, indent=1, default=str) + "\n")

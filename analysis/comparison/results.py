@@ -5,7 +5,7 @@ Shape legend: P problems of a set.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tokenshift.analysis.divergence.summary import divergence_summary
+from tokenshift.analysis.sampling.correctness import are_graded, given_rewards
 from tokenshift.analysis.token_table.columns import column
 
 OWN_TRAJECTORIES, FIXED_TRAJECTORIES = "own", "fixed"
@@ -40,6 +41,10 @@ class CellResult:
             and `effective`, shares of tokens; and `accuracy`. None where it was not measured or is not defined.
         rewards: Mean training reward against updates.
         probed: Accuracy of the probe's own responses against updates.
+        reward: `(P,)` for each set by name, the mean reward of the responses to each problem; NaN where no response
+            was judged, and empty where the files have no rewards.
+        reward_range: The smallest and the largest of these rewards; None where there is none.
+        graded: Whether some of them is neither 0 nor 1.
     """
 
     variant: str
@@ -49,6 +54,9 @@ class CellResult:
     recovery: dict[str, Any] | None
     rewards: Curve
     probed: Curve
+    reward: dict[str, np.ndarray] = field(default_factory=dict)
+    reward_range: tuple[float, float] | None = None
+    graded: bool = False
 
 
 def problem_accuracies(folder: Path) -> dict[str, np.ndarray]:
@@ -63,19 +71,42 @@ def problem_accuracies(folder: Path) -> dict[str, np.ndarray]:
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise ValueError(f"{folder} has no responses.")
-    names = ["set", "problem_id", "correct"]
-    table = pa.concat_tables([_read(file, names) for file in files])
-    accuracies = {}
+    return _problem_means(pa.concat_tables([_read(file, ["set", "problem_id", "correct"]) for file in files]))
+
+
+def problem_rewards(folder: Path) -> tuple[dict[str, np.ndarray], list[float]]:
+    """The mean reward of each problem and all different rewards, from a folder of response files.
+
+    Returns:
+        `(P,)` for each set by name, NaN where no response was judged; and the rewards that there are. Both are empty
+        where the files have no rewards.
+
+    Raises:
+        ValueError: if a file is damaged.
+    """
+    tables = [_read(file, ["set", "problem_id", "reward"]) for file in sorted(folder.glob("*.parquet"))]
+    if not tables or any("reward" not in table.column_names for table in tables):
+        return {}, []
+    table = pa.concat_tables(tables)
+    values = given_rewards(pc.unique(table["reward"]).to_pylist())
+    return (_problem_means(table), values) if values else ({}, [])
+
+
+def _problem_means(table: pa.Table) -> dict[str, np.ndarray]:
+    """The mean of the third column by problem, `(P,)` for each set by name."""
+    value = table.column_names[2]
+    means = {}
     for name in pc.unique(table["set"]).to_pylist():
-        rows = table.filter(pc.equal(table["set"], name)).group_by("problem_id").aggregate([("correct", "mean")])
+        rows = table.filter(pc.equal(table["set"], name)).group_by("problem_id").aggregate([(value, "mean")])
         rows = rows.sort_by("problem_id")
-        accuracies[name] = np.array(rows["correct_mean"].to_pylist(), dtype=float)
-    return accuracies
+        means[name] = np.array(rows[f"{value}_mean"].to_pylist(), dtype=float)
+    return means
 
 
 def _read(file: Path, columns: list[str]) -> pa.Table:
     try:
-        return pq.read_table(file, columns=columns)
+        there = set(pq.read_schema(file).names)  # files that were made before have fewer
+        return pq.read_table(file, columns=[name for name in columns if name in there])
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{file} is damaged; delete its folder.") from error
 
@@ -139,6 +170,7 @@ def read_cell(variant: str, seed: int, folder: Path, *, responses: Path, cross: 
     history = json.loads(log.read_text(encoding="utf-8")) if log.is_file() else []
     metrics = folder / "shift" / "metrics.json"
     probes = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else []
+    reward, values = problem_rewards(responses)
     return CellResult(
         variant,
         seed,
@@ -147,4 +179,7 @@ def read_cell(variant: str, seed: int, folder: Path, *, responses: Path, cross: 
         _recovery(cross),
         _curve(history, "reward"),
         _curve(probes, "shift/own/accuracy"),
+        reward,
+        (min(values), max(values)) if values else None,
+        are_graded(values),
     )

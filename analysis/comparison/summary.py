@@ -40,15 +40,19 @@ def comparison_summary(
 
     Returns:
         A dictionary with `baseline`, `seeds`, `sets` (the number of problems by set), `unjudged` (the number of
-        problems by set that are left out, since some model has no verdict on them), and `variants`, a list with one
+        problems by set that are left out, since some model has no verdict on them), `reward_range` (the smallest and
+        the largest reward, where some are neither 0 nor 1; else None), and `variants`, a list with one
         dictionary per variant: `variant`, `seeds` (those with a result), `missing` (those without), `accuracy` (the
-        macro average over the sets), `sets` (the accuracy on each set), and the numbers of `MOVED`. Each number is a
-        dictionary with `value` (mean over seeds), `sd` (standard deviation over seeds, n - 1; None for a single seed),
+        macro average over the sets), `reward` (the mean reward in the same way, where some are neither 0 nor 1),
+        `sets` (the accuracy on each set), and the numbers of `MOVED`. Each number is a dictionary with `value` (mean
+        over seeds), `sd` (standard deviation over seeds, n - 1; None for a single seed),
         `by_seed`, and `difference` from the baseline: the fields of `CrossedDifference`, and `p_holm`, the p-value
         corrected over the variants; None for the baseline itself, or where there is nothing to compare. `accuracy`
         also has the ends of its own 95 % interval, `low` and `high`.
     """
     judged = _judged(results)
+    graded = any(cell.graded for cell in results) and all(cell.reward for cell in results)
+    ranges = [cell.reward_range for cell in results if cell.reward_range is not None]
     cells = {(cell.variant, cell.seed): cell for cell in results}
     rows = []
     for variant in variants:
@@ -68,6 +72,8 @@ def comparison_summary(
         row["accuracy"] |= {name: None if end is None else min(1.0, max(0.0, end)) for name, end in ends.items()}
         for name, number in MOVED.items():
             row[name] = _entry({seed: number(cell) for seed, cell in done.items()})
+        if graded:
+            row["reward"] = _entry({seed: _macro_mean(cell.reward, judged) for seed, cell in done.items()})
         if variant != baseline:
             pairs = [(done[seed], cell) for seed, cell in reference.items()]
             row["accuracy"]["difference"] = _difference_entry(_crossed(pairs, judged, list(judged)))
@@ -75,17 +81,20 @@ def comparison_summary(
                 row["sets"][name]["difference"] = _difference_entry(_crossed(pairs, judged, [name]))
             for name, number in MOVED.items():
                 row[name]["difference"] = _difference_entry(_paired(pairs, number))
+            if graded:
+                row["reward"]["difference"] = _difference_entry(_crossed(pairs, judged, list(judged), "reward"))
         rows.append(row)
     _correct([row["accuracy"] for row in rows])
     for name in judged:
         _correct([row["sets"][name] for row in rows])
-    for name in MOVED:
+    for name in [*MOVED, *(["reward"] if graded else [])]:
         _correct([row[name] for row in rows])
     return {
         "baseline": baseline,
         "seeds": list(seeds),
         "sets": {name: int(known.sum()) for name, known in judged.items()},
         "unjudged": {name: int((~known).sum()) for name, known in judged.items()},
+        "reward_range": [min(low for low, _ in ranges), max(high for _, high in ranges)] if graded else None,
         "variants": rows,
     }
 
@@ -101,9 +110,14 @@ def _judged(results: Sequence[CellResult]) -> dict[str, np.ndarray]:
 
 
 def _accuracy(cell: CellResult, judged: Mapping[str, np.ndarray], sets: Sequence[str]) -> float | None:
-    if not all(judged[name].any() for name in sets):
+    return _macro_mean(cell.correct, {name: judged[name] for name in sets})
+
+
+def _macro_mean(values: Mapping[str, np.ndarray], judged: Mapping[str, np.ndarray]) -> float | None:
+    """The macro average over the sets of values by problem, of the problems that every model has a verdict on."""
+    if not all(known.any() for known in judged.values()):
         return None
-    return float(np.mean([cell.correct[name][judged[name]].mean() for name in sets]))
+    return float(np.mean([values[name][known].mean() for name, known in judged.items()]))
 
 
 def _entry(by_seed: Mapping[int, float | None]) -> dict[str, Any]:
@@ -120,17 +134,26 @@ Pairs = Sequence[tuple[CellResult, CellResult | None]]
 """Pairs of a variant's model and the baseline's of the same seed, or None to look at the variant alone."""
 
 
-def _crossed(pairs: Pairs, judged: Mapping[str, np.ndarray], sets: Sequence[str]) -> CrossedDifference:
+def _crossed(
+    pairs: Pairs, judged: Mapping[str, np.ndarray], sets: Sequence[str], quantity: str = "correct"
+) -> CrossedDifference:
     if not pairs:
         return crossed_difference([])
     return crossed_difference(
         [
-            np.stack([cell.correct[name] - (other.correct[name] if other else 0.0) for cell, other in pairs])[
+            np.stack([_values(cell, quantity, name) - _values(other, quantity, name) for cell, other in pairs])[
                 :, judged[name]
             ]
             for name in sets
         ]
     )
+
+
+def _values(cell: CellResult | None, quantity: str, name: str) -> np.ndarray | float:
+    """The `(P,)` values of a set: the shares of correct responses, or the mean rewards; 0 without a model."""
+    if cell is None:
+        return 0.0
+    return (cell.correct if quantity == "correct" else cell.reward)[name]
 
 
 def _paired(pairs: Sequence[tuple[CellResult, CellResult]], number: Number) -> CrossedDifference:

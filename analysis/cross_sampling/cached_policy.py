@@ -1,13 +1,17 @@
 """A model that decodes rows of a batch, each at its own pace: slots of dropped tokens are masked, not rolled back."""
 
-import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
-from tokenshift.analysis.sampling.token_ids import context_length
+from tokenshift.analysis.sampling.plain_reading import is_right, next_logits, remembered, takes, trial_rows
+from tokenshift.analysis.sampling.token_ids import context_length, padded_left
+
+WINDOWS, NO_WINDOWS = ("window", "chunk"), ("max_window_layers", "chunk_size_feed_forward")
+"""Words in the names of settings that let attention reach so many slots, and settings with such names that do not."""
 
 
 class CachedPolicy:
@@ -25,7 +29,9 @@ class CachedPolicy:
         self._cache = DynamicCache(config=model.config)
         context = context_length(model.config)
         self._last_position = None if context is None else context - 1
-        self._spares = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._spares = takes(model, "logits_to_keep")
+        self._positions = takes(model, "position_ids")
+        self._cache_name = "past_key_values" if takes(model, "past_key_values") else "cache_params"
 
     @torch.no_grad()
     def append(self, token_ids: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.Tensor:
@@ -40,23 +46,29 @@ class CachedPolicy:
             Logits `(B, keep, V)` after the last tokens; for `keep` 0 none are made where the model can do without.
         """
         new = token_ids.shape[1]
-        # a draft may go beyond the longest response, and is then dropped; learned positions end there
-        positions = (mask.long().cumsum(-1) - 1).clamp(min=0, max=self._last_position)[:, -new:]
-        spare = {"logits_to_keep": max(keep, 1)} if self._spares else {}
-        out = self.model(
-            input_ids=token_ids,
-            attention_mask=mask.long(),
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            **spare,
-        )
+        options: dict[str, Any] = {self._cache_name: self._cache}
+        if self._positions:
+            # a draft may go beyond the longest response, and is then dropped; learned positions end there
+            positions = (mask.long().cumsum(-1) - 1).clamp(min=0, max=self._last_position)
+            options["position_ids"] = positions[:, -new:]
+        if self._spares:
+            options["logits_to_keep"] = max(keep, 1)
+        seen: torch.Tensor | None = mask.long()
+        if self._cache_name == "cache_params":  # a recurrent state: it holds what was read before, without a mask
+            seen = None if bool(mask[:, -new:].all()) else mask[:, -new:].long()
+        out = self.model(input_ids=token_ids, attention_mask=seen, use_cache=True, **options)
         self.length += new
         return out.logits[:, out.logits.shape[1] - keep :]
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some prefixes alone, by their indices `(b,)`."""
-        self._cache.batch_select_indices(rows)
+        layers: Sequence[Any] = self._cache.layers
+        for layer in layers:
+            if isinstance(layer, LinearAttentionCacheLayerMixin):
+                # its `batch_select_indices`, where there is one, leaves recurrent states as they are
+                layer.reorder_cache(rows)  # type: ignore[arg-type]
+            else:
+                layer.batch_select_indices(rows)
 
     def arrange(self, slots: torch.Tensor) -> None:
         """Keep some slots of each row, by their indices `(B, L)`, in that order."""
@@ -90,6 +102,102 @@ def _lengthened(states: torch.Tensor, length: int) -> torch.Tensor:
     return torch.nn.functional.pad(states, (0, 0, length - states.shape[2], 0))
 
 
+class UncachedPolicy:
+    """A model that reads each prefix from its first token on whenever it is asked: slow, and right for every model.
+
+    Prefixes must be equally long and without padding.
+
+    Args:
+        model: a causal LM in eval mode.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model, self._rows = model, list[list[int]]()
+
+    def append(self, token_ids: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.Tensor:
+        """As `CachedPolicy.append`, with `keep` 1 and a mask that is true everywhere."""
+        new = token_ids.tolist()
+        self._rows = [old + tokens for old, tokens in zip(self._rows or [[] for _ in new], new, strict=True)]
+        return next_logits(self.model, self._rows).unsqueeze(1)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with some prefixes alone, by their indices `(b,)`."""
+        self._rows = [self._rows[row] for row in rows.tolist()]
+
+
+def decodes_rightly(model: Any, *, padded: bool) -> bool:
+    """Whether a model with a cache gives its own logits in a batch of which rows end.
+
+    Args:
+        model: a causal LM in eval mode.
+        padded: whether prompts of other lengths are in the batch, with padding on their left.
+    """
+    if padded:
+        return is_right(model, "cache with padding", lambda model: _trial(model, (8, 5, 6)))
+    return is_right(model, "cache without padding", lambda model: _trial(model, (7, 7, 7)))
+
+
 def masks_slots(model: Any) -> bool:
-    """Whether slots of a model's cache may be masked: not with sliding windows, which count slots, or other states."""
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+    """Whether slots of a model's cache may be masked anywhere, moved and joined with those of other rows.
+
+    They may not with sliding windows, which count slots, nor with states other than keys and values.
+    """
+    if not remembered(model, "whole attention", lambda: _attends_to_all(model)):
+        return False
+    return is_right(model, "cache with masked slots", _masked_trial)
+
+
+def _attends_to_all(model: Any) -> bool:
+    """Whether the cache of a model is of keys and values of all tokens, and no setting names a window."""
+    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
+        return False
+    settings = model.config.get_text_config().to_dict()
+    names = [name for name in settings if any(word in name for word in WINDOWS) and name not in NO_WINDOWS]
+    return not any(type(settings[name]) is int and settings[name] > 0 for name in names)
+
+
+def _trial(model: Any, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of three rows, the second of which ends, decoded while another batch of the model is begun."""
+    rows, prompts = trial_rows(model, lengths), [length - 3 for length in lengths]
+    policy = CachedPolicy(model)
+    ids, mask = padded_left([row[:size] for row, size in zip(rows, prompts, strict=True)], rows[0][0], model.device)
+    mask = mask.bool()
+    seen = [policy.append(ids, mask, keep=1)[:, 0]]
+    plain = [next_logits(model, [row[:size] for row, size in zip(rows, prompts, strict=True)])]
+    beside, beside_mask = padded_left(trial_rows(model, (4, 4)), rows[0][0], model.device)
+    CachedPolicy(model).append(beside, beside_mask.bool(), keep=1)
+    kept = torch.tensor([0, 2], device=model.device)
+    policy.keep(kept)
+    mask = mask[kept]
+    for step in range(3):
+        new = [rows[row][prompts[row] + step] for row in (0, 2)]
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        seen.append(policy.append(torch.tensor(new, device=model.device).unsqueeze(-1), mask, keep=1)[:, 0])
+        plain.append(next_logits(model, [rows[row][: prompts[row] + step + 1] for row in (0, 2)]))
+    return torch.cat(seen), torch.cat(plain)
+
+
+def _masked_trial(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of rows of which drafted tokens are dropped, which another row joins, and whose slots are moved."""
+    first, second, third = trial_rows(model, (9, 8, 6))
+    wrong = first[0]
+
+    def read(policy: CachedPolicy, tokens: list[list[int]], mask: list[list[int]]) -> torch.Tensor:
+        ids = torch.tensor(tokens, device=model.device)
+        return policy.append(ids, torch.tensor(mask, dtype=torch.bool, device=model.device), keep=1)[:, 0]
+
+    policy, joining = CachedPolicy(model), CachedPolicy(model)
+    read(policy, [first[:4], [wrong, *second[:3]]], [[1, 1, 1, 1], [0, 1, 1, 1]])
+    read(policy, [[first[4], wrong, wrong], [*second[3:5], wrong]], [[1, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1]])
+    mask = [[1, 1, 1, 1, 1, 0, 0, 1], [0, 1, 1, 1, 1, 1, 0, 1]]
+    seen = [read(policy, [[first[5]], [second[5]]], mask)]
+    read(joining, [third[:4]], [[1, 1, 1, 1]])
+    policy.join(joining, 1)
+    mask = [[*row, 1] for row in (*mask, [0, 0, 0, 0, 1, 1, 1, 1])]
+    seen.append(read(policy, [[first[6]], [second[6]], [third[4]]], mask))
+    slots = torch.sort(torch.tensor(mask), dim=1, stable=True).indices[:, -7:]
+    policy.arrange(slots.to(model.device))
+    mask = [[1] * 8, [1] * 8, [0, 0, 1, 1, 1, 1, 1, 1]]
+    seen.append(read(policy, [[first[7]], [second[7]], [third[5]]], mask))
+    plain = [[first[:6], second[:6]], [first[:7], second[:7], third[:5]], [first[:8], second[:8], third[:6]]]
+    return torch.cat(seen), torch.cat([next_logits(model, rows) for rows in plain])

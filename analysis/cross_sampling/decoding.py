@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tokenshift.analysis.cross_sampling.engines import cross_sample
+from tokenshift.analysis.cross_sampling.engines import cross_sample, engine_for
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Request
@@ -23,7 +23,7 @@ class Decoding:
         policies: base and RL.
         tokenizer: the tokenizer of both models.
         sampling: settings, but for the seeds of the swept policies.
-        engine: the engine of `cross_sample`.
+        engine: the engine of `cross_sample` that is asked for.
         samples: responses per problem.
         batch_size: responses at once.
     """
@@ -34,6 +34,11 @@ class Decoding:
     engine: str
     samples: int
     batch_size: int
+
+    @property
+    def engine_run(self) -> str:
+        """The engine that decodes with these two models; they are made ready to find out."""
+        return engine_for(*self.policies(), self.engine)
 
     def __call__(
         self, direction: str, plan: Intervention, requests: Sequence[Request], seed: int | None = None

@@ -3,19 +3,35 @@
 Two engines give the same output: `lockstep`, which reads as the definition does, and `draft`, which is fast.
 """
 
+import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.cross_sampling import draft_and_verify, lockstep
-from tokenshift.analysis.cross_sampling.cached_policy import masks_slots
+from tokenshift.analysis.cross_sampling.cached_policy import (
+    CachedPolicy,
+    UncachedPolicy,
+    decodes_rightly,
+    masks_slots,
+)
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention, Pair
+from tokenshift.analysis.sampling.folder_settings import report_unused_settings
 from tokenshift.analysis.sampling.generators import Sampling
+from tokenshift.analysis.sampling.plain_reading import check_causal
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.token_ids import context_length
 
 ENGINES = {"draft": draft_and_verify.decode, "lockstep": lockstep.decode}
+"""The engines that can be asked for."""
+
+FALLBACKS = {
+    "lockstep by length": functools.partial(lockstep.decode_by_length, policy_class=CachedPolicy),
+    "lockstep without cache": functools.partial(lockstep.decode_by_length, policy_class=UncachedPolicy),
+}
+"""Engines that run where the models' states do not allow what was asked for."""
 
 
 def cross_sample(
@@ -40,11 +56,12 @@ def cross_sample(
         requests: the prompts, each with the row that its random numbers belong to.
         plan: where to intervene, by default where JS > 0.1.
         sampling: settings of both policies.
-        engine: `draft` or `lockstep`; models whose caches are not of whole attention alone are run by `lockstep`.
+        engine: `draft` or `lockstep`; what runs is the `engine_for` these models.
         batch_size: responses at once; all when None.
 
     Raises:
-        ValueError: for an unknown engine, models without an end token, or a prompt that leaves no room.
+        ValueError: for an unknown engine, models without an end token, one that is not causal, or a prompt that leaves
+            no room.
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
@@ -64,6 +81,40 @@ def cross_sample(
                 f"A prompt has {longest} tokens and a response may have max_new_tokens={sampling.max_new_tokens}, but "
                 f"the model reads {context}: lower max_new_tokens, or leave the prompt out."
             )
-    if not (masks_slots(primary) and masks_slots(intervention)):
-        engine = "lockstep"
-    return ENGINES[engine](pair, requests, sampling, plan, batch_size or len(requests))
+    for model in (primary, intervention):
+        report_unused_settings(model)
+    engine = engine_for(primary, intervention, engine)
+    if engine in FALLBACKS:
+        warnings.warn(
+            f"The states of {type(primary).__name__} and {type(intervention).__name__} do not allow batches with "
+            f"padding: the engine is {engine!r}, which is slower.",
+            stacklevel=2,
+        )
+    decode = (ENGINES | FALLBACKS)[engine]
+    return decode(pair, requests, sampling, plan, batch_size or len(requests))
+
+
+def engine_for(primary: Any, intervention: Any, engine: str = "draft") -> str:
+    """The engine that decodes with two models, by what their caches allow.
+
+    Args:
+        primary, intervention: causal LMs in eval mode on one device.
+        engine: the engine that is asked for, `draft` or `lockstep`.
+
+    Returns:
+        `draft` if it is asked for and slots of both caches may be masked; else `lockstep` if both models can decode
+        with padding; else `lockstep by length`, which decodes prompts of one length at a time, if both can decode with
+        a cache; else `lockstep without cache`, which reads prefixes from their first token on for every token.
+
+    Raises:
+        ValueError: for a model that is not causal.
+    """
+    models = (primary, intervention)
+    for model in models:
+        check_causal(model)
+    if engine == "draft" and all(masks_slots(model) for model in models):
+        return "draft"
+    for name, padded in (("lockstep", True), ("lockstep by length", False)):
+        if all(decodes_rightly(model, padded=padded) for model in models):
+            return name
+    return "lockstep without cache"

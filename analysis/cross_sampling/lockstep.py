@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from tokenshift.analysis.cross_sampling.cached_policy import CachedPolicy
+from tokenshift.analysis.cross_sampling.cached_policy import CachedPolicy, UncachedPolicy
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention, Pair, decide, take
 from tokenshift.analysis.divergence.from_logits import log_probabilities
 from tokenshift.analysis.sampling.generators import Sampling
@@ -20,16 +20,44 @@ def decode(
     return [
         response
         for start in starts
-        for response in _decode(pair, requests[start : start + batch_size], sampling, plan)
+        for response in _decode(pair, requests[start : start + batch_size], sampling, plan, CachedPolicy)
     ]
 
 
-def _decode(pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention) -> list[CrossResponse]:
+def decode_by_length(
+    pair: Pair,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    plan: Intervention,
+    batch_size: int,
+    *,
+    policy_class: type[CachedPolicy] | type[UncachedPolicy],
+) -> list[CrossResponse]:
+    """As `decode`, without padding: prompts of one length at a time, read by policies of a class."""
+    by_length: dict[int, list[int]] = {}
+    for index, request in enumerate(requests):
+        by_length.setdefault(len(request.prompt_ids), []).append(index)
+    responses: dict[int, CrossResponse] = {}
+    for indices in by_length.values():
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            decoded = _decode(pair, [requests[index] for index in batch], sampling, plan, policy_class)
+            responses.update(zip(batch, decoded, strict=True))
+    return [responses[index] for index in range(len(requests))]
+
+
+def _decode(
+    pair: Pair,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    plan: Intervention,
+    policy_class: type[CachedPolicy] | type[UncachedPolicy],
+) -> list[CrossResponse]:
     responses = [CrossResponse(*request.row, request.prompt_ids) for request in requests]
     replaced = [0] * len(requests)
     ids, mask = padded_left([request.prompt_ids for request in requests], pair.pad, pair.primary.device)
     mask = mask.bool()
-    policies = CachedPolicy(pair.primary), CachedPolicy(pair.intervention)
+    policies = policy_class(pair.primary), policy_class(pair.intervention)
     alive, ends = list(range(len(requests))), pair.ends
     for position in range(sampling.max_new_tokens):
         p, q = (

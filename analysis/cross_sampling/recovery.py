@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tokenshift.analysis.cross_sampling.sweep import ENDS
+from tokenshift.analysis.sampling.correctness import are_graded
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, Resampled
 
 ENOUGH = 0.9
@@ -33,9 +34,12 @@ COLUMNS = (
     "positions",
     "effective",
 )
-"""Columns that `recovery_summary` reads."""
+"""Columns that `recovery_summary` reads, and `REWARD`, where there is one."""
 
-SUMMED_COUNTS = ("responses", "judged", "correct", "tokens", "intervened", "effective")
+REWARD = "reward"
+"""The column with the rewards, and the quantity of their mean."""
+
+SUMMED_COUNTS = ("responses", "judged", "correct", "tokens", "intervened", "effective", "rewarded", "rewards")
 
 POLICY_QUANTITIES = {
     "accuracy": ("correct", "judged"),
@@ -44,8 +48,9 @@ POLICY_QUANTITIES = {
     "intervened_count": ("intervened", "responses"),
     "effective": ("effective", "tokens"),
     "effective_count": ("effective", "responses"),
+    REWARD: ("rewards", "rewarded"),
 }
-"""Quantities of a policy: name -> (numerator, denominator)."""
+"""Quantities of a policy: name -> (numerator, denominator). `REWARD` is left out where every reward is 0 or 1."""
 
 
 class Policy(NamedTuple):
@@ -69,6 +74,8 @@ def problem_sums(table: pa.Table) -> tuple[dict[Policy, dict[str, np.ndarray]], 
     effective = table["effective"].combine_chunks()
     hits = pc.list_flatten(effective).to_numpy(zero_copy_only=False).astype(np.int64)
     correct = table["correct"]
+    known = REWARD in table.column_names
+    rewards = table[REWARD].to_numpy().astype(float) if known else np.full(table.num_rows, np.nan)
     values = {
         "responses": np.ones(table.num_rows),
         "judged": pc.is_valid(correct).to_numpy().astype(float),
@@ -76,6 +83,8 @@ def problem_sums(table: pa.Table) -> tuple[dict[Policy, dict[str, np.ndarray]], 
         "tokens": table["length"].to_numpy().astype(float),
         "intervened": pc.list_value_length(table["positions"]).to_numpy().astype(float),
         "effective": np.bincount(pc.list_parent_indices(effective).to_numpy(), hits, minlength=table.num_rows),
+        "rewarded": np.isfinite(rewards).astype(float),
+        "rewards": np.nan_to_num(rewards),
     }
     rows: dict[Policy, list[int]] = {}
     for row, policy in enumerate(zip(*(table[name].to_pylist() for name in Policy._fields), strict=True)):
@@ -117,7 +126,8 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
 
     Returns:
         `problems`; `levels`, entries of `base`, `rl` and `gain` = RL - base; `defined`, whether the gain's interval
-        lies above 0: if not, there is no recovery. `cells`, a dictionary per policy: `Policy`'s fields, `seeds`,
+        lies above 0: if not, there is no recovery; `graded`, whether some reward is neither 0 nor 1. `cells`, a
+        dictionary per policy: `Policy`'s fields, `seeds`,
         `responses`, `tokens`, entries of `POLICY_QUANTITIES`, and `recovery`, 0 at the primary's accuracy and 1 at the
         intervention's: forward (accuracy - base) / gain, backward (RL - accuracy) / gain. `curves`, one dictionary per
         direction, criterion, gamma and cap: these, entries `area_intervened` and `area_effective` (against the share
@@ -135,7 +145,10 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
         name: np.stack([sums[policy][name] for policy in policies], axis=-1) for name in SUMMED_COUNTS
     }  # (P, cells)
     quantities: dict[str, list[Resampled]] = {}
+    graded = REWARD in table.column_names and are_graded(table[REWARD].unique().to_pylist())
     for name, (above, below) in POLICY_QUANTITIES.items():
+        if name == REWARD and not graded:
+            continue
         samples = bootstrap.ratios(totals[above], totals[below])
         with np.errstate(invalid="ignore", divide="ignore"):
             values = totals[above].sum(axis=0) / totals[below].sum(axis=0)
@@ -170,6 +183,7 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
         "problems": len(ids),
         "levels": {"base": base.interval, "rl": rl.interval, "gain": entry},
         "defined": defined,
+        "graded": graded,
         "cells": cells,
         "curves": _curves(index_of, ends, quantities, recovery),
     }

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from tokenshift.analysis.cross_sampling.criteria import users_criteria_words
 from tokenshift.analysis.cross_sampling.figures import AXES, accuracy_curves, areas, curve_name
 from tokenshift.analysis.cross_sampling.pilot import THRESHOLDS_FILE, read_thresholds
-from tokenshift.analysis.cross_sampling.recovery import COLUMNS, ENOUGH, recovery_summary
+from tokenshift.analysis.cross_sampling.recovery import COLUMNS, ENOUGH, REWARD, recovery_summary
 from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, SweptPolicy
 from tokenshift.analysis.cross_sampling.sweep_run import read_cells
 from tokenshift.analysis.report.markdown import markdown_table
@@ -25,9 +25,11 @@ from tokenshift.analysis.report.page import (
     saved_figures,
     write_report,
 )
-from tokenshift.analysis.storage.provenance import table_metadata
+from tokenshift.analysis.sampling.correctness import correctness_words, none_correct_remark
+from tokenshift.analysis.storage.provenance import report_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.analysis.thresholds import CORRECT
 
 SHOWN = 4
 """Pairs of responses shown for each direction whose verdict changed as it should; of others there are fewer."""
@@ -81,20 +83,29 @@ def write_cross_report(
         resamples: Number of resamples of the bootstrap.
 
     Returns:
-        The numbers of `recovery_summary`.
+        The numbers of `recovery_summary`; `remarks` about them; and `correct`, the rule by which responses count as
+        correct, where it is not that each reward is 0 or 1 and 1 is correct.
     """
-    summary = recovery_summary(read_cells(folder, cells, COLUMNS), resamples)
+    responses = read_cells(folder, cells, (*COLUMNS, REWARD))
+    summary = recovery_summary(responses, resamples)
+    threshold = metadata.get("correct_threshold", CORRECT)
+    rule, remark = correctness_words(metadata), none_correct_remark(responses[REWARD].to_pylist(), threshold)
+    if summary["graded"] or threshold != CORRECT:
+        summary["correct"] = rule
+    remarks = [*([] if remark is None else [remark]), *([] if summary["defined"] else [UNDEFINED])]
+    summary["remarks"] = remarks
     thresholds = {threshold.key: threshold for threshold in read_thresholds(folder)}
-    record = json.loads(next(iter(table_metadata(metadata).values())))
+    record = report_metadata(metadata)
     write_whole(folder.path / "cross.json", json.dumps({"metadata": record, **summary}, indent=1) + "\n")
     numbers, curves = _numbers(summary, str(metadata["dataset"])), _curves(summary)
     text = f"{markdown_table(*numbers)}\n" + (f"{markdown_table(*curves)}" if curves[1] else "")
-    write_whole(folder.path / "cross.md", text + ("" if summary["defined"] else f"\n{UNDEFINED}\n"))
+    counted = [] if rule is None else [f"Accuracy is the share of responses with {rule}."]
+    write_whole(folder.path / "cross.md", text + "".join(f"\n{line}\n" for line in (*counted, *remarks)))
 
     models = f"{record['base_model']} to {record['rl_model']}"
     method = CROSS_SAMPLING_METHOD + users_criteria_words(cell.criterion for cell in cells)
     sections = [
-        Section("How to read this", method if summary["defined"] else f"{method}\n\n{UNDEFINED}"),
+        Section("How to read this", "\n\n".join((method, *counted, *remarks))),
         Section("Policies", "Shares, accuracies and recovery in %.", table=numbers),
     ]
     if curves[1]:
@@ -165,6 +176,7 @@ def _numbers(summary: Mapping[str, Any], name: str) -> Table:
         "length",
         "accuracy from",
         "to",
+        *(["mean reward"] if summary["graded"] else []),
         "recovery %",
     ]
     rows = []
@@ -185,6 +197,7 @@ def _numbers(summary: Mapping[str, Any], name: str) -> Table:
                 interval_text(cell["length"]),
                 share_text(start, with_interval=False),
                 share_text(cell["accuracy"]),
+                *([interval_text(cell[REWARD])] if summary["graded"] else []),
                 share_text(cell["recovery"]),
             ]
         )

@@ -21,8 +21,8 @@ from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse
 from tokenshift.analysis.cross_sampling.sweep import SweptPolicy
 from tokenshift.analysis.sampling.requests import Prompt, prompt_groups, requests_of
-from tokenshift.analysis.sampling.responses import Judge
-from tokenshift.analysis.storage.provenance import table_metadata
+from tokenshift.analysis.sampling.responses import Judge, judged
+from tokenshift.analysis.storage.provenance import read_metadata, table_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.storage.work_units import join_rows, run_units
@@ -52,6 +52,7 @@ SWEEP_SCHEMA = pa.schema(
         ("intervention_ids", pa.list_(pa.int32())),
         ("scores", pa.list_(pa.float32())),
         ("js", pa.list_(pa.float32())),
+        ("reward", pa.float64()),  # null where nothing judged, and in files that were made before
     ]
 )
 
@@ -79,7 +80,7 @@ def run_cells(
         prompts: the problems.
         judge: gives a verdict for each response.
         run: how responses are made.
-        metadata: the metadata of the files.
+        metadata: the metadata of the files, to which `engine` is added, the engine that ran.
         state: the processes.
     """
     state = state or PartialState()
@@ -101,23 +102,30 @@ def run_cells(
 
     run_units(files, work, "cross-sampling", state=state)
     if state.is_main_process:
-        schema = SWEEP_SCHEMA.with_metadata(table_metadata(metadata))
         parts_of: dict[SweptPolicy, list[Path]] = {}
         for (cell, _batch), file in zip(units, files, strict=True):
             parts_of.setdefault(cell, []).append(file)
+        if parts_of:
+            schema = SWEEP_SCHEMA.with_metadata(table_metadata({**metadata, "engine": run.engine_run}))
         for cell, parts in parts_of.items():
             join_rows(parts, cell_file(folder, cell), schema)
         shutil.rmtree(folder.units(""), ignore_errors=True)
     state.wait_for_everyone()
 
 
+def engines_run(folder: RunFolder, cells: Sequence[SweptPolicy]) -> str:
+    """The engines that decoded the rows of policies, by the metadata of their files; more than one with commas."""
+    engines = (read_metadata(cell_file(folder, cell))["engine"] for cell in cells)
+    return ", ".join(dict.fromkeys(engines))
+
+
 def _rows(
     cell: SweptPolicy, responses: Sequence[CrossResponse], judge: Judge, tokenizer: PreTrainedTokenizerBase
 ) -> pa.Table:
     texts = tokenizer.batch_decode([response.completion_ids for response in responses], skip_special_tokens=True)
-    verdicts = judge([response.problem_id for response in responses], texts)
+    verdicts = judged(judge, [response.problem_id for response in responses], texts)
     rows = []
-    for response, correct in zip(responses, verdicts, strict=True):
+    for response, (correct, reward) in zip(responses, verdicts, strict=True):
         positions = [position for position, switched in enumerate(response.switched) if switched]
         effective = response.effective
         rows.append(
@@ -134,6 +142,7 @@ def _rows(
                 "intervention_ids": [response.intervention_ids[position] for position in positions],
                 "scores": [response.scores[position] for position in positions],
                 "js": [response.js[position] for position in positions],
+                "reward": reward,
             }
         )
     return pa.Table.from_pylist(rows, schema=SWEEP_SCHEMA)
@@ -148,4 +157,6 @@ def read_cells(folder: RunFolder, cells: Sequence[SweptPolicy], columns: Sequenc
         columns: their names; all when None.
     """
     names = None if columns is None else list(columns)
-    return pa.concat_tables([pq.read_table(cell_file(folder, cell), columns=names) for cell in cells])
+    return pa.concat_tables(
+        [pq.read_table(cell_file(folder, cell), columns=names, schema=SWEEP_SCHEMA) for cell in cells]
+    )

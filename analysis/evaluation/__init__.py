@@ -1,1 +1,1 @@
-"""How good is a model, and is it better than another one: sampled responses, graded and compared."""
+"""How good a model is, and whether it is better than another one: sampled responses, graded and compared."""

@@ -30,16 +30,19 @@ STEP = 0.07
 """Distance between markers at one k; the distance between two k is 1."""
 
 
-def at_k_curves(summary: Numbers, title: str) -> Figure:
+def at_k_curves(summary: Numbers, title: str, correct: str | None = None) -> Figure:
     """Share of problems solved (%) against k, with 95 % whiskers: by any of k responses, and by their majority.
 
-    At k = 1 both are the mean over all responses, and are drawn as one.
+    At k = 1 both are the mean over all responses, and are drawn as one. Where no answers were taken, there is no
+    majority to draw.
 
     Args:
         summary: The numbers of `evaluation_summary`.
         title: The figure's title.
+        correct: The rule by which responses count as correct, for the caption; none is shown if None.
     """
     groups, models = summary["groups"], summary["models"]
+    drawn = {name: look for name, look in MARKERS.items() if name != "majority" or summary.get("voting", True)}
     ks = [1, *(k for k in summary["ks"] if k > 1)]
     columns = min(PANELS_IN_A_ROW, len(groups))
     rows = -(-len(groups) // columns)
@@ -51,7 +54,7 @@ def at_k_curves(summary: Numbers, title: str) -> Figure:
             shifts = iter(dodges(2 * len(models), STEP))
             for index, model in enumerate(models):
                 metrics = group["models"][model]
-                for estimator, (markers, line) in MARKERS.items():
+                for estimator, (markers, line) in drawn.items():
                     entries = [metrics[f"mean@{summary['samples']}"], *(metrics[f"{estimator}@{k}"] for k in ks[1:])]
                     series = of_rows([{"label": "", "entry": entry} for entry in entries], "entry") * 100
                     look = Look(COLOURS[index % len(COLOURS)], markers[index % len(markers)], line)
@@ -71,6 +74,7 @@ def at_k_curves(summary: Numbers, title: str) -> Figure:
             axes.set_ylabel("problems solved, %")
         legend(figure, figure.axes[0])
         count = f"n = {summary['samples']} responses per problem; 95 % intervals by problem"
+        count += "" if correct is None else f"; correct: {correct}"
         heading(figure, title, count)
         tidy(figure)
     return figure

@@ -21,8 +21,8 @@ from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.divergence.hidden_states import evaluation_mode
-from tokenshift.analysis.evaluation.report import write_evaluation_report
-from tokenshift.analysis.evaluation.responses import Grader, ProblemSet, Subject, evaluate_model
+from tokenshift.analysis.evaluation.report import grading_notes, voting, write_evaluation_report
+from tokenshift.analysis.evaluation.responses import Grader, ProblemSet, RewardGrader, Subject, evaluate_model
 from tokenshift.analysis.evaluation.summary import evaluation_summary
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator
 from tokenshift.analysis.sampling.prompts import encode_problems, fitting_sampling
@@ -42,7 +42,7 @@ class Evaluation:
         table: one row per response, as `evaluate_model` returns them.
         metadata: models, sampling, and whatever else the rows come from.
         samples: responses per problem.
-        ks: of pass@k and majority@k.
+        ks: each k of pass@k and majority@k.
         resamples: resamples of the bootstrap.
     """
 
@@ -56,14 +56,15 @@ class Evaluation:
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
         """All numbers with 95 % bootstrap intervals, as `evaluation_summary` returns them."""
-        return evaluation_summary(self.table, self.samples, self.ks, resamples=self.resamples)
+        voted = voting(self.table, self.metadata)
+        return evaluation_summary(self.table, self.samples, self.ks, resamples=self.resamples, voting=voted)
 
     @functools.cached_property
     def numbers(self) -> pd.DataFrame:
         """One row per (set, model, metric) with the columns `value`, `low`, `high`, and `p_value` of differences.
 
-        Lengths are in tokens, all else are shares. With two models, `difference` stands in the place of a third: the
-        first model's values minus the second's, problem by problem.
+        Lengths are in tokens, the mean reward has no unit, and all else are shares. With two models, `difference`
+        stands in the place of a third: the first model's values minus the second's, problem by problem.
         """
         rows = []
         for set_name, group in self.summary["groups"].items():
@@ -83,7 +84,8 @@ class Evaluation:
     def _repr_html_(self) -> str:
         models = escape(" and ".join(self.summary["models"]))
         numbers = self.numbers.to_html(float_format="{:.3g}".format, na_rep="-")
-        return f"<p>Evaluation of {models}; 95 % bootstrap intervals by problem</p>{numbers}"
+        notes = "".join(f"<p>{escape(note)}</p>" for note in grading_notes(self.table, self.metadata))
+        return f"<p>Evaluation of {models}; 95 % bootstrap intervals by problem</p>{numbers}{notes}"
 
 
 def evaluate(
@@ -111,7 +113,7 @@ def evaluate(
         grade: grades of responses; `tokenshift.recipes.inputs.grader_of(problems, "accuracy_reward")` makes one.
         sampling: by default `Sampling()`, with as many new tokens (at most 1024) as every model can read.
         samples: responses per problem.
-        ks: of pass@k and majority@k; by default 1 and `samples`.
+        ks: each k of pass@k and majority@k; by default 1 and `samples`.
         batch_size: responses sampled at once.
         resamples: resamples of the bootstrap.
         set_name: name of the problems in the column `set`.
@@ -134,6 +136,8 @@ def evaluate(
     sampling = fitting_sampling(sampling, prompts, list(models.values()))
     problem_set = ProblemSet(set_name, prompts, grade)
     metadata = {"models": list(models), "sets": {set_name: len(prompts)}, "samples": samples, **asdict(sampling)}
+    if isinstance(grade, RewardGrader):
+        metadata |= grade.rule
     state = PartialState()
     folder = new_run_folder(output_dir, state)
     tables = []

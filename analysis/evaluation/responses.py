@@ -42,6 +42,7 @@ RESPONSE_SCHEMA = pa.schema(
         ("correct", pa.bool_()),  # null where nothing judged
         ("answer", pa.string()),  # as accuracy_reward takes it; null without one
         ("vote", pa.int32()),  # which of the problem's different answers it is; null without one
+        ("reward", pa.float64()),  # null where nothing judged, and in files that were made before
     ]
 )
 
@@ -54,10 +55,28 @@ class Grade:
     formatted: bool
     answer: str | None
     vote: int | None
+    reward: float | None = None
 
 
 Grader = Callable[[list[int], list[str]], list[Grade]]
 """Grades completions: (problem ids, texts) -> one grade each. It is given all responses to a problem at once."""
+
+
+@dataclass(frozen=True)
+class RewardGrader:
+    """A grader that says what it goes by; it is called as any `Grader`.
+
+    Attributes:
+        grade: Grades completions.
+        rule: What the grades come from, for the metadata: `reward`, its name; `correct_threshold`, the lowest reward
+            of a correct response; `answer_extractor`, whose answers vote, None where no answers are taken.
+    """
+
+    grade: Grader
+    rule: Mapping[str, Any]
+
+    def __call__(self, rows: list[int], texts: list[str]) -> list[Grade]:
+        return self.grade(rows, texts)
 
 
 @dataclass(frozen=True)

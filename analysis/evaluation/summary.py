@@ -11,12 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from tokenshift.analysis.evaluation.estimators import majority_at_k, mean_at_k, pass_at_k
+from tokenshift.analysis.sampling.correctness import are_graded
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap
 from tokenshift.analysis.statistics.paired import paired_comparison
 from tokenshift.analysis.statistics.pooled_means import Alike, pooled_mean, set_bootstraps, standard_error
 
 SUMMARISED_COLUMNS = ("set", "model", "problem_id", "length", "truncated", "formatted", "correct", "vote")
-"""Columns of responses that the numbers are made of."""
+"""Columns of responses that the numbers are made of; and `REWARD`, where there is one."""
+
+REWARD = "reward"
+"""The column with the rewards, and the metric of their mean, which is there where rewards other than 0 and 1 are."""
 
 POOLED: dict[str, Alike] = {"all problems": "problems", "mean of the sets": "sets"}
 """Groups beside several sets, and whether each problem or each set (macro average) has the same weight in them."""
@@ -30,7 +34,8 @@ class ProblemValues:
         problems: Ids of the problems `(P,)`, ascending.
         responses: Number of responses.
         metrics: `(P,)` float64 by name, NaN for problems without a value: `mean@n`; `pass@k` and `majority@k` of each
-            k; the means of `length` (tokens), `truncated` and `formatted`.
+            k; the mean of `reward`, where some reward is neither 0 nor 1; the means of `length` (tokens), `truncated`
+            and `formatted`.
     """
 
     problems: np.ndarray
@@ -38,7 +43,9 @@ class ProblemValues:
     metrics: dict[str, np.ndarray]
 
 
-def problem_values(table: pa.Table, samples: int, ks: Sequence[int]) -> dict[tuple[str, str], ProblemValues]:
+def problem_values(
+    table: pa.Table, samples: int, ks: Sequence[int], *, voting: bool = True
+) -> dict[tuple[str, str], ProblemValues]:
     """Numbers of each problem by (set, model), in the table's order.
 
     Responses without a verdict count for `length`, `truncated` and `formatted` alone; a problem with fewer than k
@@ -48,12 +55,15 @@ def problem_values(table: pa.Table, samples: int, ks: Sequence[int]) -> dict[tup
         table: `SUMMARISED_COLUMNS`, one row per response.
         samples: n, the number of responses per problem.
         ks: Each k, at least 1 and at most n.
+        voting: Whether answers were taken; without them no problem has a `majority@k`.
     """
     values: dict[tuple[str, str], ProblemValues] = {}
-    frame = table.select(list(SUMMARISED_COLUMNS)).to_pandas(integer_object_nulls=True)
+    graded = has_graded_rewards(table)
+    columns = [*SUMMARISED_COLUMNS, *([REWARD] if graded else [])]
+    frame = table.select(columns).to_pandas(integer_object_nulls=True)
     for (set_name, model), rows in frame.groupby(["set", "model"], sort=False):
         problems = rows.groupby("problem_id", sort=True)
-        metrics: dict[str, list[float]] = {name: [] for name in _metric_names(samples, ks)}
+        metrics: dict[str, list[float]] = {name: [] for name in _metric_names(samples, ks, graded)}
         for _, responses in problems:
             judged = responses[responses["correct"].notna()]
             correct = judged["correct"].astype(bool).tolist()
@@ -63,21 +73,26 @@ def problem_values(table: pa.Table, samples: int, ks: Sequence[int]) -> dict[tup
             for k in ks:
                 enough = len(judged) >= k
                 metrics[f"pass@{k}"].append(pass_at_k(n, c, k)[0] if enough else np.nan)
-                metrics[f"majority@{k}"].append(majority_at_k(votes, correct, k) if enough else np.nan)
-            for name in ("length", "truncated", "formatted"):
+                metrics[f"majority@{k}"].append(majority_at_k(votes, correct, k) if enough and voting else np.nan)
+            for name in (*([REWARD] if graded else []), "length", "truncated", "formatted"):
                 metrics[name].append(responses[name].mean())
         arrays = {name: np.array(numbers, dtype=float) for name, numbers in metrics.items()}
         values[str(set_name), str(model)] = ProblemValues(np.array(list(problems.groups)), len(rows), arrays)
     return values
 
 
-def _metric_names(samples: int, ks: Sequence[int]) -> list[str]:
+def has_graded_rewards(table: pa.Table) -> bool:
+    """Whether a table of responses has a reward that is neither 0 nor 1."""
+    return REWARD in table.column_names and are_graded(table[REWARD].unique().to_pylist())
+
+
+def _metric_names(samples: int, ks: Sequence[int], graded: bool) -> list[str]:
     at_k = [f"{name}@{k}" for name in ("pass", "majority") for k in ks]
-    return [f"mean@{samples}", *at_k, "length", "truncated", "formatted"]
+    return [f"mean@{samples}", *at_k, *([REWARD] if graded else []), "length", "truncated", "formatted"]
 
 
 def evaluation_summary(
-    table: pa.Table, samples: int, ks: Sequence[int], *, resamples: int = 10_000, seed: int = 0
+    table: pa.Table, samples: int, ks: Sequence[int], *, resamples: int = 10_000, seed: int = 0, voting: bool = True
 ) -> dict[str, Any]:
     """Numbers of each set, and of all sets together, ready for JSON.
 
@@ -88,18 +103,19 @@ def evaluation_summary(
         ks: Each k of pass@k and majority@k.
         resamples: Number of resamples of the bootstrap, by problem.
         seed: Seed of the resamples.
+        voting: Whether answers were taken; without them every `majority@k` is None.
 
     Returns:
-        `samples`, `ks`, `resamples`, `metrics` (names in order), `models`, and `groups`, by the sets' names and, with
-        several sets, by the names of `POOLED`. A group has `problems`; `responses` of each model; `models`, which
-        holds by model and metric None, or `value`, `low` and `high` of the 95 % interval (None where a set has one
-        problem), and the number of `problems` with a value; and with two models `comparison`, which holds by metric
-        the fields of `PairedComparison`, the first model's minus the second's.
+        `samples`, `ks`, `resamples`, `voting`, `metrics` (names in order), `models`, and `groups`, by the sets' names
+        and, with several sets, by the names of `POOLED`. A group has `problems`; `responses` of each model; `models`,
+        which holds by model and metric None, or `value`, `low` and `high` of the 95 % interval (None where a set has
+        one problem), and the number of `problems` with a value; and with two models `comparison`, which holds by
+        metric the fields of `PairedComparison`, the first model's minus the second's.
 
     Raises:
         ValueError: If the models did not answer the same problems.
     """
-    values = problem_values(table, samples, ks)
+    values = problem_values(table, samples, ks, voting=voting)
     sets, models = (list(dict.fromkeys(key[index] for key in values)) for index in (0, 1))
     for name in sets:
         if any(not np.array_equal(values[name, models[0]].problems, values[name, model].problems) for model in models):
@@ -116,7 +132,8 @@ def evaluation_summary(
         "samples": samples,
         "ks": list(ks),
         "resamples": resamples,
-        "metrics": _metric_names(samples, ks),
+        "voting": voting,
+        "metrics": next(list(of_model.metrics) for of_model in values.values()),
         "models": models,
         "groups": groups,
     }

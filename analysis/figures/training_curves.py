@@ -1,6 +1,7 @@
-"""Figure of a training run: reward, divergence and weights over updates."""
+"""Figure of a training run: reward, divergence and weights, or what is added to advantages, over updates."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -43,26 +44,32 @@ def _divergence_panel(axes: Axes, log: Log) -> None:
     axes.legend(frameon=False)
 
 
-def _weight_panel(axes: Axes, log: Log) -> None:
-    steps, low = _series(log, "advantage_weight/min")
-    _, high = _series(log, "advantage_weight/max")
+def _values_panel(axes: Axes, log: Log, *, metric: str, title: str, label: str) -> None:
+    steps, low = _series(log, f"{metric}/min")
+    _, high = _series(log, f"{metric}/max")
     axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0, label="smallest to largest")
-    axes.plot(*_series(log, "advantage_weight/mean"), color=BLUE, label="mean")
-    axes.set_title("Advantage weight")
-    axes.set_ylabel("weight")
+    axes.plot(*_series(log, f"{metric}/mean"), color=BLUE, label="mean")
+    axes.set_title(title)
+    axes.set_ylabel(label)
     axes.legend(frameon=False)
 
 
-def _active_panel(axes: Axes, log: Log) -> None:
-    steps, shares = _series(log, "advantage_weight/frac_active")
+def _active_panel(axes: Axes, log: Log, *, metric: str, title: str, label: str) -> None:
+    steps, shares = _series(log, f"{metric}/frac_active")
     axes.plot(steps, [100 * share for share in shares], color=ORANGE)
     axes.set_ylim(bottom=0)
-    axes.set_title("Tokens weighted other than 1")
-    axes.set_ylabel("% of tokens, |w - 1| > 0.01")
+    axes.set_title(title)
+    axes.set_ylabel(label)
+
+
+WEIGHTS, BONUSES = "advantage_weight", "advantage_bonus"
+"""Prefixes of the metrics of weights that multiply the advantages, and of what is added to them."""
 
 
 def training_curves(log: Log, title: str) -> Figure | None:
-    """Reward, divergence and weight against updates; panels whose metrics were not logged are left out.
+    """Reward, divergence and weight, or what is added to the advantages, against updates.
+
+    Panels whose metrics were not logged are left out.
 
     Args:
         log: A Trainer's `log_history`.
@@ -71,11 +78,17 @@ def training_curves(log: Log, title: str) -> Figure | None:
     Returns:
         The figure; None if nothing was logged that can be drawn.
     """
-    panels = {
+    panels: dict[str, Callable[[Axes, Log], None]] = {
         "reward": _reward_panel,
         "divergence/mean": _divergence_panel,
-        "advantage_weight/mean": _weight_panel,
-        "advantage_weight/frac_active": _active_panel,
+        f"{WEIGHTS}/mean": partial(_values_panel, metric=WEIGHTS, title="Advantage weight", label="weight"),
+        f"{WEIGHTS}/frac_active": partial(
+            _active_panel, metric=WEIGHTS, title="Tokens weighted other than 1", label="% of tokens, |w - 1| > 0.01"
+        ),
+        f"{BONUSES}/mean": partial(_values_panel, metric=BONUSES, title="Added to the advantage", label="bonus"),
+        f"{BONUSES}/frac_active": partial(
+            _active_panel, metric=BONUSES, title="Tokens with a bonus other than 0", label="% of tokens, |b| > 0.01"
+        ),
     }
     present = [panel for key, panel in panels.items() if _series(log, key)[0]]
     if not present:

@@ -1,6 +1,6 @@
 """Problems as a model reads them, and the room that they leave for a response."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def encode_problems(
-    problems: "Dataset | Sequence[Any]", tokenizer: PreTrainedTokenizerBase, *, name: str | None = None
+    problems: "Dataset | Sequence[Any]",
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    name: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> list[Prompt]:
     """Problems as a model reads them; row i is problem i.
 
@@ -23,10 +27,11 @@ def encode_problems(
             the chat format, or `Prompt`s, which stay as they are.
         tokenizer: the model's tokenizer.
         name: the model's name, for messages; by default what the tokenizer was loaded from.
+        chat_template_kwargs: arguments of the chat template; those of a training give the prompts of the training.
 
     Raises:
-        ValueError: if there is no problem or no column `prompt`, for conversations without a chat template, or for an
-            empty prompt.
+        ValueError: if there is no problem or no column `prompt`, for conversations without a chat template, for an
+            empty prompt, or for one that the tokenizer ends with its end token.
     """
     columns = getattr(problems, "column_names", None)
     if columns is not None and "prompt" not in columns:
@@ -39,21 +44,34 @@ def encode_problems(
             if not isinstance(prompt, str) and tokenizer.chat_template is None:
                 name = name or tokenizer.name_or_path
                 raise ValueError(f"The prompts are conversations, but the tokenizer of {name!r} has no chat template.")
-            text = prompt if isinstance(prompt, str) else tokenizer.apply_chat_template(prompt, tokenize=False)
-            prompt = Prompt(row, str(text), encode_prompt(tokenizer, prompt))
+            options = dict(chat_template_kwargs or {})
+            text = prompt
+            if not isinstance(prompt, str):
+                text = tokenizer.apply_chat_template(prompt, tokenize=False, **options)
+            check_ending = isinstance(prompt, str) and not prompt.endswith(str(tokenizer.eos_token))
+            prompt = Prompt(row, str(text), encode_prompt(tokenizer, prompt, options))
+            if check_ending and len(prompt.ids) > 1 and prompt.ids[-1] == tokenizer.eos_token_id:
+                raise ValueError(
+                    f"The tokenizer of {name or tokenizer.name_or_path!r} ends the prompt of row {row} with its end "
+                    "token, after which a response would begin: set add_eos_token to false in its "
+                    "tokenizer_config.json, or take the end token out of the post_processor in its tokenizer.json."
+                )
         if not prompt.ids:
             raise ValueError(f"The prompt of row {row} is empty; give it a text.")
         prompts.append(prompt)
     return prompts
 
 
-def room_after(prompts: Sequence[Prompt], config: Any, max_new_tokens: int | None) -> int | None:
+def room_after(
+    prompts: Sequence[Prompt], config: Any, max_new_tokens: int | None, *, name: str | None = None
+) -> int | None:
     """Tokens that a model can read after the longest prompt; None where the model's config names no limit.
 
     Args:
         prompts: at least one.
         config: the model's config.
         max_new_tokens: tokens that a response may have; None for any number.
+        name: the model's name, for messages.
 
     Raises:
         ValueError: if the room is less than `max_new_tokens`, or less than one token.
@@ -66,7 +84,8 @@ def room_after(prompts: Sequence[Prompt], config: Any, max_new_tokens: int | Non
     if left < (max_new_tokens or 1):
         raise ValueError(
             f"The prompt of row {longest.problem_id} has {len(longest.ids)} tokens, which leaves {left} of the "
-            f"{context} that the model reads; " + ("leave it out." if left < 1 else "lower max_new_tokens.")
+            f"{context} that the model {'' if name is None else f'{name!r} '}reads; "
+            + ("leave it out." if left < 1 else f"lower max_new_tokens={max_new_tokens}.")
         )
     return left
 

@@ -108,4 +108,6 @@ def _number(reward: Reward, value: Any) -> float | None:
             f"The reward {reward_name(reward)} returned {value!r} for a completion; it must be a number, or None "
             "where there is no reward."
         )
+    if math.isinf(value):
+        raise UserFunctionError(f"The reward {reward_name(reward)} returned {value}; rewards are finite numbers.")
     return float(value)

@@ -1,17 +1,46 @@
 """Prompts as token ids: encoding, padding, end tokens, and the length of a model's context."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+LIMITS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+    "max_target_positions",
+    "model_max_length",
+    "n_ctx",
+)
+"""Names that configs have for the number of positions, in the order in which they are asked for."""
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
-    """Token ids of a prompt: text, or a conversation, to which the turn that the model answers in is added."""
+UNLIMITED = frozenset({"bloom", "jamba", "zamba", "nemotron_h", "mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"})
+"""Model types that have no positions to run out of, whatever number their config names."""
+
+OFFSET = frozenset(
+    {"roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "data2vec-text", "xmod"}
+)
+"""Model types whose first position is the one after the id of padding."""
+
+
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: Any, chat_template_kwargs: Mapping[str, Any] | None = None
+) -> list[int]:
+    """Token ids of a prompt, as TRL's GRPO trainer makes them.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        prompt: text, or a conversation, to which the turn that the model answers in is added.
+        chat_template_kwargs: arguments of the chat template, such as `{"enable_thinking": False}`.
+    """
     if isinstance(prompt, str):
         return list(tokenizer(prompt)["input_ids"])
-    return list(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False))
+    options = dict(chat_template_kwargs or {})
+    return list(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False, **options))
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Any) -> set[int]:
@@ -22,9 +51,47 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Any) -> set[int]:
 
 
 def context_length(config: Any) -> int | None:
-    """Tokens that a model can read, by its config; None where the config names no limit."""
-    length: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return length
+    """Tokens that a model can read, by its config; None where there is no limit, or the config names none."""
+    text = config.get_text_config()
+    kind = getattr(text, "model_type", None)
+    named = (getattr(text, name, None) for name in LIMITS)
+    limit = next((value for value in named if type(value) is int and value > 0), None)
+    if limit is None or kind in UNLIMITED or getattr(text, "alibi", False) is True:
+        return None
+    if kind == "granitemoehybrid" and getattr(text, "position_embedding_type", None) != "rope":
+        return None
+    if kind in OFFSET:  # positions begin after the id of padding
+        return limit - (getattr(text, "pad_token_id", None) or 0) - 1
+    if kind == "big_bird" and getattr(text, "attention_type", None) == "block_sparse":  # longer, it is not causal
+        return min(limit, (5 + 2 * text.num_random_blocks) * text.block_size)
+    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    if rope.get("rope_type", rope.get("type")) == "yarn" and rope.get("factor"):
+        # the number of positions may be left as it was when the model is stretched
+        return max(limit, int(rope["factor"] * (rope.get("original_max_position_embeddings") or limit)))
+    return limit
+
+
+def check_context(config: Any, prompt_lengths: Sequence[int], new_tokens: int, *, model: str, setting: str) -> None:
+    """Refuse responses that a model has no positions for.
+
+    Args:
+        config: the model's config.
+        prompt_lengths: tokens of the prompts.
+        new_tokens: tokens that a response may have.
+        model: the setting and the name of the model, for the message.
+        setting: the setting of `new_tokens`, for the message.
+
+    Raises:
+        ValueError: if the longest prompt and a response have more tokens than the model reads.
+    """
+    limit, longest = context_length(config), max(prompt_lengths, default=0)
+    if limit is not None and longest + new_tokens > limit:
+        raise ValueError(
+            f"{model} reads {limit} tokens; the longest prompt has {longest}, and with {setting}={new_tokens} a "
+            f"response could end at {longest + new_tokens}: "
+            + (f"lower {setting} to {limit - longest}" if longest < limit else "leave the prompt out")
+            + ", or lengthen the model (README, Longer contexts)."
+        )
 
 
 def until_end(ids: list[int], ends: set[int]) -> list[int]:

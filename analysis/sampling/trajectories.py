@@ -21,6 +21,7 @@ TRAJECTORY_SCHEMA = pa.schema(
         ("prompt_ids", pa.list_(pa.int32())),
         ("completion_ids", pa.list_(pa.int32())),
         ("correct", pa.bool_()),
+        ("reward", pa.float64()),  # null where nothing judged, and in files that were made before
     ]
 )
 
@@ -33,6 +34,7 @@ class Trajectory:
         problem_id, sample_id: number of the problem, and of the response among those to it.
         prompt_ids, completion_ids: token ids; the completion's end token, if it has one, belongs to it.
         correct: whether a verifier accepted it; None if none judged.
+        reward: the verifier's reward; None if none judged, or the reward is not known.
     """
 
     problem_id: int
@@ -40,6 +42,7 @@ class Trajectory:
     prompt_ids: list[int]
     completion_ids: list[int]
     correct: bool | None = None
+    reward: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

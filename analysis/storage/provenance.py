@@ -16,8 +16,17 @@ METADATA_KEY = b"tokenshift"
 
 def table_metadata(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
     """Schema metadata of a table, with thresholds and versions added."""
-    record = {**metadata, "near_zero": NEAR_ZERO, "high": HIGH, "versions": versions()}
-    return {METADATA_KEY: json.dumps(record).encode()}
+    return {METADATA_KEY: json.dumps(_with_provenance(metadata)).encode()}
+
+
+def report_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a report: as `read_metadata` gives that of a table, so with text in place of other keys."""
+    record: dict[str, Any] = json.loads(json.dumps(_with_provenance(metadata)))
+    return record
+
+
+def _with_provenance(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {**metadata, "near_zero": NEAR_ZERO, "high": HIGH, "versions": versions()}
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

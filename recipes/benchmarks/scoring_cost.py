@@ -25,7 +25,7 @@ def scoring_functions(
 
     Args:
         model: `pocket` or `smollm2`; RL is the same with noise on its weights.
-        tokens: of the timed trajectories together, at least.
+        tokens: the smallest number of tokens of all timed trajectories together.
     """
     path = resolve_model(model)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")

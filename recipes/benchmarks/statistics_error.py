@@ -1,4 +1,4 @@
-"""How far `token_statistics` is from float64 arithmetic on the same hidden states and heads."""
+"""The distance of `token_statistics` from float64 arithmetic on the same hidden states and heads."""
 
 from dataclasses import replace
 

@@ -11,7 +11,7 @@ from rich.progress import track
 
 @dataclass(frozen=True)
 class Ratio:
-    """How long one thing takes against another.
+    """The time that one thing takes, relative to another.
 
     Attributes:
         middle, low, high: median and quartiles over rounds.
@@ -24,7 +24,7 @@ class Ratio:
     rounds: int
 
     def inverse(self) -> "Ratio":
-        """How many times faster."""
+        """The inverse ratio, which tells how many times faster it is."""
         return Ratio(1 / self.middle, 1 / self.high, 1 / self.low, self.rounds)
 
     def scaled(self, factor: float) -> "Ratio":

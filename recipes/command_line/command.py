@@ -18,8 +18,14 @@ from tokenshift.recipes.command_line.help_text import overview
 from tokenshift.recipes.command_line.start import INTERRUPTED, MISTAKE, answer_early, report_mistake, show
 
 LAUNCH = "--launch"
-LAUNCHER_OPTIONS = ("--num_processes", "--num_machines", "--machine_rank", "--main_process_ip", "--main_process_port")
-"""Options that are passed on to `accelerate launch`."""
+LAUNCHER_OPTIONS = {
+    "--num_processes": 1,
+    "--num_machines": 1,
+    "--machine_rank": 0,
+    "--main_process_ip": None,
+    "--main_process_port": 0,
+}
+"""Options that are passed on to `accelerate launch` -> the smallest whole number that is one; None for text."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,7 +80,7 @@ def split_launch(name: str, words: list[str]) -> tuple[list[str], list[str]]:
         The words before the script, none without `--launch`; and the other words.
 
     Raises:
-        ValueError: If `--launch` names no config, or the command cannot be launched.
+        ValueError: If `--launch` names no config, a value is none of its option's, or the command cannot be launched.
     """
     options: dict[str, str] = {}
     others: list[str] = []
@@ -97,8 +103,24 @@ def split_launch(name: str, words: list[str]) -> tuple[list[str], list[str]]:
         )
         raise ValueError(f"{name} takes no {LAUNCH}: {reason}")
     config = launch_config(options.pop(LAUNCH))
+    for option, value in options.items():
+        _check_launcher_value(option, value)
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     return [*launcher, *(word for option in options.items() for word in option)], others
+
+
+def _check_launcher_value(option: str, value: str) -> None:
+    """Refuse a value that accelerate would answer with its usage.
+
+    Raises:
+        ValueError: If it is empty, no whole number, or too small.
+    """
+    smallest = LAUNCHER_OPTIONS[option]
+    if smallest is None:
+        if not value or value.startswith("--"):
+            raise ValueError(f"{option} needs a value, for example {option} 10.0.0.1.")
+    elif not value.isdecimal() or int(value) < smallest:
+        raise ValueError(f"{option} {value!r} must be a whole number of at least {smallest}.")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,64 @@
 """Mistakes on a command line that show before torch and TRL are imported: unknown names, and values of a wrong kind.
 
-The arguments' names and kinds come from their sources (`source_fields.py`). What needs more than that, such as a
-number out of range, is found after the imports. Where a source cannot be read, nothing is refused here.
+The arguments' names and kinds come from their sources (`source_fields.py`), as do the names that registries and lists
+hold. Where a source cannot be read, nothing is refused here: every mistake is found again after the imports.
 """
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.commands import Command
 from tokenshift.recipes.command_line.config_files import config_file, read_config, with_config_file
-from tokenshift.recipes.command_line.source_fields import SourceField, UnreadableSource, class_fields
+from tokenshift.recipes.command_line.source_fields import (
+    UNKNOWN,
+    SourceField,
+    UnreadableSource,
+    class_fields,
+    constant,
+    registered_names,
+)
 
 YES, NO = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
+
+
+SMALLEST = {
+    **dict.fromkeys(
+        (
+            *("size", "samples", "ks", "batch_size", "batch_tokens", "max_new_tokens", "resamples", "pilot"),
+            *("train_size", "eval_size", "check_steps", "probe_size", "verify_workers", "parallel"),
+            *("rounds", "tokens", "hidden", "vocabulary"),
+            *("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations", "num_iterations"),
+            *("steps_per_generation", "generation_batch_size", "max_completion_length"),
+        ),
+        1,
+    ),
+    **dict.fromkeys(("seeds", "report_responses", "probe_steps"), 0),
+}
+"""The smallest value of arguments that count something; it is the same in every command."""
+
+REGISTERED = {
+    "advantage_weighting": ("tokenshift.trainer.weighting", "weighting"),
+    "divergence": ("tokenshift.trainer.weighting", "divergence"),
+    "reward_funcs": ("tokenshift.rewards", "reward"),
+    "reward_func": ("tokenshift.rewards", "reward"),
+    "answer_extractor": ("tokenshift.rewards", "extractor"),
+    "criteria": ("tokenshift.analysis.cross_sampling", "criterion"),
+}
+"""Arguments that name entries of a registry -> the package that registers the shipped ones, and their kind."""
+
+KIND_WORDS = {"extractor": "answer extractor"}
+"""Kinds that messages call otherwise than their decorators do."""
+
+LISTED = {
+    "parts": ("tokenshift.recipes.benchmark", "BENCHMARK_PARTS"),
+    "directions": ("tokenshift.analysis.cross_sampling.sweep", "DIRECTIONS"),
+    "engine": ("tokenshift.analysis.cross_sampling.engines", "ENGINES"),
+    "kinds": ("tokenshift.recipes.jobs.analysis.robustness", "TRAJECTORY_KINDS"),
+    "wording": ("tokenshift.recipes.jobs.sft.solutions", "WORDINGS"),
+}
+"""Arguments whose values are listed in a module's constant -> the module and the constant."""
 
 
 class EarlyParser(argparse.ArgumentParser):
@@ -122,6 +167,7 @@ def check_words(command: Command, words: list[str]) -> None:
     refuse_unknown(option_names(words), known, "--")
     if command.config_holds_arguments:
         words = with_config_file(words)
+    values: dict[str, Any] = {}
     if "--config" in words:
         index = words.index("--config")
         file = config_file(words[index + 1] if index + 1 < len(words) else "", command.configs or "*")
@@ -131,10 +177,51 @@ def check_words(command: Command, words: list[str]) -> None:
             for name, value in config.items():
                 if name in fields:
                     _check_value(fields[name], value)
+            values |= {name: value for name, value in config.items() if name in fields}
             del words[index : index + 2]
-    _, unused = parser.parse_known_args(words)
+    parsed, unused = parser.parse_known_args(words)
     if unused:
         raise ValueError(f"{unused[0]!r} belongs to no argument; an argument is given as --name value.")
+    values |= {name: value for name, value in vars(parsed).items() if value is not None}
+    _check_smallest(values)
+    _check_known(values)
+
+
+def _check_smallest(values: Mapping[str, Any]) -> None:
+    """Raise for the first number that is too small."""
+    for name, smallest in SMALLEST.items():
+        for value in _items(values.get(name)):
+            if isinstance(value, int) and value < smallest:
+                raise ValueError(f"{name}={value} must be at least {smallest}.")
+
+
+def _check_known(values: Mapping[str, Any]) -> None:
+    """Raise for the first name that is neither known nor a dotted path.
+
+    A user's own name, without dots, is known once the user's file is imported: then nothing is refused here.
+    """
+    users = any("." in str(item) for name in REGISTERED for item in _items(values.get(name)))
+    for name in [name for name in (*REGISTERED, *LISTED) if name in values]:
+        registered = name in REGISTERED
+        try:
+            known = registered_names(*REGISTERED[name]) if registered else constant(*LISTED[name])
+        except UnreadableSource:
+            continue
+        if known is UNKNOWN or (registered and users):
+            continue
+        for value in map(str, _items(values[name])):
+            base = value.partition("(")[0]  # a criterion's options stand in brackets behind it
+            if base not in known:
+                kind = REGISTERED[name][1] if registered else ""
+                wrong = f"is no {KIND_WORDS.get(kind, kind)}" if registered else "is not known"
+                tail = ", or give the dotted path of a function of yours." if registered else "."
+                hint = close_match(base, known) or "."
+                raise ValueError(f"{name}={value!r} {wrong}{hint} Known are {', '.join(known)}{tail}")
+
+
+def _items(value: Any) -> list[Any]:
+    """The values of an argument, of which a list has several; none where it is None."""
+    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def _check_value(field: SourceField, value: Any) -> None:

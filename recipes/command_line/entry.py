@@ -1,4 +1,4 @@
-"""How a recipe begins and ends: a user's mistake in one line, a clean stop, process groups closed."""
+"""The beginning and the end of a recipe: a user's mistake in one line, a clean stop, process groups closed."""
 
 import signal
 import threading

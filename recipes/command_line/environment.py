@@ -1,4 +1,4 @@
-"""What a bug report needs to say about a machine: versions and devices, found without importing the libraries."""
+"""The facts about a machine that a bug report needs: versions and devices, found without importing the libraries."""
 
 import argparse
 import os
@@ -74,7 +74,7 @@ def _cores() -> str:
 
 
 def _accelerators() -> str:
-    """What `nvidia-smi` shows; torch, which knows other devices too, would take seconds to import."""
+    """The devices that `nvidia-smi` shows; torch, which knows other devices too, would take seconds to import."""
     if shutil.which(QUERY[0]) is None:
         return "no nvidia-smi"
     try:

@@ -62,14 +62,14 @@ def command_help(name: str, program: str, part: str | None = None) -> str:
         for owner in class_lineage(dotted)
     ]
     groups = [(owner, members) for owner, members in groups if members]
-    own = [group for group in groups if group[0].startswith(f"{NAMESPACE}.")]
-    libraries = [group for group in groups if group not in own]
+    project_groups = [group for group in groups if group[0].startswith(f"{NAMESPACE}.")]
+    libraries = [group for group in groups if group not in project_groups]
     launch = "[--launch NAME] " if command.launched and program.startswith(NAMESPACE) else ""
     lines = [f"usage: {program} {launch}[--NAME VALUE ...]", ""]
     if part != "trl":
         lines += _description(module_docstring(command.script), name, program)
         lines += _files(name, command, program)
-    for owner, members in [*(own if part != "trl" else []), *(libraries if part else [])]:
+    for owner, members in [*(project_groups if part != "trl" else []), *(libraries if part else [])]:
         lines += [
             *_wrapped(f"{_heading(owner, name)}:"),
             *(line for field in members for line in _argument(field)),

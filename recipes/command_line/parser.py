@@ -12,6 +12,12 @@ from trl import TrlParser
 
 from tokenshift.recipes.command_line.config_files import read_config, with_config_file
 from tokenshift.recipes.command_line.early_check import option_names, refuse_unknown
+from tokenshift.recipes.command_line.given_options import (
+    given_names,
+    mark_given,
+    reasons_without_effect,
+    refuse_without_effect,
+)
 
 
 class OneLineErrors:
@@ -27,7 +33,12 @@ class OneLineParser(OneLineErrors, TrlParser):
 
 
 def parse_into(
-    types: tuple[Any, ...], arguments: list[str] | None = None, *, default: Path | None = None, unless: Any = ()
+    types: tuple[Any, ...],
+    arguments: list[str] | None = None,
+    *,
+    default: Path | None = None,
+    unless: Any = (),
+    check_effect: bool = True,
 ) -> Any:
     """Instances of dataclasses, from the command line over `--config`.
 
@@ -36,9 +47,10 @@ def parse_into(
         arguments: Words of the command line; `sys.argv`'s when None.
         default: Config file of a command line that has none of the options `unless`.
         unless: Options, with their hyphens.
+        check_effect: Whether given options that would have no effect are refused.
 
     Raises:
-        ValueError: For an unknown or senseless argument or config file.
+        ValueError: For an unknown or senseless argument or config file, or an option that would have no effect.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if default is not None and not {word.split("=", 1)[0] for word in arguments} & set(unless):
@@ -52,9 +64,41 @@ def parse_into(
     known = {option.lstrip("-") for action in parser._actions for option in action.option_strings} | {"config", "env"}
     refuse_unknown(option_names(arguments), known, "--")
     arguments = with_config_file(arguments)
+    config: dict[str, Any] = {}
     if "--config" in arguments:
-        refuse_unknown(read_config(Path(arguments[arguments.index("--config") + 1])), known, "the config's ")
-    return parser.parse_args_and_config(arguments)
+        config = read_config(Path(arguments[arguments.index("--config") + 1]))
+        refuse_unknown(config, known, "the config's ")
+    defaults = {action.dest: action.default for action in parser._actions}
+    options = {option: action.dest for action in parser._actions for option in action.option_strings}
+    parsed = parser.parse_args_and_config(arguments)
+    mark_given(parsed, given_names(arguments, options, config, defaults))
+    if check_effect:
+        reasons = reasons_without_effect(parsed)
+        overridden = _overridden(parser, arguments, config, reasons)
+        for instance in parsed:
+            for name in overridden:
+                if hasattr(instance, name):
+                    setattr(instance, name, defaults[name])
+        refuse_without_effect(parsed, {name: reason for name, reason in reasons.items() if name not in overridden})
+    return parsed
+
+
+def _overridden(
+    parser: TrlParser, arguments: list[str], config: Mapping[str, Any], reasons: Mapping[str, str]
+) -> set[str]:
+    """The config's settings that have no effect because of what the command line sets over the config.
+
+    A config of vLLM's settings, for example, stays usable with `--use_vllm false`.
+    """
+    idle = (config.keys() & reasons.keys()) - set(option_names(arguments))
+    if not idle:
+        return set()
+    index = arguments.index("--config")
+    try:
+        alone = parser.parse_args_and_config(arguments[index : index + 2])
+    except ValueError:  # the config is incomplete without the command line
+        return idle
+    return idle - reasons_without_effect(alone).keys()
 
 
 def words_of(settings: Mapping[str, Any]) -> list[str]:

@@ -100,6 +100,59 @@ def module_docstring(file: Path) -> str:
     return ast.get_docstring(_parsed(file)) or ""
 
 
+def constant(module: str, name: str) -> Any:
+    """The value of a module's constant; `UNKNOWN` where the source cannot be evaluated.
+
+    Raises:
+        UnreadableSource: If a source is not there, or the name is not found.
+    """
+    return _constant(module, name)
+
+
+def registered_names(package: str, kind: str) -> list[str]:
+    """Names under which the modules of a package register entries of one kind.
+
+    They are those of `@register_KIND(...)` on a function, of `register_KIND(...)(function)`, and of `Kind("name")`
+    or `Kind(name="name")`, an entry that is made directly.
+
+    Args:
+        package: Dotted name of the package.
+        kind: The kind, as in the name of its decorator.
+
+    Raises:
+        UnreadableSource: If the sources are not there, or a name cannot be evaluated.
+    """
+    names = []
+    for file in sorted(_file(package).parent.glob("*.py")):
+        module = package if file.name == "__init__.py" else f"{package}.{file.stem}"
+        names += _registered_in(_parsed(file), module, kind)
+    if not names or any(not isinstance(name, str) for name in names):
+        raise UnreadableSource(f"The names that {package} registers cannot be read.")
+    return list(dict.fromkeys(names))
+
+
+def _registered_in(tree: ast.Module, module: str, kind: str) -> list[Any]:
+    functions = {
+        id(decorator): node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        for decorator in node.decorator_list
+    }
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for call in calls:
+        if isinstance(call.func, ast.Call) and len(call.args) == 1:
+            functions[id(call.func)] = ast.unparse(call.args[0])
+    names: list[Any] = []
+    for call in calls:
+        given = call.args[0] if call.args else None
+        if ast.unparse(call.func) == f"register_{kind}" and id(call) in functions:
+            names.append(functions[id(call)] if given is None else _evaluated(given, module))
+        elif ast.unparse(call.func) == kind.capitalize():
+            given = given or next((keyword.value for keyword in call.keywords if keyword.arg == "name"), None)
+            names += [given.value] if isinstance(given, ast.Constant) else []
+    return names
+
+
 def _fields(definition: Any, module: str) -> dict[str, SourceField]:
     if not isinstance(definition, ast.ClassDef):
         raise UnreadableSource(f"{module} has no such class.")

@@ -1,4 +1,4 @@
-"""How a script of recipes/ begins, before its slow imports.
+"""The beginning of a script of recipes/, before its slow imports.
 
 The script's own folder leaves the module search path, so that it hides no module of the user's, such as a `data.py`,
 and no installed one, such as `evaluate`. `--help` and mistakes that show without an import are answered at once.

@@ -1,4 +1,4 @@
-"""What a script needs by name: models, problem sets, judges, responses of others.
+"""The inputs of a script by name: models, problem sets, judges, responses of others.
 
 The functions of `tokenshift.analysis` take loaded models and rows of problems; these functions make them:
 

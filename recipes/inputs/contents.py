@@ -19,7 +19,7 @@ SAMPLE_BYTES, SAMPLES_PER_FILE = 2**16, 1024
 def content_hash(paths: Iterable[Path]) -> str:
     """Hash of files' names, sizes and bytes.
 
-    Of a file above 64 MiB, 1,024 evenly spaced samples are hashed: a training changes every weight.
+    A file above 64 MiB is hashed by 1,024 evenly spaced samples: a training changes every weight.
     """
     digest = hashlib.sha256()
     for path in sorted(paths):

@@ -1,25 +1,37 @@
 """Problems as a model reads them, and the judgement of the rewards on responses to them."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from datasets import Dataset
 
-from tokenshift.analysis.evaluation.responses import Grade, Grader
+from tokenshift.analysis.evaluation.responses import Grade, Grader, RewardGrader
+from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.prompts import encode_problems, room_after
 from tokenshift.analysis.sampling.requests import Prompt
-from tokenshift.analysis.sampling.responses import Judge, no_judge
+from tokenshift.analysis.sampling.responses import Judge, RewardJudge, judged, no_judge
 from tokenshift.analysis.sampling.rewarded_rows import check_columns, row_rewards
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.inputs.models import ModelSource
 from tokenshift.rewards.extractors import AnswerExtractor, load_extractor
 from tokenshift.rewards.format import format_reward
-from tokenshift.rewards.registry import load_reward, reward_extractor
+from tokenshift.rewards.registry import SOFT_OVERLONG, load_reward, reward_extractor
 
 
-def encoded_prompts(data: Dataset, source: ModelSource) -> list[Prompt]:
+def encoded_prompts(
+    data: Dataset, source: ModelSource, chat_template_kwargs: Mapping[str, Any] | None = None
+) -> list[Prompt]:
     """Prompts as a model reads them; row i is problem i.
+
+    Args:
+        data: the problems.
+        source: the model.
+        chat_template_kwargs: arguments of the chat template.
 
     Raises:
         ValueError: for conversations without a chat template, or an empty prompt.
     """
-    return encode_problems(data, source.tokenizer, name=source.name)
+    return encode_problems(data, source.tokenizer, name=source.name, chat_template_kwargs=chat_template_kwargs)
 
 
 def response_room(prompts: list[Prompt], source: ModelSource, max_new_tokens: int | None) -> int | None:
@@ -28,71 +40,109 @@ def response_room(prompts: list[Prompt], source: ModelSource, max_new_tokens: in
     Raises:
         ValueError: if they are fewer than `max_new_tokens`, or none.
     """
-    return room_after(prompts, source.config, max_new_tokens)
+    return room_after(prompts, source.config, max_new_tokens, name=source.name)
 
 
-def judge_of(data: Dataset, reward_func: str) -> Judge:
-    """Verdicts on responses to problems: whether the reward is 1; None each where there is nothing to judge by.
+def judge_of(data: Dataset, reward_func: str, correct_threshold: float = CORRECT) -> Judge:
+    """Verdicts on responses to problems by their rewards; None each where there is nothing to judge by.
 
     Args:
         data: the problems; row i is problem i.
         reward_func: the name or dotted path of the reward.
+        correct_threshold: the lowest reward of a correct response.
 
     Raises:
-        ValueError: for an unknown reward, or one that does not take the columns of the data.
+        ValueError: for an unknown reward, one that does not take the columns of the data, or a threshold that is no
+            number.
     """
+    check_correct_threshold(correct_threshold)
     reward = load_reward(reward_func)
     if reward_func == "accuracy_reward" and "solution" not in data.column_names:
         return no_judge
     check_columns(reward, data.column_names)
 
-    def judge(rows: list[int], texts: list[str]) -> list[bool | None]:
-        rewards = row_rewards(reward, data.select(rows)[:], texts)
-        return [None if value is None else value == 1 for value in rewards]
+    def rewards(rows: list[int], texts: list[str]) -> list[float | None]:
+        return row_rewards(reward, data.select(rows)[:], texts)
 
-    return judge
+    return RewardJudge(rewards, correct_threshold)
 
 
-def answer_extractor_of(reward_func: str, answer_extractor: str | None = None) -> AnswerExtractor:
-    """The extractor of the answers that majority voting and reports count.
+WITHOUT_VERIFICATION = ("format_reward", SOFT_OVERLONG)
+"""Rewards that look at no answer, and so need no verification process."""
+
+
+def verification_without_effect(reward_funcs: Sequence[str]) -> dict[str, str]:
+    """The options of verification, with the reason, where no reward verifies answers; none where one may."""
+    if not set(reward_funcs) <= set(WITHOUT_VERIFICATION):
+        return {}
+    reason = f"{' and '.join(reward_funcs)} verifies no answers; leave it out."
+    return dict.fromkeys(("verify_workers", "verify_timeout"), reason)
+
+
+def answer_extractor_of(reward_func: str, answer_extractor: str | None = None) -> AnswerExtractor | None:
+    """The extractor of the answers that majority voting and reports count; None where the reward names none.
 
     Args:
         reward_func: the name or dotted path of the reward.
-        answer_extractor: the name or dotted path of an extractor; the one that the reward judges by when None, and
-            `math` where it names none.
+        answer_extractor: the name or dotted path of an extractor; the one that the reward judges by when None.
 
     Raises:
         ValueError: for an unknown reward or extractor, or an extractor that fails.
     """
-    return load_extractor(answer_extractor or reward_extractor(reward_func) or "math")
+    name = answer_extractor or reward_extractor(reward_func)
+    return None if name is None else load_extractor(name)
 
 
-def grader_of(data: Dataset, reward_func: str, answer_extractor: str | None = None) -> Grader:
-    """Verdict, form, answer and vote of responses; all responses to a problem must come together.
+def grading_rule(
+    reward_func: str, answer_extractor: str | None = None, correct_threshold: float = CORRECT
+) -> dict[str, Any]:
+    """The reward, threshold and extractor that grades come from, for the metadata of results: see `RewardGrader.rule`.
+
+    An extractor that is `math` is left out, as in files that were made before there were others.
+    """
+    extractor = answer_extractor_of(reward_func, answer_extractor)
+    name = None if extractor is None else extractor.name
+    rule = {"reward": reward_func, "correct_threshold": correct_threshold}
+    return rule if name == "math" else {**rule, "answer_extractor": name}
+
+
+def grader_of(
+    data: Dataset, reward_func: str, answer_extractor: str | None = None, correct_threshold: float = CORRECT
+) -> Grader:
+    """Verdict, form, answer, vote and reward of responses; all responses to a problem must come together.
+
+    Where the reward names no extractor and none is given, responses have neither answers nor votes.
 
     Args:
         data: the problems; row i is problem i.
         reward_func: the name or dotted path of the reward.
         answer_extractor: as in `answer_extractor_of`.
+        correct_threshold: the lowest reward of a correct response.
 
     Raises:
-        ValueError: for an unknown reward or extractor.
+        ValueError: for an unknown reward or extractor, or a threshold that is no number.
     """
-    judge = judge_of(data, reward_func)
+    judge = judge_of(data, reward_func, correct_threshold)
     extractor = answer_extractor_of(reward_func, answer_extractor)
-    # a reward judges by its extractor's answers alone: then those that are correct equal one another
-    by_answer = extractor.name == reward_extractor(reward_func)
+    # a reward judges by its extractor's answers alone: then those that it gives 1 equal one another
+    by_answer = extractor is not None and extractor.name == reward_extractor(reward_func)
 
     def grade(rows: list[int], texts: list[str]) -> list[Grade]:
-        verdicts, answers = judge(rows, texts), extractor.answers(texts)
+        verdicts = judged(judge, rows, texts)
+        answers: list[str | None] = [None] * len(rows)
         votes: list[int | None] = [None] * len(rows)
-        for row in dict.fromkeys(rows):
-            indices = [index for index, problem in enumerate(rows) if problem == row]
-            right = [by_answer and verdicts[index] is True for index in indices]
-            of_problem = extractor.votes([answers[index] for index in indices], right)
-            for index, vote in zip(indices, of_problem, strict=True):
-                votes[index] = vote
+        if extractor is not None:
+            answers = extractor.answers(texts)
+            for row in dict.fromkeys(rows):
+                indices = [index for index, problem in enumerate(rows) if problem == row]
+                right = [by_answer and verdicts[index][1] == 1 for index in indices]
+                of_problem = extractor.votes([answers[index] for index in indices], right)
+                for index, vote in zip(indices, of_problem, strict=True):
+                    votes[index] = vote
         forms = [value == 1 for value in format_reward(texts)]
-        return [Grade(*grade) for grade in zip(verdicts, forms, answers, votes, strict=True)]
+        return [
+            Grade(correct, form, answer, vote, reward)
+            for (correct, reward), form, answer, vote in zip(verdicts, forms, answers, votes, strict=True)
+        ]
 
-    return grade
+    return RewardGrader(grade, grading_rule(reward_func, answer_extractor, correct_threshold))

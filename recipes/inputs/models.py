@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
@@ -54,6 +55,14 @@ class ModelSource:
         else:
             model = AutoPeftModelForCausalLM.from_pretrained(self.path, **options).merge_and_unload()
         return model.to(device).eval()
+
+
+def weights_dtype(sources: Iterable[ModelSource], dtype: str) -> str:
+    """The dtype of models' weights when they are loaded with a `dtype`, as far as `auto` can be resolved."""
+    if dtype != "auto":
+        return dtype
+    stored = (getattr(source.config, "dtype", None) for source in sources)
+    return ", ".join(dict.fromkeys("auto" if value is None else str(value).split(".")[-1] for value in stored))
 
 
 def find_model(setting: str, name: str, revision: str | None = None) -> ModelSource:
@@ -188,13 +197,18 @@ def require_chat_template(prompt: Any, tokenizer: PreTrainedTokenizerBase, whose
         )
 
 
+def folder_generation_config(path: str, revision: str | None = None) -> GenerationConfig | None:
+    """The generation config in a model's folder, or on the hub; None where there is none."""
+    try:
+        return GenerationConfig.from_pretrained(path, revision=revision or "main")
+    except OSError:
+        return None
+
+
 def model_ends(source: ModelSource) -> set[int]:
     """Token ids at which generation by a model ends, without loading the model."""
-    try:
-        if source.base is None:
-            config = GenerationConfig.from_pretrained(source.path, revision=source.revision or "main")
-        else:
-            config = GenerationConfig.from_pretrained(source.base)
-    except OSError:  # the model has no generation config
+    revision = source.revision if source.base is None else None
+    config = folder_generation_config(source.base or source.path, revision)
+    if config is None:
         config = GenerationConfig.from_model_config(source.config)
     return end_tokens(source.tokenizer, SimpleNamespace(generation_config=config))

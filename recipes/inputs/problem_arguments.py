@@ -5,7 +5,10 @@ from typing import Any
 
 from datasets import Dataset
 
-from tokenshift.recipes.inputs.problems import check_template, load_problem_set, load_problems
+from tokenshift.recipes.inputs.problems import MADE, check_template, load_problem_set, load_problems
+
+MADE_WITHOUT = ("dataset_config", "prompt_column", "solution_column", "system_prompt", "prompt_template")
+"""Options that data which is made here does not take."""
 
 NONE_WORDS = ("none", "null", "")
 """Values of an argument that stand for None, on a command line and in a config file."""
@@ -58,6 +61,13 @@ class ProblemArguments(PromptArguments):
         super().__post_init__()
         self.solution_column = value_or_none(self.solution_column)
 
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        if self.dataset_name not in MADE:
+            return {}
+        reason = f"dataset_name={self.dataset_name!r} is made as it is; leave it out, or name data of your own."
+        return dict.fromkeys(MADE_WITHOUT, reason)
+
     def reading_options(self) -> dict[str, Any]:
         """Keyword arguments of `load_problems` and `load_problem_set` that say how the data is read."""
         return {
@@ -108,6 +118,18 @@ class TrainingProblemArguments(ProblemArguments):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        reasons = super().without_effect(values)
+        if self.dataset_name in MADE:
+            splits = ("dataset_train_split", "dataset_split", "dataset_test_split")
+            reasons |= dict.fromkeys(
+                splits,
+                f"dataset_name={self.dataset_name!r} has splits of its own for training and held-out problems; "
+                "leave it out.",
+            )
+        return reasons
 
     def splitting_options(self, train_split: str) -> dict[str, Any]:
         """Keyword arguments of `load_problems` that say how the data is read and split."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
 from tokenshift.recipes.inputs.sums import sums_dataset
 from tokenshift.recipes.pocket.problems import pocket_dataset
@@ -17,6 +17,9 @@ MADE_TRAINING_SIZES = {"pocket": 2048, "sums": 2000}
 
 READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
 """Suffix of a data file -> the reader of `datasets` for it."""
+
+DEFAULT_TEST_SPLIT = "test"
+"""The split of held-out problems that need not be there: without it, they are taken out of the training split."""
 
 HELD_OUT_SEED = 0
 """Seed of the choice of held-out problems, and of a part of the data."""
@@ -54,8 +57,8 @@ def load_problems(
             held out of `train_split`.
         train_size: training problems; all of them (2048 of pocket) when None.
         eval_size: held-out problems.
-        prompt_column, solution_column: names of the columns in the data; without a solution column (None) only rewards
-            that read none can be used.
+        prompt_column, solution_column: names of the columns in the data, or of a field of a column after a dot
+            (`reward_model.ground_truth`); without a solution column (None) only rewards that read none can be used.
         system_prompt: put before each prompt, which then becomes a conversation.
         prompt_template: text with `{prompt}` in it, around each prompt that is a string.
 
@@ -64,10 +67,7 @@ def load_problems(
     """
     check_template(prompt_template)
     if name in MADE:
-        if system_prompt or prompt_template or (prompt_column, solution_column) != ("prompt", "solution"):
-            raise ValueError(
-                f"dataset_name={name!r} is made as it is: it takes no columns, template or system prompt."
-            )
+        _refuse_reading("dataset_name", name, config, prompt_column, solution_column, system_prompt, prompt_template)
         make = MADE[name]
         return make("train", train_size or MADE_TRAINING_SIZES[name]), make("eval", eval_size)
     train, held_out = _splits(_read(name, config), name, train_split, test_split, eval_size)
@@ -105,6 +105,7 @@ def load_problem_set(
         ValueError: as `load_problems` does.
     """
     if name in MADE:
+        _refuse_reading(setting, name, config, prompt_column, solution_column, system_prompt, prompt_template)
         return MADE[name](split or {"pocket": "analysis", "sums": "eval"}[name], 256 if size is None else size)
     data = _read(name, config, setting)
     if split is None:
@@ -117,10 +118,46 @@ def load_problem_set(
     return _shape(rows, prompt_column, solution_column, system_prompt, prompt_template)
 
 
+def _refuse_reading(
+    setting: str,
+    name: str,
+    config: str | None,
+    prompt_column: str,
+    solution_column: str | None,
+    system_prompt: str | None,
+    prompt_template: str | None,
+) -> None:
+    """Refuse ways of reading data that data made here does not have.
+
+    Raises:
+        ValueError: for the first one that is set.
+    """
+    for option, value, unset in (
+        ("dataset_config", config, None),
+        ("prompt_column", prompt_column, "prompt"),
+        ("solution_column", solution_column, "solution"),
+        ("system_prompt", system_prompt, None),
+        ("prompt_template", prompt_template, None),
+    ):
+        if value != unset:
+            raise ValueError(
+                f"{setting}={name!r} is made as it is: it takes no columns, template or system prompt, and no "
+                f"configuration; leave out {option}={value!r}, or name data of your own."
+            )
+
+
+def _is_local_data(path: Path) -> bool:
+    """Whether data is a file, or a folder that `datasets` saved: such data has no configurations."""
+    saved = ("dataset_dict.json", "state.json")
+    return path.suffix in READERS or any((path / file).is_file() for file in saved)
+
+
 def _read(name: str, config: str | None, setting: str = "dataset_name") -> DatasetDict:
     path = Path(name).expanduser()
     if path.suffix in READERS and not path.is_file():
         raise ValueError(f"{setting}={name!r}: there is no such file.")
+    if config is not None and _is_local_data(path):
+        raise ValueError(f"dataset_config={config!r} has no effect: {name!r} has no configurations; leave it out.")
     try:
         if path.suffix in READERS:
             return load_dataset(READERS[path.suffix], data_files=str(path))
@@ -147,6 +184,11 @@ def _splits(
 ) -> tuple[Dataset, Dataset]:
     if train_split not in data:
         raise ValueError(f"dataset_name={name!r} has no split {train_split!r}; it has {_listed(data)}.")
+    if test_split not in data and test_split != DEFAULT_TEST_SPLIT:
+        raise ValueError(
+            f"dataset_name={name!r} has no split {test_split!r} (dataset_test_split); it has {_listed(data)}. Without "
+            "dataset_test_split the held-out problems are taken out of the training split."
+        )
     train = data[train_split]
     if test_split in data and test_split != train_split:
         held_out = data[test_split].shuffle(seed=HELD_OUT_SEED)
@@ -174,8 +216,10 @@ def _shape(
     """Rename the columns, and put the template and the system prompt around each prompt."""
     wanted = {"prompt_column": prompt_column, "solution_column": solution_column}
     for setting, column in wanted.items():
+        data = _with_field(data, column)
         if column is not None and column not in data.column_names:
-            raise ValueError(f"{setting}={column!r} is not in the data; it has {_listed(data.column_names)}.")
+            names = data.flatten().column_names if "." in column else data.column_names
+            raise ValueError(f"{setting}={column!r} is not in the data; it has {_listed(names)}.")
     if prompt_column == solution_column:
         raise ValueError(f"prompt_column and solution_column are both {prompt_column!r}.")
     chosen = {prompt_column: "prompt"} | ({} if solution_column is None else {solution_column: "solution"})
@@ -196,6 +240,17 @@ def _shape(
         return {"prompt": prompt}
 
     return data if system_prompt is None and prompt_template is None else data.map(render)
+
+
+def _with_field(data: Dataset, column: str | None) -> Dataset:
+    """The data with a field of a column as a column: `reward_model.ground_truth` of verl's data, for example."""
+    outer = (column or "").partition(".")[0]
+    if column is None or column in data.column_names or outer not in data.column_names:
+        return data
+    fields = data.select_columns([outer]).flatten()
+    if column not in fields.column_names:
+        return data
+    return concatenate_datasets([data, fields.select_columns([column])], axis=1)
 
 
 def _check_values(data: Dataset, prompt_column: str, solution_column: str | None, prompt_template: str | None) -> None:

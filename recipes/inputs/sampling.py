@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from accelerate import PartialState
 
+from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator, VLLMGenerator
-from tokenshift.recipes.inputs.models import ModelSource
+from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.recipes.inputs.models import ModelSource, model_ends
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
 from tokenshift.rewards import configure_verification
 from tokenshift.trainer.resume.launch_check import check_launch
@@ -27,20 +30,23 @@ class SamplingArguments(PromptArguments):
     Parameters:
         size (`int`, *optional*):
             How many problems.
-        reward_func (`str`):
-            Judges responses; correct is a reward of 1.
+        reward_func (`str`), correct_threshold (`float`):
+            Judges responses; correct are those whose reward is at least the threshold.
         samples (`int`), temperature, top_p, max_new_tokens, seed:
             Responses per problem, and how they are sampled.
         batch_size (`int`):
             Responses sampled at once.
         dtype, attn_implementation, use_vllm:
             How models are loaded and responses sampled.
+        chat_template_kwargs (`dict[str, Any]`, *optional*):
+            Arguments of the chat template, as in a training.
         output_dir (`str`), overwrite (`bool`):
             Where results go; an earlier analysis there is continued if its settings are the same.
     """
 
     size: int | None = field(default=None, metadata={"help": "Problems; all, or 256 of made ones, when not given."})
     reward_func: str = field(default="accuracy_reward", metadata={"help": "Judge: its name or a dotted path."})
+    correct_threshold: float = field(default=CORRECT, metadata={"help": "Lowest reward of a correct response."})
     samples: int = field(default=1, metadata={"help": "Responses per problem."})
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature."})
     top_p: float = field(default=0.7, metadata={"help": "Nucleus of sampling; next to 0 is greedy."})
@@ -53,8 +59,14 @@ class SamplingArguments(PromptArguments):
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
     attn_implementation: str | None = field(default=None, metadata={"help": "As in transformers."})
     use_vllm: bool = field(default=False, metadata={"help": "Sample by vLLM."})
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Arguments of the chat template, e.g. '{\"enable_thinking\": false}'."}
+    )
     verify_workers: int = field(default=2, metadata={"help": "Verification processes of each process."})
     verify_timeout: float = field(default=10.0, metadata={"help": "Seconds a verification may take."})
+    verify_decimal_comma: bool | None = field(
+        default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
+    )
     output_dir: str = field(default="outputs/pocket/analysis", metadata={"help": "Where results go."})
     overwrite: bool = field(default=False, metadata={"help": "Delete what an earlier analysis left in output_dir."})
 
@@ -68,8 +80,26 @@ class SamplingArguments(PromptArguments):
             raise ValueError(f"dtype={self.dtype!r} is not known; choose auto, float32, bfloat16 or float16.")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
+        check_correct_threshold(self.correct_threshold)
         _ = self.sampling  # the other numbers are checked there
         self.output_dir = str(Path(self.output_dir).expanduser())
+        given = self.chat_template_kwargs
+        try:
+            value = yaml.safe_load(given) if isinstance(given, str) else given
+        except yaml.YAMLError:
+            value = given
+        if not isinstance(value, dict | None):
+            raise ValueError(
+                f"chat_template_kwargs={given!r} is no mapping of names to values, such as "
+                "'{\"enable_thinking\": false}'."
+            )
+        self.chat_template_kwargs = value or None
+
+    @property
+    def template_kwargs(self) -> dict[str, Any] | None:
+        """Arguments of the chat template."""
+        assert not isinstance(self.chat_template_kwargs, str)  # it was read
+        return self.chat_template_kwargs
 
     @property
     def sampling(self) -> Sampling:
@@ -90,7 +120,7 @@ def check_machine(args: SamplingArguments) -> PartialState:
     check_launch(state)
     if args.use_vllm and find_spec("vllm") is None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
-    configure_verification(args.verify_workers, args.verify_timeout)
+    configure_verification(args.verify_workers, args.verify_timeout, bool(args.verify_decimal_comma))
     return state
 
 
@@ -112,5 +142,13 @@ def generator_maker(
     """
     chosen = sampling or args.sampling
     if args.use_vllm:
-        return lambda: VLLMGenerator(source.path, source.revision, source.tokenizer, chosen)
+        if source.base is not None:
+            raise ValueError(
+                f"use_vllm=True cannot be with the adapter {source.name!r}: merge it into its base "
+                "(merge_and_unload) and save the model, or leave use_vllm out."
+            )
+        ends = model_ends(source)
+        return lambda: VLLMGenerator(
+            source.path, source.revision, source.tokenizer, chosen, ends=ends, dtype=args.dtype
+        )
     return lambda: TransformersGenerator(ready_model(source, args), source.tokenizer, chosen)

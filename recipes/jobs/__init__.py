@@ -1,1 +1,1 @@
-"""A folder for each kind of script: its arguments, its preparation, and what it shows."""
+"""A folder for each kind of script: its arguments, its preparation, and its output."""

@@ -1,4 +1,4 @@
-"""How pocket's base model answers: worked steps or a glance, with habits that cost it the answer.
+"""The answers of pocket's base model: worked steps or a glance, with habits that cost it the answer.
 
 Three choices decide a response. Early, it works step by step or answers at a glance, mostly wrong. In the middle, a
 carry or a borrow can be forgotten. Late, a worked result is given exactly or rounded. Other choices (which synonym

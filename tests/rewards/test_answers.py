@@ -21,7 +21,7 @@ def _pool() -> Iterator[None]:
 
 def test_answers_are_those_that_verification_takes() -> None:
     texts = [r"So \boxed{35}.", "So 35.", r"\boxed{}", r"\boxed{35", r"\boxed{\frac{1}{2}}", r"\boxed{12\text{ cm}}"]
-    assert extracted_answers(texts) == ["35", None, None, None, r"\frac{1}{2}", "12"]
+    assert extracted_answers(texts) == ["35", None, None, None, r"\frac{1}{2}", r"12\text{ cm}"]
     assert extracted_answers([[{"role": "assistant", "content": r"\boxed{7}"}]]) == ["7"]
     # a first look must not be taken for a verdict, nor a verdict for an answer
     assert verification_pool().verdicts([("35", texts[0])]) == ["correct"]

@@ -15,6 +15,7 @@ from tokenshift.analysis.divergence.lm_head import head_of
 from tokenshift.recipes.pocket.make_base import make_tokenizer
 from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
 
+NO_DROPOUT = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
 PROMPTS = ["1+2=", "13+2=", "4+5=", "7+1="]
 
 
@@ -24,7 +25,9 @@ def logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Ten
     mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
     length = inputs["completion_ids"].shape[1]
     with torch.no_grad():
-        whole = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, -length - 1 : -1]
+        positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
+        given = {"position_ids": positions} if model.config.model_type == "gpt2" else {}
+        whole = model(input_ids=ids, attention_mask=mask, use_cache=False, **given).logits[:, -length - 1 : -1]
     return whole[inputs["completion_mask"].bool()].double()
 
 
@@ -63,9 +66,7 @@ def trained(model: Any, folder: Path, **settings: Any) -> Recorder:
         pytest.param("gemma2", {"final_logit_softcapping": 2.0}, id="cap"),
         pytest.param("phi", {}, id="bias"),
         pytest.param("opt", {"word_embed_proj_dim": 16, "dropout": 0.0}, id="projection out"),
-        pytest.param(
-            "bart", {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}, id="encoder-decoder's"
-        ),
+        pytest.param("gpt2", NO_DROPOUT, id="positions that TRL does not give"),
     ],
 )
 def test_divergence_from_the_base_and_the_rollout_policy(
@@ -121,6 +122,13 @@ def test_models_that_trl_would_train_on_another_distribution(
     model = tiny_model(model_type, **fields)
     with pytest.raises(ValueError, match=f"TRL's log-probabilities of a {type(model).__name__} differ from those of"):
         trained(model, tmp_path, divergence=divergence)
+
+
+@pytest.mark.parametrize("model_type", ["bart", "rwkv"])
+def test_models_that_read_the_padding_as_text(model_type: str, tmp_path: Path) -> None:
+    model = tiny_model(model_type)
+    with pytest.raises(ValueError, match=f"{type(model).__name__} counts the padding that TRL puts before"):
+        trained(model, tmp_path)
 
 
 def test_a_balance_of_experts_that_trl_cannot_compute(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl.trainer.utils import get_config_model_id
 
 from tokenshift.analysis.divergence.from_logits import check_sampling
-from tokenshift.analysis.thresholds import NEAR_ZERO
+from tokenshift.analysis.sampling.correctness import is_correct
+from tokenshift.analysis.thresholds import CORRECT, NEAR_ZERO
 from tokenshift.analysis.token_table.schema import SCORED, build_table
 from tokenshift.trainer.policy.requirements import check_can_be_sampled, image_column
 from tokenshift.trainer.policy.responses import Reward, generation_settings, rank_rows, sampled_responses
@@ -57,7 +58,8 @@ class ShiftProbeCallback(TrainerCallback):
     - `overlap_{1,2,3,5,10}`, `rl_top1_rank_{1,3}`, `rl_top1_improbable`, and the same over high-JS tokens, `high/*`;
     - `jaccard_previous`, `jaccard_first`, overlap of the set of high-JS tokens with the last probe's, and with that
       of the first probe which had any; at the end `jaccard_last`, of each probe with the last one;
-    - `accuracy`, share of responses whose reward is 1; `length` (tokens); `tokens`, `responses`.
+    - `accuracy`, share of responses whose reward is at least `correct_threshold`; `length` (tokens); `tokens`,
+      `responses`.
 
     W&B also gets `log10_js` (histogram), `most_moved` (table of tokens in context), and four figures.
 
@@ -75,6 +77,7 @@ class ShiftProbeCallback(TrainerCallback):
         seed: seed of the sampled responses.
         rollout_func: called for the probe's responses instead of the trainer's own `rollout_func`, whose state belongs
             to the training.
+        correct_threshold: lowest reward of a correct response.
 
     Only tokens that the policy chose are scored, not those of tools and environments; `position` and `length` count
     them alone. Environments are new ones at each probe, made by the trainer's factories. Images go with their prompts
@@ -101,9 +104,11 @@ class ShiftProbeCallback(TrainerCallback):
         batch_size: int | None = None,
         seed: int = 0,
         rollout_func: Callable[..., Any] | None = None,
+        correct_threshold: float = CORRECT,
     ) -> None:
         settings = generation_settings(trainer)
         sampled_at = getattr(settings, "temperature", None) or temperature
+        self.correct_threshold = correct_threshold
         self.temperature = getattr(trainer, "temperature", sampled_at)
         self.batch_size = trainer.args.per_device_eval_batch_size if batch_size is None else batch_size
         check_sampling(self.temperature, top_p)
@@ -253,7 +258,7 @@ class ShiftProbeCallback(TrainerCallback):
                 rollout_func=self.rollout_func,
             )
             for row, response in zip(ids, responses, strict=True):
-                correct = None if response.reward is None else response.reward == 1
+                correct = is_correct(response.reward, self.correct_threshold)
                 trajectories.append(
                     ProbedTrajectory(row, 0, response.prompt_ids, response.completion_ids, correct, response.chosen)
                 )

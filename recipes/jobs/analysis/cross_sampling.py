@@ -1,6 +1,7 @@
 """Arguments of cross-sampling, and what can be looked at before a model is loaded."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from tokenshift.analysis.cross_sampling.criteria import SHIPPED_CRITERIA
 from tokenshift.analysis.cross_sampling.criterion_registry import check_threshold, named_criterion, rehearse
@@ -8,7 +9,6 @@ from tokenshift.analysis.cross_sampling.engines import ENGINES
 from tokenshift.analysis.cross_sampling.intervention import Intervention
 from tokenshift.analysis.cross_sampling.pilot import read_thresholds
 from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, ENDS
-from tokenshift.analysis.sampling.token_ids import context_length
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.models import model_ends
@@ -110,6 +110,18 @@ class CrossArguments(ShiftArguments):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
 
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        reasons = super().without_effect(values)
+        reasons["batch_tokens"] = "cross-sampling scores no responses; batch_size says how many are sampled at once."
+        if not self.swept:
+            reason = "criteria names none and all alone, which have no threshold; name another, or leave it out."
+            reasons |= dict.fromkeys(("epsilons", "budgets", "most", "pilot", "seed"), reason)
+        elif not self.budgets:
+            reason = "it is of the pilot, which finds thresholds for budgets; give budgets, or leave it out."
+            reasons |= dict.fromkeys(("pilot", "seed"), reason)
+        return reasons
+
     @property
     def swept(self) -> list[str]:
         """The criteria that have a threshold, each once."""
@@ -129,21 +141,9 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
             f"base_model={args.base_model!r} and rl_model={args.rl_model!r} have no end token: no response would "
             "end. Set eos_token_id in a generation_config.json, or the tokenizer's eos_token."
         )
-    _check_context(job)
     vocabulary = min(source.config.get_text_config().vocab_size for source in (job.base, job.rl))
     for criterion in args.swept:
         rehearse(named_criterion(criterion), vocabulary)
     open_folder(job, row_settings(job, *SWEPT))
     read_thresholds(job.folder)  # a damaged file is named before a model is loaded
     return job
-
-
-def _check_context(job: ShiftJob) -> None:
-    """Check RL's context against the prompts: it may be shorter than the base's, which is checked already."""
-    context = context_length(job.rl.config)
-    longest = max(len(prompt.ids) for prompt in job.prompts)
-    if context is not None and longest + job.args.sampling.max_new_tokens > context:
-        raise ValueError(
-            f"rl_model={job.args.rl_model!r} reads {context} tokens; the longest prompt has {longest} and responses "
-            f"may have {job.args.sampling.max_new_tokens}: lower max_new_tokens, or leave the prompt out."
-        )

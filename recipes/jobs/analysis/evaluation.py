@@ -7,15 +7,24 @@ from typing import Any
 
 from datasets import Dataset
 
-from tokenshift.analysis.evaluation.responses import ProblemSet, Subject
+from tokenshift.analysis.evaluation.responses import Grader, ProblemSet, Subject
 from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner, open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import data_content, model_content
-from tokenshift.recipes.inputs.judging import answer_extractor_of, encoded_prompts, grader_of, response_room
-from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends
-from tokenshift.recipes.inputs.problem_arguments import ProblemArguments, value_or_none
+from tokenshift.recipes.inputs.judging import (
+    encoded_prompts,
+    grader_of,
+    grading_rule,
+    response_room,
+    verification_without_effect,
+)
+from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends, weights_dtype
+from tokenshift.recipes.inputs.problem_arguments import MADE_WITHOUT, ProblemArguments, value_or_none
+from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE, SamplingArguments, check_machine, generator_maker
 from tokenshift.rewards import load_reward
 
@@ -41,7 +50,8 @@ class EvaluationArguments(SamplingArguments):
         dataset_config, dataset_split, prompt_column, solution_column (`list[str]`, *optional*):
             One value for all sets, or one per set; `none` for the default, or for a set without gold answers.
         answer_extractor (`str`, *optional*):
-            What majority voting and the reports count as a response's answer; that of the reward when not given.
+            Takes the answer of a response for majority voting and the reports; when not given, it is the extractor
+            that the reward names. A reward that names none has no majority.
         ks (`list[int]`, *optional*):
             The k of pass@k and majority@k; when not given, 1, 4, 8 as far as there are samples, and their number.
         resamples (`int`):
@@ -68,7 +78,7 @@ class EvaluationArguments(SamplingArguments):
     )
     answer_extractor: str | None = field(
         default=None,
-        metadata={"help": "Takes the answers for majority@k: math, or a dotted path; the reward's own by default."},
+        metadata={"help": "Takes the answers for majority@k: math, or a dotted path; the reward's by default."},
     )
     samples: int = field(default=8, metadata={"help": "Responses per problem."})
     ks: list[int] | None = field(
@@ -101,6 +111,23 @@ class EvaluationArguments(SamplingArguments):
                     f"{name} has {len(values)} values for {len(self.datasets)} datasets; give one, or one each."
                 )
 
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        reasons = verification_without_effect([self.reward_func])
+        if set(self.datasets) <= set(MADE):
+            reason = f"{' and '.join(self.datasets)} is made as it is; leave it out, or name data of your own."
+            reasons |= dict.fromkeys(MADE_WITHOUT, reason)
+        if self.use_vllm:
+            reason = "vLLM loads the models by their own configs; leave it out, or use_vllm."
+            reasons |= dict.fromkeys(("dtype", "attn_implementation"), reason)
+        return reasons
+
+    @property
+    def made_beside_others(self) -> list[str]:
+        """The made sets, where there are others too; they take no template and no system prompt."""
+        made = [name for name in self.datasets if name in MADE]
+        return made if len(made) < len(self.datasets) else []
+
     def of_set(self, name: str, index: int) -> str | None:
         """The value of an argument of `BY_SET` for one of the sets; None where it is left open.
 
@@ -115,12 +142,25 @@ class EvaluationArguments(SamplingArguments):
         """The column with the gold answers of one of the sets; None where the set is said to have none."""
         return self.of_set("solution_column", index) or ("solution" if self.solution_column is None else None)
 
+    def grader(self, data: Dataset) -> Grader:
+        """The grader of responses to these problems.
+
+        Raises:
+            ValueError: as `grader_of` does.
+        """
+        return grader_of(data, self.reward_func, self.answer_extractor, self.correct_threshold)
+
     def problems_of(self, index: int) -> Dataset:
-        """The problems of one of the sets.
+        """The problems of one of the sets; made ones beside others do not take what is given for all sets.
 
         Raises:
             ValueError: as `load_problem_set` does.
         """
+        if self.datasets[index] in self.made_beside_others:
+            values = {name: self.of_set(name, index) for name in BY_SET if len(getattr(self, name) or ()) > 1}
+            given = {name: value for name, value in values.items() if value is not None and name != "dataset_split"}
+            arguments = ProblemArguments(dataset_name=self.datasets[index], **given)
+            return arguments.problem_set(self.of_set("dataset_split", index), self.size, setting="datasets")
         arguments = ProblemArguments(
             dataset_name=self.datasets[index],
             dataset_config=self.of_set("dataset_config", index),
@@ -141,7 +181,7 @@ class EvaluationJob(FolderOwner):
         models: displayed name -> model; the one that the first is compared with comes second.
         data: displayed name of a set -> its rows; row i is problem i.
         prompts: (model, set) -> the prompts as the model reads them.
-        notes: what a reader must know about the comparison of the models.
+        notes: sentences that a reader of the comparison must know.
         folder: where results go.
     """
 
@@ -160,22 +200,18 @@ class EvaluationJob(FolderOwner):
     def sets(self, model: str) -> list[ProblemSet]:
         """The sets as the model of this name reads them."""
         return [
-            ProblemSet(
-                name, self.prompts[model, name], grader_of(rows, self.args.reward_func, self.args.answer_extractor)
-            )
-            for name, rows in self.data.items()
+            ProblemSet(name, self.prompts[model, name], self.args.grader(rows)) for name, rows in self.data.items()
         ]
 
     def metadata(self) -> dict[str, Any]:
         """Metadata of the tables: the models, sets and sampling that their rows come from."""
-        extractor = answer_extractor_of(self.args.reward_func, self.args.answer_extractor).name
         return {
             "models": {name: source.revision or model_content(source) for name, source in self.models.items()},
             "sets": {name: len(rows) for name, rows in self.data.items()},
             "samples": self.args.samples,
             **asdict(self.args.sampling),
-            "reward": self.args.reward_func,
-            **({} if extractor == "math" else {"answer_extractor": extractor}),
+            "dtype": weights_dtype(self.models.values(), self.args.dtype),
+            **grading_rule(self.args.reward_func, self.args.answer_extractor, self.args.correct_threshold),
             "engine": "vllm" if self.args.use_vllm else "transformers",
         }
 
@@ -198,18 +234,22 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     state = check_machine(args)
     load_reward(args.reward_func)  # an unknown one is named before all else
     models, notes = _models(args)
+    for name in ("prompt_template", "system_prompt"):
+        if getattr(args, name) is not None and args.made_beside_others:
+            notes.append(f"{name} is not for {' and '.join(args.made_beside_others)}, which is made as it is.")
     with state.main_process_first():
         data = problem_sets(args)
     for rows in data.values():
-        grader_of(
-            rows, args.reward_func, args.answer_extractor
-        )  # mistakes in either are named before a model is loaded
+        args.grader(rows)  # mistakes in the reward and the extractor are named before a model is loaded
+    if args.reward_func == "accuracy_reward" and not any("solution" in rows.column_names for rows in data.values()):
+        reason = "no set has gold answers, so nothing is judged; name their column by --solution_column."
+        refuse_without_effect((args,), dict.fromkeys(("correct_threshold", "answer_extractor"), reason))
     prompts: dict[tuple[str, str], list[Prompt]] = {}
     rooms = [LONGEST_RESPONSE]
     for model, source in models.items():
         for name, rows in data.items():
             try:
-                prompts[model, name] = encoded_prompts(rows, source)
+                prompts[model, name] = encoded_prompts(rows, source, args.template_kwargs)
                 room = response_room(prompts[model, name], source, args.max_new_tokens)
             except ValueError as error:
                 raise ValueError(f"datasets={name!r} and model {model!r}: {error}") from error
@@ -220,6 +260,10 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     settings = {name: value for name, value in asdict(args).items() if name not in left_out}
     if args.answer_extractor is None:
         del settings["answer_extractor"]  # as in folders that were made before it could be chosen
+    if args.chat_template_kwargs is None:
+        del settings["chat_template_kwargs"]
+    if args.correct_threshold == CORRECT:
+        del settings["correct_threshold"]  # likewise
     parts = {f"model {name}": model_content(source) for name, source in models.items()}
     parts |= set_contents(data)
     open_folder(job, settings, parts)

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.responses import sample_trajectories
@@ -39,6 +40,11 @@ class EvolutionArguments(ShiftArguments):
     )
     resamples: int = field(default=1000, metadata={"help": "Resamples of the bootstrap."})
     output_dir: str = field(default="outputs/pocket/evolution", metadata={"help": "Where results go."})
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        reason = "the last of the checkpoints is the model after RL; name it there, and leave this out."
+        return super().without_effect(values) | {"rl_model": reason}
 
 
 @dataclass

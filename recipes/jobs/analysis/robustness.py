@@ -28,7 +28,7 @@ class RobustnessArguments(ShiftArguments):
     """
     Parameters:
         kinds (`list[str]`):
-            Whose responses: `rl`, `base`, `mixed`.
+            The policies whose responses are used: `rl`, `base`, `mixed`.
         temperatures, top_ps (`list[float]`):
             Temperatures of sampling and of the compared distributions; the top-p at which these are truncated.
         mixed_epsilon (`float`):
@@ -59,6 +59,14 @@ class RobustnessArguments(ShiftArguments):
             raise ValueError(f"mixed_epsilon={self.mixed_epsilon} must lie in [0, ln 2].")
         if self.use_vllm and "mixed" in self.kinds:
             raise ValueError("The mixed policy cannot be sampled by vLLM; leave 'mixed' out of kinds.")
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        reasons = super().without_effect(values)
+        reasons["temperature"] = "temperatures has those that are sampled at and compared; give it there."
+        if "mixed" not in self.kinds:
+            reasons["mixed_epsilon"] = "kinds does not name the mixed policy; add mixed, or leave it out."
+        return reasons
 
 
 def prepare(arguments: list[str] | None = None) -> ShiftJob:

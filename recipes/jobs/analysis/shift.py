@@ -11,13 +11,22 @@ from datasets import Dataset
 from tokenshift.analysis.sampling.generators import Generator, Sampling
 from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge
+from tokenshift.analysis.sampling.token_ids import check_context
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.analysis.token_table.scoring import PairScorer
+from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner
 from tokenshift.recipes.inputs.contents import data_content, model_content
-from tokenshift.recipes.inputs.judging import encoded_prompts, judge_of, no_judge, response_room
-from tokenshift.recipes.inputs.models import ModelSource, find_model, require_shared_vocabulary
+from tokenshift.recipes.inputs.judging import (
+    encoded_prompts,
+    judge_of,
+    no_judge,
+    response_room,
+    verification_without_effect,
+)
+from tokenshift.recipes.inputs.models import ModelSource, find_model, require_shared_vocabulary, weights_dtype
 from tokenshift.recipes.inputs.problem_arguments import ProblemArguments
 from tokenshift.recipes.inputs.sampling import (
     LONGEST_RESPONSE,
@@ -58,6 +67,10 @@ class ShiftArguments(SamplingArguments, ProblemArguments):
         super().__post_init__()
         if self.batch_tokens < 1:
             raise ValueError(f"batch_tokens={self.batch_tokens} must be at least 1.")
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        return super().without_effect(values) | verification_without_effect([self.reward_func])
 
 
 @dataclass
@@ -115,12 +128,15 @@ class ShiftJob(FolderOwner):
             sampled = {"dataset": self.args.dataset_name, "samples": self.args.samples, **asdict(self.args.sampling)}
         else:  # how the file's responses were sampled is not known
             sampled = {"temperature": self.args.temperature, "top_p": self.args.top_p}
+        if self.given is None or any(trajectory.reward is not None for trajectory in self.given[0]):
+            sampled |= {"reward": self.args.reward_func, "correct_threshold": self.args.correct_threshold}
         return {
             "base_model": self.base.name,
             "base_revision": self.base.revision or getattr(self.base.config, "_commit_hash", None),
             "rl_model": self.rl.name,
             "rl_revision": self.rl.revision or getattr(self.rl.config, "_commit_hash", None),
             **sampled,
+            "dtype": weights_dtype((self.base, self.rl), self.args.dtype),
             "prompts": {prompt.problem_id: prompt.text for prompt in self.prompts},
             **more,
         }
@@ -144,10 +160,17 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True) -> ShiftJob:
         return ShiftJob(args, base, rl, Dataset.from_dict({}), [], no_judge, RunFolder(Path(args.output_dir)))
     with state.main_process_first():
         data = args.problem_set(args.dataset_split, args.size)
-    prompts = encoded_prompts(data, base)
+    prompts = encoded_prompts(data, base, args.template_kwargs)
     room = response_room(prompts, base, args.max_new_tokens)
     args.max_new_tokens = args.max_new_tokens or (LONGEST_RESPONSE if room is None else min(LONGEST_RESPONSE, room))
-    judge = judge_of(data, args.reward_func)
+    lengths = [len(prompt.ids) for prompt in prompts]
+    check_context(
+        rl.config, lengths, args.max_new_tokens, model=f"rl_model={args.rl_model!r}", setting="max_new_tokens"
+    )
+    judge = judge_of(data, args.reward_func, args.correct_threshold)
+    if judge is no_judge:
+        reason = "the data has no gold answers, so nothing is judged; name their column by --solution_column."
+        refuse_without_effect((args,), {"correct_threshold": reason})
     return ShiftJob(args, base, rl, data, prompts, judge, RunFolder(Path(args.output_dir)))
 
 
@@ -160,6 +183,10 @@ def row_settings(job: ShiftJob, *unrecorded: str) -> dict[str, Any]:
     """
     left_out = (*UNRECORDED_ARGUMENTS, *unrecorded)
     settings = {name: value for name, value in asdict(job.args).items() if name not in left_out}
+    if job.args.chat_template_kwargs is None:
+        del settings["chat_template_kwargs"]  # as in folders that were made before it could be given
+    if job.args.correct_threshold == CORRECT:
+        del settings["correct_threshold"]  # as in folders that were made before it could be chosen
     return settings | {
         "base_model_content": model_content(job.base),
         "rl_model_content": model_content(job.rl),

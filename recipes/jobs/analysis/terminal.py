@@ -1,19 +1,40 @@
 """The terminal output of the shift analyses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
+from tokenshift.analysis.sampling.correctness import correctness_words, none_correct_remark
+from tokenshift.analysis.sampling.trajectories import read_trajectories
 from tokenshift.analysis.shift.claims import NOT_SEEN, SEEN, Statement
 from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS
 from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.command_line.console import console
 
 VERDICT_COLOURS = {SEEN: "green", NOT_SEEN: "red"}
 """Other verdicts are yellow."""
 
 SHIFT_PRODUCTS = ("report.html", "summary.json", "figures", "table")
+
+
+def show_counted(folder: RunFolder, metadata: Mapping[str, Any]) -> None:
+    """Print which responses count as correct, and that none does where rewards never reach the threshold.
+
+    Args:
+        folder: The run's folder, with the trajectories of all its policies.
+        metadata: The tables' metadata, with `reward` and `correct_threshold` where a reward judged.
+    """
+    rule = correctness_words(metadata)
+    if rule is None:
+        return
+    print(f"A response counts as correct where {rule}.")
+    files = sorted(folder.path.glob("**/trajectories/*.parquet"))
+    rewards = [trajectory.reward for file in files for trajectory in read_trajectories(file)]
+    remark = none_correct_remark(rewards, metadata.get("correct_threshold", CORRECT))
+    if remark is not None:
+        print(remark)
 
 
 def show_statements(

@@ -79,6 +79,8 @@ def prepare(arguments: list[str] | None = None) -> CompareJob:
             "A comparison launches its trainings itself: start it with plain python, and name the accelerate config "
             "under launch in its file."
         )
+    if args.dry_run and args.overwrite:
+        raise ValueError("overwrite=True has no effect: dry_run makes no cell; leave one of them out.")
     comparison = read_comparison(config_file(args.config, "compare_*"))
     parallel = comparison.parallel if args.parallel is None else args.parallel
     if parallel < 1:

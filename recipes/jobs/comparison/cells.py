@@ -56,7 +56,7 @@ IRRELEVANT_ARGUMENTS = (*UNRECORDED_ARGUMENTS, "resamples", "ks")
 """Arguments on which no response and no verdict depends."""
 
 ATTEMPTS = 2
-"""How often a step is tried: one that crashed is tried once more."""
+"""Number of tries of a step: one that crashed is tried once more."""
 
 MISTAKE_STATUS = 2
 """Exit status of a recipe that refuses its arguments; it would refuse them again."""
@@ -98,7 +98,7 @@ class TrainedCell:
     """A variant and a seed, and how far it has come.
 
     Attributes:
-        variant, seed: what is trained.
+        variant, seed: the variant and the seed of the training.
         folder: where the cell's files are.
         phase: `waiting`, the name of the step that runs, `done` or `failed`.
         started: when this phase began, by `time.monotonic`.
@@ -127,7 +127,7 @@ class TrainedCell:
         self.phase, self.started = phase, time.monotonic()
 
     def updates(self) -> tuple[int, int] | None:
-        """How many updates the training has made, and of how many, as its log says; None before the first line."""
+        """The number of updates made, and of all updates, as the log says; None before the first line."""
         lines = re.findall(r"^update (\d+)/(\d+)", _tail(self.log), re.MULTILINE)
         return (int(lines[-1][0]), int(lines[-1][1])) if lines else None
 
@@ -301,7 +301,7 @@ def run_cell(
         children: starts the processes.
         environment: environment variables of the processes, beside those of this one.
         accuracy: reads the accuracy from the folder of a cell that is evaluated.
-        scripts: what is launched for each step.
+        scripts: the script that is launched for each step.
 
     Raises:
         Stopped: when the children are stopped.

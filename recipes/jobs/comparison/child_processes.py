@@ -15,7 +15,7 @@ FOLDER_VARIABLE = "TOKENSHIFT_CELL"
 """Environment variable with the folder that a process works on; its own children have it too."""
 
 GRACE_SECONDS = 20.0
-"""How long an orphan may take to end with a checkpoint."""
+"""Seconds that an orphan may take to end with a checkpoint."""
 
 
 class Stopped(Exception):

@@ -16,7 +16,7 @@ from tokenshift.recipes.jobs.comparison.variants import Variant, read_variants
 
 @dataclass(frozen=True)
 class Launch:
-    """How a step is launched: by plain python, or by `accelerate launch` with a config file."""
+    """The way a step is launched: by plain python, or by `accelerate launch` with a config file."""
 
     config_file: str | None = None
     num_processes: int = 1

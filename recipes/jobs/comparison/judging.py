@@ -1,4 +1,4 @@
-"""How a comparison judges what it trained: the arguments of its evaluation and its recovery."""
+"""A comparison's judgement of what it trained: the arguments of its evaluation and its recovery."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.command_line.parser import parse_into, words_of
 from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
@@ -96,10 +97,13 @@ def read_recovery(
         raise document.wrong(
             ("recovery",), "recovery has no budget; give a share of tokens, for example budget: 0.02."
         )
-    read = {name: evaluated.of_set(name, 0) for name in BY_SET}
+    read: dict[str, Any] = {name: evaluated.of_set(name, 0) for name in BY_SET}
     if evaluated.solution_of(0) is None:
         read["solution_column"] = "none"
-    read |= {name: getattr(evaluated, name) for name in ("system_prompt", "prompt_template", "reward_func")}
+    alike = ("system_prompt", "prompt_template", "chat_template_kwargs", "reward_func")
+    read |= {name: getattr(evaluated, name) for name in alike}
+    if evaluated.correct_threshold != CORRECT:
+        read["correct_threshold"] = evaluated.correct_threshold
     settings = {
         "directions": ["forward"],
         "criteria": [settings.pop("criterion", "js")],

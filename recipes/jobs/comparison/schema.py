@@ -1,4 +1,4 @@
-"""What a comparison's YAML file may say: its settings and their types, and the words for mistakes in them.
+"""The schema of a comparison's YAML file: its settings and their types, and the words for mistakes in them.
 
 A setting is added as a field of `ComparisonFile`. Values of a training, an evaluation or a cross-sampling have no
 types here: those recipes' own arguments check them, so that whatever a recipe accepts may stand in the file.
@@ -86,7 +86,7 @@ RecoveryField = Annotated[str, _one_of(RECOVERY_FIELDS)]
 
 
 class LaunchSettings(BaseModel):
-    """How steps are launched."""
+    """The way steps are launched."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,7 +1,7 @@
 """The variants of a comparison: a training config with overrides, checked down to every argument of a training."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -11,6 +11,7 @@ from trl import ModelConfig
 
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.config_files import CONFIGS
+from tokenshift.recipes.command_line.given_options import GIVEN, reasons_without_effect, refuse_without_effect
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position, short_repr
 from tokenshift.recipes.jobs.comparison.schema import RESERVED, TRAINING_FIELDS, ComparisonFile
@@ -90,12 +91,13 @@ def read_variants(document: LinedYaml, settings: ComparisonFile, processes: int)
             overrides = {**SHIPPED.get(name, {}), **given}
             training = {**common, **overrides}
             try:
-                resolved, parsed = resolved_training(training, processes, Path(folder))
+                resolved, parsed, idle = resolved_training(training, processes, Path(folder), overrides)
             except (ValueError, TypeError) as error:
                 written: dict[str, Position] = {field: ("overrides", field) for field in settings.overrides}
                 written |= {field: (*position, field) for field in given}
                 raise document.blame(error, written, position, f"variant {name!r}: ") from error
-            variant = Variant(name, overrides, resolved, training, *parsed)
+            effective = {field: value for field, value in training.items() if field not in idle}
+            variant = Variant(name, overrides, resolved, effective, *parsed)
             for other in variants.values():
                 if variant.trains_as(other):
                     raise document.wrong(
@@ -122,15 +124,17 @@ def _training_config(document: LinedYaml, name: str) -> dict[str, Any]:
 
 
 def resolved_training(
-    training: Mapping[str, Any], processes: int, folder: Path
-) -> tuple[dict[str, Any], tuple[RecipeArguments, DivergenceGRPOConfig, ModelConfig]]:
-    """The training recipe's arguments with their types, of those that are set and that a trained weight depends on,
-    and all of them: the recipe's, the trainer's and the model's.
+    training: Mapping[str, Any], processes: int, folder: Path, overrides: Collection[str] = ()
+) -> tuple[dict[str, Any], tuple[RecipeArguments, DivergenceGRPOConfig, ModelConfig], set[str]]:
+    """The training recipe's arguments with their types, of those that are set and that a trained weight depends on;
+    all of them: the recipe's, the trainer's and the model's; and the names of those that are set without effect.
 
     Args:
         training: Arguments as they would be written to a config.
         processes: The number of processes of a run, on which batch sizes depend.
         folder: A folder where a config can be written.
+        overrides: Names of the arguments that the variant itself sets; those must have an effect, and others need not:
+            a setting for all variants may be one that only some of them use.
 
     Raises:
         ValueError: as the training recipe would.
@@ -153,10 +157,18 @@ def resolved_training(
     file = folder / "config.yaml"
     settings = {**training, "output_dir": str(folder), "report_to": "none"}
     file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    parsed = parse_into((RecipeArguments, Planned, ModelConfig), ["--config", str(file)])
+    parsed = parse_into((RecipeArguments, Planned, ModelConfig), ["--config", str(file)], check_effect=False)
+    tracked = (*WITHOUT_EFFECT, "project")  # report_to is none here alone
+    reasons = {
+        name: reason
+        for name, reason in reasons_without_effect(parsed).items()
+        if name not in tracked and not name.startswith("trackio_")
+    }
+    refuse_without_effect(parsed, {name: reason for name, reason in reasons.items() if name in overrides})
+    idle = set(reasons) & getattr(parsed[0], GIVEN)
     if not parsed[2].model_name_or_path:
         raise ValueError("model_name_or_path is not set; give a hub name, a folder, pocket or smollm2.")
     resolved: dict[str, Any] = {}
-    for name in sorted(training.keys() - set(WITHOUT_EFFECT)):
+    for name in sorted(training.keys() - set(WITHOUT_EFFECT) - idle):
         resolved[name] = next(getattr(arguments, name) for arguments in parsed if hasattr(arguments, name))
-    return resolved, (parsed[0], parsed[1], parsed[2])
+    return resolved, (parsed[0], parsed[1], parsed[2]), idle

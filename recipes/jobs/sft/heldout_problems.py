@@ -6,10 +6,12 @@ from typing import Any
 from accelerate import PartialState
 from datasets import Dataset
 
+from tokenshift.analysis.sampling.correctness import is_correct
 from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.rewarded_rows import Reward, row_rewards
 from tokenshift.analysis.sampling.token_ids import encode_prompt
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.command_line.console import console
 from tokenshift.trainer.policy.heldout import HeldOutScore, score_over_ranks
 
@@ -20,15 +22,17 @@ class HeldOutProblems:
 
     Attributes:
         problems: a column `prompt` and those that the judge reads.
-        judge: a reward; 1 is correct.
+        judge: a reward.
         sampling: settings of sampling.
         batch_size: responses at once on each process.
+        correct_threshold: the lowest reward of a correct response.
     """
 
     problems: Dataset
     judge: Reward
     sampling: Sampling
     batch_size: int
+    correct_threshold: float = CORRECT
 
     def accuracy(self, model: Any, tokenizer: Any, label: str) -> HeldOutScore:
         """Share of correct responses, one per problem, the same for any number of processes; every one must call it.
@@ -44,19 +48,20 @@ class HeldOutProblems:
         state = PartialState()
         generate = TransformersGenerator(model, tokenizer, self.sampling)
 
-        def verdicts(rows: list[int]) -> list[float | None]:
+        def scores(rows: list[int]) -> list[float | None]:
             columns = self.problems.select(rows)[:]
             prompts = zip(rows, columns["prompt"], strict=True)
             ids = generate([Request((row, 0), encode_prompt(tokenizer, prompt)) for row, prompt in prompts])
             texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
             rewards = row_rewards(self.judge, columns, texts, ids)
-            return [None if reward is None else float(reward == 1) for reward in rewards]
+            verdicts = [is_correct(reward, self.correct_threshold) for reward in rewards]
+            return [None if verdict is None else float(verdict) for verdict in verdicts]
 
         return score_over_ranks(
             len(self.problems),
             self.batch_size,
             state,
-            verdicts,
+            scores,
             description=label,
             shown=console.is_terminal and state.is_main_process,
             console=console,

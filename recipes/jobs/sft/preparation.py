@@ -10,8 +10,10 @@ from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
 from trl import ModelConfig, SFTConfig
 
+from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.token_ids import context_length, encode_prompt
+from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.command_line.output_folder import (
     FolderOwner,
     check_folder,
@@ -21,6 +23,8 @@ from tokenshift.recipes.command_line.output_folder import (
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
+from tokenshift.recipes.command_line.trl_options import library_options_without_effect
+from tokenshift.recipes.inputs.judging import verification_without_effect
 from tokenshift.recipes.inputs.models import (
     ModelSource,
     find_model,
@@ -29,6 +33,7 @@ from tokenshift.recipes.inputs.models import (
     require_shared_vocabulary,
 )
 from tokenshift.recipes.inputs.problem_arguments import TrainingProblemArguments
+from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE
 from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
 from tokenshift.recipes.jobs.sft.solutions import check_wording, load_solutions, tokenized_solutions
@@ -50,6 +55,13 @@ POCKET_SETTINGS: dict[str, Any] = {
 """Settings of a run that names neither a config nor a base model; other runs start from TRL's defaults."""
 
 
+OF_RAW_TEXT = (
+    *("dataset_text_field", "completion_only_loss", "assistant_only_loss", "truncation_mode", "eval_packing"),
+    "dataset_kwargs",
+)
+"""Options of TRL for data that is not tokenized yet."""
+
+
 @dataclass
 class SftControlArguments(TrainingProblemArguments):
     """
@@ -69,8 +81,8 @@ class SftControlArguments(TrainingProblemArguments):
             How pocket's solutions are worded: `own`, as its base words them, or `taught`, in other phrases.
         check_steps (`int`):
             Updates between measurements of accuracy.
-        reward_func (`str`):
-            The judge of responses; a correct response has a reward of 1.
+        reward_func (`str`), correct_threshold (`float`):
+            The judge of responses; correct are those whose reward is at least the threshold.
         temperature, top_p, max_new_tokens, batch_size:
             How responses are sampled to measure accuracy.
         overwrite (`bool`):
@@ -87,6 +99,7 @@ class SftControlArguments(TrainingProblemArguments):
     completion_column: str = field(default="completion", metadata={"help": "Column with the correct solutions."})
     check_steps: int = field(default=10, metadata={"help": "Updates between measurements of accuracy."})
     reward_func: str = field(default="accuracy_reward", metadata={"help": "Judge: its name or a dotted path."})
+    correct_threshold: float = field(default=CORRECT, metadata={"help": "Lowest reward of a correct response."})
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature of the responses."})
     top_p: float = field(default=1.0, metadata={"help": "Nucleus of the responses' sampling."})
     max_new_tokens: int | None = field(
@@ -96,6 +109,9 @@ class SftControlArguments(TrainingProblemArguments):
     batch_size: int = field(default=64, metadata={"help": "Responses sampled at once by each process."})
     verify_workers: int = field(default=2, metadata={"help": "Verification processes of each process."})
     verify_timeout: float = field(default=10.0, metadata={"help": "Seconds a verification may take."})
+    verify_decimal_comma: bool | None = field(
+        default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
+    )
     overwrite: bool = field(default=False, metadata={"help": "Delete what an earlier run left in output_dir."})
 
     def __post_init__(self) -> None:
@@ -106,8 +122,24 @@ class SftControlArguments(TrainingProblemArguments):
                 raise ValueError(f"{name}={value} must be at least 1.")
         if self.target_accuracy is not None and not 0 < self.target_accuracy <= 1:
             raise ValueError(f"target_accuracy={self.target_accuracy} must be above 0, and at most 1.")
+        check_correct_threshold(self.correct_threshold)
         check_wording(self.wording, self.dataset_name)
         Sampling(self.temperature, self.top_p)  # the numbers are checked there
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        reasons = super().without_effect(values) | library_options_without_effect(values)
+        reasons |= verification_without_effect([self.reward_func])
+        reasons |= dict.fromkeys(OF_RAW_TEXT, "the solutions are tokenized by this recipe; leave it out.")
+        reasons["model_revision"] = "the model is named by base_model; write --base_model NAME@REVISION."
+        if self.dataset_name in MADE:
+            reason = f"dataset_name={self.dataset_name!r} is made as it is: it takes no completion_column."
+            reasons["completion_column"] = reason
+        if self.target_accuracy is not None:
+            reasons["rl_model"] = "target_accuracy is the target; leave one of them out."
+        if not values.packing:
+            reasons["packing_strategy"] = "packing is off; turn it on, or leave it out."
+        return reasons
 
 
 @dataclass
@@ -143,6 +175,19 @@ class SftJob(FolderOwner):
         return source.load(str(self.model_args.dtype), PartialState().device, **options)
 
 
+def parse_sft_arguments(arguments: list[str] | None = None) -> tuple[SftControlArguments, SFTConfig, ModelConfig]:
+    """Arguments from the command line, over pocket's settings where it names neither a config nor a base model.
+
+    Raises:
+        ValueError: for an unknown or senseless argument or config file, or one that would have no effect.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not {word.split("=", 1)[0] for word in words} & {"--config", "--base_model"}:
+        words = [part for name, value in POCKET_SETTINGS.items() for part in (f"--{name}", str(value))] + words
+    script_args, args, model_args = parse_into((SftControlArguments, SFTConfig, ModelConfig), words)
+    return script_args, args, model_args
+
+
 def prepare(arguments: list[str] | None = None) -> SftJob:
     """Parse, check, find the models, load and tokenize the solutions.
 
@@ -153,13 +198,12 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
         ValueError: for whatever is wrong, in one line.
     """
     disable_progress_bar()  # the tokenization takes seconds
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not {word.split("=", 1)[0] for word in words} & {"--config", "--base_model"}:
-        words = [part for name, value in POCKET_SETTINGS.items() for part in (f"--{name}", str(value))] + words
-    script_args, args, model_args = parse_into((SftControlArguments, SFTConfig, ModelConfig), words)
+    script_args, args, model_args = parse_sft_arguments(arguments)
     state = PartialState()
     check_launch(state)
-    configure_verification(script_args.verify_workers, script_args.verify_timeout)
+    configure_verification(
+        script_args.verify_workers, script_args.verify_timeout, bool(script_args.verify_decimal_comma)
+    )
     judge = load_reward(script_args.reward_func)
     _check_settings(script_args, args, model_args)
     base = find_model("base_model", script_args.base_model)
@@ -187,7 +231,7 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
         )
     max_new_tokens = script_args.max_new_tokens or min(LONGEST_RESPONSE, left)
     sampling = Sampling(script_args.temperature, script_args.top_p, max_new_tokens, args.seed)
-    held_out = HeldOutProblems(problems, judge, sampling, script_args.batch_size)
+    held_out = HeldOutProblems(problems, judge, sampling, script_args.batch_size, script_args.correct_threshold)
     job = SftJob(script_args, args, model_args, base, rl, train, left_out, held_out)
     job.lock = take_folder(job.output_dir, "SFT control", f"output_dir={args.output_dir!r}")
     # Only now can no other run save a checkpoint any more.

@@ -19,7 +19,7 @@ from tokenshift.recipes.pocket.solutions import FLAWLESS, write_solution, write_
 
 COMPLETION_COLUMN = "completion"
 WORDINGS = ("own", "taught")
-"""How pocket's solutions can be worded: as its base words them, or in other phrases."""
+"""The wordings of pocket's solutions: as its base words them, or in other phrases."""
 
 
 def _problem_numbers(row: dict[str, Any]) -> tuple[int, ...]:

@@ -88,7 +88,7 @@ class StopAtAccuracy(TrainerCallback):
             model: where the model is.
 
         Returns:
-            What `summary.json` holds.
+            The content of `summary.json`.
         """
         script_args, checks, target = self._job.script_args, self.checks(), self._target
         summary: dict[str, Any] = {
@@ -108,6 +108,8 @@ class StopAtAccuracy(TrainerCallback):
             "batch": self._job.args.train_batch_size
             * self._job.args.gradient_accumulation_steps
             * self._trainer.accelerator.num_processes,
+            "reward": script_args.reward_func,
+            "correct_threshold": script_args.correct_threshold,
             "sampling": asdict(self._job.held_out.sampling),
             "checks": [{"update": update, **asdict(score)} for update, score in checks],
         }

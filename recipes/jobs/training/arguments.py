@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trl import ModelConfig, ScriptArguments
 
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.problem_arguments import TrainingProblemArguments
+from tokenshift.recipes.jobs.training.idle_options import training_options_without_effect
 from tokenshift.rewards.pool import LONGEST_LIMIT
 from tokenshift.trainer import DivergenceGRPOConfig
 
@@ -26,6 +28,8 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
             Lengths of the soft overlong punishment, in tokens.
         verify_workers (`int`), verify_timeout (`float`):
             Verification processes of each rank, and seconds that a verification may take.
+        verify_decimal_comma (`bool`, *optional*):
+            Whether decimals are written with a comma, in gold answers and in completions.
         wandb_project, wandb_entity, wandb_group (`str`):
             The W&B project, entity and group of the run.
         overwrite (`bool`):
@@ -44,6 +48,9 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
     )
     verify_workers: int = field(default=2, metadata={"help": "Verification processes of each rank."})
     verify_timeout: float = field(default=10.0, metadata={"help": "Seconds a verification may take."})
+    verify_decimal_comma: bool | None = field(
+        default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
+    )
     wandb_project: str = field(default="tokenshift", metadata={"help": "W&B project."})
     wandb_entity: str | None = field(default=None, metadata={"help": "W&B entity."})
     wandb_group: str | None = field(default=None, metadata={"help": "W&B group."})
@@ -59,6 +66,10 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
             )
         if not self.reward_funcs:
             raise ValueError("reward_funcs is empty; name at least one, for example accuracy_reward.")
+
+    def without_effect(self, values: Any) -> dict[str, str]:
+        """Options that have no effect beside these values of all options, with the reason and what to do."""
+        return super().without_effect(values) | training_options_without_effect(values)
 
 
 TRAINING = (RecipeArguments, DivergenceGRPOConfig, ModelConfig)

@@ -10,6 +10,8 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig
 
+from tokenshift.analysis.sampling.folder_settings import changing_settings, settings_text
+from tokenshift.analysis.sampling.token_ids import check_context, encode_prompt
 from tokenshift.recipes.command_line.output_folder import (
     FolderOwner,
     check_folder,
@@ -17,11 +19,14 @@ from tokenshift.recipes.command_line.output_folder import (
     take_folder,
 )
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
-from tokenshift.recipes.inputs.models import require_chat_template, resolve_model
+from tokenshift.recipes.inputs.models import folder_generation_config, require_chat_template, resolve_model
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.resume.launch_check import check_launch
+
+SET_BY_TRL = ("temperature", "top_p", "top_k", "repetition_penalty")
+"""Settings that TRL gives `generate` itself, whatever the model's folder says."""
 
 
 @dataclass
@@ -61,7 +66,7 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     """
     script_args, args, model_args = parse_arguments(arguments)
     check_launch(PartialState())
-    configure_verification(script_args.verify_workers, script_args.verify_timeout)
+    configure_verification(script_args.verify_workers, script_args.verify_timeout, script_args.verify_decimal_comma)
     lengths = {"overlong_max_length": script_args.overlong_max_length, "overlong_cache": script_args.overlong_cache}
     rewards = [load_reward(name, **lengths) for name in script_args.reward_funcs]
     output_dir, where = Path(str(args.output_dir)), f"output_dir={args.output_dir!r}"
@@ -103,14 +108,53 @@ def _check_together(job: Preparation) -> None:
     if args.use_vllm and find_spec("vllm") is None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
     try:
-        AutoConfig.from_pretrained(job.model_path, revision=job.model_args.model_revision)
+        config = _model_config(job)
         tokenizer = AutoTokenizer.from_pretrained(job.model_path, revision=job.model_args.model_revision)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"model_name_or_path={job.model_args.model_name_or_path!r} cannot be loaded: {reason}"
         ) from error
+    _check_rollouts(job)
     require_chat_template(job.train[0]["prompt"], tokenizer, "the model's tokenizer")
+    template_kwargs = args.chat_template_kwargs if isinstance(args.chat_template_kwargs, dict) else None
+    read = [*job.train["prompt"], *job.held_out["prompt"]]
+    check_context(
+        config,
+        [len(encode_prompt(tokenizer, prompt, template_kwargs)) for prompt in read],
+        args.max_completion_length or 1,
+        model=f"model_name_or_path={job.model_args.model_name_or_path!r}",
+        setting="max_completion_length",
+    )
+
+
+def _check_rollouts(job: Preparation) -> None:
+    """Refuse settings in the model's folder that change what `generate` samples, and that TRL does not set itself.
+
+    Raises:
+        ValueError: for such settings: the policy's probabilities would not be those that rollouts are sampled with.
+    """
+    args = job.args
+    if args.use_vllm:  # which is given all settings
+        return
+    given = {*SET_BY_TRL, *(args.generation_kwargs if isinstance(args.generation_kwargs, dict) else {})}
+    given |= set() if args.min_p is None else {"min_p"}
+    config = folder_generation_config(job.model_path, job.model_args.model_revision)
+    settings = {name: value for name, value in changing_settings(config).items() if name not in given}
+    if settings:
+        raise ValueError(
+            f"The generation config of model_name_or_path={job.model_args.model_name_or_path!r} sets "
+            f"{settings_text(settings)}: rollouts would be sampled with that, but scored without it. Take it out of "
+            f"generation_config.json, or give generation_kwargs a {next(iter(settings))} that changes nothing."
+        )
+
+
+def _model_config(job: Preparation) -> Any:
+    """The config that the model will be loaded with, changed by `model_init_kwargs`."""
+    settings: dict[str, Any] = dict(job.args.model_init_kwargs or {})  # type: ignore[arg-type]  # a dictionary by now
+    for name in ("attn_implementation", "device_map", "dtype", "quantization_config"):
+        settings.pop(name, None)
+    return AutoConfig.from_pretrained(job.model_path, **settings)
 
 
 def prepare_training_output(job: Preparation) -> None:

@@ -1,4 +1,4 @@
-"""What the training recipe shows a person: the plan before, lines where there is no terminal, the summary after."""
+"""The output of the training recipe for a person: the plan before the training, and the summary after it."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -31,7 +31,7 @@ def _probe_plan(args: DivergenceGRPOConfig) -> str:
 
 
 def show_training_plan(job: Preparation) -> None:
-    """One screen: what will be trained, on what, how, and where it goes."""
+    """Show on one screen the model, the data, the settings and the output folder of the training."""
     args, script_args, model_args = job.args, job.script_args, job.model_args
     processes = args.world_size
     table = _two_columns()

@@ -1,5 +1,7 @@
 """Numbers and tables of a comparison, from made-up models."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.made_comparison import SEEDS, everything, summary_of
@@ -98,3 +100,32 @@ def test_one_seed_has_no_interval() -> None:
     assert "[" not in rows[1][2]
     assert rows[1][3:5] == ["-", "-"]
     assert remarks(summary, {})[0].startswith("One seed: there is no interval")
+
+
+def test_the_mean_of_graded_rewards_stands_beside_the_accuracy() -> None:
+    variants = ["dapo", "high_kl"]
+    plain = everything(variants)
+    results = [
+        replace(cell, reward={"set 0": 0.2 * cell.correct["set 0"] + 0.1}, reward_range=(0.1, 0.3), graded=True)
+        for cell in plain
+    ]
+    summary = summary_of(results, variants)
+    for row in summary["variants"]:
+        assert row["reward"]["value"] == pytest.approx(0.2 * row["accuracy"]["value"] + 0.1)
+    found, accuracy = (summary["variants"][1][name]["difference"] for name in ("reward", "accuracy"))
+    assert found["difference"] == pytest.approx(0.2 * accuracy["difference"])
+    assert found["p_holm"] == pytest.approx(accuracy["p_holm"])
+    header, rows = accuracy_table(summary)
+    assert header[-4:] == ["mean reward", "difference", "p (Holm)", "seeds"]
+    assert all(len(row) == len(header) for row in rows)
+    assert comparison_csv(summary, results).splitlines()[0].endswith(",reward")
+    said = remarks(summary, {})
+    assert said[0] == "Accuracy is the share of responses with accuracy_reward >= 1."
+    assert said[1].startswith("No response counts as correct: the rewards lie between 0.1 and 0.3")
+    summary["evaluation"] |= {"reward_func": "mine.score", "correct_threshold": 0.25}
+    assert remarks(summary, {})[0] == "Accuracy is the share of responses with mine.score >= 0.25."
+    assert not any("No response counts" in line for line in remarks(summary, {}))
+
+    # rewards of 0 and 1 alone change nothing
+    same = summary_of([replace(cell, reward=cell.correct, reward_range=(0.0, 1.0)) for cell in plain], variants)
+    assert same == summary_of(plain, variants)

@@ -249,3 +249,20 @@ def test_search_takes_the_middle_where_scores_swing() -> None:
     last = next_threshold("js", 0.05, [responses], [(0.692, 0.2)])
     assert last is not None
     assert last <= LOG_2  # a score can lie above by rounding
+
+
+def test_the_mean_of_graded_rewards_stands_beside_the_recovery() -> None:
+    plain = small()
+    rewards = [None if correct is None else 0.9 if correct else 0.2 for correct in plain["correct"].to_pylist()]
+    graded = plain.set_column(plain.schema.get_field_index("reward"), "reward", pa.array(rewards, pa.float64()))
+    summary, before = recovery_summary(graded, 20), recovery_summary(plain, 20)
+    assert (summary["graded"], before["graded"]) == (True, False)
+    for cell, ungraded in zip(summary["cells"], before["cells"], strict=True):
+        assert cell["reward"]["value"] == pytest.approx(0.2 + 0.7 * cell["accuracy"]["value"])
+        assert {name: value for name, value in cell.items() if name != "reward"} == ungraded
+    assert summary["curves"] == before["curves"]
+    old = plain.drop_columns(["reward"])  # as files that were made before are
+    assert recovery_summary(old, 20) == before
+    summary["correct"] = "mine.score >= 0.5"
+    (axes,) = accuracy_curves(summary, "forward", "effective", "a title").axes
+    assert axes.get_ylabel() == "responses with mine.score >= 0.5, %"

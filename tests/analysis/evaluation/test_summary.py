@@ -1,14 +1,17 @@
 """From rows of responses to numbers: by hand, with responses that nothing judged, and over several sets."""
 
+import json
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.text import Text
 
 from tokenshift.analysis.evaluation.figures import at_k_curves
 from tokenshift.analysis.evaluation.report import metric_text, write_evaluation_report
 from tokenshift.analysis.evaluation.summary import evaluation_summary, problem_values
+from tokenshift.analysis.sampling.correctness import none_correct_remark
 from tokenshift.analysis.storage.run_folder import RunFolder
 
 
@@ -106,3 +109,52 @@ def test_several_sets() -> None:
 def test_other_problems_are_no_pairs() -> None:
     with pytest.raises(ValueError, match="other problems of the set 'a'"):
         evaluation_summary(table(FIRST, SECOND[:6]), 3, [1])
+
+
+def graded(model: str, rewards: list[list[float | None]]) -> list[Any]:
+    """Rows whose verdicts are those of a threshold of 0.5, without votes."""
+    verdicts = [[None if reward is None else reward >= 0.5 for reward in problem] for problem in rewards]
+    parts = rows(model, "a", verdicts, [[None] * len(problem) for problem in rewards])
+    flat = [reward for problem in rewards for reward in problem]
+    return [{**row, "reward": reward} for row, reward in zip(parts, flat, strict=True)]
+
+
+def test_the_mean_of_graded_rewards_stands_beside_the_accuracy(tmp_path: Any) -> None:
+    schema = SCHEMA.append(pa.field("reward", pa.float64()))
+    parts = graded("new", [[0.9, 0.1], [0.9, None]]) + graded("old", [[0.1, 0.1], [0.3, 0.1]])
+    responses = pa.Table.from_pylist(parts, schema=schema)
+    summary = evaluation_summary(responses, 2, [1, 2], resamples=50, voting=False)
+    new, old = (summary["groups"]["a"]["models"][name] for name in ("new", "old"))
+    assert new["reward"]["value"] == pytest.approx((0.5 + 0.9) / 2)
+    assert old["reward"]["value"] == pytest.approx(0.15)
+    assert new["mean@2"]["value"] == pytest.approx(0.75)
+    assert (old["mean@2"]["value"], old["pass@2"]["value"]) == (0, 0)
+    assert new["majority@1"] is new["majority@2"] is None  # never 0
+    assert summary["metrics"][:6] == ["mean@2", "pass@1", "pass@2", "majority@1", "majority@2", "reward"]
+
+    metadata = {"reward": "mine.score", "correct_threshold": 0.5, "answer_extractor": None}
+    written = write_evaluation_report(RunFolder(tmp_path), responses, metadata, samples=2, ks=[1, 2], resamples=50)
+    page = (tmp_path / "evaluation.md").read_text()
+    assert "| mean reward | 0.7 [" in page
+    assert "| majority@2, % | n/a | n/a | n/a | n/a | n/a |" in page
+    assert "A response counts as correct where mine.score >= 0.5." in page
+    assert "majority@k is n/a: the reward mine.score names no answer extractor." in page
+    saved = json.loads((tmp_path / "evaluation.json").read_text())
+    assert saved["groups"]["a"]["models"]["old"]["majority@2"] is None
+    assert saved["metadata"]["answer_extractor"] is None
+    assert saved["notes"] == written["notes"]
+    figure = at_k_curves(written, "new and old", "mine.score >= 0.5")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pass@k, new", "pass@k, old"]
+    assert any("correct: mine.score >= 0.5" in " ".join(text.get_text().split()) for text in figure.findobj(Text))
+
+    # a threshold that no reward reaches is told, with the rewards that there are
+    never = pa.Table.from_pylist([{**row, "correct": False} for row in parts], schema=schema)
+    notes = write_evaluation_report(RunFolder(tmp_path), never, {}, samples=2, ks=[1], resamples=50)["notes"]
+    assert notes == ["majority@k is n/a: no response has a vote.", none_correct_remark([0.1, 0.9])]
+
+
+def test_without_graded_rewards_all_is_as_it_was() -> None:
+    plain = table(FIRST, SECOND)
+    rewards = pa.array([None if row["correct"] is None else float(row["correct"]) for row in FIRST + SECOND])
+    with_rewards = plain.append_column("reward", rewards)
+    assert evaluation_summary(with_rewards, 3, [3], resamples=50) == evaluation_summary(plain, 3, [3], resamples=50)

@@ -60,6 +60,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--num_processes", "2"], "--num_processes is for accelerate launch; give --launch too."),
         (["compare", "--launch", "ddp"], "compare takes no --launch: it launches its trainings itself"),
         (["env", "--launch=ddp"], "env takes no --launch"),
+        (
+            ["train", "--launch", "ddp", "--num_processes", "x"],
+            "--num_processes 'x' must be a whole number of at",
+        ),
+        (["train", "--launch", "ddp", "--num_processes=0"], "--num_processes '0' must be a whole number"),
+        (["train", "--launch", "ddp", "--num_processes"], "--num_processes '' must be a whole number"),
+        (
+            ["train", "--launch", "ddp", "--machine_rank", "-1"],
+            "--machine_rank '-1' must be a whole number of at",
+        ),
+        (["train", "--launch", "ddp", "--main_process_ip"], "--main_process_ip needs a value"),
     ],
 )
 def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

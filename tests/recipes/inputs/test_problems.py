@@ -72,6 +72,18 @@ def test_existing_columns_give_way_to_the_chosen_ones(tmp_path: Path) -> None:
     assert train[0]["solution"] == "1"
 
 
+def test_a_field_of_a_column_is_the_solution(tmp_path: Path) -> None:
+    """As in verl's data."""
+    rows = [{"prompt": f"q{i}", "reward_model": {"style": "rule", "ground_truth": str(i)}} for i in range(9)]
+    Dataset.from_list(rows).to_parquet(tmp_path / "data.parquet")
+    file = str(tmp_path / "data.parquet")
+    for data in load_problems(file, eval_size=2, solution_column="reward_model.ground_truth"):
+        assert [f"q{row['solution']}" for row in data] == list(data["prompt"])
+        assert data[0]["reward_model"]["style"] == "rule"
+    with pytest.raises(ValueError, match=r"it has 'prompt', 'reward_model\.style', 'reward_model\.ground_truth'"):
+        load_problems(file, eval_size=2, solution_column="reward_model.answer")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -1,0 +1,130 @@
+"""Reading without a cache and without padding: what every faster way of decoding must agree with.
+
+Models keep the tokens that they have read in caches of many kinds, and not every one leaves padding out of account.
+Instead of a list of architectures, a way of decoding is tried on a few tokens of the model itself: it is taken if its
+logits are those of plain reading.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+
+_Answer = TypeVar("_Answer")
+
+TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
+"""Mean distance of logits, in standard deviations of them, below which two ways to compute them agree, by dtype."""
+
+_KNOWN: dict[str, WeakKeyDictionary[Any, Any]] = {}
+"""What was found out about models: name of the question -> model -> answer."""
+
+
+def remembered(model: Any, question: str, answer: Callable[[], _Answer]) -> _Answer:
+    """The answer to a question about a model, found once and kept as long as the model is."""
+    known: WeakKeyDictionary[Any, _Answer] = _KNOWN.setdefault(question, WeakKeyDictionary())
+    if model not in known:
+        known[model] = answer()
+    return known[model]
+
+
+def takes(model: Any, name: str) -> bool:
+    """Whether a model's forward has an argument of this name."""
+    return name in remembered(model, "arguments", lambda: set(inspect.signature(model.forward).parameters))
+
+
+@torch.no_grad()
+def next_logits(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
+    """Logits `(B, V)` after each row of token ids, read from its first token on, beside rows of its length alone."""
+    by_length: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        by_length.setdefault(len(row), []).append(index)
+    read = []
+    for indices in by_length.values():
+        ids = torch.tensor([rows[index] for index in indices], device=model.device)
+        options: dict[str, Any] = {"use_cache": False} if takes(model, "use_cache") else {}
+        if takes(model, "attention_mask"):
+            options["attention_mask"] = torch.ones_like(ids)
+        if takes(model, "logits_to_keep"):
+            options["logits_to_keep"] = 1
+        read.append(model(input_ids=ids, **options).logits[:, -1])
+    order = [index for indices in by_length.values() for index in indices]
+    return torch.cat(read)[torch.tensor(order, device=model.device).argsort()]
+
+
+def trial_rows(model: Any, lengths: Sequence[int]) -> list[list[int]]:
+    """Rows of token ids of these lengths, spread over the model's vocabulary, without its special tokens."""
+    config = model.config.get_text_config()
+    names = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "mask_token_id")
+    special: set[Any] = set()
+    for value in (getattr(source, name, None) for name in names for source in (config, model.config)):
+        special |= set(value) if isinstance(value, list) else {value}
+    plain = [token for token in range(min(config.vocab_size, 4096)) if token not in special]
+    generator = torch.Generator().manual_seed(0)
+    return [
+        [plain[index] for index in torch.randint(len(plain), (length,), generator=generator).tolist()]
+        for length in lengths
+    ]
+
+
+def agree(first: torch.Tensor, second: torch.Tensor, model: Any) -> bool:
+    """Whether logits `(N, V)` of two ways to compute them are the same up to the rounding of the model's dtype.
+
+    In half precision the sixth of ten rows decides, in the order of their distances: rounding may send single tokens
+    of a mixture to another expert, and what is really wrong is so in most rows.
+    """
+    half = model.dtype not in (torch.float32, torch.float64) or getattr(model, "is_quantized", False)
+    tolerance = TOLERANCES.get(model.dtype, 0.05) if not getattr(model, "is_quantized", False) else 0.05
+    if model.device.type != "cpu":
+        tolerance = max(tolerance, 1e-3)  # convolutions round to fewer digits there
+    first, second = first.double(), second.double()
+    if not first.isfinite().all():
+        return False
+    distances = (first - second).abs().mean(dim=-1) / second.std(dim=-1).clamp_min(1e-30)  # (N,)
+    return float(distances.quantile(0.6) if half else distances.mean()) <= tolerance
+
+
+def is_right(model: Any, way: str, trial: Callable[[Any], tuple[torch.Tensor, torch.Tensor]]) -> bool:
+    """Whether a way of decoding gives a model's own logits; tried once per model.
+
+    Args:
+        model: a causal LM in eval mode.
+        way: the name of the way.
+        trial: decodes a few tokens; gives the logits `(N, V)` of this way, and those of plain reading.
+    """
+
+    @torch.no_grad()
+    def tried() -> bool:
+        try:
+            return agree(*trial(model), model)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # whatever a model's own code raises where it does not know this way
+            return False
+
+    return remembered(model, way, tried)
+
+
+def check_causal(model: Any) -> None:
+    """Refuse a model whose logits at a position change with the tokens after it.
+
+    Raises:
+        ValueError: for such a model.
+    """
+
+    @torch.no_grad()
+    def same() -> bool:
+        first, second = trial_rows(model, (7, 7))
+        ids = torch.tensor([first, first[:4] + second[4:]], device=model.device)
+        options = {"use_cache": False} if takes(model, "use_cache") else {}
+        logits = model(input_ids=ids, **options).logits[:, :4]
+        return agree(logits[0], logits[1], model)
+
+    if not remembered(model, "reading from left to right", same):
+        name = getattr(model.config, "name_or_path", "") or type(model).__name__
+        raise ValueError(
+            f"{name!r} ({type(model).__name__}) is not a causal language model: its logits at a position change with "
+            "the tokens after it, so that a response has no probability token by token. Set is_decoder=true in its "
+            "config if it has that."
+        )

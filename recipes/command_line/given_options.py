@@ -1,0 +1,69 @@
+"""Options that were given explicitly, and the refusal of those among them that would have no effect.
+
+A dataclass of arguments may have a method `without_effect(values)`, which names the options that have no effect beside
+the values of all others. What is recorded as a setting of a run is then a setting that it had.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from types import SimpleNamespace
+from typing import Any
+
+GIVEN = "given_options"
+"""Attribute of parsed arguments with the names of those that were given; it is no field, so nothing records it."""
+
+
+def given_names(
+    words: Sequence[str], options: Mapping[str, str], config: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> set[str]:
+    """Names of the arguments that were given.
+
+    Args:
+        words: Words of a command line, all of which count.
+        options: An option, with its hyphens -> the name of its argument.
+        config: A config file's arguments; those that have their defaults change nothing, and do not count.
+        defaults: The arguments' defaults by name.
+    """
+    named = {options.get(word.split("=", 1)[0], "") for word in words if word.startswith("--")}
+    changed = {name for name, value in config.items() if name not in defaults or value != defaults[name]}
+    return (named | changed) - {""}
+
+
+def mark_given(parsed: Iterable[Any], names: Iterable[str]) -> None:
+    """Remember in parsed arguments which were given."""
+    known = frozenset(names)
+    for arguments in parsed:
+        setattr(arguments, GIVEN, known)
+
+
+def reasons_without_effect(parsed: Sequence[Any]) -> dict[str, str]:
+    """The options that have no effect, given or not, with the reason and what to do.
+
+    Args:
+        parsed: All arguments of a recipe, as instances of their dataclasses.
+    """
+    values = SimpleNamespace(
+        **{field.name: getattr(arguments, field.name) for arguments in parsed for field in fields(arguments)}
+    )
+    reasons: dict[str, str] = {}
+    for arguments in parsed:
+        if hasattr(arguments, "without_effect"):
+            reasons |= arguments.without_effect(values)
+    return reasons
+
+
+def refuse_without_effect(parsed: Sequence[Any], reasons: Mapping[str, str] | None = None) -> None:
+    """Refuse the first option that was given and has no effect.
+
+    Args:
+        parsed: All arguments of a recipe, marked by `mark_given`.
+        reasons: The options that have no effect, with the reason and what to do; those that the arguments' own
+            `without_effect` name if None.
+
+    Raises:
+        ValueError: If there is one; the message has its value, the reason, and what to do.
+    """
+    for name, reason in (reasons_without_effect(parsed) if reasons is None else reasons).items():
+        for arguments in parsed:
+            if name in getattr(arguments, GIVEN, ()) and hasattr(arguments, name):
+                raise ValueError(f"{name}={getattr(arguments, name)!r} has no effect: {reason}")

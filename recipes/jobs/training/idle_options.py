@@ -1,0 +1,95 @@
+"""Options of the training recipe that have no effect beside others."""
+
+from typing import Any
+
+from tokenshift.recipes.command_line.trl_options import library_options_without_effect, without_revision
+from tokenshift.recipes.inputs.judging import verification_without_effect
+from tokenshift.rewards.registry import REWARDS, SOFT_OVERLONG
+from tokenshift.trainer.weighting.registry import WEIGHTINGS
+
+COLOCATED = (
+    *("vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode"),
+    "vllm_model_impl",
+)
+"""Options of vLLM in the training's own processes."""
+
+SERVED = ("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port")
+"""Options of a vLLM server."""
+
+
+def training_options_without_effect(values: Any) -> dict[str, str]:
+    """The options that have no effect, with the reason and what to do.
+
+    Args:
+        values: The values of all options, as attributes.
+
+    Raises:
+        ValueError: For an unknown reward.
+    """
+    reasons = library_options_without_effect(values) | verification_without_effect(values.reward_funcs)
+
+    def add(names: tuple[str, ...], reason: str) -> None:
+        reasons.update(dict.fromkeys(names, reason))
+
+    taken = {option for name in values.reward_funcs for option in REWARDS.get(name).options}
+    if missing := tuple(name for name in ("overlong_max_length", "overlong_cache") if name not in taken):
+        add(missing, f"no reward of reward_funcs takes it; add {SOFT_OVERLONG}, or leave it out.")
+    if "wandb" not in (values.report_to or ()):
+        names = ("wandb_project", "wandb_entity", "wandb_group")
+        add(names, "nothing is reported to W&B; give --report_to wandb, or leave it out.")
+    if without_revision(values.model_name_or_path):
+        add(("model_revision",), f"model_name_or_path={values.model_name_or_path!r} has no revisions; leave it out.")
+    _add_weighting(values, add)
+    if not values.dynamic_sampling:
+        add(("dynamic_sampling_max_rounds",), "dynamic_sampling is off; turn it on, or leave it out.")
+    if values.probe_steps is None:
+        names = ("probe_size", "probe_top_p", "correct_threshold")
+        add(names, "there is no shift probe; give --probe_steps, or leave it out.")
+    _add_generation(values, add)
+    _add_loss(values, add)
+    return reasons
+
+
+def _add_weighting(values: Any, add: Any) -> None:
+    weighting = WEIGHTINGS.get(values.advantage_weighting)
+    shipped = {field for name in WEIGHTINGS for field in WEIGHTINGS.get(name).fields.values()}
+    others = tuple(sorted(shipped - set(weighting.fields.values())))
+    add(others, f"advantage_weighting={values.advantage_weighting!r} does not take it; leave it out.")
+    if weighting.function is not None:
+        if not values.log_divergence:
+            add(("log_divergence",), "divergences are always logged where advantages are weighted; leave it out.")
+        return
+    add(("weight_control", "normalize_weights"), "advantage_weighting is none; leave it out.")
+    if not values.log_divergence:
+        names = ("divergence", "divergence_reference", "divergence_top_p")
+        add(names, "advantage_weighting is none; give --log_divergence true to log it, or leave it out.")
+
+
+def _add_generation(values: Any, add: Any) -> None:
+    if not values.use_vllm:
+        names = tuple(name for name in vars(values) if name.startswith("vllm_"))
+        add(names, "vLLM is not used; give --use_vllm true, or leave it out.")
+    elif values.vllm_mode == "server":
+        add(COLOCATED, "it is for vllm_mode colocate, and vllm_mode is server; leave it out.")
+    else:
+        add(SERVED, f"it is for vllm_mode server, and vllm_mode is {values.vllm_mode}; leave it out.")
+    if not values.use_transformers_continuous_batching:
+        reason = "use_transformers_continuous_batching is off; turn it on, or leave it out."
+        add(("transformers_continuous_batching_config",), reason)
+    if not values.log_completions:
+        names = ("num_completions_to_print", "log_unique_prompts", "log_completions_hub_repo", "log_multimodal")
+        add(names, "log_completions is off; turn it on, or leave it out.")
+
+
+def _add_loss(values: Any, add: Any) -> None:
+    if values.beta == 0:
+        add(("use_bias_correction_kl",), "beta is 0, so there is no KL term; leave it out.")
+    if not values.sync_ref_model:
+        add(("ref_model_mixup_alpha", "ref_model_sync_steps"), "sync_ref_model is off; turn it on, or leave it out.")
+    if not values.use_adaptive_entropy:
+        names = ("entropy_coef_min", "entropy_coef_max", "entropy_coef_delta", "entropy_target")
+        add(names, "use_adaptive_entropy is off; turn it on, or leave it out.")
+    for loss in ("sapo", "vespo"):
+        if values.loss_type != loss:
+            names = tuple(name for name in vars(values) if name.startswith(f"{loss}_"))
+            add(names, f"loss_type is {values.loss_type}; give --loss_type {loss}, or leave it out.")

@@ -1,0 +1,149 @@
+r"""Where in a completion its answer stands.
+
+The answer is, in this order: the last `\boxed{}` that holds something; the last line, where it begins with `####`; the
+LaTeX that follows the word "answer"; a choice such as "(B)" that follows "answer", "choice" or "option". Text in
+`<think>` is never searched.
+"""
+
+import re
+from bisect import bisect_right
+
+THINK = re.compile(r"<(/?)think(?:ing)?>")
+BOX_OPENING = re.compile(r"\\(?:boxed|fbox)\s*\{")
+BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+PLACEHOLDER = re.compile(
+    r"(?i)[\s.?_~…]*|\\[lc]?dots|\\(?:phantom|hphantom)\{[^{}]*\}|\\(?:quad|square|Box|ldots)\b"
+    r"|(?:\\text(?:bf|it)?\{)?\s*(?:[\[<(]?(?:the |your )?(?:final )?answer(?: here)?[\]>)]?)\s*\}?"
+)
+BETWEEN_BOXES = re.compile(r"(?:,|;)?(?:and|or|then)?(?:[A-Za-z](?:_\{?\w\}?)?=)?")
+MATH_DELIMITERS = re.compile(
+    r"\\[()\[\],;: ]|[\s$*]|\\q?quad(?![a-z])|\\text\{(?=\s*(?:and|or|,)\s*\})|(?<=and)\}|(?<=or)\}"
+)
+LONGEST_GAP = 60  # characters between two boxes that are one answer
+
+ANCHORS = (
+    (re.compile(r"(?i)final answer\b[^$\\]{0,100}?\bis\b"), 10),
+    (re.compile(r"(?i)\banswer\s*\**\s*:"), 50),
+    (re.compile(r"(?i)\banswer"), 50),
+)
+"""Words that announce an answer in LaTeX, the plainest first, and how many characters after them it may begin."""
+NEGATION = re.compile(r"(?i)\b(?:not|never|isn't|wrong|incorrect)\b")
+FORMULA = re.compile(
+    r"(?<!\\)\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:\\\$|[^\n$])+)\$"
+    r"|\\\((?P<c>(?:[^\\\n]|\\(?![()]))+)\\\)|\\\[(?P<d>(?:[^\\]|\\(?![\[\]]))+)\\\]|(?P<e>-?\\frac\{-?\d+\}\{-?\d+\})",
+    re.DOTALL,
+)
+NEXT_FORMULA = re.compile(r"\s*(?:,\s*)?(?:and|or|,)\s*(?=\\[(\[]|\$)")
+PERCENT_AFTER = re.compile(r"\s*(?:\\?%|percent\b)")
+LONGEST_FORMULA = 4000  # characters
+
+CHOICE = re.compile(
+    r"(?i:\b(?:answer|choice|option)s?\b(?:\s+is|\s+are)?)\s*:?\s*[*$]*(?:\\text(?:bf)?\{)?\s*"
+    r"(?:\((?P<a>[A-Ja-j])\)|(?P<b>[A-J])(?=[*.$}]*\s*(?:$|\n)|[.)]))"
+)
+OTHER_CHOICE = re.compile(r"[*$}]*\s*(?:,|/|\bor\b|\band\b|&)\s*(?:or\s|and\s)?[*$(]*[A-J]\b")
+LONE_CHOICE = re.compile(r"[\s*$]*\(([A-Ja-j])\)[\s*$.]*")
+
+
+def answer_in(completion: str) -> str | None:
+    """The text of the completion's answer; None where there is none."""
+    text = _after_thinking(completion).replace("\\\\boxed", "\\boxed")
+    for take in (_boxed, _hashed, _announced, _chosen):
+        if (answer := take(text)) is not None and answer.strip():
+            return answer.strip()
+    return None
+
+
+def closed_boxes(text: str) -> list[tuple[int, int, str]]:
+    """Start, end and content of each outermost box that is closed, in order; takes time linear in the text."""
+    open_braces: list[tuple[int, int]] = []  # where a box begins, or -1, and where the content begins
+    boxes: list[tuple[int, int, str]] = []
+    for match in BRACE.finditer(text):
+        token = match.group()
+        if token == "{":
+            open_braces.append((-1, match.end()))
+        elif token == "}":
+            if open_braces:
+                start, content = open_braces.pop()
+                if start >= 0:
+                    while boxes and boxes[-1][0] > start:  # those inside
+                        boxes.pop()
+                    boxes.append((start, match.end(), text[content : match.start()]))
+        elif BOX_OPENING.fullmatch(token):
+            open_braces.append((match.start(), match.end()))
+    return boxes
+
+
+def _after_thinking(text: str) -> str:
+    """The text after the last `</think>`, up to a `<think>`; empty where thinking is begun and never closed."""
+    if "<" not in text:
+        return text
+    tags = list(THINK.finditer(text))
+    closings = [tag for tag in tags if tag.group(1)]
+    start = closings[-1].end() if closings else 0
+    end = next((tag.start() for tag in tags if tag.start() >= start), len(text))
+    return text[start:end]
+
+
+def _boxed(text: str) -> str | None:
+    """The content of the last box that holds something, with those right before it that are listed with it."""
+    boxes = [box for box in closed_boxes(text) if not PLACEHOLDER.fullmatch(box[2].strip())]
+    if not boxes:
+        return None
+    contents = [boxes[-1][2]]
+    for (_, end, content), (start, _, _) in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
+        if start - end > LONGEST_GAP or not BETWEEN_BOXES.fullmatch(MATH_DELIMITERS.sub("", text[end:start])):
+            break
+        contents.append(content)
+    listed = list(dict.fromkeys(content.strip() for content in reversed(contents)))
+    return ", ".join(listed)
+
+
+def _hashed(text: str) -> str | None:
+    """What follows `####` in the last line, as in GSM8K."""
+    last = text.rstrip().rpartition("\n")[2].strip()
+    return last[4:] if last.startswith("####") else None
+
+
+def _announced(text: str) -> str | None:
+    """The formula, or formulas in a list, after the last announcement of an answer."""
+    if "$" not in text and "\\" not in text:
+        return None
+    formulas = list(FORMULA.finditer(text))
+    starts = [formula.start() for formula in formulas]
+    for anchor, gap in ANCHORS:
+        for announcement in reversed(list(anchor.finditer(text))):
+            index = bisect_right(starts, announcement.end() - 1)
+            if index == len(starts) or starts[index] - announcement.end() > gap:
+                continue
+            if NEGATION.search(text, announcement.start(), starts[index]):
+                continue
+            return _listed_formulas(text, formulas[index:])
+    return None
+
+
+def _listed_formulas(text: str, formulas: list[re.Match[str]]) -> str:
+    """The first formula, and those after it that "and", "or" or commas join to it."""
+    contents: list[str] = []
+    end = 0
+    for formula in formulas:
+        if contents:
+            joint = NEXT_FORMULA.match(text, end)
+            if joint is None or joint.end() != formula.start():
+                break
+        end = formula.end()
+        content = next(group for group in formula.groups() if group is not None)
+        if percent := PERCENT_AFTER.match(text, end):
+            content, end = content + r"\%", percent.end()
+        contents.append(content)
+    return ", ".join(contents)[:LONGEST_FORMULA]
+
+
+def _chosen(text: str) -> str | None:
+    """The letter of a multiple choice in prose; None where several are named."""
+    if lone := LONE_CHOICE.fullmatch(text):
+        return lone.group(1).upper()
+    choices = list(CHOICE.finditer(text))
+    if not choices or OTHER_CHOICE.match(text, choices[-1].end()):
+        return None
+    return (choices[-1]["a"] or choices[-1]["b"]).upper()

@@ -1,0 +1,229 @@
+r"""Units, currencies and the percent sign after or before an amount.
+
+A unit that is left out is taken as understood; a unit that is written must be the right one, or one of the same kind:
+`12 cm` is `12` and `0.12 m`, and not `12 km`.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+PERCENT = "percent"
+LONGEST = 400  # characters of an amount with a unit
+
+_SIZES: dict[str, dict[str, str]] = {  # kind -> size in the kind's first unit -> names
+    "length": {
+        "1": "m meter metre",
+        "1/100": "cm centimeter centimetre",
+        "1/1000": "mm millimeter millimetre",
+        "1000": "km kilometer kilometre",
+        "1/10": "dm decimeter decimetre",
+        "1/1000000": "um micrometer micron",
+        "1/1000000000": "nm nanometer nanometre",
+        "127/5000": "in inch inche",
+        "381/1250": "ft foot feet",
+        "1143/1250": "yd yard",
+        "201168/125": "mi mile",
+    },
+    "mass": {
+        "1": "g gm gram gramme",
+        "1000": "kg kilogram kilo",
+        "1/1000": "mg milligram",
+        "1000000": "tonne",
+        "45359237/100000": "lb pound",
+        "45359237/1600000": "oz ounce",
+    },
+    "time": {
+        "1": "s sec second",
+        "60": "min minute",
+        "3600": "h hr hour",
+        "86400": "day",
+        "604800": "week",
+        "1/1000": "ms millisecond",
+    },
+    "volume": {"1": "l liter litre", "1/1000": "ml milliliter millilitre", "1/100": "cl centiliter"},
+    "cups": {
+        "1": "cup",
+        "1/16": "tablespoon tbsp",
+        "1/48": "teaspoon tsp",
+        "2": "pint",
+        "4": "quart qt",
+        "16": "gallon gal",
+    },
+    "long time": {"1": "month", "12": "yr year", "120": "decade", "1200": "century centurie"},
+    "dollars": {"1": "$ dollar usd buck", "1/100": "cent ¢ penny pennie"},
+    "euros": {"1": "€ euro eur"},
+    "pounds sterling": {"1": "£ gbp"},
+    "yen": {"1": "¥ yen jpy"},
+    "rupees": {"1": "₹ rupee inr rs"},
+    "rubles": {"1": "₽ ruble rouble"},
+    "won": {"1": "₩ won"},
+    "angle": {"1": "degree deg", "1/60": "arcminute"},
+    "radians": {"1": "radian rad"},
+    "celsius": {"1": "celsius degreec c°"},
+    "fahrenheit": {"1": "fahrenheit degreef"},
+    "energy": {"1": "j joule", "1000": "kj kilojoule"},
+    "power": {"1": "w watt", "1000": "kw kilowatt"},
+    "force": {"1": "n newton"},
+    "frequency": {"1": "hz hertz", "1000": "khz kilohertz"},
+    "percent": {"1": "percent %"},
+}
+KNOWN = {
+    name: (kind, Fraction(size))
+    for kind, sizes in _SIZES.items()
+    for size, names in sizes.items()
+    for name in names.split()
+}
+CURRENCIES = "$€£¥₹₽₩"
+GENERIC = "unit"
+RAISED_WORDS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
+FILLERS = frozenset(("of", "a", "an", "the", "in", "total", "long", "old", "each", "away", "apart"))
+SPEEDS = {"mph": "mi/h", "kmph": "km/h", "kmh": "km/h", "kph": "km/h", "mps": "m/s", "fps": "ft/s"}
+FUNCTIONS = frozenset(
+    [
+        "pi",
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "log",
+        "ln",
+        "exp",
+        "sqrt",
+        "lim",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "mod",
+        "and",
+        "or",
+        "if",
+        "for",
+        "is",
+        "to",
+        "inf",
+        "infinity",
+        "am",
+        "pm",
+    ]
+)
+CASED = {"C": "celsius", "F": "fahrenheit"}
+VARIABLES = frozenset("abcdfghjklmnpqrstvwxyz")  # three of these alone are a product and no word
+SINGLE_LETTERS = frozenset("mgshLlNJWV")
+
+CURRENCY_BEFORE = re.compile(rf"([-+]?)\s*(\\[$]|[{CURRENCIES}]|(?:USD|EUR|GBP|Rs\.?)\s)\s*(?=[-+\d.(\\])")
+RAISED = r"(?:\s*\^\s*(?:\{[23]\}|[23]))?"
+IN_TEXT = r"\\text\s*\{[^{}\\$]*\}" + RAISED
+AFTER = re.compile(
+    r"(?P<amount>.*?[\w)}\]!.])(?P<gap>\s*)"
+    r"(?P<unit>\\%|\^\\circ\s*(?:\\text\s*\{\s*)?[CF]?(?:\s*\})?|\\[$]|[€£¥₹₽₩¢]"
+    rf"|{IN_TEXT}(?:\s*/\s*{IN_TEXT})?"
+    rf"|(?<![A-Za-z\\])[A-Za-z][A-Za-z /.\-]*{RAISED}(?:/[A-Za-z]+{RAISED})?)"
+)
+FUNCTION_COMMAND = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+WORD = re.compile(r"[a-z]+")
+EXPONENT = re.compile(r"\^\s*\{?([23])\}?")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit.
+
+    Attributes:
+        kinds: kinds of quantity with their exponents, sorted: a speed is `(("length", 1), ("time", -1))`.
+        size: size in the first units of the kinds.
+    """
+
+    kinds: tuple[tuple[str, int], ...]
+    size: Fraction = Fraction(1)
+
+    @property
+    def is_generic(self) -> bool:
+        """Whether it only says "units"."""
+        return [kind for kind, _ in self.kinds] == [GENERIC]
+
+    @property
+    def is_percent(self) -> bool:
+        """Whether it is the percent sign."""
+        return self.kinds == ((PERCENT, 1),)
+
+
+def split_unit(text: str) -> tuple[str, Unit] | None:
+    """The amount and the unit of a text that ends in a unit or begins with a currency; None where it does neither."""
+    if match := CURRENCY_BEFORE.match(text):
+        sign, symbol = match.group(1), match.group(2).replace("\\", "").strip(" .").lower()
+        amount = sign + text[match.end() :]
+        after = split_unit(amount)  # "$5 dollars", "$5 million"
+        currency = Unit(((KNOWN[symbol][0], 1),), KNOWN[symbol][1])
+        return (after[0], currency) if after is not None and after[1] == currency else (amount, currency)
+    match = AFTER.fullmatch(text) if len(text) <= LONGEST else None
+    if match is None:
+        return None
+    amount, written, glued = match["amount"].strip(), match["unit"].strip(), not match["gap"]
+    if any(word in FUNCTIONS for word in WORD.findall(written.lower().replace("\\text", ""))):
+        return None
+    if "circ" in written and FUNCTION_COMMAND.search(amount):
+        return None  # the unit of an argument
+    if written[0].isalpha():
+        if not amount[-1].isdecimal() and not (amount[-1] in ")}" and match["gap"]):
+            return None
+        whole = written.replace(" ", "").partition("^")[0].partition("/")[0].rstrip(".")
+        singular = _singular(whole.lower())
+        if len(whole) == 1 and (glued or whole not in SINGLE_LETTERS):
+            return None
+        known = singular in KNOWN or singular in SPEEDS
+        if not known and (glued or len(whole) == 2 or (len(whole) == 3 and VARIABLES.issuperset(whole))):
+            return None
+    unit = read_unit(written)
+    return None if unit is None else (amount, unit)
+
+
+def read_unit(written: str) -> Unit | None:
+    """The unit that a text names; None where it can be none."""
+    written = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", written).replace("\\", "").replace("^circ", " degree ")
+    over, *under = re.sub(r"\bper\b", "/", written).split("/")
+    kinds: dict[str, int] = {}
+    size = Fraction(1)
+    for sign, part in ((1, over), *((-1, part) for part in under)):
+        if sign == 1 and (speed := SPEEDS.get(part.strip(" .").lower())):
+            return read_unit(speed)
+        factor = _factor(part)
+        if factor is None:
+            return None
+        kind, exponent, factor_size = factor
+        kinds[kind] = kinds.get(kind, 0) + sign * exponent
+        size *= factor_size ** (sign * exponent)
+    return Unit(tuple(sorted(kinds.items())), size)
+
+
+def _factor(part: str) -> tuple[str, int, Fraction] | None:
+    """The kind, exponent and size of a unit without "per"."""
+    exponent = 1
+    if raised := EXPONENT.search(part):
+        exponent, part = int(raised.group(1)), part[: raised.start()]
+    words = re.findall(r"[^\s.,]+", part)
+    if not 1 <= len(words) <= 5 or any(word.isdecimal() for word in words):
+        return None
+    named: list[str] = []
+    for word in words:
+        if word.lower() in RAISED_WORDS and len(words) > 1:
+            exponent = RAISED_WORDS[word.lower()]
+        elif word.lower() not in FILLERS:
+            named.append(CASED.get(word) or _singular(word.lower()))
+    if named[:1] == ["degree"] and named[1:] in (["celsius"], ["fahrenheit"]):
+        named = named[1:]
+    if len(named) == 1 and named[0] in KNOWN:
+        kind, size = KNOWN[named[0]]
+        return kind, exponent, size
+    return (" ".join(named), exponent, Fraction(1)) if named else None
+
+
+def _singular(word: str) -> str:
+    if word in KNOWN or len(word) < 3:
+        return word
+    for ending, stem in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("men", "man"), ("s", "")):
+        if word.endswith(ending) and not word.endswith("ss"):
+            return word[: -len(ending)] + stem
+    return word
