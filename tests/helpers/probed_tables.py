@@ -31,10 +31,10 @@ def assert_scored(
 
     Args:
         trainer: the trainer that was probed.
-        base, policy: both models as they are at the probe; the policy may put `virtual` tokens before the prompt.
+        base, policy: both models as they are at the probe.
         step: the probe's update.
         temperature: the trainer's.
-        virtual: number of the policy's virtual tokens.
+        virtual: number of virtual tokens that both put before the prompt.
         inputs: further inputs of both models, one list by name with a tensor per trajectory.
     """
     rows = probe_rows(trainer, step)
@@ -48,11 +48,11 @@ def assert_scored(
         with torch.no_grad():
             logps = [
                 torch.log_softmax(
-                    model(input_ids=ids, attention_mask=torch.ones_like(ids), **more).logits[0, skipped:].double()
+                    model(input_ids=ids, attention_mask=torch.ones_like(ids), **more).logits[0, virtual:].double()
                     / temperature,
                     -1,
                 )[[first + place for place in places]]
-                for model, skipped in ((base, 0), (policy, virtual))
+                for model in (base, policy)
             ]
         mine = rows[start : start + len(places)]
         start += len(places)

@@ -261,13 +261,17 @@ def test_a_rollout_function_of_the_probes_own(tiny_model: str, tmp_path: Path) -
 
 @pytest.mark.parametrize(("tuned", "virtual"), [(PromptTuningConfig, 3), (PrefixTuningConfig, 0)])
 def test_prompt_tuning(tiny_model: str, problems: Dataset, tmp_path: Path, tuned: Any, virtual: int) -> None:
+    """The base of such a policy is the policy as it began, since its virtual tokens are drawn at random."""
     adapter = tuned(task_type="CAUSAL_LM", num_virtual_tokens=3)
-    settings = {"divergence": "js", "divergence_reference": "base", "probe_steps": 0, "probe_size": 3, "max_steps": 2}
-    arguments = {"train_dataset": problems, "peft_config": adapter, "reward_funcs": digits}
-    trainer = made(tiny_model, tmp_path, **arguments, **settings, gradient_checkpointing=False)
+    arguments = {"train_dataset": problems, "peft_config": adapter, "reward_funcs": digits, "max_steps": 2}
+    arguments |= {"gradient_checkpointing": False, "learning_rate": 1.0}
+    if virtual:
+        arguments |= {"divergence": "js", "divergence_reference": "base"}
+    base, trainer = (made(tiny_model, tmp_path, stock=not virtual, **arguments) for _ in range(2))
+    trainer.add_callback(ShiftProbeCallback(trainer, problems, probe_size=3))
     trainer.train()
-    base = AutoModelForCausalLM.from_pretrained(tiny_model)
-    assert_scored(trainer, base, trainer.model, step=2, virtual=virtual)
+    assert_scored(trainer, base.model, trainer.model, step=2, virtual=virtual)
+    assert max(row["js"] for row in probe_rows(trainer, 2)) > 1e-6
 
 
 def digits(completions: list[str], **columns: Any) -> list[float]:
