@@ -1,5 +1,6 @@
 """A parser whose errors are one line, and dataclasses filled from the command line over a config file."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -107,5 +108,10 @@ def words_of(settings: Mapping[str, Any]) -> list[str]:
     for name, value in settings.items():
         if value is not None:
             values = value if isinstance(value, list) else [value]
-            words += [f"--{name}", *(str(item).lower() if isinstance(item, bool) else str(item) for item in values)]
+            words += [f"--{name}", *map(_word, values)]
     return words
+
+
+def _word(value: Any) -> str:
+    """A setting's value as a word of a command line: JSON where that is what an argument reads."""
+    return json.dumps(value) if isinstance(value, bool | dict) else str(value)

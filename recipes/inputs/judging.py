@@ -1,6 +1,6 @@
 """Problems as a model reads them, and the judgement of the rewards on responses to them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -76,7 +76,14 @@ def verification_without_effect(reward_funcs: Sequence[str]) -> dict[str, str]:
     if not set(reward_funcs) <= set(WITHOUT_VERIFICATION):
         return {}
     reason = f"{' and '.join(reward_funcs)} verifies no answers; leave it out."
-    return dict.fromkeys(("verify_workers", "verify_timeout"), reason)
+    return dict.fromkeys(("verify_workers", "verify_timeout", "verify_decimal_comma"), reason)
+
+
+def template_without_effect(sets: Iterable[Dataset]) -> dict[str, str]:
+    """The option of the chat template, with the reason, where every prompt is text; else none."""
+    if any(not isinstance(rows[0]["prompt"], str) for rows in sets):
+        return {}
+    return {"chat_template_kwargs": "the prompts are text, to which no chat template is applied; leave it out."}
 
 
 def answer_extractor_of(reward_func: str, answer_extractor: str | None = None) -> AnswerExtractor | None:

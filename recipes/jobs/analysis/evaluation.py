@@ -20,6 +20,7 @@ from tokenshift.recipes.inputs.judging import (
     grader_of,
     grading_rule,
     response_room,
+    template_without_effect,
     verification_without_effect,
 )
 from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends, weights_dtype
@@ -244,6 +245,7 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     if args.reward_func == "accuracy_reward" and not any("solution" in rows.column_names for rows in data.values()):
         reason = "no set has gold answers, so nothing is judged; name their column by --solution_column."
         refuse_without_effect((args,), dict.fromkeys(("correct_threshold", "answer_extractor"), reason))
+    refuse_without_effect((args,), template_without_effect(data.values()))
     prompts: dict[tuple[str, str], list[Prompt]] = {}
     rooms = [LONGEST_RESPONSE]
     for model, source in models.items():

@@ -24,6 +24,7 @@ from tokenshift.recipes.inputs.judging import (
     judge_of,
     no_judge,
     response_room,
+    template_without_effect,
     verification_without_effect,
 )
 from tokenshift.recipes.inputs.models import ModelSource, find_model, require_shared_vocabulary, weights_dtype
@@ -160,6 +161,7 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True) -> ShiftJob:
         return ShiftJob(args, base, rl, Dataset.from_dict({}), [], no_judge, RunFolder(Path(args.output_dir)))
     with state.main_process_first():
         data = args.problem_set(args.dataset_split, args.size)
+    refuse_without_effect((args,), template_without_effect([data]))
     prompts = encoded_prompts(data, base, args.template_kwargs)
     room = response_room(prompts, base, args.max_new_tokens)
     args.max_new_tokens = args.max_new_tokens or (LONGEST_RESPONSE if room is None else min(LONGEST_RESPONSE, room))

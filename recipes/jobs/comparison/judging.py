@@ -100,7 +100,9 @@ def read_recovery(
     read: dict[str, Any] = {name: evaluated.of_set(name, 0) for name in BY_SET}
     if evaluated.solution_of(0) is None:
         read["solution_column"] = "none"
-    alike = ("system_prompt", "prompt_template", "chat_template_kwargs", "reward_func")
+    alike = ["system_prompt", "prompt_template", "chat_template_kwargs", "reward_func"]
+    if evaluated.datasets[0] in MADE:  # what is given for other sets is not for made ones
+        read, alike = {"dataset_split": read["dataset_split"]}, ["reward_func"]
     read |= {name: getattr(evaluated, name) for name in alike}
     if evaluated.correct_threshold != CORRECT:
         read["correct_threshold"] = evaluated.correct_threshold

@@ -12,6 +12,7 @@ from trl import ModelConfig
 
 from tokenshift.analysis.sampling.folder_settings import changing_settings, settings_text
 from tokenshift.analysis.sampling.token_ids import check_context, encode_prompt
+from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import (
     FolderOwner,
     check_folder,
@@ -19,6 +20,7 @@ from tokenshift.recipes.command_line.output_folder import (
     take_folder,
 )
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
+from tokenshift.recipes.inputs.judging import template_without_effect
 from tokenshift.recipes.inputs.models import folder_generation_config, require_chat_template, resolve_model
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
 from tokenshift.rewards import configure_verification, load_reward
@@ -86,6 +88,7 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     goes_on = is_resume_wanted(args)
     job = Preparation(script_args, args, model_args, rewards, train, held_out, model_path, goes_on)
     _check_together(job)
+    refuse_without_effect((script_args, args, model_args), template_without_effect([train]))
     job.lock = take_folder(output_dir, "training", where)
     args.resume_from_checkpoint = checkpoint_to_resume(args, script_args.overwrite)  # now that no other run saves
     return job

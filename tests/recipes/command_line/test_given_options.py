@@ -60,6 +60,7 @@ def parse(command: str, words: list[str]) -> Any:
         ("train", ["--overlong_cache", "5"], "no reward of reward_funcs takes it; add get_soft_overlong_punishment"),
         ("train", ["--reward_funcs", "format_reward", "--verify_workers", "3"], "format_reward verifies no answers"),
         ("shift", ["--reward_func", "format_reward", "--verify_timeout", "3"], "format_reward verifies no answers"),
+        ("sft", ["--reward_func", "format_reward", "--verify_decimal_comma", "true"], "verifies no answers"),
         ("train", ["--report_to", "none", "--wandb_project", "p"], "nothing is reported to W&B"),
         ("train", ["--vllm_gpu_memory_utilization", "0.5"], "vLLM is not used; give --use_vllm true"),
         ("train", ["--low_prob_coef", "0.3"], "advantage_weighting='sigmoid' does not take it"),
@@ -176,7 +177,9 @@ def test_what_only_the_data_shows(tmp_path: Path) -> None:
     words += [str(tmp_path / "evaluated")]
     with pytest.raises(ValueError, match="answer_extractor='math' has no effect: no set has gold answers"):
         prepare_evaluation([*words, "--answer_extractor", "math"])
-    with pytest.raises(ValueError, match=r"dataset_config='en' has no effect: .* has no configurations"):
+    with pytest.raises(ValueError, match=r"chat_template_kwargs=.* has no effect: the prompts are text"):
+        prepare_evaluation([*words, "--chat_template_kwargs", '{"enable_thinking": false}'])
+    with pytest.raises(ValueError, match=r"dataset_config='en' has no effect: .* no configurations"):
         prepare_evaluation([*words, "--dataset_config", "en"])
     words += ["--prompt_template", "Q: {prompt}", "--size", "1", "--max_new_tokens", "4"]
     job = prepare_evaluation([*words, "--datasets", "pocket", str(problems)])

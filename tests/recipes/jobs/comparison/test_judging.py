@@ -35,3 +35,17 @@ def test_recovery_reads_the_evaluations_problems_and_starts_from_the_cells_model
     job = job_of(write_comparison(other, ("datasets: [pocket]\n  size: 6", unsolved)))
     words = [" ".join(steps_of(cell, job.comparison)[2].command) for cell in job.cells[:1]]
     assert "--solution_column none --reward_func format_reward" in words[0]
+
+
+def test_recovery_on_made_problems_takes_nothing_that_is_given_for_other_sets(
+    write_comparison: Callable[..., Path],
+) -> None:
+    data = write_comparison().parent / "mine.jsonl"
+    data.write_text(json.dumps({"prompt": "1 + 1 = ?", "solution": "2"}))
+    asked = f"datasets: [pocket, {data}]\n  prompt_template: 'Q {{prompt}}'\n  correct_threshold: 0.5\n  size: 6"
+    asked += "\nrecovery: {budget: 0.1}"
+    job = job_of(write_comparison(("datasets: [pocket]\n  size: 6", asked)))
+    _, evaluation, recovery = steps_of(job.cells[0], job.comparison)
+    assert "--prompt_template Q {prompt}" in " ".join(evaluation.command)
+    assert "--prompt_template" not in recovery.command
+    assert "--correct_threshold 0.5" in " ".join(recovery.command)
