@@ -17,6 +17,7 @@ from tokenshift.analysis.divergence.projection import Projection
 from tokenshift.analysis.divergence.token_statistics import token_statistics
 from tokenshift.analysis.divergence.top_k import top_k
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
+from tokenshift.analysis.sampling.plain_reading import check_causal
 from tokenshift.analysis.sampling.trajectories import Trajectory, TrajectoryBatch, batch_of
 from tokenshift.analysis.token_table.schema import SCORED, build_table
 
@@ -154,6 +155,8 @@ class PairScorer:
             gathered_head(self.base) as head_base,
             gathered_head(self.rl) as head_rl,
         ):
+            for model in (self.base, self.rl):
+                check_causal(model)
             states_base, head_base = self._model_states("base", self.base, head_base, trajectories)
             states_rl, head_rl = self._model_states("rl", self.rl, head_rl, trajectories)
             shared = min(self._shared, head_base.vocab_size, head_rl.vocab_size)

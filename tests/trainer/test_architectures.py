@@ -130,6 +130,11 @@ def test_models_that_trl_would_train_on_another_distribution(
         trained(model, tmp_path, divergence=divergence)
 
 
+def test_an_encoder_that_reads_later_tokens_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not a causal language model"):
+        trained(tiny_model("bert", is_decoder=False), tmp_path, divergence="k3")
+
+
 @pytest.mark.parametrize("model_type", ["bart", "rwkv"])
 def test_models_that_read_the_padding_as_text(model_type: str, tmp_path: Path) -> None:
     model = tiny_model(model_type)

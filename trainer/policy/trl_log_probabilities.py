@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tokenshift.analysis.divergence.hidden_states import evaluation_mode, forward_arguments
+from tokenshift.analysis.sampling.plain_reading import check_causal
 
 TEXT = "The answer to 6 times 7 is 42, and the answer to 2 + 3 is 5."
 
@@ -21,13 +22,13 @@ TOLERANCE = {torch.float32: 2e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
 def check_log_probabilities(trainer: Any) -> None:
     """Compare TRL's log-probabilities and entropies of a line of text with those of the model's own logits.
 
-    It takes two forward passes of the policy on a few tokens, without a trace in the run; every rank must call it.
+    It takes a few forward passes of the policy on a few tokens, without a trace in the run; every rank must call it.
 
     Args:
         trainer: a [`~trl.GRPOTrainer`] whose model is prepared.
 
     Raises:
-        ValueError: if they differ by more than rounding, or if TRL cannot compute them.
+        ValueError: if the model is not causal; if they differ by more than rounding, or if TRL cannot compute them.
     """
     model, temperature = getattr(trainer.model, "_orig_mod", trainer.model), trainer.temperature  # compiles nothing
     unwrapped = trainer.accelerator.unwrap_model(model)
@@ -36,6 +37,7 @@ def check_log_probabilities(trainer: Any) -> None:
     mask = torch.ones_like(ids)
     count = ids.shape[1] - 1
     with evaluation_mode(model):
+        check_causal(model)
         with trainer.accelerator.autocast():
             logits = model(**forward_arguments(unwrapped, ids, mask)).logits[0, -count - 1 : -1].float()
         balances = bool(getattr(trainer, "aux_loss_enabled", False))

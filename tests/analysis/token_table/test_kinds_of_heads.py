@@ -54,6 +54,18 @@ def moved(model: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("model_type", "fields"),
+    [("cpmant", {}), ("xlnet", {}), ("xlm", {}), ("roberta", {"is_decoder": False})],
+)
+def test_models_that_read_later_tokens_are_refused(
+    model_type: str, fields: dict[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = tiny_model(model_type, **fields)
+    with pytest.raises(ValueError, match="is not a causal language model"):
+        score_trajectories(model, moved(model), TRAJECTORIES, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields"),
     [
         pytest.param("llama", {}, id="plain"),
         pytest.param("gpt2", {"tie_word_embeddings": True}, id="tied"),
@@ -70,7 +82,6 @@ def moved(model: Any) -> Any:
         pytest.param("opt", {"word_embed_proj_dim": 16}, id="projection out"),
         pytest.param("bart", {}, id="decoder of an encoder-decoder"),
         pytest.param("inkling_text", {"unpadded_vocab_size": 78}, id="padded rows dropped"),
-        pytest.param("cpmant", {}, id="padding changes the states"),
         pytest.param("xlstm", {}, id="recurrent"),
         pytest.param("llama4", {}, id="forward that goes past the base model"),
         pytest.param("gemma4", {}, id="config of layers"),
