@@ -85,7 +85,8 @@ class DivergenceGRPOConfig(GRPOConfig):
         probe_top_p (`float`, *optional*, defaults to `0.7`):
             Top-p of the probe's truncated JS, in (0, 1].
         correct_threshold (`float`, *optional*, defaults to `1.0`):
-            The probe's responses are correct where their first reward is at least this.
+            Responses are correct, in the probe and in what dynamic sampling logs, where their first reward is at
+            least this.
 
     Raises:
         ValueError: for an unknown name, a number that is not finite or out of range, a sequence-level loss, a
@@ -139,7 +140,8 @@ class DivergenceGRPOConfig(GRPOConfig):
     probe_size: int = field(default=32, metadata={"help": "Problems of the shift probe."})
     probe_top_p: float = field(default=0.7, metadata={"help": "Top-p of the shift probe's truncated JS."})
     correct_threshold: float = field(
-        default=CORRECT, metadata={"help": "Lowest reward of a correct response of the shift probe."}
+        default=CORRECT,
+        metadata={"help": "Lowest first reward of a correct response, in the probe and dynamic sampling's log."},
     )
 
     def __post_init__(self) -> None:

@@ -22,7 +22,12 @@ def is_correct(reward: float | None, threshold: float = CORRECT) -> bool | None:
     """
     if reward is None or math.isnan(reward):
         return None
-    return reward >= threshold - ROUNDING * abs(threshold)
+    return reward >= lowest_correct(threshold)
+
+
+def lowest_correct(threshold: float) -> float:
+    """The lowest number that counts as a reward of `threshold`, which rounding may have made smaller."""
+    return threshold - ROUNDING * abs(threshold)
 
 
 def check_correct_threshold(threshold: float) -> None:

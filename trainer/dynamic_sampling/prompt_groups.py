@@ -13,6 +13,9 @@ import torch
 from torch.nn.functional import pad
 from trl.trainer.utils import nanstd
 
+from tokenshift.analysis.sampling.correctness import lowest_correct
+from tokenshift.analysis.thresholds import CORRECT
+
 
 class GroupOutcome(StrEnum):
     """The outcome of a prompt for which completions were generated.
@@ -59,18 +62,21 @@ def differing(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
     return highest > groups.masked_fill(missing, torch.inf).amin(dim=1)
 
 
-def group_outcomes(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int) -> list[GroupOutcome]:
+def group_outcomes(
+    rewards: torch.Tensor, weights: torch.Tensor, num_generations: int, correct_threshold: float = CORRECT
+) -> list[GroupOutcome]:
     """The outcome of each group, P in all.
 
-    A completion is right if its first reward is 1, as everywhere in this project.
+    A completion is right if its first reward counts as correct, as everywhere in this project.
 
     Args:
         rewards: `(R, F)` over all ranks; NaN where a function gave no reward.
         weights: `(F,)`, the weight of each function.
         num_generations: G.
+        correct_threshold: lowest first reward of a right completion.
     """
     first = rewards[:, 0].view(-1, num_generations)
-    right, known = first == 1, ~first.isnan()
+    right, known = first >= lowest_correct(correct_threshold), ~first.isnan()
     outcomes = []
     for useful, every_right, any_right, all_known in zip(
         differing(summed_rewards(rewards, weights), num_generations).tolist(),

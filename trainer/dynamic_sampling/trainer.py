@@ -201,7 +201,7 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         with counted_by_groups(self._metrics["train"], groups):
             tensors = super()._generate_and_score_completions(inputs)
         rewards = summed_rewards(self._round_rewards, self.reward_weights)
-        verdicts = group_outcomes(self._round_rewards, self.reward_weights, members)
+        verdicts = group_outcomes(self._round_rewards, self.reward_weights, members, self.args.correct_threshold)
         generation = Generation(tensors, rewards, take_rows(self._logs), list(indices))
         return generation, Round(self.state.global_step, number, indices, verdicts)
 

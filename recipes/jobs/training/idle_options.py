@@ -43,8 +43,9 @@ def training_options_without_effect(values: Any) -> dict[str, str]:
     if not values.dynamic_sampling:
         add(("dynamic_sampling_max_rounds",), "dynamic_sampling is off; turn it on, or leave it out.")
     if values.probe_steps is None:
-        names = ("probe_size", "probe_top_p", "correct_threshold")
-        add(names, "there is no shift probe; give --probe_steps, or leave it out.")
+        add(("probe_size", "probe_top_p"), "there is no shift probe; give --probe_steps, or leave it out.")
+        if not values.dynamic_sampling:
+            add(("correct_threshold",), "there is no shift probe and no dynamic sampling; leave it out.")
     _add_generation(values, add)
     _add_loss(values, add)
     return reasons

@@ -463,6 +463,9 @@ def test_missing_rewards() -> None:
     # right and too long, wrong and short: equal sums
     assert group_outcomes(torch.tensor([[1.0, -1.0], [0.0, 0.0]]), torch.ones(2), 2) == [GroupOutcome.OTHER]
     assert group_outcomes(torch.tensor([[1.0, -1.0], [1.0, -1.0]]), torch.ones(2), 2) == [GroupOutcome.ALL_RIGHT]
+    graded = torch.tensor([[0.7], [0.7]])  # in float32, a little below 0.7
+    assert group_outcomes(graded, one, 2) == [GroupOutcome.ALL_WRONG]
+    assert group_outcomes(graded, one, 2, correct_threshold=0.7) == [GroupOutcome.ALL_RIGHT]
 
 
 reward = st.sampled_from([0.0, 1.0, 0.5, -1.0, 0.1, math.nan])
