@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from time import perf_counter
 
 import torch
 import transformers
@@ -85,7 +86,7 @@ def _page(rows: dict[str, dict[str, tuple[str, str]]], unbuilt: dict[str, str]) 
     lines += [
         f"- {word}, {part}: {', '.join(names)}: {reason}" for (word, part, reason), names in sorted(reasons.items())
     ]
-    lines += ["", "## Not built small", ""]
+    lines += ["", "## Not tried", ""]
     lines += [f"- {name}: {reason}" for name, reason in unbuilt.items()]
     return "\n".join(lines) + "\n"
 
@@ -99,7 +100,9 @@ def main(words: Sequence[str] | None = None) -> int:
     quiet()
     rows = {}
     for name in track([name for name in arguments.only if name not in NOT_BUILT], description="architectures"):
+        start = perf_counter()
         rows[name] = verdicts(name)
+        print(f"{name}: {perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
         for part, (word, reason) in rows[name].items():
             if word in (WRONG, FAILED):
                 print(f"{name}, {part}: {word}: {reason}", file=sys.stderr, flush=True)

@@ -24,17 +24,17 @@ _SIZES = {
     ),
     2: (
         "num_hidden_layers n_layer n_layers num_layers decoder_layers encoder_layers num_decoder_layers "
-        "num_encoder_layers num_key_value_heads num_kv_heads multi_query_group_num num_experts_per_tok "
-        "num_experts_per_token moe_topk top_k_experts moe_num_active_experts"
+        "num_encoder_layers num_key_value_heads linear_num_key_heads num_kv_heads multi_query_group_num "
+        "num_experts_per_tok num_experts_per_token moe_topk top_k_experts moe_num_active_experts"
     ),
     4: (
-        "num_attention_heads n_head n_heads num_heads decoder_attention_heads encoder_attention_heads "
-        "num_decoder_attention_heads num_encoder_attention_heads num_experts num_local_experts n_routed_experts "
-        "moe_num_experts attention_heads"
+        "num_attention_heads linear_num_value_heads n_head n_heads num_heads decoder_attention_heads "
+        "encoder_attention_heads num_decoder_attention_heads num_encoder_attention_heads num_experts "
+        "num_local_experts n_routed_experts moe_num_experts attention_heads"
     ),
     8: (
-        "head_dim kv_channels attention_head_dim sliding_window window_size attention_window state_size "
-        "mamba_d_state ssm_state_size"
+        "head_dim linear_key_head_dim linear_value_head_dim kv_channels attention_head_dim sliding_window window_size "
+        "attention_window state_size mamba_d_state ssm_state_size chunk_size mamba_chunk_size"
     ),
 }
 _BY_NAME = {name: size for size, names in _SIZES.items() for name in names.split()}
@@ -43,12 +43,25 @@ _LONGEST = 256  # positions
 
 _ALL_HEADS = {"num_key_value_heads": 4}
 _MAMBA_2 = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1}
+_HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
 _HEAD_DIM = {"head_dim": 8}
 OVERRIDES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("axk2", "deepseek_v3", "deepseek_v32", "dots3_note_text", "glm4_moe_lite"), _ALL_HEADS),
     **dict.fromkeys(("glm_moe_dsa", "minicpm3", "youtu"), _ALL_HEADS),
     "axk1": _ALL_HEADS | {"n_group": 1, "topk_group": 1},
-    **dict.fromkeys(("bamba", "granitemoehybrid"), _MAMBA_2),
+    # one recurrent layer and one of attention; without any, transformers' caches fail
+    "bailing_hybrid": _ALL_HEADS | {"layer_group_size": 2},
+    "bamba": _MAMBA_2 | {"attn_layer_indices": [1]},
+    "granitemoehybrid": _MAMBA_2 | {"layer_types": ["mamba", "attention"]},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "lfm3": {"layer_types": ["conv", "full_attention"]},
+    "qwen3_5": {"text_config": _HYBRID},
+    "qwen3_5_moe": {"text_config": _HYBRID},
+    "qwen3_5_moe_text": _HYBRID,
+    "qwen3_5_text": _HYBRID,
+    "qwen3_next": _HYBRID,
+    "recurrent_gemma": {"num_hidden_layers": 3},
+    "xlstm": {"chunk_size": 64},
     **dict.fromkeys(("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral"), _HEAD_DIM),
     "codegen": {"rotary_dim": 4},
     "gptj": {"rotary_dim": 4},
@@ -84,11 +97,12 @@ NOT_BUILT = {
     "gemma3n": "its vision tower needs timm",
     "gemma4_assistant": "a draft model, which reads another model's states",
     "gemma4_unified_assistant": "a draft model, which reads another model's states",
+    "kimi_linear": "its recurrence takes seconds for a token on a CPU",
     "musicgen": "decodes audio, not text",
     "musicgen_melody": "decodes audio, not text",
     "zamba2": "its shared blocks do not follow from small sizes of the configuration",
 }
-"""Architectures without a tiny model, and why."""
+"""Architectures without a tiny model that can be tried, and why."""
 
 
 def tiny_config(model_type: str) -> PretrainedConfig:
