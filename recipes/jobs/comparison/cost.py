@@ -8,12 +8,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from tokenshift.recipes.command_line.products import SUMMARY_FILE
 from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, Scripts, launcher, shares
 from tokenshift.recipes.jobs.comparison.child_processes import Children, sigterm_interrupts
 from tokenshift.recipes.jobs.comparison.file import Comparison
+from tokenshift.recipes.jobs.comparison.variants import write_effective
 
 GENERATIONS = 2
 """The number of generations of the short training."""
@@ -70,7 +69,7 @@ def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
             "report_to": "none",
             "push_to_hub": False,
         }
-        (folder / "config.yaml").write_text(yaml.safe_dump(short), encoding="utf-8")
+        write_effective(short, folder / "config.yaml")
         started, log, children = time.monotonic(), folder / "log.txt", Children()
         command = [*launcher(comparison.launch), *scripts["training"], "--config", str(folder / "config.yaml")]
         try:

@@ -172,3 +172,17 @@ def resolved_training(
     for name in sorted(training.keys() - set(WITHOUT_EFFECT) - idle):
         resolved[name] = next(getattr(arguments, name) for arguments in parsed if hasattr(arguments, name))
     return resolved, (parsed[0], parsed[1], parsed[2]), idle
+
+
+def write_effective(training: Mapping[str, Any], file: Path) -> None:
+    """Write a config of the training recipe, without what has no effect beside its other settings.
+
+    Args:
+        training: The arguments.
+        file: A YAML file.
+    """
+    file.write_text(yaml.safe_dump(dict(training)), encoding="utf-8")
+    parsed = parse_into(TRAINING, ["--config", str(file)], check_effect=False)
+    idle = set(reasons_without_effect(parsed)) & getattr(parsed[0], GIVEN)
+    effective = {name: value for name, value in training.items() if name not in idle}
+    file.write_text(yaml.safe_dump(effective), encoding="utf-8")

@@ -35,8 +35,7 @@ def training_options_without_effect(values: Any) -> dict[str, str]:
     if missing := tuple(name for name in ("overlong_max_length", "overlong_cache") if name not in taken):
         add(missing, f"no reward of reward_funcs takes it; add {SOFT_OVERLONG}, or leave it out.")
     if "wandb" not in (values.report_to or ()):
-        names = ("wandb_project", "wandb_entity", "wandb_group")
-        add(names, "nothing is reported to W&B; give --report_to wandb, or leave it out.")
+        add(("wandb_project", "wandb_entity"), "nothing is reported to W&B; give --report_to wandb, or leave it out.")
     if without_revision(values.model_name_or_path):
         add(("model_revision",), f"model_name_or_path={values.model_name_or_path!r} has no revisions; leave it out.")
     _add_weighting(values, add)
