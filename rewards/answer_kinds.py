@@ -4,6 +4,7 @@ r"""The kind of an answer, by how it is written: a number, an amount, a list, a 
 word is read as the same value.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from fractions import Fraction
 from tokenshift.rewards.answer_place import answer_in
 from tokenshift.rewards.dates import Date, Time, read_date, read_time
 from tokenshift.rewards.spelling import spelled, without_spaces
-from tokenshift.rewards.units import Unit, split_unit
+from tokenshift.rewards.units import AFTER, LONGEST, Unit, says_no_quantity, split_unit
 from tokenshift.rewards.written_numbers import WrittenNumber, read_number
 
 LONGEST_ANSWER = 5000  # characters; a longer text is only equal to itself
@@ -135,6 +136,11 @@ class Words(Value):
 
 
 @dataclass(frozen=True)
+class Unread(Value):
+    """A number with words that make it another thing (`5 or more`), or with points that mean nothing (`1.2.3`)."""
+
+
+@dataclass(frozen=True)
 class Formula(Value):
     """Anything else: a formula that math-verify reads, or nothing that can be read."""
 
@@ -200,6 +206,7 @@ INFINITY = "\\infty"
 MEMBER = re.compile(r"\s*[a-zA-Z]\s*\\in\s+(?=[\\(\[])|\s*[a-zA-Z]\s*\\in(?=[\\(\[])")
 PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])\s*")
 DIGIT_SUBSCRIPT = re.compile(r"\d\)?\}?\s*_")
+SEVERAL_POINTS = re.compile(r"\d\.\d+\.\d")
 PAIRS = {"(": ")", "[": "]"}
 
 
@@ -214,8 +221,21 @@ def read_answer(answer: str, decimal_comma: bool = False) -> Value:
         answer = answer_in(answer) or answer
     if len(answer) > LONGEST_ANSWER:
         return Formula(answer)
+    if answer.strip()[:1] == "[" and answer.strip()[-1:] == "]" and '"' in answer and (items := _from_json(answer)):
+        values = [read_answer(item, decimal_comma) for item in items]
+        return values[0] if len(values) == 1 else Listed("; ".join(value.text for value in values), tuple(values))
     text = spelled(answer, decimal_comma)
     return _read(text, DEEPEST)
+
+
+def _from_json(answer: str) -> list[str]:
+    """The items of a list of texts and numbers in JSON, as data sets of several answers hold it; else none."""
+    try:
+        items = json.loads(answer)
+    except ValueError:
+        return []
+    plain = isinstance(items, list) and all(isinstance(item, str | int | float) for item in items)
+    return [str(item) for item in items] if plain else []
 
 
 def by_name(value: Value) -> Value:
@@ -234,7 +254,9 @@ def is_readable(value: Value) -> bool:
         return 0 < len(value.words) <= LONGEST_PROSE or value.words in LAST_CHOICES
     if isinstance(value, Listed):
         return all(is_readable(item) for item in value.items)
-    return bool(value.text)
+    if isinstance(value, Named | Amount):
+        return is_readable(value.value)
+    return not isinstance(value, Unread) and bool(value.text)
 
 
 def _read(text: str, depth: int) -> Value:
@@ -459,7 +481,7 @@ def _amount(text: str, depth: int) -> Value | None:
         return compound
     split = split_unit(text)
     if split is None:
-        return None
+        return Unread(text) if says_no_quantity(text) or SEVERAL_POINTS.search(text) or _ends_in_words(text) else None
     written, unit = split
     value = _read(written, depth - 1)
     if isinstance(value, Amount) and value.unit.kinds == unit.kinds and not isinstance(value.value, Amount):
@@ -467,6 +489,11 @@ def _amount(text: str, depth: int) -> Value | None:
     if isinstance(value, Number | Formula | Based):
         return Amount(text, value, unit)
     return None
+
+
+def _ends_in_words(text: str) -> bool:
+    match = AFTER.fullmatch(text) if len(text) <= LONGEST else None
+    return match is not None and "\\text" in match["unit"]
 
 
 def _split(text: str, separators: str, command: str | None = None) -> list[str]:

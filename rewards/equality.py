@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from tokenshift.rewards.answer_kinds import (
     DIGIT_SUBSCRIPT,
+    INEQUALITY,
     RELATION,
     SET,
     Amount,
@@ -25,6 +26,7 @@ from tokenshift.rewards.answer_kinds import (
     Proportion,
     Timed,
     United,
+    Unread,
     Value,
     Words,
     by_name,
@@ -45,6 +47,10 @@ def same_answer(gold: Value, answer: Value) -> bool:
         return False
     if gold.text == answer.text or without_spaces(gold.text) == without_spaces(answer.text):
         return True
+    if isinstance(gold, Unread) or isinstance(answer, Unread):
+        return False
+    if isinstance(gold, Choice) and gold.content and not isinstance(answer, Choice | Words | Formula):
+        return same_answer(read_answer(gold.content), answer)
     if isinstance(answer, Choice) and answer.content and not isinstance(gold, Choice):
         return same_answer(gold, read_answer(answer.content))
     if isinstance(gold, Named) or isinstance(answer, Named):
@@ -88,6 +94,8 @@ def _same_formula(gold: Value, answer: Value) -> bool:
 
 
 def _same_named(gold: Value, answer: Value) -> bool:
+    if (_bounds(gold) and _is_plain_list(answer)) or (_is_plain_list(gold) and _bounds(answer)):
+        return False
     if isinstance(gold, Named) and isinstance(answer, Named):
         if gold.name == answer.name and same_answer(gold.value, answer.value):
             return True
@@ -108,6 +116,16 @@ def _same_named(gold: Value, answer: Value) -> bool:
     if isinstance(answer, Listed) and any(isinstance(item, Named) for item in answer.items):
         return isinstance(by_name(gold), Listed) and same_answer(by_name(gold), answer)
     return same_answer(gold.value, answer)
+
+
+def _bounds(value: Value) -> bool:
+    """Whether a value is the interval of an inequality."""
+    return isinstance(value, Named) and INEQUALITY.search(value.text) is not None
+
+
+def _is_plain_list(value: Value) -> bool:
+    inner = value.value if isinstance(value, Named) else value
+    return isinstance(inner, Listed) and not inner.ordered
 
 
 def _same_amount(gold: Value, answer: Value) -> bool:
@@ -166,7 +184,8 @@ def _same_listed(gold: Value, answer: Value) -> bool:
     if max(len(gold.items), len(answer.items)) > MOST_ITEMS:
         return False
     if SET in (gold.brackets, answer.brackets) and not (gold.ordered or answer.ordered):
-        golds, answers = _distinct(gold.items), _distinct(answer.items)
+        golds = _distinct(gold.items) if gold.brackets == SET else list(gold.items)  # "3, 3" asks for two values
+        answers = _distinct(answer.items)
         return _same_in_any_order(golds, answers)
     if len(gold.items) != len(answer.items) or SET in (gold.brackets, answer.brackets):
         return False
@@ -216,11 +235,19 @@ def _same_in_any_order(golds: Sequence[Value], answers: Sequence[Value]) -> bool
         return False
     left = list(answers)
     for gold in golds:
-        match = next((index for index, answer in enumerate(left) if same_answer(gold, answer)), None)
+        match = next(
+            (index for index, answer in enumerate(left) if _as_deep(gold, answer) and same_answer(gold, answer)), None
+        )
         if match is None:
             return False
         del left[match]
     return True
+
+
+def _as_deep(gold: Value, answer: Value) -> bool:
+    """Whether neither or both are sets: in a set, `\\{1\\}` is not 1."""
+    sets = [isinstance(value, Listed) and value.brackets == SET for value in (gold, answer)]
+    return sets[0] == sets[1] or isinstance(gold if sets[1] else answer, Listed)
 
 
 def _distinct(items: Sequence[Value]) -> list[Value]:
@@ -250,7 +277,9 @@ def _folded(words: Words) -> tuple[str, ...]:
 
 def _same_choice(gold: Value, answer: Value) -> bool:
     if isinstance(gold, Choice) and isinstance(answer, Choice):
-        return gold.letter == answer.letter
+        if gold.letter != answer.letter or not (gold.content and answer.content):
+            return gold.letter == answer.letter
+        return same_answer(read_answer(gold.content), read_answer(answer.content))
     choice, other = (gold, answer) if isinstance(gold, Choice) else (answer, gold)
     assert isinstance(choice, Choice)
     return other.text == choice.letter.lower() and choice.letter not in choice.text

@@ -157,6 +157,7 @@ THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+")
 COMMA_RUN = re.compile(r"(?<![\w.,])\d+(?:,\d+)+(?!\w|,\d)")
 SPACED_THOUSANDS = re.compile(r"(?<![\w.,^_\\}])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?!\d| ?/| \d)")
 DOTTED_THOUSANDS = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:\.\d{3})+(?![\d.])")
+SEVERAL_DOTS = re.compile(r"(?<![\w.,])([1-9]\d{0,2}(?:\.\d{3}){2,})(?:,(\d+))?(?![\d.,])")
 DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 OPENINGS, CLOSINGS = "([{", ")]}"
 
@@ -206,6 +207,10 @@ def spelled(text: str, decimal_comma: bool = False) -> str:
         text = TIMES.sub(r"\\cdot ", POWER.sub(r"^{\1}", text))
     if decimal_comma:
         text = DECIMAL_COMMA.sub(".", DOTTED_THOUSANDS.sub(lambda match: match.group().replace(".", ""), text))
+    if text.count(".") > 1:
+        text = SEVERAL_DOTS.sub(
+            lambda match: match.group(1).replace(".", "") + (f".{match.group(2)}" if match.group(2) else ""), text
+        )
     text = SPACED_THOUSANDS.sub(lambda match: match.group().replace(" ", ""), text)
     return text if decimal_comma else _without_thousands(text)
 

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from tokenshift.rewards.written_numbers import SCALES
+
 PERCENT = "percent"
 LONGEST = 400  # characters of an amount with a unit
 
@@ -110,6 +112,32 @@ FUNCTIONS = frozenset(
     ]
 )
 CASED = {"C": "celsius", "F": "fahrenheit"}
+EXACT = {  # symbols that differ from another unit's only by their case
+    "MW": ("power", Fraction(10**6)),
+    "mW": ("power", Fraction(1, 1000)),
+    "MJ": ("energy", Fraction(10**6)),
+    "mJ": ("energy", Fraction(1, 1000)),
+    "MHz": ("frequency", Fraction(10**6)),
+    "mHz": ("frequency", Fraction(1, 1000)),
+    "Mg": ("mass", Fraction(10**6)),
+    "ML": ("volume", Fraction(10**6)),
+    "Mm": ("length", Fraction(10**6)),
+    "Nm": ("torque", Fraction(1)),
+    "M": ("molar", Fraction(1)),
+    "G": ("gauss", Fraction(1)),
+    "S": ("siemens", Fraction(1)),
+    "H": ("henry", Fraction(1)),
+    **{f"{prefix}B": ("bytes", Fraction(8 * size)) for prefix, size in (("M", 10**6), ("G", 10**9), ("T", 10**12))},
+    **{f"{prefix}b": ("bytes", Fraction(size)) for prefix, size in (("M", 10**6), ("G", 10**9), ("T", 10**12))},
+}
+NO_UNITS = re.compile(
+    r"(?i)(?<![a-z\\])(?:squared|cubed|inverse|reciprocal|base|root|negative|positive|half|wrong|not|no|never|without"
+    r"|remainder|approximately|about|roughly|around|almost|fewer|less|more|greater|smaller|larger|least|most|than"
+    r"|divided|multiplied|plus|minus|times|over|factorial|below|above|under|opposite|incorrect|false|maybe|or|and"
+    r"|modulo|power|choose|except|nor)(?![a-z])"
+)
+SCALE_WORD = re.compile(rf"(?i)\s*(\\text\s*\{{)?\s*({'|'.join(sorted(SCALES, key=len, reverse=True))})s?(?![a-z])")
+MOST_NAMES = 3  # words of a unit that is not known
 VARIABLES = frozenset("abcdfghjklmnpqrstvwxyz")  # three of these alone are a product and no word
 SINGLE_LETTERS = frozenset("mgshLlNJWV")
 
@@ -162,6 +190,16 @@ def split_unit(text: str) -> tuple[str, Unit] | None:
     if match is None:
         return None
     amount, written, glued = match["amount"].strip(), match["unit"].strip(), not match["gap"]
+    if scale := SCALE_WORD.match(written):
+        amount = f"{amount} {scale.group(2).lower()}"
+        rest = written[scale.end() :].strip()
+        written, glued = (f"\\text{{ {rest}" if scale.group(1) else rest), False
+        if not re.search(r"[a-z]", rest, re.IGNORECASE) or says_no_quantity(rest):
+            return None
+        unit = read_unit(written)
+        return None if unit is None else (amount, unit)
+    if says_no_quantity(text):
+        return None
     if any(word in FUNCTIONS for word in WORD.findall(written.lower().replace("\\text", ""))):
         return None
     if "circ" in written and FUNCTION_COMMAND.search(amount):
@@ -173,11 +211,21 @@ def split_unit(text: str) -> tuple[str, Unit] | None:
         singular = _singular(whole.lower())
         if len(whole) == 1 and (glued or whole not in SINGLE_LETTERS):
             return None
-        known = singular in KNOWN or singular in SPEEDS
+        known = singular in KNOWN or singular in SPEEDS or whole in EXACT
         if not known and (glued or len(whole) == 2 or (len(whole) == 3 and VARIABLES.issuperset(whole))):
             return None
     unit = read_unit(written)
     return None if unit is None else (amount, unit)
+
+
+def says_no_quantity(text: str) -> bool:
+    """Whether words of operation, negation, comparison or base stand with a number: `5 or more`, `12 squared`."""
+    said = NO_UNITS.findall(text)
+    if not said or not re.search(r"\d", text):
+        return False
+    # "5 metres squared" is a unit, "12 squared" is none
+    raised = re.search(r"[a-z]{2,} (?:squared|cubed)\s*\}?$", text.replace("\\text", ""))
+    return not (raised and len(said) == 1)
 
 
 def read_unit(written: str) -> Unit | None:
@@ -207,6 +255,9 @@ def _factor(part: str) -> tuple[str, int, Fraction] | None:
     if not 1 <= len(words) <= 5 or any(word.isdecimal() for word in words):
         return None
     named: list[str] = []
+    if len(words) == 1 and words[0] in EXACT:
+        kind, size = EXACT[words[0]]
+        return kind, exponent, size
     for word in words:
         if word.lower() in RAISED_WORDS and len(words) > 1:
             exponent = RAISED_WORDS[word.lower()]
@@ -217,7 +268,7 @@ def _factor(part: str) -> tuple[str, int, Fraction] | None:
     if len(named) == 1 and named[0] in KNOWN:
         kind, size = KNOWN[named[0]]
         return kind, exponent, size
-    return (" ".join(named), exponent, Fraction(1)) if named else None
+    return (" ".join(named), exponent, Fraction(1)) if 1 <= len(named) <= MOST_NAMES else None
 
 
 def _singular(word: str) -> str:

@@ -24,8 +24,22 @@ SCIENTIFIC = re.compile(
 )
 POWER = re.compile(rf"({SIGN})(\d+)\s*\^\s*(?:\{{\s*([-+]?\d+)\s*\}}|(\d))")
 PREFIXED = re.compile(r"0x[0-9a-fA-F]+|0b[01]+|0o[0-7]+")
-REPEATING = re.compile(rf"({SIGN})(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{{?(\d+)\}}?")
-SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+REPEATING = re.compile(rf"({SIGN})(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{{?(\d+)\}}?|\((\d+)\))")
+SCALES: dict[str, int | Fraction] = {
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+    "half": Fraction(1, 2),
+    "halve": Fraction(1, 2),
+    "third": Fraction(1, 3),
+    "quarter": Fraction(1, 4),
+    "tenth": Fraction(1, 10),
+    "hundredth": Fraction(1, 100),
+    "thousandth": Fraction(1, 1000),
+}
 SCALED = re.compile(rf"(.+?)\s*(?:\\text\s*\{{\s*)?({'|'.join(SCALES)})s?(?:\s*\}})?")
 
 
@@ -66,7 +80,7 @@ def read_number(text: str) -> WrittenNumber | None:
     if match := PREFIXED.fullmatch(text):
         return WrittenNumber(Fraction(int(text, 0)))
     if match := REPEATING.fullmatch(text):
-        return _repeating(*match.groups())
+        return _repeating(*(group for group in match.groups() if group is not None))
     if (match := SCALED.fullmatch(text)) and (number := read_number(match.group(1))):
         return WrittenNumber(number.value * SCALES[match.group(2)])
     return None
