@@ -83,13 +83,19 @@ def _with_form(logits: torch.Tensor, head: LMHead) -> torch.Tensor:
 
 
 def _difference(logits: torch.Tensor, expected: torch.Tensor) -> tuple[float, float]:
-    """The largest difference of two rows of logits and the largest logit; NaN where both rows have NaN."""
+    """The largest difference of two rows of logits and the largest logit, over finite entries.
+
+    The difference is infinite where the rows are not finite at the same tokens, and NaN where none is finite.
+    """
     expected = expected.to(logits.device, logits.dtype)
-    both = torch.stack([(logits - expected).abs().amax(), expected.abs().amax(), logits.abs().amax()]).tolist()
-    difference, largest, projected = both
-    if math.isnan(difference) and not (math.isnan(largest) and math.isnan(projected)):
-        return math.inf, largest
-    return difference, largest
+    finite = expected.isfinite()
+    if not finite.any():
+        return (math.inf if logits.isfinite().any() else math.nan), 0.0
+    largest = expected[finite].abs().amax()
+    if not torch.equal(finite, logits.isfinite()):
+        return math.inf, float(largest)
+    difference = (logits[finite] - expected[finite]).abs().amax()
+    return float(difference), float(largest)
 
 
 def _tolerance(inputs: HeadInputs) -> float:

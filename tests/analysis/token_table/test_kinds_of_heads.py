@@ -215,3 +215,18 @@ def test_tokens_beyond_the_other_models_head(tokenizer: PreTrainedTokenizerBase)
     for trajectory in (Trajectory(7, 0, [90], [5]), Trajectory(7, 0, [5], [85])):
         with pytest.raises(ValueError, match=r"Problem 7 has token (90|85), but only the first 80 are in both models"):
             score_trajectories(base, rl, [trajectory], tokenizer)
+
+
+def test_a_mask_on_the_logits_hides_no_other_change(tokenizer: PreTrainedTokenizerBase) -> None:
+    base, rl = tiny_model("llama", 0), tiny_model("llama", 1)
+    forward = rl.forward
+
+    def masked(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        output.logits = output.logits * 3
+        output.logits[..., 70:] = -torch.inf
+        return output
+
+    rl.forward = masked
+    with pytest.raises(ValueError, match="LlamaForCausalLM makes its logits in a way that is not known here"):
+        score_trajectories(base, rl, TRAJECTORIES, tokenizer)
