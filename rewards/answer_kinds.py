@@ -194,10 +194,16 @@ AND_OR = re.compile(r"\s*(?:,|;)?\s*(?:\\text\s*\{\s*(?:,\s*)?(and|or)\s*\}|(?<!
 EITHER = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])")
 NAME = re.compile(
     r"(?:\\text\s*\{[^{}]*\}|[A-Za-z]{1,3}(?:_(?:\w|\{\w+\}))?'*|\\[a-zA-Z]+(?:\s+|\{)[A-Za-z]{1,4}\}?"
-    r"|m?\\angle\s*[A-Z]{1,3}|\\[a-zA-Z]+"
+    r"|m?\\angle\s*[A-Z]{1,3}|\\[a-zA-Z]+|\\d?frac\s*\{d[a-z]\}\s*\{d[a-z]\}"
     r"|[A-Za-z]\s*(?:\^\{-1\})?\([a-z](?:,\s*[a-z])*\)|[A-Za-z][A-Za-z ]{2,30}|\([a-zA-Z](?:,\s*[a-zA-Z])+\))\s*"
 )
 SYMBOLS = re.compile(r"(?=.*[a-zA-Z])(?:[^\d+\-=<>,;]|_\{?\d+\}?){1,60}")
+EQUATION = re.compile(
+    r"(?!sum|gcd|lcm|max|min|age|day)[a-z]{2,3}|[a-z](?: [a-z])+|(?:\\?\|)[a-z](?:\\?\|)|[a-z]\s*/\s*[a-z]"
+    r"|\\d?frac\s*\{(?!d[a-z]\})[a-z]+\}\s*\{[a-z]+\}"
+    r"|\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp)(?![a-z])[\s{(]*(?:[a-z]|\\theta|\\alpha|\\beta)[\s})]*"
+)
+"""What stands before the `=` of an equation in a variable, and not of a named value: `xy = 10`, `|x| = 5`."""
 EQUALS = re.compile(r"(?<![<>!:\\])=(?!=)")
 INEQUALITY = re.compile(r"<=|>=|[<>]|\\[lg]e(?![a-zA-Z])")
 RELATION = re.compile(r"=|[<>]|\\[lgn]e(?![a-zA-Z])")
@@ -418,6 +424,8 @@ def _bounded(text: str, depth: int) -> Value | None:
 def _named(text: str, depth: int) -> Value | None:
     parts = [part.strip() for part in EQUALS.split(text)]
     if len(parts) < 2 or not all(parts) or "\\begin" in text:
+        return None
+    if any(EQUATION.fullmatch(part) for part in parts[:-1]):
         return None
     if NAME.fullmatch(parts[0]):
         value = _read(parts[-1], depth - 1)

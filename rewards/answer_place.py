@@ -23,7 +23,7 @@ LONGEST_GAP = 60  # characters between two boxes that are one answer
 
 ANCHORS = (
     (re.compile(r"(?i)final answer\b[^$\\]{0,100}?\bis\b"), 10),
-    (re.compile(r"(?i)\banswer\s*\**\s*:"), 50),
+    (re.compile(r"(?i)\banswer\s{0,20}\*{0,4}\s{0,20}:"), 50),
     (re.compile(r"(?i)\banswer"), 50),
 )
 """Words that announce an answer in LaTeX, the plainest first, and how many characters after them it may begin."""
@@ -38,7 +38,7 @@ PERCENT_AFTER = re.compile(r"\s*(?:\\?%|percent\b)")
 LONGEST_FORMULA = 4000  # characters
 
 CHOICE = re.compile(
-    r"(?i:\b(?:answer|choice|option)s?\b(?:\s+is|\s+are)?)\s*:?\s*[*$]*(?:\\text(?:bf)?\{)?\s*"
+    r"(?i:\b(?:answer|choice|option)s?\b(?:\s{1,20}(?:is|are))?)\s{0,20}:?\s{0,20}[*$]{0,4}(?:\\text(?:bf)?\{)?\s{0,20}"
     r"(?:\((?P<a>[A-Ja-j])\)|(?P<b>[A-J])(?=[*.$}]*\s*(?:$|\n)|[.)]))"
 )
 OTHER_CHOICE = re.compile(r"[*$}]*\s*(?:,|/|\bor\b|\band\b|&)\s*(?:or\s|and\s)?[*$(]*[A-J]\b")

@@ -90,7 +90,15 @@ def _same_formula(gold: Value, answer: Value) -> bool:
         return False  # math-verify takes the angle ABC for a product
     if gold.text.count("'") != answer.text.count("'"):
         return False  # math-verify leaves the prime of a derivative out
-    return same_formula(gold.text, answer.text, isinstance(gold, United | Listed))
+    return same_formula(_as_formula(gold), _as_formula(answer), isinstance(gold, United | Listed))
+
+
+def _as_formula(value: Value) -> str:
+    """The text of a value for math-verify, which takes `5 1/2` for 3 and `0x1F` for a product."""
+    if isinstance(value, Number) and value.number.digits is None and len(value.text) < 20:
+        numerator, denominator = value.number.value.as_integer_ratio()
+        return str(numerator) if denominator == 1 else f"\\frac{{{numerator}}}{{{denominator}}}"
+    return value.text
 
 
 def _same_named(gold: Value, answer: Value) -> bool:

@@ -1,10 +1,15 @@
 r"""Formulas: read by math-verify's parser, and compared in numbers, or by math-verify where numbers cannot say.
 
+Two exact formulas are compared at a precision that exceeds the digits of the largest number in them, and not at all
+where that number is too large to compute: those are the same only where they are written the same.
+
 math-verify rounds to six decimals, drops the base of a number, and takes equations without solutions for equal; each
 of its acceptances is therefore checked in numbers, at random points where there are variables.
 """
 
+import math
 import random
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,16 +18,26 @@ from latex2sympy2_extended import NormalizationConfig, latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
+from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
 NORMALIZATION = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )
 CONVERSION = ConversionConfig(lowercase_symbols=False)
-PRECISION = 60  # digits
-EXACT = sympy.Rational(1, 10**45)  # relative difference of numbers that are the same
-ROUNDED = sympy.Rational(1, 2 * 10**6)  # the same, where a decimal is in them
+PRECISION = 60  # digits past those of the largest and the smallest number that occur
+MARGIN = 30  # of these digits, how many must agree
+LARGEST = 100_000  # digits of a number that is computed
+LARGEST_IRRATIONAL = 5_000  # the same, where it is not a fraction
+LARGEST_VARIABLE = 3  # digits of the values that variables take
+ROUNDED = sympy.Rational(1, 2 * 10**6)  # relative difference of the same numbers, where a decimal is in them
+STEPPED = (
+    *(sympy.floor, sympy.ceiling, sympy.frac, sympy.Mod),
+    *(sympy.Min, sympy.Max, sympy.Abs, sympy.sign, sympy.Piecewise),
+)
+UNEVALUATED = (sympy.Limit, sympy.Derivative, sympy.Integral)
 POINTS = 4
+MOST_STEPS = 6  # numbers in formulas at whose sides they are compared
 LONGEST_FORMULA = 3000  # characters
 
 
@@ -54,6 +69,9 @@ def same_formula(gold: str, answer: str, relations_are_sets: bool = False) -> bo
     gold_formula, formula = parse_formula(gold), parse_formula(answer)
     if gold_formula is None or formula is None:
         return False
+    sympy_objects = (gold_formula, formula)
+    if any(_has(one, UNEVALUATED) for one in sympy_objects) or max(map(_digits, sympy_objects)) > LARGEST:
+        return _in_order(gold_formula) == _in_order(formula)
     if (same := _same_everywhere(gold_formula, formula)) is not None:
         return same
     if _is_one_equation(gold_formula, formula):
@@ -77,15 +95,88 @@ def _same_everywhere(gold: Any, answer: Any) -> bool | None:
     if gold.atoms(sympy.Float) | answer.atoms(sympy.Float) or isinstance(gold, sympy.MatrixExpr):
         return None
     said = 0
-    for point in _points(gold, answer):
-        values = [_value(formula, point) for formula in (gold, answer)]
-        if None in values:
-            continue
-        largest = max(abs(value) for value in values)
-        if largest and abs(values[0] - values[1]) > EXACT * largest:
+    points = _points(gold, answer)
+    for point in points:
+        same = _same_at(gold, answer, point)
+        if same is False:
             return False
-        said += 1
-    return True if said >= min(2, len(_points(gold, answer))) else None
+        said += same is not None
+    return True if said >= min(2, len(points)) else None
+
+
+def _same_at(gold: Any, answer: Any, point: dict[Any, Any]) -> bool | None:
+    """Whether two exact expressions have one value at a point; None where either has none, or it cannot be said."""
+    digits = max(_digits(gold), _digits(answer))
+    values = [_value(formula, point, digits) for formula in (gold, answer)]
+    if None in values:
+        return None
+    return bool(abs(values[0] - values[1]) <= _exact(digits))
+
+
+def _exact(digits: int) -> Any:
+    """The difference below which two values are the same, where the numbers in the formulas have so many digits."""
+    return sympy.Rational(1, 10 ** (digits + MARGIN))
+
+
+def _has(formula: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(formula, sympy.Basic) and bool(formula.atoms(*kinds))
+
+
+def _in_order(formula: Any) -> Any:
+    """What two formulas share that are written the same, but for the order of terms and factors."""
+    if not isinstance(formula, sympy.Basic) or not formula.args:
+        return str(formula)
+    arguments = [_in_order(argument) for argument in formula.args]
+    if isinstance(formula, sympy.Add | sympy.Mul):
+        arguments.sort(key=repr)
+    return (type(formula).__name__, *arguments)
+
+
+def _digits(formula: Any) -> int:
+    """A bound on the digits before and after the point of the numbers in a formula, none of which is computed.
+
+    It is at least the logarithm to base 10 of the largest number, and of the reciprocal of the smallest one.
+    """
+    return math.ceil(min(_size(formula), 10.0 * LARGEST))
+
+
+def _size(formula: Any) -> float:
+    if isinstance(formula, sympy.Rational):
+        return max(abs(formula.p).bit_length(), formula.q.bit_length()) * math.log10(2)
+    if isinstance(formula, sympy.Float):
+        return abs(float(sympy.log(abs(formula), 10))) if formula else 0.0
+    if not isinstance(formula, sympy.Basic) or not formula.args:
+        return float(LARGEST_VARIABLE) if isinstance(formula, sympy.Symbol) else 1.0
+    sizes = [_size(argument) for argument in formula.args]
+    if isinstance(formula, sympy.Pow):
+        base, exponent = formula.args
+        return 0.0 if base in (0, 1, -1) else max(sizes[0], 0.5) * _magnitude(exponent)
+    if isinstance(formula, sympy.exp | sympy.sinh | sympy.cosh | sympy.tanh):
+        return _magnitude(formula.args[0])
+    if isinstance(formula, sympy.binomial):
+        return max(sizes[0], 0.5) * min(map(_magnitude, formula.args))
+    if isinstance(formula, sympy.factorial | sympy.factorial2 | sympy.subfactorial | sympy.gamma):
+        return max(sizes[0], 0.5) * _magnitude(formula.args[0])
+    if isinstance(formula, sympy.Mul):
+        return sum(sizes)
+    if isinstance(formula, sympy.Add):
+        return max(sizes) + math.log10(len(sizes))
+    if isinstance(formula, sympy.Sum | sympy.Product):
+        return sizes[0] * _magnitude(formula.args[1].args[-1])
+    return 2 * max(sizes) if isinstance(formula, sympy.Function) else max(sizes)
+
+
+def _magnitude(formula: Any) -> float:
+    """A bound on the absolute value of an exponent, or of the number that a factorial is of."""
+    if isinstance(formula, sympy.Rational):
+        return float(min(abs(formula), 10**9))
+    if isinstance(formula, sympy.Symbol):
+        return 10.0
+    if isinstance(formula, sympy.Add):
+        return sum(map(_magnitude, formula.args))
+    if isinstance(formula, sympy.Mul):
+        return min(math.prod(map(_magnitude, formula.args)), 1e18)
+    return float(10 ** min(_size(formula), 9))
 
 
 def _with_exact_decimals(formula: Any) -> Any:
@@ -112,12 +203,21 @@ def agree_in_numbers(gold: Any, answer: Any) -> bool:
     if isinstance(gold, Relational) and isinstance(answer, Relational):
         return _agree_in_relation(gold, answer)
     if isinstance(answer, sympy.Eq) and not isinstance(gold, Relational):
-        return agree_in_numbers(gold, answer.rhs)
+        return _stands_for(answer.lhs, answer.rhs) and agree_in_numbers(gold, answer.rhs)
     if isinstance(gold, sympy.Eq) and not isinstance(answer, Relational):
-        return agree_in_numbers(gold.rhs, answer)
+        return _stands_for(gold.lhs, gold.rhs) and agree_in_numbers(gold.rhs, answer)
     if not isinstance(gold, sympy.Expr) or not isinstance(answer, sympy.Expr):
         return True
     return _agree_in_value(gold, answer)
+
+
+def _stands_for(left: Any, right: Any) -> bool:
+    """Whether the left side of an equation only names its right side (`f(x)`, points such as AB), or computes it."""
+    if isinstance(left, sympy.Expr) and not left.free_symbols and not left.atoms(AppliedUndef):
+        return agree_in_numbers(left, right)
+    if isinstance(left, sympy.Mul):
+        return all(isinstance(factor, sympy.Symbol) and factor.name.isupper() for factor in left.args)
+    return isinstance(left, sympy.Symbol | AppliedUndef)
 
 
 def _agree_in_items(gold: list[Any], answer: list[Any]) -> bool:
@@ -134,13 +234,17 @@ def _agree_in_items(gold: list[Any], answer: list[Any]) -> bool:
 
 
 def _agree_in_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
-    tolerance = ROUNDED if gold.atoms(sympy.Float) | answer.atoms(sympy.Float) else EXACT
+    rounded = bool(gold.atoms(sympy.Float) | answer.atoms(sympy.Float))
     for point in _points(gold, answer):
-        values = [_value(formula, point) for formula in (gold, answer)]
+        if not rounded:
+            if _same_at(gold, answer, point) is False:
+                return False
+            continue
+        values = [_value(formula, point, max(_digits(gold), _digits(answer))) for formula in (gold, answer)]
         if None in values:
             continue
         largest = max(abs(value) for value in values)
-        if largest and abs(values[0] - values[1]) > tolerance * largest:
+        if largest and abs(values[0] - values[1]) > ROUNDED * largest:
             return False
     return True
 
@@ -149,14 +253,18 @@ def _agree_in_relation(gold: Relational, answer: Relational) -> bool:
     """Whether the differences of both sides are in one ratio everywhere, or the solutions are known and the same."""
     if {symbol.name for symbol in gold.free_symbols} != {symbol.name for symbol in answer.free_symbols}:
         return False
+    sides = (gold.lhs, gold.rhs, answer.lhs, answer.rhs)
+    if not all(isinstance(side, sympy.Expr) for side in sides):
+        return gold == answer
     differences = [relation.lhs - relation.rhs for relation in (gold, answer)]
+    digits = 2 * max(map(_digits, sides))
     ratios: list[Any] = []
     for point in _points(*differences):
-        values = [_value(formula, point) for formula in differences]
+        values = [_value(formula, point, digits) for formula in differences]
         if None in values or 0 in values:
             continue
         ratios.append(values[0] / values[1])
-    tolerance = ROUNDED if gold.atoms(sympy.Float) | answer.atoms(sympy.Float) else EXACT
+    tolerance = ROUNDED if gold.atoms(sympy.Float) | answer.atoms(sympy.Float) else _exact(digits)
     if len(ratios) > 1:
         if all(abs(ratio - ratios[0]) <= tolerance * abs(ratios[0]) for ratio in ratios):
             return True
@@ -176,6 +284,8 @@ def _points(*formulas: sympy.Expr) -> list[dict[Any, Any]]:
         return [{}]
     numbers = random.Random(0)
     points = [[sympy.Rational(numbers.randint(101, 999), 317) for _ in symbols] for _ in range(POINTS)]
+    if any(_has(formula, STEPPED) for formula in formulas):
+        points += _points_between_steps(symbols, formulas)
     return [
         {
             symbol: sympy.I if symbol.name == "i" else number * (-1 if (row + index) % 2 else 1)
@@ -185,10 +295,28 @@ def _points(*formulas: sympy.Expr) -> list[dict[Any, Any]]:
     ]
 
 
-def _value(formula: sympy.Expr, point: dict[Any, Any]) -> Any:
-    """The formula's value at a point; None where it has none, or it cannot be computed."""
+def _points_between_steps(symbols: list[Any], formulas: Sequence[sympy.Expr]) -> list[list[Any]]:
+    """Whole numbers, and numbers below and above each number in the formulas, each for both signs."""
+    numbers = {abs(number) for formula in formulas for number in formula.atoms(sympy.Rational)}
+    starts = [sympy.Integer(1), sympy.Integer(2), sympy.Integer(57), sympy.Rational(1000, 7)]
+    for number in sorted(numbers, reverse=True)[:MOST_STEPS]:
+        starts += [number, number + sympy.Rational(1, 3), 2 * number + 3]
+    return [[start + 2 * index for index, _ in enumerate(symbols)] for start in starts for _ in range(2)]
+
+
+def _value(formula: sympy.Expr, point: dict[Any, Any], digits: int) -> Any:
+    """The formula's value at a point; None where it has none, or it cannot be computed.
+
+    A fraction is exact, and any other value has as many digits as those before and after the point, and `PRECISION`.
+    """
     try:
-        value = sympy.sympify(formula).doit().subs(point).evalf(PRECISION)
+        value = sympy.sympify(formula).doit().subs(point)
+        if value.is_Rational:
+            return value
+        if digits > LARGEST_IRRATIONAL:
+            return None
+        precision = PRECISION + 2 * digits
+        value = value.evalf(precision, maxn=2 * precision)
     except Exception:  # sympy raises many kinds
         return None
     return value if value.is_number and value.is_finite and not value.free_symbols else None

@@ -54,7 +54,11 @@ def verdict_on(gold: str, completion: str, decimal_comma: bool = False) -> Verdi
     answer = answer_in(completion)
     if answer is None:
         return Verdict.WRONG
-    return Verdict.CORRECT if same_answer(value, read_answer(answer, decimal_comma)) else Verdict.WRONG
+    try:
+        same = same_answer(value, read_answer(answer, decimal_comma))
+    except Exception:  # sympy raises many kinds; what cannot be compared is not equal
+        same = False
+    return Verdict.CORRECT if same else Verdict.WRONG
 
 
 def main(limit: float, decimal_comma: bool) -> None:

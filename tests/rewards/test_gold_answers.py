@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from tokenshift.rewards import accuracy_reward, configure_verification
 from tokenshift.rewards.accuracy import verification_pool
+from tokenshift.rewards.answer_place import answer_in
 from tokenshift.rewards.answers import equal_in_math, extracted_answers
 from tokenshift.rewards.pool import VerificationPool
 from tokenshift.rewards.text import gold_text
@@ -256,3 +258,86 @@ def test_numbers_are_compared_exactly(one: int, other: int, under: int) -> None:
     golds = [f"{one:,}", f"{one}/{under}", f"({one}, {other})", rf"{one} \text{{ cm}}"]
     answers = [str(other), rf"\frac{{{other}}}{{{under}}}", f"({other},{one})", f"{other} cm"]
     assert accuracy_reward(list(map(boxed, answers)), golds) == [float(one == other)] * 4
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "reward"),
+    [
+        ("2^{2024}-1", "2^{2024}", 0.0),
+        ("2^{2024}-1", "2^{2024}+1", 0.0),
+        ("2^{2024}-1", "2^{2024}-1", 1.0),
+        ("2^{2024}-1", r"-1+2 \cdot 2^{2023}", 1.0),
+        ("10^{50}", "10^{50}+1", 0.0),
+        (r"\frac{3^{100}-1}{2}", r"\frac{3^{100}+1}{2}", 0.0),
+        (r"\frac{3^{100}-1}{2}", r"\frac12 3^{100}-\frac12", 1.0),
+        ("100!", "100!+1", 0.0),
+        (r"\binom{200}{100}", r"\binom{200}{100}+1", 0.0),
+        (r"\binom{200}{100}", r"\frac{200!}{100!100!}", 1.0),
+        ("3^{2020}+3^{10}", "3^{2020}", 0.0),
+        ("x+2^{200}", "2x+2^{200}", 0.0),
+        ("x+2^{200}", "2^{200}+x", 1.0),
+        ("10^{100}x+1", "10^{100}x", 0.0),
+        ("1", "1-2^{-200}", 0.0),
+        ("1", "1-e^{-200}", 0.0),
+        ("1", "e^{0}", 1.0),
+        ("1606938044258990275541962092341162602522202993782792835301376", "2^{200}+1", 0.0),
+        ("1606938044258990275541962092341162602522202993782792835301376", "2^{200}", 1.0),
+        (r"\sqrt{2}+\sqrt{3}", r"\sqrt{5+2\sqrt{6}}", 1.0),
+        ("x^{200}+1", "1+x^{200}", 1.0),
+        ("(x+1)^{50}", "(x+1)^{49}(x+1)", 1.0),
+        ("10", "x^2=10", 0.0),
+        ("10", "2^x=10", 0.0),
+        ("10", "x+y=10", 0.0),
+        ("10", "xy=10", 0.0),
+        ("5", "2x=5", 0.0),
+        ("5", "x+1=5", 0.0),
+        ("5", "-x=5", 0.0),
+        ("5", "|x|=5", 0.0),
+        ("x+1", "y^2=x+1", 0.0),
+        ("x+1", "y=x+1", 1.0),
+        ("x+1", "f(x)=x+1", 1.0),
+        ("5", r"\angle A=5", 1.0),
+        ("5", "AB=5", 1.0),
+        ("5", "x_1=5", 1.0),
+        ("5", r"\text{area}=5", 1.0),
+        ("5", "f(3)=5", 1.0),
+        ("2x=5", "5", 0.0),
+        (r"r=2\cos\theta", r"(r,\theta)=(2,\pi/3)", 0.0),
+        (r"(r,\theta)=(2,\pi/3)", r"r=2\cos\theta", 0.0),
+        (r"\lfloor x\rfloor", r"\lceil x\rceil-1", 0.0),
+        (r"\lfloor x\rfloor", r"-\lceil -x\rceil", 1.0),
+        (r"\min(x,10)", "x", 0.0),
+        (r"\max(x,-5)", "x", 0.0),
+        (r"\max(x,-5)", r"\max(-5,x)", 1.0),
+        ("5 1/2", "--3", 0.0),
+        ("--3", "5 1/2", 0.0),
+        ("0x1F", r"\lim_{x\to 0} x", 0.0),
+        (r"\frac{d}{dx} f", "0", 0.0),
+        ("10^{10^{10}}", "10", 0.0),
+        ("10^{10^{10}}", "10^{10^{11}}", 0.0),
+        ("10^{10^{10}}", "(10^{10})^{10}", 0.0),
+        ("3^{3^{3^3}}", "27", 0.0),
+        ("3^{3^{3^3}}", "3^{27}", 0.0),
+        ("2^{2^{31}}", "2^{31}", 0.0),
+        (r"\binom{10^{10}}{10^{9}}", "10", 0.0),
+        (r"\frac{(10^9)!}{2}", "5", 0.0),
+        ("1000000!", "5", 0.0),
+        ("1000000!", "1000000!", 1.0),
+        ("5", r"\sin x=5", 0.0),
+        ("10", "x/y=10", 0.0),
+        ("2x", r"\frac{dy}{dx}=2x", 1.0),
+        ("5", "2+3=5", 1.0),
+        ("e^{1000}", "e^{1000}+1", 0.0),
+        ("e^{1000}", "(e^{10})^{100}", 1.0),
+        ("3", r"\dfrac{5^{\left(5^{\left(5^{\left(5^5\right)}\right)} - 4\right)} - 5}{16}", 0.0),
+    ],
+)
+def test_large_numbers_equations_and_steps(gold: str, answer: str, reward: float) -> None:
+    assert accuracy_reward([boxed(answer)], [gold]) == [reward]
+    assert accuracy_reward([boxed(gold)], [gold]) == [1.0]
+
+
+def test_spaces_after_an_announcement_take_no_time() -> None:
+    start = time.monotonic()
+    assert answer_in("final answer" + " " * 50_000) is None
+    assert time.monotonic() - start < 2

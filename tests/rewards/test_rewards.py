@@ -24,7 +24,7 @@ from tokenshift.rewards.verdicts import Verdict
 
 LIMIT = 3.0  # seconds
 # TRL 1.16's own accuracy_reward gives this no answer in 120 s.
-ENDLESS = r"\boxed{\dfrac{5^{\left(5^{\left(5^{\left(5^5\right)}\right)} - 4\right)} - 5}{16}}"
+ENDLESS = r"\boxed{\sum_{k=1}^{900}\sum_{j=1}^{900}\sum_{i=1}^{900}\sqrt{i+j+k}}"
 
 
 @pytest.fixture(scope="module", autouse=True)
