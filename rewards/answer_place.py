@@ -1,4 +1,4 @@
-r"""Where in a completion its answer stands.
+r"""The place of the answer in a completion.
 
 The answer is, in this order: the last `\boxed{}` that holds something; the last line, where it begins with `####`; the
 LaTeX that follows the word "answer"; a choice such as "(B)" that follows "answer", "choice" or "option". Text in
@@ -100,7 +100,7 @@ def _boxed(text: str) -> str | None:
 
 
 def _hashed(text: str) -> str | None:
-    """What follows `####` in the last line, as in GSM8K."""
+    """The text after `####` in the last line, as in GSM8K."""
     last = text.rstrip().rpartition("\n")[2].strip()
     return last[4:] if last.startswith("####") else None
 

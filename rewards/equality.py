@@ -9,10 +9,8 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from tokenshift.rewards.answer_kinds import (
-    DIGIT_SUBSCRIPT,
-    INEQUALITY,
-    RELATION,
+from tokenshift.rewards.answer_kinds import DIGIT_SUBSCRIPT, INEQUALITY, RELATION, read_answer
+from tokenshift.rewards.answer_values import (
     SET,
     Amount,
     Based,
@@ -30,10 +28,10 @@ from tokenshift.rewards.answer_kinds import (
     Value,
     Words,
     by_name,
-    read_answer,
 )
 from tokenshift.rewards.dates import same_date, same_time
 from tokenshift.rewards.formulas import same_formula
+from tokenshift.rewards.matching import same_in_any_order
 from tokenshift.rewards.spelling import without_spaces
 from tokenshift.rewards.written_numbers import WrittenNumber, same_number
 
@@ -75,7 +73,11 @@ def same_answer(gold: Value, answer: Value) -> bool:
         return (gold.base, gold.digits) == (answer.base, answer.digits)
     if isinstance(gold, Matrix) and isinstance(answer, Matrix):
         return gold.determinant == answer.determinant and _same_rows(gold.rows, answer.rows)
-    if isinstance(gold, United) and isinstance(answer, United) and _same_in_any_order(gold.parts, answer.parts):
+    if (
+        isinstance(gold, United)
+        and isinstance(answer, United)
+        and same_in_any_order(gold.parts, answer.parts, _same_item)
+    ):
         return True
     if isinstance(gold, Number | Formula | United | Matrix) and isinstance(answer, Number | Formula | United | Matrix):
         return _same_formula(gold, answer)
@@ -194,7 +196,7 @@ def _same_listed(gold: Value, answer: Value) -> bool:
     if SET in (gold.brackets, answer.brackets) and not (gold.ordered or answer.ordered):
         golds = _distinct(gold.items) if gold.brackets == SET else list(gold.items)  # "3, 3" asks for two values
         answers = _distinct(answer.items)
-        return _same_in_any_order(golds, answers)
+        return same_in_any_order(golds, answers, _same_item)
     if len(gold.items) != len(answer.items) or SET in (gold.brackets, answer.brackets):
         return False
     if not gold.ordered and not answer.ordered:
@@ -231,25 +233,15 @@ def _same_in_names(golds: Sequence[Value], answers: Sequence[Value]) -> bool:
     others = [item.name for item in answers if isinstance(item, Named)]
     if len(set(others)) > 1 and not names:
         return _same_in_order(golds, answers)
-    return _same_in_any_order(golds, answers)
+    return same_in_any_order(golds, answers, _same_item)
 
 
 def _same_in_order(golds: Sequence[Value], answers: Sequence[Value]) -> bool:
     return len(golds) == len(answers) and all(map(same_answer, golds, answers))
 
 
-def _same_in_any_order(golds: Sequence[Value], answers: Sequence[Value]) -> bool:
-    if len(golds) != len(answers):
-        return False
-    left = list(answers)
-    for gold in golds:
-        match = next(
-            (index for index, answer in enumerate(left) if _as_deep(gold, answer) and same_answer(gold, answer)), None
-        )
-        if match is None:
-            return False
-        del left[match]
-    return True
+def _same_item(gold: Value, answer: Value) -> bool:
+    return _as_deep(gold, answer) and same_answer(gold, answer)
 
 
 def _as_deep(gold: Value, answer: Value) -> bool:

@@ -21,6 +21,8 @@ from math_verify.grader import should_treat_as_complex
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
+from tokenshift.rewards.matching import same_in_any_order
+
 NORMALIZATION = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )
@@ -95,18 +97,20 @@ def _same_everywhere(gold: Any, answer: Any) -> bool | None:
     if gold.atoms(sympy.Float) | answer.atoms(sympy.Float) or isinstance(gold, sympy.MatrixExpr):
         return None
     said = 0
-    points = _points(gold, answer)
+    points, digits = _points(gold, answer), max(_digits(gold), _digits(answer))
     for point in points:
-        same = _same_at(gold, answer, point)
+        same = _same_at(gold, answer, point, digits)
         if same is False:
             return False
         said += same is not None
     return True if said >= min(2, len(points)) else None
 
 
-def _same_at(gold: Any, answer: Any, point: dict[Any, Any]) -> bool | None:
-    """Whether two exact expressions have one value at a point; None where either has none, or it cannot be said."""
-    digits = max(_digits(gold), _digits(answer))
+def _same_at(gold: Any, answer: Any, point: dict[Any, Any], digits: int) -> bool | None:
+    """Whether two exact expressions, whose numbers have at most so many digits, have one value at a point.
+
+    None where either has none, or it cannot be said.
+    """
     values = [_value(formula, point, digits) for formula in (gold, answer)]
     if None in values:
         return None
@@ -123,7 +127,7 @@ def _has(formula: Any, kinds: tuple[type, ...]) -> bool:
 
 
 def _in_order(formula: Any) -> Any:
-    """What two formulas share that are written the same, but for the order of terms and factors."""
+    """The structure of a formula, the same for formulas that differ in the order of terms and factors alone."""
     if not isinstance(formula, sympy.Basic) or not formula.args:
         return str(formula)
     arguments = [_in_order(argument) for argument in formula.args]
@@ -194,9 +198,9 @@ def _is_one_equation(gold: Any, answer: Any) -> bool:
 def agree_in_numbers(gold: Any, answer: Any) -> bool:
     """Whether two sympy objects that are said to be equal have the same values, where these can be computed."""
     if isinstance(gold, sympy.FiniteSet | sympy.Tuple) and isinstance(answer, sympy.FiniteSet | sympy.Tuple):
-        return _agree_in_items(list(gold.args), list(answer.args))
+        return same_in_any_order(gold.args, answer.args, agree_in_numbers)
     if isinstance(gold, sympy.Interval) and isinstance(answer, sympy.Interval):
-        return _agree_in_items([gold.start, gold.end], [answer.start, answer.end])
+        return same_in_any_order([gold.start, gold.end], [answer.start, answer.end], agree_in_numbers)
     if isinstance(gold, sympy.MatrixBase) and isinstance(answer, sympy.MatrixBase):
         pairs = zip(gold, answer, strict=True) if gold.shape == answer.shape else [(0, 1)]
         return all(agree_in_numbers(sympy.sympify(one), sympy.sympify(other)) for one, other in pairs)
@@ -220,27 +224,15 @@ def _stands_for(left: Any, right: Any) -> bool:
     return isinstance(left, sympy.Symbol | AppliedUndef)
 
 
-def _agree_in_items(gold: list[Any], answer: list[Any]) -> bool:
-    """Whether each item agrees with one of the other's."""
-    if len(gold) != len(answer):
-        return False
-    left = list(answer)
-    for item in gold:
-        match = next((index for index, other in enumerate(left) if agree_in_numbers(item, other)), None)
-        if match is None:
-            return False
-        del left[match]
-    return True
-
-
 def _agree_in_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     rounded = bool(gold.atoms(sympy.Float) | answer.atoms(sympy.Float))
+    digits = max(_digits(gold), _digits(answer))
     for point in _points(gold, answer):
         if not rounded:
-            if _same_at(gold, answer, point) is False:
+            if _same_at(gold, answer, point, digits) is False:
                 return False
             continue
-        values = [_value(formula, point, max(_digits(gold), _digits(answer))) for formula in (gold, answer)]
+        values = [_value(formula, point, digits) for formula in (gold, answer)]
         if None in values:
             continue
         largest = max(abs(value) for value in values)

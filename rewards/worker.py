@@ -2,7 +2,7 @@
 
 The reply is a verdict; where gold is null, a list of the completion's answer, empty without one.
 
-Started by `tokenshift.rewards.pool`. Imports nothing but math-verify, so that it starts fast and stays small. A
+Started by `tokenshift.rewards.pool`. Imports no torch, so that it starts fast and stays small. A
 verification that outlives the time limit is ended by the kernel together with this process: no Python signal handler
 could interrupt a computation inside C code, and no process is left behind when the training run itself is killed.
 """
@@ -14,8 +14,14 @@ import signal
 import sys
 from functools import lru_cache
 
-from tokenshift.rewards.answer_kinds import Formula, Listed, Value, is_readable, read_answer
+from tokenshift.rewards.answer_kinds import read_answer
 from tokenshift.rewards.answer_place import answer_in
+from tokenshift.rewards.answer_values import (
+    Formula,
+    Listed,
+    Value,
+    is_readable,
+)
 from tokenshift.rewards.equality import same_answer
 from tokenshift.rewards.formulas import parse_formula
 from tokenshift.rewards.verdicts import DECIMAL_COMMA, Verdict

@@ -11,6 +11,7 @@ os.environ["WANDB_SILENT"] = "true"
 
 import torch
 from datasets import Dataset
+from helpers.tiny_sizes import SIZES
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tokenshift.recipes.pocket.make_base import make_tokenizer
@@ -35,11 +36,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
+            **SIZES,
             max_position_embeddings=128,
             pad_token_id=0,
             bos_token_id=1,

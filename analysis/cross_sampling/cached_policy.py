@@ -8,7 +8,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
 from tokenshift.analysis.sampling.plain_reading import is_right, next_logits, remembered, takes, trial_rows
-from tokenshift.analysis.sampling.token_ids import context_length, padded_left
+from tokenshift.analysis.sampling.token_ids import context_length, padded_left, positions_of
 
 WINDOWS, NO_WINDOWS = ("window", "chunk"), ("max_window_layers", "chunk_size_feed_forward")
 """Words in the names of settings that let attention reach so many slots, and settings with such names that do not."""
@@ -49,8 +49,7 @@ class CachedPolicy:
         options: dict[str, Any] = {self._cache_name: self._cache}
         if self._positions:
             # a draft may go beyond the longest response, and is then dropped; learned positions end there
-            positions = (mask.long().cumsum(-1) - 1).clamp(min=0, max=self._last_position)
-            options["position_ids"] = positions[:, -new:]
+            options["position_ids"] = positions_of(mask).clamp(min=0, max=self._last_position)[:, -new:]
         if self._spares:
             options["logits_to_keep"] = max(keep, 1)
         seen: torch.Tensor | None = mask.long()

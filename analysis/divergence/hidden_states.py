@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class HeadInputs:
-    """What a forward pass gave its LM head, and one row of the logits that the model itself made of it.
+    """The states that a forward pass gave its LM head, and one row of the logits that the model itself made of it.
 
     Attributes:
         candidates: the states `(B, T, H)` that the head may have been given, the likeliest first; nearly always one.
@@ -177,10 +177,14 @@ def completion_states(states: list[torch.Tensor], completion_length: int) -> tor
 
 def forward_arguments(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, Any]:
     """Keyword arguments of a forward pass: the tokens, the mask, and no cache where the model takes the word."""
+    return {"input_ids": input_ids, "attention_mask": attention_mask, **without_cache(model)}
+
+
+def without_cache(model: Any) -> dict[str, Any]:
+    """Keyword arguments that save a forward pass its cache; none for a model that does not take the word."""
     parameters = inspect.signature(without_adapter(model).forward).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    cacheless = {"use_cache": False} if takes_any or "use_cache" in parameters else {}
-    return {"input_ids": input_ids, "attention_mask": attention_mask, **cacheless}
+    return {"use_cache": False} if takes_any or "use_cache" in parameters else {}
 
 
 @contextmanager

@@ -84,7 +84,7 @@ class _GivenTokens(LogitsProcessor):
 def _generate(
     model: Any, prompts: Sequence[list[int]], pad: int, processor: LogitsProcessor, ends: set[int], length: int
 ) -> list[list[int]]:
-    """What `generate` gives after prompts, at most `length` tokens each; nothing of the model's folder has a say."""
+    """Completions of prompts by `generate`, at most `length` tokens each; nothing of the model's folder has a say."""
     ids, mask = padded_left(prompts, pad, model.device)
     config = GenerationConfig(
         do_sample=False,  # the draw is in the scores

@@ -12,13 +12,15 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from tokenshift.analysis.divergence.hidden_states import without_cache
+
 _Answer = TypeVar("_Answer")
 
 TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 """Mean distance of logits, in standard deviations of them, below which two ways to compute them agree, by dtype."""
 
 _KNOWN: dict[str, WeakKeyDictionary[Any, Any]] = {}
-"""What was found out about models: name of the question -> model -> answer."""
+"""Answers to questions about models: name of the question -> model -> answer."""
 
 
 def remembered(model: Any, question: str, answer: Callable[[], _Answer]) -> _Answer:
@@ -43,7 +45,7 @@ def next_logits(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
     read = []
     for indices in by_length.values():
         ids = torch.tensor([rows[index] for index in indices], device=model.device)
-        options: dict[str, Any] = {"use_cache": False} if takes(model, "use_cache") else {}
+        options = without_cache(model)
         if takes(model, "attention_mask"):
             options["attention_mask"] = torch.ones_like(ids)
         if takes(model, "logits_to_keep"):
@@ -120,8 +122,7 @@ def check_causal(model: Any) -> None:
     def same() -> bool:
         first, second = trial_rows(model, (7, 7))
         ids = torch.tensor([first, first[:4] + second[4:]], device=model.device)
-        options = {"use_cache": False} if takes(model, "use_cache") else {}
-        logits = model(input_ids=ids, **options).logits[:, :4]
+        logits = model(input_ids=ids, **without_cache(model)).logits[:, :4]
         return agree(logits[0], logits[1], model)
 
     if not remembered(model, "reading from left to right", same):

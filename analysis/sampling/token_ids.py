@@ -106,3 +106,8 @@ def padded_left(rows: Sequence[list[int]], pad: int, device: torch.device) -> tu
     ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
     return ids, mask
+
+
+def positions_of(mask: torch.Tensor) -> torch.Tensor:
+    """The position `(B, T)` of each token among those that an attention mask `(B, T)` leaves; 0 at padding."""
+    return (mask.long().cumsum(dim=-1) - 1).clamp_min(0)

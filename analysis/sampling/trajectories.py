@@ -90,9 +90,9 @@ def batch_of(trajectories: Sequence[Trajectory], device: torch.device | str = "c
     )
 
 
-def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
-    """Write a Parquet file that appears whole."""
-    table = pa.Table.from_pylist([asdict(trajectory) for trajectory in trajectories], schema=TRAJECTORY_SCHEMA)
+def write_trajectories(path: Path, trajectories: Sequence[Trajectory], schema: pa.Schema = TRAJECTORY_SCHEMA) -> None:
+    """Write a Parquet file that appears whole, with the columns of the schema."""
+    table = pa.Table.from_pylist([asdict(trajectory) for trajectory in trajectories], schema=schema)
     with whole_file(path) as partial:
         pq.write_table(table, partial)
 

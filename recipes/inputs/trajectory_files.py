@@ -210,7 +210,7 @@ class _TextReader:
 def _padding(
     prompt: list[int], completion: list[int], tokenizer: PreTrainedTokenizerBase, ends: Collection[int]
 ) -> str | None:
-    """Where a row has padding; None where it has none."""
+    """The place of padding in a row, for a message; None where there is none."""
     pad = tokenizer.pad_token_id
     if pad is not None and len(prompt) > 1 and prompt[0] == pad and (pad not in ends or prompt[1] == pad):
         return f"(id {pad}) before its prompt"

@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from helpers.tiny_sizes import SIZES
 from tokenshift.recipes.pocket.make_base import make_tokenizer
 
 TEMPLATE = (
@@ -110,11 +111,7 @@ def tiny_vlm(folder: Path) -> str:
     torch.manual_seed(0)
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
+        **SIZES,
         max_position_embeddings=128,
         pad_token_id=0,
         bos_token_id=1,

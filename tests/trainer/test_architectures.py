@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from tokenshift.analysis.divergence.from_logits import js_divergence
 from tokenshift.analysis.divergence.lm_head import head_of
+from tokenshift.analysis.sampling.token_ids import positions_of
 from tokenshift.analysis.sampling.trajectories import Trajectory, batch_of
 from tokenshift.recipes.pocket.make_base import make_tokenizer
 from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
@@ -27,8 +28,7 @@ def logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Ten
     mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
     length = inputs["completion_ids"].shape[1]
     with torch.no_grad():
-        positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
-        given = {"position_ids": positions} if model.config.model_type == "gpt2" else {}
+        given = {"position_ids": positions_of(mask)} if model.config.model_type == "gpt2" else {}
         whole = model(input_ids=ids, attention_mask=mask, use_cache=False, **given).logits[:, -length - 1 : -1]
     return whole[inputs["completion_mask"].bool()].double()
 

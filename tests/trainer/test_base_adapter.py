@@ -9,6 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.recorded_updates import Recorder, logits
+from helpers.tiny_sizes import SIZES
 from helpers.tiny_training import SETTINGS, digit_reward, parameters, same
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
@@ -108,11 +109,7 @@ def test_trained_biases_are_part_of_the_base(problems: Dataset, tiny_model: str,
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
+        **SIZES,
     )
     policy = _lora(bias="lora_only")(AutoModelForCausalLM.from_config(config))
     assert not adds_nothing(policy), "disabling the adapter leaves the biases trained"

@@ -17,6 +17,7 @@ from tokenshift.analysis.divergence.hidden_states import (
     forward_arguments,
     without_adapter,
 )
+from tokenshift.analysis.sampling.token_ids import positions_of
 
 TRIED_IDS = tuple(range(3, 15))
 """Token ids of the text that a model is tried on; every vocabulary has them."""
@@ -65,11 +66,6 @@ def counts_padding(model: Any, forward: Forward | None = None) -> bool:
     padded = _logits(forward or model, model, ids, mask)[PADDING:]
     plain = _logits(forward or model, model, ids[PADDING:], mask[PADDING:])
     return _difference(padded, plain) > _limit(model)
-
-
-def positions_of(mask: torch.Tensor) -> torch.Tensor:
-    """The position `(B, T)` of each token among those that an attention mask `(B, T)` leaves; 0 at padding."""
-    return (mask.long().cumsum(dim=-1) - 1).clamp_min(0)
 
 
 def give_positions(model: Any) -> Any:

@@ -1,7 +1,7 @@
 """Trajectories of a probe, of which the policy chose the tokens, and a tool or an environment perhaps some others."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from tokenshift.analysis.sampling.trajectories import TRAJECTORY_SCHEMA, Trajectory, TrajectoryBatch, batch_of
-from tokenshift.analysis.storage.whole_file import whole_file
+from tokenshift.analysis.sampling.trajectories import (
+    TRAJECTORY_SCHEMA,
+    Trajectory,
+    TrajectoryBatch,
+    batch_of,
+    write_trajectories,
+)
 from tokenshift.trainer.policy.responses import replayed_rollout
 
 CHOSEN_FIELD = pa.field("chosen", pa.list_(pa.bool_()))
@@ -88,10 +93,7 @@ def image_batch(trainer: Any, rows: list[dict[str, Any]], trajectories: Sequence
 def write_probed(path: Path, trajectories: Sequence[ProbedTrajectory]) -> None:
     """Write a Parquet file that appears whole; the analysis reads it as trajectories."""
     masked = any(trajectory.chosen is not None for trajectory in trajectories)
-    schema = TRAJECTORY_SCHEMA.append(CHOSEN_FIELD) if masked else TRAJECTORY_SCHEMA
-    table = pa.Table.from_pylist([asdict(trajectory) for trajectory in trajectories], schema=schema)
-    with whole_file(path) as partial:
-        pq.write_table(table, partial)
+    write_trajectories(path, trajectories, TRAJECTORY_SCHEMA.append(CHOSEN_FIELD) if masked else TRAJECTORY_SCHEMA)
 
 
 def read_probed(path: Path) -> list[ProbedTrajectory]:

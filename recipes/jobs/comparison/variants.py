@@ -156,8 +156,7 @@ def resolved_training(
                 raise ValueError(f"{field.name}={short_repr(value)} must be of the type {wanted}.")
     file = folder / "config.yaml"
     settings = {**training, "output_dir": str(folder), "report_to": "none"}
-    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    parsed = parse_into((RecipeArguments, Planned, ModelConfig), ["--config", str(file)], check_effect=False)
+    parsed = _written_and_read((RecipeArguments, Planned, ModelConfig), settings, file)
     tracked = (*WITHOUT_EFFECT, "project")  # report_to is none here alone
     reasons = {
         name: reason
@@ -181,8 +180,13 @@ def write_effective(training: Mapping[str, Any], file: Path) -> None:
         training: The arguments.
         file: A YAML file.
     """
-    file.write_text(yaml.safe_dump(dict(training)), encoding="utf-8")
-    parsed = parse_into(TRAINING, ["--config", str(file)], check_effect=False)
+    parsed = _written_and_read(TRAINING, training, file)
     idle = set(reasons_without_effect(parsed)) & getattr(parsed[0], GIVEN)
     effective = {name: value for name, value in training.items() if name not in idle}
     file.write_text(yaml.safe_dump(effective), encoding="utf-8")
+
+
+def _written_and_read(types: tuple[Any, ...], settings: Mapping[str, Any], file: Path) -> Any:
+    """Arguments as the training recipe reads them from a config; it is told nothing of those without effect."""
+    file.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
+    return parse_into(types, ["--config", str(file)], check_effect=False)

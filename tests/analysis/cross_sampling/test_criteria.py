@@ -29,7 +29,7 @@ from tokenshift.analysis.sampling.generators import Sampling
 
 @pytest.fixture
 def registered() -> Iterator[None]:
-    """What a test registers is forgotten after it."""
+    """Forget after a test the criteria that it registers."""
     entries, functions = dict(CRITERIA._entries), dict(CRITERIA._functions)
     yield
     CRITERIA._entries, CRITERIA._functions = entries, functions

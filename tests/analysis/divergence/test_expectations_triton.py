@@ -121,7 +121,7 @@ def _run(code: str, *args: object, interpret: bool) -> None:
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    """What the kernel gives for each case."""
+    """The results of the kernel for each case."""
     folder = tmp_path_factory.mktemp("triton")
     torch.save(CASES, folder / "cases.pt")
     _run(INTERPRET, folder / "cases.pt", folder / "results.pt", BLOCK, interpret=True)

@@ -1,4 +1,4 @@
-"""What a forward pass gives its LM head, recorded without whole logits."""
+"""The states that a forward pass gives its LM head are recorded without whole logits."""
 
 from typing import Any
 

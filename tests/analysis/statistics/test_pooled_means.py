@@ -27,7 +27,7 @@ def test_several_sets_pooled_by_problems_or_by_sets() -> None:
 
 
 def test_intervals_cover_by_simulation() -> None:
-    """Of mean accuracy over problems whose rates differ, 100 problems."""
+    """Intervals of the mean accuracy over problems whose rates differ, 100 problems."""
     rng, trials = np.random.default_rng(0), 500
     covered = 0
     for trial in range(trials):
