@@ -33,9 +33,11 @@ from tokenshift.rewards.dates import same_date, same_time
 from tokenshift.rewards.formulas import same_formula
 from tokenshift.rewards.matching import same_in_any_order
 from tokenshift.rewards.spelling import without_spaces
+from tokenshift.rewards.units import same_noun
 from tokenshift.rewards.written_numbers import WrittenNumber, same_number
 
 CAPITALS = re.compile(r"(?<![A-Za-z])[A-Z]{2,}(?![a-z])")
+CHOSEN = re.compile(r"([CP])\((\d+),\s*(\d+)\)")
 MOST_ITEMS = 200  # of a list, a tuple or a matrix
 
 
@@ -47,8 +49,8 @@ def same_answer(gold: Value, answer: Value) -> bool:
         return True
     if isinstance(gold, Unread) or isinstance(answer, Unread):
         return False
-    if isinstance(gold, Choice) and gold.content and not isinstance(answer, Choice | Words | Formula):
-        return same_answer(read_answer(gold.content), answer)
+    if isinstance(gold, Choice) and gold.content and not isinstance(answer, Choice):
+        return _same_choice(gold, answer) or same_answer(read_answer(gold.content), answer)
     if isinstance(answer, Choice) and answer.content and not isinstance(gold, Choice):
         return same_answer(gold, read_answer(answer.content))
     if isinstance(gold, Named) or isinstance(answer, Named):
@@ -100,6 +102,9 @@ def _as_formula(value: Value) -> str:
     if isinstance(value, Number) and value.number.digits is None and len(value.text) < 20:
         numerator, denominator = value.number.value.as_integer_ratio()
         return str(numerator) if denominator == 1 else f"\\frac{{{numerator}}}{{{denominator}}}"
+    if match := CHOSEN.fullmatch(value.text):
+        kind, count, taken = match.group(1), int(match.group(2)), int(match.group(3))
+        return f"\\binom{{{count}}}{{{taken}}}" if kind == "C" else f"\\frac{{{count}!}}{{({count}-{taken})!}}"
     return value.text
 
 
@@ -147,7 +152,7 @@ def _same_amount(gold: Value, answer: Value) -> bool:
         if gold.unit.kinds == answer.unit.kinds:
             sizes = (gold.unit.size, answer.unit.size)
             return _same_multiple(gold.value, sizes[0], answer.value, sizes[1])
-        return False
+        return same_noun(gold.unit, answer.unit) and same_answer(gold.value, answer.value)
     amount, bare = (gold, answer) if isinstance(gold, Amount) else (answer, gold)
     assert isinstance(amount, Amount)
     if isinstance(bare, Listed | Words | Choice | Dated | Timed | Based | Matrix | United):
