@@ -33,7 +33,7 @@ from tokenshift.rewards.answer_values import (
 )
 from tokenshift.rewards.dates import read_date, read_time
 from tokenshift.rewards.spelling import spelled, without_spaces
-from tokenshift.rewards.units import AFTER, LONGEST, says_no_quantity, split_unit
+from tokenshift.rewards.units import AFTER, LONGEST, Unit, says_no_quantity, split_unit
 from tokenshift.rewards.written_numbers import WrittenNumber, read_number
 
 LONGEST_ANSWER = 5000  # characters; a longer text is only equal to itself
@@ -45,6 +45,10 @@ MATRIX = re.compile(
     r"(-?)\\begin\{([pbvBV]?)(?:small)?(?:matrix|array)\}(?:\{[lcr| ]*\})?(.*)"
     r"\\end\{[pbvBV]?(?:small)?(?:matrix|array)\}"
 )
+MODULO = re.compile(
+    r"(?:[A-Za-z]\w*\s*(?:\\equiv|=)\s*)?(?P<value>[^=]*?)\s*(?:\\pmod|\(\s*(?:\\text\s*\{\s*)?\\?[bp]?mod)\}?"
+    r"\s*\{?\s*(?P<modulus>\d+)\s*\}?\s*\)?"
+)
 BASE = re.compile(
     r"([-+]?)(?:\\text\s*\{)?\(?([0-9A-Z]+)\)?\}?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d{1,2}|[a-z]+)\s*\}?\}?"
 )
@@ -53,6 +57,7 @@ BASE_WORDS |= {"twelve": 12, "sixteen": 16}
 COMPOUND_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(\\text\s*\{[^{}]*\}|[a-zA-Z]+)")
 COMPOUND = re.compile(rf"{COMPOUND_PART.pattern}(?:\s*(?:,|and)?\s*{COMPOUND_PART.pattern})+")
 RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
+RATIO_WORD = re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*to\s*\}|\sto\s)\s*(?=\d)")
 CHOICE = re.compile(r"\(([A-Ja-j])\)|([A-J])(?:[.:)])?")
 CHOICE_WITH_CONTENT = re.compile(r"(?:\(([A-J])\)|([A-J])(?:\)|[.:](?=\s)))\s*(?!\s*[-+^=_,(/&])([^(]+)")
 LETTERED_CHOICE = re.compile(r"\\text\s*\{\s*(?:\(\s*([A-J])\s*\)[.:]?|([A-J])[.:)])\s*\}\s*[.:]?\s*(.+)")
@@ -142,7 +147,20 @@ def _read(text: str, depth: int) -> Value:
         return Number(text, number)
     if depth == 0:
         return Formula(text)
-    for read in (_matrix, _dated, _based, _ratio, _several, _choice, _bracketed, _bounded, _named, _words, _amount):
+    for read in (
+        _matrix,
+        _dated,
+        _modulo,
+        _based,
+        _ratio,
+        _several,
+        _choice,
+        _bracketed,
+        _bounded,
+        _named,
+        _words,
+        _amount,
+    ):
         value = read(text, depth)
         if value is not None:
             return value
@@ -168,6 +186,15 @@ def _dated(text: str, depth: int) -> Value | None:
     return None
 
 
+def _modulo(text: str, depth: int) -> Value | None:
+    """A residue: the value with the modulus as its unit, which may be left out and must be right."""
+    match = MODULO.fullmatch(text) if "mod" in text else None
+    if match is None:
+        return None
+    value = _read(match["value"].strip(), depth - 1)
+    return Amount(text, value, Unit(((f"modulo {match['modulus']}", 1),))) if isinstance(value, Number) else None
+
+
 def _based(text: str, depth: int) -> Value | None:
     match = BASE.fullmatch(text) if "_" in text else None
     if match is None:
@@ -182,6 +209,7 @@ def _based(text: str, depth: int) -> Value | None:
 
 
 def _ratio(text: str, depth: int) -> Value | None:
+    text = RATIO_WORD.sub(":", text)
     if ":" not in text or not RATIO.fullmatch(text):
         return None
     return Proportion(text, tuple(Fraction(term.strip()) for term in text.split(":")))
@@ -253,6 +281,8 @@ def _bracketed(text: str, depth: int) -> Value | None:
         return _read(text[member.end() :], depth - 1)
     if text.startswith("\\{") and text.endswith("\\}") and _closes_at_end(text, 2):
         items = [_read(part, depth - 1) for part in _split(text[2:-2].strip(), ",;")]
+        if len(items) == 1 and isinstance(items[0], Listed) and not items[0].brackets:
+            items = list(items[0].items)  # "2 \\pm 1"
         if any("\\mid" in item.text or "|" in item.text or ":" in item.text for item in items):
             return None
         return Listed(text, tuple(items), SET)

@@ -38,6 +38,9 @@ from tokenshift.rewards.written_numbers import WrittenNumber, same_number
 
 CAPITALS = re.compile(r"(?<![A-Za-z])[A-Z]{2,}(?![a-z])")
 CHOSEN = re.compile(r"([CP])\((\d+),\s*(\d+)\)")
+ANSWERS = ("YES", "NO")
+REALS = ("real", "numbers")
+ALL_REALS = (("all", "real", "numbers"), ("all", "reals"), ("all", "real", "values"), ("real", "numbers"), ("reals",))
 MOST_ITEMS = 200  # of a list, a tuple or a matrix
 
 
@@ -272,12 +275,17 @@ def _same_words(gold: Value, answer: Value) -> bool:
         return _folded(gold) == _folded(answer)
     words, other = (gold, answer) if isinstance(gold, Words) else (answer, gold)
     assert isinstance(words, Words)
+    if _folded(words) == REALS:
+        return without_spaces(other.text) in ("\\mathbb{R}", "(-\\infty,\\infty)")
     return isinstance(other, Formula) and other.text.isalpha() and _folded(words) == (other.text,)
 
 
 def _folded(words: Words) -> tuple[str, ...]:
     """Words without their case; up to three capitals, which name points or choices, keep it."""
-    return tuple(word if len(word) < 4 else word.casefold() for word in words.words)
+    folded = [word if len(word) < 4 and word not in ANSWERS else word.casefold() for word in words.words]
+    if folded[0] == "no" and len(folded) > 1:
+        folded[-1] = folded[-1].removesuffix("s")  # "no solutions"
+    return REALS if tuple(folded) in ALL_REALS else tuple(folded)
 
 
 def _same_choice(gold: Value, answer: Value) -> bool:

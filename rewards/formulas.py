@@ -40,6 +40,12 @@ STEPPED = (
 )
 BOUND = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative, sympy.Lambda, sympy.Subs)
 UNEVALUATED = (sympy.Limit, sympy.Derivative, sympy.Integral)
+COEFFICIENT = re.compile(r"(?<![\^_\d.])\d+(?:\.\d+)?(?=\s*(?:\\binom|\(|\{(?=\d)))")
+PRODUCT = re.compile(
+    r"(?<=\d)\)(?=\s*(?:\\frac|\\binom|\d|\())"
+    r"|\\binom\s*\{[^{}]*\}\s*\{[^{}]*\}(?=\s*(?:\\binom|\\frac|\d|\())"
+)
+"""Factors without a sign between them that math-verify's parser would add, as in the mixed number `1 1/2`."""
 POINTS = 4
 DIRECTIONS: dict[type, tuple[int, bool]] = {  # whether the left side is the larger one, and whether strictly
     sympy.StrictLessThan: (-1, True),
@@ -63,7 +69,7 @@ def parse_formula(text: str) -> Any:
         return None
     try:
         return latex2sympy(
-            text,
+            PRODUCT.sub(r"\g<0> \\cdot ", COEFFICIENT.sub(r"\g<0> \\cdot ", text)),
             is_real=not should_treat_as_complex(text),
             convert_degrees="\\circ" in text,
             conversion_config=CONVERSION,
@@ -91,9 +97,9 @@ def same_formula(gold: str, answer: str, relations_are_sets: bool = False) -> bo
         return _in_order(gold_formula) == _in_order(formula)
     if (same := _same_everywhere(gold_formula, formula)) is not None:
         return same
-    if isinstance(gold_formula, Relational) and isinstance(formula, Relational):
-        if (agreed := _agree_in_sides(gold_formula, formula)) is not None:
-            return agreed
+    relations = isinstance(gold_formula, Relational) and isinstance(formula, Relational)
+    if relations and (agreed := _agree_in_sides(gold_formula, formula)) is not None:
+        return agreed
     accepted = verify(gold_formula, formula, allow_set_relation_comp=relations_are_sets, timeout_seconds=None)
     return accepted and agree_in_numbers(gold_formula, formula)
 

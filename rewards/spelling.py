@@ -100,6 +100,7 @@ SPACES = re.compile(
 )
 COMMANDS = {
     **dict.fromkeys(("dfrac", "tfrac", "cfrac", "ffrac"), r"\frac"),
+    **dict.fromkeys(("dbinom", "tbinom"), r"\binom"),
     **dict.fromkeys(
         ("textbf", "textit", "textrm", "textnormal", "textsf", "texttt", "mathrm", "mbox", "emph"), r"\text"
     ),
@@ -170,7 +171,12 @@ CHOSEN = (
     re.compile(rf"(?:\{{\s*\}}\s*|(?<![\w}})\]\\]))[_^]\s*(?P<n>{COUNT})\s*{OF}\s*_\s*(?P<k>{COUNT})(?![!'(])"),
 )
 """Numbers of combinations and arrangements: `C_{10}^3`, `C^3_{10}` and `{}_{10}C_3`; `P` and `A` alike."""
-COEFFICIENT = re.compile(r"(?<=\d)\s*(?=\\binom)")  # math-verify adds what stands before a binomial
+BARE_BINOMIAL = re.compile(r"\\binom\s*([\da-z])\s*([\da-z])(?![\w{])")
+UPRIGHT_NUMBER = re.compile(r"\\(?:mathbf|boldsymbol|bm|bold)\s*\{([^{}A-Za-z\\]*)\}")
+NAMED_FUNCTION = re.compile(
+    r"\\operatorname\s*\{\s*((?:arc)?(?:sin|cos|tan|cot|sec|csc)|ln|log|exp|gcd|lcm|max|min)\s*\}"
+)
+CONSTANT = re.compile(r"(?<=[\d+\-}) ])\\text\s*\{\s*([ie])\s*\}")
 CHOOSE = re.compile(r"\{\s*([^{}]+?)\s*\\choose\s*([^{}]+?)\s*\}")
 
 
@@ -198,6 +204,9 @@ def spelled(text: str, decimal_comma: bool = False) -> str:
         text = _arguments(text)
         text = NATURAL_LOGARITHM.sub(r"\\ln ", COMMON_LOGARITHM.sub(r"\\log_{10} ", text))
         text = CHOOSE.sub(r"\\binom{\1}{\2}", text)
+        text = BARE_BINOMIAL.sub(r"\\binom{\1}{\2}", text)
+        text = NAMED_FUNCTION.sub(r"\\\1", UPRIGHT_NUMBER.sub(r"\1", text))
+        text = CONSTANT.sub(r"\1", text)
     elif "{" in text:
         text = TIGHT_COMMA.sub(",", text)
     if text.startswith("{") and text.endswith("}") and "," in text and "{" not in text[1:]:
@@ -219,8 +228,6 @@ def spelled(text: str, decimal_comma: bool = False) -> str:
     if "_" in text:
         for chosen in CHOSEN:
             text = chosen.sub(_chosen, text)
-    if "\\binom" in text:
-        text = COEFFICIENT.sub(r" \\cdot ", text)
     if "^" in text or "*" in text:
         text = PARENTHESISED_POWER.sub(r"^{\1}", PLAIN_POWER.sub("^", text))
         text = TIMES.sub(r"\\cdot ", POWER.sub(r"^{\1}", text))

@@ -157,8 +157,9 @@ AFTER = re.compile(
     rf"|(?<![A-Za-z\\])[A-Za-z][A-Za-z /.\-]*{RAISED}(?:/[A-Za-z]+{RAISED})?)"
 )
 CLAUSE = re.compile(
-    r"(?i)(?<=[a-z])\s+(?:to|in|on|for|from|with|that|which|who|where|left|remaining|at|by|of|between|among|older|younger"
-    r"|taller|longer|shorter|heavier|farther|further|later|earlier|away|as|every|together|altogether|per each)(?![a-z]).*?"
+    r"(?i)(?<=[a-z])\s+(?:to|in|on|for|from|with|that|which|who|where|left|remaining|at|by|of|between|among"
+    r"|older|younger|taller|longer|shorter|heavier|farther|further|later|earlier|away|as|every|together|altogether)"
+    r"(?![a-z]).*?"
     r"(?=\s*\}|$)"
 )
 TIMES = re.compile(
