@@ -4,6 +4,7 @@ r"""The reading of an answer as a value of some kind, by how it is written.
 word is read as the same value.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -229,6 +230,8 @@ def _several(text: str, depth: int) -> Value | None:
     """A list: commas, semicolons, "and" or "or" outside of brackets; or a plus-minus sign, which is two values."""
     if NOUNS.fullmatch(text):
         return None  # "7 boys and girls"
+    if " and " in text and "," not in text and (compound := _compound(text)) is not None:
+        return compound
     joined = AND_OR.sub(", ", text) if AND_OR.search(text) else text
     groups = _split(joined, ";")
     if len(groups) > 1 and len(_split(joined, ",")) > 1:
@@ -372,6 +375,9 @@ def _compound(text: str) -> Value | None:
     if not 2 <= len(parts) <= 4 or not COMPOUND.fullmatch(text):
         return None
     amounts = [_amount(f"{number} {unit}", 2) for number, unit in parts]
+    sizes = [amount.unit.size for amount in amounts if isinstance(amount, Amount)]
+    if " and " in text and not all(size > smaller for size, smaller in itertools.pairwise(sizes)):
+        return None  # "5 cm and 3 cm" is a list
     total = Fraction(0)
     for amount in amounts:
         if not (isinstance(amount, Amount) and isinstance(amount.value, Number)):

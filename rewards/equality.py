@@ -119,6 +119,8 @@ def _same_named(gold: Value, answer: Value) -> bool:
             return True
         if gold.name == answer.name and isinstance(gold.value, Number) and isinstance(answer.value, Number):
             return False
+        if _bounds(gold) and _bounds(answer):
+            return gold.name != answer.name and _same_formula(Formula(gold.text), Formula(answer.text))
         if isinstance(gold.value, Number | Formula) and isinstance(answer.value, Number | Formula):
             return _same_formula(Formula(gold.text), Formula(answer.text))
         return False

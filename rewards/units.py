@@ -172,7 +172,8 @@ NOUNS = re.compile(r"(?<=[a-z]{3})\s+and\s+(?=[a-z]{3,}(?: [a-z]{3,})?\s*\}?$)")
 MORE = re.compile(r"(?i)(?<=[\da-z{])\s*(?<!or )(?<!or)(?<![a-z])more(?![a-z])(?!\s+than)")
 """The word in "5 more" and "5 more apples", and not in "5 or more"."""
 RATE = re.compile(
-    r"(?P<amount>[-+]?[\d.]+)\s*(?:\\text\s*\{)?\s*(?:per\s|an?\s|each\s|/)\s*(?P<unit>[A-Za-z ]+?)\s*\}?"
+    r"(?P<amount>[-+]?[\d.]+)\s*(?:\\text\s*\{)?\s*"
+    r"(?:per\s|an?\s|each\s|/(?:\s*\\text\s*\{)?)\s*(?P<unit>[A-Za-z ]+?)\s*\}?"
 )
 FUNCTION_COMMAND = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 WORD = re.compile(r"[a-z]+")
@@ -353,7 +354,7 @@ def _factor(part: str) -> tuple[str, int, Fraction] | None:
     words = re.findall(r"[^\s.,]+", part)
     if not 1 <= len(words) <= 5 or any(word.isdecimal() for word in words):
         return None
-    if [word.lower() for word in words] == ["more"]:
+    if [word.lower() for word in words] in (["more"], ["total"], ["in", "total"]):
         return GENERIC, 1, Fraction(1)
     named: list[str] = []
     if len(words) == 1 and words[0] in EXACT:
