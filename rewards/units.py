@@ -283,8 +283,8 @@ def _split_product(text: str) -> tuple[str, Unit] | None:
         return None
     kinds: dict[str, int] = {}
     size = Fraction(1)
-    over, *under = _plain_unit(match["units"]).split("/")
-    factors = [(part, 1) for part in over.split()] + [(part, -1) for group in under for part in group.split()]
+    groups = _plain_unit(match["units"]).split("/")
+    factors = [(part, -1 if index else 1) for index, group in enumerate(groups) for part in group.split()]
     for part, sign in factors:
         power = UNIT_POWER.fullmatch(part)
         if power is None or not _known(power.group(1)):
