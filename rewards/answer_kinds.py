@@ -4,12 +4,14 @@ r"""The reading of an answer as a value of some kind, by how it is written.
 word is read as the same value.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from tokenshift.rewards.answer_names import names_a_value
 from tokenshift.rewards.answer_place import answer_in
 from tokenshift.rewards.answer_values import (
     LONGEST_PROSE,
@@ -32,7 +34,7 @@ from tokenshift.rewards.answer_values import (
 )
 from tokenshift.rewards.dates import read_date, read_time
 from tokenshift.rewards.spelling import spelled, without_spaces
-from tokenshift.rewards.units import AFTER, LONGEST, says_no_quantity, split_unit
+from tokenshift.rewards.units import AFTER, LONGEST, Unit, says_no_quantity, split_unit
 from tokenshift.rewards.written_numbers import WrittenNumber, read_number
 
 LONGEST_ANSWER = 5000  # characters; a longer text is only equal to itself
@@ -44,6 +46,10 @@ MATRIX = re.compile(
     r"(-?)\\begin\{([pbvBV]?)(?:small)?(?:matrix|array)\}(?:\{[lcr| ]*\})?(.*)"
     r"\\end\{[pbvBV]?(?:small)?(?:matrix|array)\}"
 )
+MODULO = re.compile(
+    r"(?:[A-Za-z]\w*\s*(?:\\equiv|=)\s*)?(?P<value>[^=]*?)\s*(?:\\pmod|\(\s*(?:\\text\s*\{\s*)?\\?[bp]?mod)\}?"
+    r"\s*\{?\s*(?P<modulus>\d+)\s*\}?\s*\)?"
+)
 BASE = re.compile(
     r"([-+]?)(?:\\text\s*\{)?\(?([0-9A-Z]+)\)?\}?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d{1,2}|[a-z]+)\s*\}?\}?"
 )
@@ -52,10 +58,12 @@ BASE_WORDS |= {"twelve": 12, "sixteen": 16}
 COMPOUND_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(\\text\s*\{[^{}]*\}|[a-zA-Z]+)")
 COMPOUND = re.compile(rf"{COMPOUND_PART.pattern}(?:\s*(?:,|and)?\s*{COMPOUND_PART.pattern})+")
 RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
+RATIO_WORD = re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*to\s*\}|\sto\s)\s*(?=\d)")
 CHOICE = re.compile(r"\(([A-Ja-j])\)|([A-J])(?:[.:)])?")
-CHOICE_WITH_CONTENT = re.compile(
-    r"(?:\(([A-J])\)|\\text\s*\{\s*\(?([A-J])\)?[.:)]?\s*\}|([A-J])(?:\)|[.:](?=\s)))\s*(?!\s*[-+^=_,(/&])(.+)"
-)
+CHOICE_WITH_CONTENT = re.compile(r"(?:\(([A-J])\)|([A-J])(?:\)|[.:](?=\s)))\s*(?!\s*[-+^=_,(/&])([^(]+)")
+LETTERED_CHOICE = re.compile(r"\\text\s*\{\s*(?:\(\s*([A-J])\s*\)[.:]?|([A-J])[.:)])\s*\}\s*[.:]?\s*(.+)")
+"""A choice whose letter is set apart from its content, as in AMC: `\\textbf{(D)}\\ x+1`."""
+UPRIGHT_CHOICE = re.compile(r"\\text\s*\{\s*([A-J])\s*\}\s*(?!\s*[-+^=_,(/&])([^(]+)")
 WORD = re.compile(r"[^\W\d_]+(?:['’.\-][^\W\d_]+)*\.?")
 SHORT_WORDS = frozenset(
     [
@@ -86,19 +94,14 @@ SHORT_WORDS = frozenset(
 )
 LETTERED_TEXT = re.compile(r"\\text\s*\{([^{}\\]*)\}")
 AND_OR = re.compile(r"\s*(?:,|;)?\s*(?:\\text\s*\{\s*(?:,\s*)?(and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*")
+NOUNS = re.compile(r"\d+(?:\s|\\text\s*\{)*\s[a-z]{3,}(?: [a-z]{3,})? and [a-z]{3,}(?: [a-z]{3,})?\s*\}?")
 EITHER = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])")
-NAME = re.compile(
-    r"(?:\\text\s*\{[^{}]*\}|[A-Za-z]{1,3}(?:_(?:\w|\{\w+\}))?'*|\\[a-zA-Z]+(?:\s+|\{)[A-Za-z]{1,4}\}?"
-    r"|m?\\angle\s*[A-Z]{1,3}|\\[a-zA-Z]+|\\d?frac\s*\{d[a-z]\}\s*\{d[a-z]\}"
-    r"|[A-Za-z]\s*(?:\^\{-1\})?\([a-z](?:,\s*[a-z])*\)|[A-Za-z][A-Za-z ]{2,30}|\([a-zA-Z](?:,\s*[a-zA-Z])+\))\s*"
-)
-SYMBOLS = re.compile(r"(?=.*[a-zA-Z])(?:[^\d+\-=<>,;]|_\{?\d+\}?){1,60}")
 EQUATION = re.compile(
     r"(?!sum|gcd|lcm|max|min|age|day)[a-z]{2,3}|[a-z](?: [a-z])+|(?:\\?\|)[a-z](?:\\?\|)|[a-z]\s*/\s*[a-z]"
     r"|\\d?frac\s*\{(?!d[a-z]\})[a-z]+\}\s*\{[a-z]+\}"
     r"|\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp)(?![a-z])[\s{(]*(?:[a-z]|\\theta|\\alpha|\\beta)[\s})]*"
 )
-"""The left side of an equation in a variable, such as `xy = 10` or `|x| = 5`, which names no value."""
+"""A middle part of a chain of equations that is in a variable, such as `xy` in `2z = xy = 10`."""
 EQUALS = re.compile(r"(?<![<>!:\\])=(?!=)")
 INEQUALITY = re.compile(r"<=|>=|[<>]|\\[lg]e(?![a-zA-Z])")
 RELATION = re.compile(r"=|[<>]|\\[lgn]e(?![a-zA-Z])")
@@ -145,7 +148,20 @@ def _read(text: str, depth: int) -> Value:
         return Number(text, number)
     if depth == 0:
         return Formula(text)
-    for read in (_matrix, _dated, _based, _ratio, _several, _choice, _bracketed, _bounded, _named, _words, _amount):
+    for read in (
+        _matrix,
+        _dated,
+        _modulo,
+        _based,
+        _ratio,
+        _several,
+        _choice,
+        _bracketed,
+        _bounded,
+        _named,
+        _words,
+        _amount,
+    ):
         value = read(text, depth)
         if value is not None:
             return value
@@ -171,6 +187,15 @@ def _dated(text: str, depth: int) -> Value | None:
     return None
 
 
+def _modulo(text: str, depth: int) -> Value | None:
+    """A residue: the value with the modulus as its unit, which may be left out and must be right."""
+    match = MODULO.fullmatch(text) if "mod" in text else None
+    if match is None:
+        return None
+    value = _read(match["value"].strip(), depth - 1)
+    return Amount(text, value, Unit(((f"modulo {match['modulus']}", 1),))) if isinstance(value, Number) else None
+
+
 def _based(text: str, depth: int) -> Value | None:
     match = BASE.fullmatch(text) if "_" in text else None
     if match is None:
@@ -185,6 +210,7 @@ def _based(text: str, depth: int) -> Value | None:
 
 
 def _ratio(text: str, depth: int) -> Value | None:
+    text = RATIO_WORD.sub(":", text)
     if ":" not in text or not RATIO.fullmatch(text):
         return None
     return Proportion(text, tuple(Fraction(term.strip()) for term in text.split(":")))
@@ -193,13 +219,19 @@ def _ratio(text: str, depth: int) -> Value | None:
 def _choice(text: str, depth: int) -> Value | None:
     if match := CHOICE.fullmatch(LETTERED_TEXT.sub(r"\1", text).replace(" ", "")):
         return Choice(text, (match.group(1) or match.group(2)).upper())
-    if len(text) < 200 and (match := CHOICE_WITH_CONTENT.fullmatch(text)) and "(" not in match.group(4):
-        return Choice(text, next(group for group in match.groups() if group), match.group(4).strip())
+    for choice in (LETTERED_CHOICE, UPRIGHT_CHOICE, CHOICE_WITH_CONTENT):
+        if len(text) < 200 and (match := choice.fullmatch(text)):
+            letter, content = (group for group in match.groups() if group)
+            return Choice(text, letter, content.strip())
     return None
 
 
 def _several(text: str, depth: int) -> Value | None:
     """A list: commas, semicolons, "and" or "or" outside of brackets; or a plus-minus sign, which is two values."""
+    if NOUNS.fullmatch(text):
+        return None  # "7 boys and girls"
+    if " and " in text and "," not in text and (compound := _compound(text)) is not None:
+        return compound
     joined = AND_OR.sub(", ", text) if AND_OR.search(text) else text
     groups = _split(joined, ";")
     if len(groups) > 1 and len(_split(joined, ",")) > 1:
@@ -252,6 +284,8 @@ def _bracketed(text: str, depth: int) -> Value | None:
         return _read(text[member.end() :], depth - 1)
     if text.startswith("\\{") and text.endswith("\\}") and _closes_at_end(text, 2):
         items = [_read(part, depth - 1) for part in _split(text[2:-2].strip(), ",;")]
+        if len(items) == 1 and isinstance(items[0], Listed) and not items[0].brackets:
+            items = list(items[0].items)  # "2 \\pm 1"
         if any("\\mid" in item.text or "|" in item.text or ":" in item.text for item in items):
             return None
         return Listed(text, tuple(items), SET)
@@ -279,6 +313,8 @@ def _bounded(text: str, depth: int) -> Value | None:
     variable = middle[0] if middle else first if VARIABLE.fullmatch(first) else last
     if not VARIABLE.fullmatch(variable):
         return None
+    if not middle and VARIABLE.fullmatch(first) and VARIABLE.fullmatch(last):
+        return None  # a relation between two variables bounds neither
     if middle:
         (low, low_open), (high, high_open) = (first, strict[0]), (last, strict[1])
         if downward[0]:
@@ -299,27 +335,20 @@ def _named(text: str, depth: int) -> Value | None:
     parts = [part.strip() for part in EQUALS.split(text)]
     if len(parts) < 2 or not all(parts) or "\\begin" in text:
         return None
-    if any(EQUATION.fullmatch(part) for part in parts[:-1]):
+    if any(EQUATION.fullmatch(part) for part in parts[1:-1]):
         return None
-    if NAME.fullmatch(parts[0]):
+    if names_a_value(parts[0]):
         value = _read(parts[-1], depth - 1)
-        name = without_spaces(LETTERED_TEXT.sub(r"\1", parts[0]))
         if len(parts) > 2 and isinstance(value, Formula):
             return None
-        return Named(text, name, value)
-    if len(parts) == 2 and SYMBOLS.fullmatch(parts[0]) and not _has_variables(parts[1]):
-        return Named(text, without_spaces(parts[0]), _read(parts[1], depth - 1))
-    if len(parts) == 2 and VARIABLE.fullmatch(parts[1]):
-        return Named(text, parts[1], _read(parts[0], depth - 1))
+        return Named(text, without_spaces(LETTERED_TEXT.sub(r"\1", parts[0])), value)
+    if len(parts) == 2 and names_a_value(parts[1]):
+        return Named(text, without_spaces(LETTERED_TEXT.sub(r"\1", parts[1])), _read(parts[0], depth - 1))
     values = [_read(part, depth - 1) for part in parts]
     numbers = [value for value in values if isinstance(value, Number)]
     if len(numbers) == len(values) and all(value.number.value == numbers[0].number.value for value in numbers):
         return numbers[0]  # "1/2 = 0.5"
     return None
-
-
-def _has_variables(text: str) -> bool:
-    return re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+|(?<![a-zA-Z])e(?![a-zA-Z])", "", text)) is not None
 
 
 def _words(text: str, depth: int) -> Value | None:
@@ -346,6 +375,9 @@ def _compound(text: str) -> Value | None:
     if not 2 <= len(parts) <= 4 or not COMPOUND.fullmatch(text):
         return None
     amounts = [_amount(f"{number} {unit}", 2) for number, unit in parts]
+    sizes = [amount.unit.size for amount in amounts if isinstance(amount, Amount)]
+    if " and " in text and not all(size > smaller for size, smaller in itertools.pairwise(sizes)):
+        return None  # "5 cm and 3 cm" is a list
     total = Fraction(0)
     for amount in amounts:
         if not (isinstance(amount, Amount) and isinstance(amount.value, Number)):

@@ -33,9 +33,14 @@ from tokenshift.rewards.dates import same_date, same_time
 from tokenshift.rewards.formulas import same_formula
 from tokenshift.rewards.matching import same_in_any_order
 from tokenshift.rewards.spelling import without_spaces
+from tokenshift.rewards.units import same_noun
 from tokenshift.rewards.written_numbers import WrittenNumber, same_number
 
 CAPITALS = re.compile(r"(?<![A-Za-z])[A-Z]{2,}(?![a-z])")
+CHOSEN = re.compile(r"([CP])\((\d+),\s*(\d+)\)")
+ANSWERS = ("YES", "NO")
+REALS = ("real", "numbers")
+ALL_REALS = (("all", "real", "numbers"), ("all", "reals"), ("all", "real", "values"), ("real", "numbers"), ("reals",))
 MOST_ITEMS = 200  # of a list, a tuple or a matrix
 
 
@@ -47,8 +52,8 @@ def same_answer(gold: Value, answer: Value) -> bool:
         return True
     if isinstance(gold, Unread) or isinstance(answer, Unread):
         return False
-    if isinstance(gold, Choice) and gold.content and not isinstance(answer, Choice | Words | Formula):
-        return same_answer(read_answer(gold.content), answer)
+    if isinstance(gold, Choice) and gold.content and not isinstance(answer, Choice):
+        return _same_choice(gold, answer) or same_answer(read_answer(gold.content), answer)
     if isinstance(answer, Choice) and answer.content and not isinstance(gold, Choice):
         return same_answer(gold, read_answer(answer.content))
     if isinstance(gold, Named) or isinstance(answer, Named):
@@ -100,6 +105,9 @@ def _as_formula(value: Value) -> str:
     if isinstance(value, Number) and value.number.digits is None and len(value.text) < 20:
         numerator, denominator = value.number.value.as_integer_ratio()
         return str(numerator) if denominator == 1 else f"\\frac{{{numerator}}}{{{denominator}}}"
+    if match := CHOSEN.fullmatch(value.text):
+        kind, count, taken = match.group(1), int(match.group(2)), int(match.group(3))
+        return f"\\binom{{{count}}}{{{taken}}}" if kind == "C" else f"\\frac{{{count}!}}{{({count}-{taken})!}}"
     return value.text
 
 
@@ -111,6 +119,8 @@ def _same_named(gold: Value, answer: Value) -> bool:
             return True
         if gold.name == answer.name and isinstance(gold.value, Number) and isinstance(answer.value, Number):
             return False
+        if _bounds(gold) and _bounds(answer):
+            return gold.name != answer.name and _same_formula(Formula(gold.text), Formula(answer.text))
         if isinstance(gold.value, Number | Formula) and isinstance(answer.value, Number | Formula):
             return _same_formula(Formula(gold.text), Formula(answer.text))
         return False
@@ -147,7 +157,7 @@ def _same_amount(gold: Value, answer: Value) -> bool:
         if gold.unit.kinds == answer.unit.kinds:
             sizes = (gold.unit.size, answer.unit.size)
             return _same_multiple(gold.value, sizes[0], answer.value, sizes[1])
-        return False
+        return same_noun(gold.unit, answer.unit) and same_answer(gold.value, answer.value)
     amount, bare = (gold, answer) if isinstance(gold, Amount) else (answer, gold)
     assert isinstance(amount, Amount)
     if isinstance(bare, Listed | Words | Choice | Dated | Timed | Based | Matrix | United):
@@ -267,12 +277,17 @@ def _same_words(gold: Value, answer: Value) -> bool:
         return _folded(gold) == _folded(answer)
     words, other = (gold, answer) if isinstance(gold, Words) else (answer, gold)
     assert isinstance(words, Words)
+    if _folded(words) == REALS:
+        return without_spaces(other.text) in ("\\mathbb{R}", "(-\\infty,\\infty)")
     return isinstance(other, Formula) and other.text.isalpha() and _folded(words) == (other.text,)
 
 
 def _folded(words: Words) -> tuple[str, ...]:
     """Words without their case; up to three capitals, which name points or choices, keep it."""
-    return tuple(word if len(word) < 4 else word.casefold() for word in words.words)
+    folded = [word if len(word) < 4 and word not in ANSWERS else word.casefold() for word in words.words]
+    if folded[0] == "no" and len(folded) > 1:
+        folded[-1] = folded[-1].removesuffix("s")  # "no solutions"
+    return REALS if tuple(folded) in ALL_REALS else tuple(folded)
 
 
 def _same_choice(gold: Value, answer: Value) -> bool:

@@ -9,6 +9,7 @@ of its acceptances is therefore checked in numbers, at random points where there
 
 import math
 import random
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -37,8 +38,26 @@ STEPPED = (
     *(sympy.floor, sympy.ceiling, sympy.frac, sympy.Mod),
     *(sympy.Min, sympy.Max, sympy.Abs, sympy.sign, sympy.Piecewise),
 )
+BOUND = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative, sympy.Lambda, sympy.Subs)
 UNEVALUATED = (sympy.Limit, sympy.Derivative, sympy.Integral)
+COEFFICIENT = re.compile(r"(?<![\^_\d.])\d+(?:\.\d+)?(?=\s*(?:\\binom|\(|\{(?=\d)))")
+PRODUCT = re.compile(
+    r"(?<=\d)\)(?=\s*(?:\\frac|\\binom|\d|\())"
+    r"|\\binom\s*\{[^{}]*\}\s*\{[^{}]*\}(?=\s*(?:\\binom|\\frac|\d|\())"
+)
+"""Factors without a sign between them that math-verify's parser would add, as in the mixed number `1 1/2`."""
 POINTS = 4
+DIRECTIONS: dict[type, tuple[int, bool]] = {  # whether the left side is the larger one, and whether strictly
+    sympy.StrictLessThan: (-1, True),
+    sympy.LessThan: (-1, False),
+    sympy.StrictGreaterThan: (1, True),
+    sympy.GreaterThan: (1, False),
+}
+MOST_SOLVED = 2  # variables of an equation that is solved
+MOST_OPERATIONS = 60  # of an equation that is solved
+HIGHEST_POWER = 8  # in an equation that is solved
+MOST_MARKS = 80  # powers and subscripts of a formula that is read
+MOST_SIGNS = 700  # of a formula that is read
 MOST_STEPS = 6  # numbers in formulas at whose sides they are compared
 LONGEST_FORMULA = 3000  # characters
 
@@ -50,7 +69,7 @@ def parse_formula(text: str) -> Any:
         return None
     try:
         return latex2sympy(
-            text,
+            PRODUCT.sub(r"\g<0> \\cdot ", COEFFICIENT.sub(r"\g<0> \\cdot ", text)),
             is_real=not should_treat_as_complex(text),
             convert_degrees="\\circ" in text,
             conversion_config=CONVERSION,
@@ -68,6 +87,8 @@ def same_formula(gold: str, answer: str, relations_are_sets: bool = False) -> bo
         answer: another.
         relations_are_sets: whether `1 < x < 2` is the same as the interval.
     """
+    if is_long(gold) or is_long(answer):
+        return sorted(_terms(gold)) == sorted(_terms(answer))
     gold_formula, formula = parse_formula(gold), parse_formula(answer)
     if gold_formula is None or formula is None:
         return False
@@ -76,8 +97,9 @@ def same_formula(gold: str, answer: str, relations_are_sets: bool = False) -> bo
         return _in_order(gold_formula) == _in_order(formula)
     if (same := _same_everywhere(gold_formula, formula)) is not None:
         return same
-    if _is_one_equation(gold_formula, formula):
-        return True
+    relations = isinstance(gold_formula, Relational) and isinstance(formula, Relational)
+    if relations and (agreed := _agree_in_sides(gold_formula, formula)) is not None:
+        return agreed
     accepted = verify(gold_formula, formula, allow_set_relation_comp=relations_are_sets, timeout_seconds=None)
     return accepted and agree_in_numbers(gold_formula, formula)
 
@@ -187,12 +209,49 @@ def _with_exact_decimals(formula: Any) -> Any:
     return formula.xreplace({number: sympy.Rational(str(number)) for number in formula.atoms(sympy.Float)})
 
 
-def _is_one_equation(gold: Any, answer: Any) -> bool:
-    """Whether two exact equations are multiples of each other."""
-    if not (isinstance(gold, sympy.Eq) and isinstance(answer, sympy.Eq)):
+def is_long(text: str) -> bool:
+    """Whether a formula has so many signs that reading it would take seconds; only its terms are compared as text."""
+    return text.count("_") + text.count("^") > MOST_MARKS or sum(map(text.count, "+-/=*\\(")) > MOST_SIGNS
+
+
+def _terms(text: str) -> list[str]:
+    """The terms of each side of a formula, with their signs."""
+    terms: list[str] = []
+    level, start, side = 0, 0, ""
+    text = re.sub(r"\s+(?![a-zA-Z])|\{(\w)\}", r"\1", text)
+    for position, character in enumerate(text + "+"):
+        if character in "([{":
+            level += 1
+        elif character in ")]}":
+            level -= 1
+        elif level == 0 and character in "+-=<>":
+            if term := text[start:position].strip().removeprefix("+").strip():
+                terms.append(side + term)
+            start = position
+            if character in "=<>":
+                start, side = position + 1, side + character
+    return terms
+
+
+def _agree_in_sides(gold: Relational, answer: Relational) -> bool | None:
+    """Whether two exact relations are the same by the values of their sides; None where these do not say."""
+    if gold.atoms(sympy.Float) | answer.atoms(sympy.Float) or not gold.free_symbols:
+        return None
+    if isinstance(gold, sympy.Eq) and isinstance(answer, sympy.Eq):
+        return _agree_in_relation(gold, answer)
+    kinds = [type(relation) for relation in (gold, answer)]
+    if not all(kind in DIRECTIONS for kind in kinds) or len(gold.free_symbols | answer.free_symbols) < 2:
+        return None
+    if DIRECTIONS[kinds[0]][1] != DIRECTIONS[kinds[1]][1]:
         return False
-    exact = not gold.atoms(sympy.Float) | answer.atoms(sympy.Float)
-    return exact and bool(gold.free_symbols) and _agree_in_relation(gold, answer)
+    sides = (gold.lhs, gold.rhs, answer.lhs, answer.rhs)
+    if not all(isinstance(side, sympy.Expr) for side in sides):
+        return None
+    differences = [relation.lhs - relation.rhs for relation in (gold, answer)]
+    ratios = _ratios(differences, 2 * max(map(_digits, sides)))
+    if len(ratios) > 1 and all(abs(ratio - ratios[0]) <= _exact(0) for ratio in ratios):
+        return bool((ratios[0] > 0) == (DIRECTIONS[kinds[0]][0] == DIRECTIONS[kinds[1]][0]))
+    return False if len(gold.free_symbols | answer.free_symbols) > MOST_SOLVED else None
 
 
 def agree_in_numbers(gold: Any, answer: Any) -> bool:
@@ -250,23 +309,44 @@ def _agree_in_relation(gold: Relational, answer: Relational) -> bool:
         return gold == answer
     differences = [relation.lhs - relation.rhs for relation in (gold, answer)]
     digits = 2 * max(map(_digits, sides))
-    ratios: list[Any] = []
-    for point in _points(*differences):
-        values = [_value(formula, point, digits) for formula in differences]
-        if None in values or 0 in values:
-            continue
-        ratios.append(values[0] / values[1])
+    ratios = _ratios(differences, digits)
     tolerance = ROUNDED if gold.atoms(sympy.Float) | answer.atoms(sympy.Float) else _exact(digits)
     if len(ratios) > 1:
         if all(abs(ratio - ratios[0]) <= tolerance * abs(ratios[0]) for ratio in ratios):
             return True
     elif ratios:
         return bool(abs(ratios[0]) == 1)
+    operations = max(sympy.count_ops(difference) for difference in differences)
+    if operations > MOST_OPERATIONS or any(_degree(difference) > HIGHEST_POWER for difference in differences):
+        return False
+    if isinstance(gold, sympy.Eq) and isinstance(answer, sympy.Eq):
+        numerators = [sympy.fraction(sympy.together(difference))[0] for difference in differences]
+        ratios = _ratios(numerators, digits)
+        if len(ratios) > 1 and all(abs(ratio - ratios[0]) <= _exact(digits) * abs(ratios[0]) for ratio in ratios):
+            return True
+    if len(gold.free_symbols) > MOST_SOLVED:
+        return False
     try:
         solutions = [set(sympy.solve(relation, *relation.free_symbols, dict=False)) for relation in (gold, answer)]
     except Exception:  # sympy raises many kinds
         return False
     return bool(solutions[0]) and solutions[0] == solutions[1]
+
+
+def _ratios(differences: Sequence[Any], digits: int) -> list[Any]:
+    """The ratios of two formulas' values at the points where both have one that is not zero."""
+    ratios: list[Any] = []
+    for point in _points(*differences):
+        values = [_value(formula, point, digits) for formula in differences]
+        if None not in values and 0 not in values:
+            ratios.append(values[0] / values[1])
+    return ratios
+
+
+def _degree(formula: Any) -> float:
+    """The largest power of a sum or a variable in a formula."""
+    exponents = [power.exp for power in formula.atoms(sympy.Pow) if power.exp.is_Rational and power.base.free_symbols]
+    return max(map(abs, exponents), default=1)
 
 
 def _points(*formulas: sympy.Expr) -> list[dict[Any, Any]]:
@@ -302,7 +382,8 @@ def _value(formula: sympy.Expr, point: dict[Any, Any], digits: int) -> Any:
     A fraction is exact, and any other value has as many digits as those before and after the point, and `PRECISION`.
     """
     try:
-        value = sympy.sympify(formula).doit().subs(point)
+        value = sympy.sympify(formula).doit()
+        value = value.subs(point) if _has(value, BOUND) else value.xreplace(point)
         if value.is_Rational:
             return value
         if digits > LARGEST_IRRATIONAL:

@@ -100,6 +100,7 @@ SPACES = re.compile(
 )
 COMMANDS = {
     **dict.fromkeys(("dfrac", "tfrac", "cfrac", "ffrac"), r"\frac"),
+    **dict.fromkeys(("dbinom", "tbinom"), r"\binom"),
     **dict.fromkeys(
         ("textbf", "textit", "textrm", "textnormal", "textsf", "texttt", "mathrm", "mbox", "emph"), r"\text"
     ),
@@ -148,7 +149,7 @@ ARGUMENTS = re.compile(
 SECOND_ARGUMENT = re.compile(r"(\\frac\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})\s*(\d|[a-zA-Z](?![a-zA-Z]))")
 BARE_ROOT = re.compile(r"\\sqrt\s*(\d|[a-zA-Z](?![a-zA-Z])|\\[a-z]+)")
 LEAD_IN = re.compile(
-    r"(?i)\A(?:(?:so|thus|hence|therefore),?\s+)?(?:the |our |my )?(?:final |correct )?answer(?: is)?\s*:?\s*"
+    r"(?i)\A(?:(?:so|thus|hence|therefore),?\s+)?(?:the |our |my )?(?:final |correct )?answer(?: is)?\s*[:=]?\s*"
     r"|\A[=≈:]\s*|\A\\approx\s*"
 )
 TRAILING = re.compile(r"(?:[.,;:\s]|\\\\)+$")
@@ -160,6 +161,23 @@ DOTTED_THOUSANDS = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:\.\d{3})+(?![\d.])")
 SEVERAL_DOTS = re.compile(r"(?<![\w.,])([1-9]\d{0,2}(?:\.\d{3}){2,})(?:,(\d+))?(?![\d.,])")
 DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 OPENINGS, CLOSINGS = "([{", ")]}"
+COMMON_LOGARITHM = re.compile(r"\\lg(?![a-zA-Z])")
+NATURAL_LOGARITHM = re.compile(r"\\log\s*_\s*(?:e(?![a-zA-Z])|\{\s*e\s*\})")
+COUNT = r"(?:\d+|[a-z]|\{\s*[\da-z+\- ]+\s*\})"
+OF = r"(?:(?P<kind>[CPA])|\\text\s*\{\s*(?P<upright>[CPA])\s*\})"
+CHOSEN = (
+    re.compile(rf"(?<![a-zA-Z_}}\\]){OF}\s*_\s*(?P<n>{COUNT})\s*\^\s*(?P<k>{COUNT})(?![!'(])"),
+    re.compile(rf"(?<![a-zA-Z_}}\\]){OF}\s*\^\s*(?P<k>{COUNT})\s*_\s*(?P<n>{COUNT})(?![!'(])"),
+    re.compile(rf"(?:\{{\s*\}}\s*|(?<![\w}})\]\\]))[_^]\s*(?P<n>{COUNT})\s*{OF}\s*_\s*(?P<k>{COUNT})(?![!'(])"),
+)
+"""Numbers of combinations and arrangements: `C_{10}^3`, `C^3_{10}` and `{}_{10}C_3`; `P` and `A` alike."""
+BARE_BINOMIAL = re.compile(r"\\binom\s*([\da-z])\s*([\da-z])(?![\w{])")
+UPRIGHT_NUMBER = re.compile(r"\\(?:mathbf|boldsymbol|bm|bold)\s*\{([^{}A-Za-z\\]*)\}")
+NAMED_FUNCTION = re.compile(
+    r"\\operatorname\s*\{\s*((?:arc)?(?:sin|cos|tan|cot|sec|csc)|ln|log|exp|gcd|lcm|max|min)\s*\}"
+)
+CONSTANT = re.compile(r"(?<=[\d+\-}) ])\\text\s*\{\s*([ie])\s*\}")
+CHOOSE = re.compile(r"\{\s*([^{}]+?)\s*\\choose\s*([^{}]+?)\s*\}")
 
 
 def spelled(text: str, decimal_comma: bool = False) -> str:
@@ -184,6 +202,11 @@ def spelled(text: str, decimal_comma: bool = False) -> str:
         text = SPACES.sub(" ", text)
         text = TIGHT_COMMA.sub(",", text)
         text = _arguments(text)
+        text = NATURAL_LOGARITHM.sub(r"\\ln ", COMMON_LOGARITHM.sub(r"\\log_{10} ", text))
+        text = CHOOSE.sub(r"\\binom{\1}{\2}", text)
+        text = BARE_BINOMIAL.sub(r"\\binom{\1}{\2}", text)
+        text = NAMED_FUNCTION.sub(r"\\\1", UPRIGHT_NUMBER.sub(r"\1", text))
+        text = CONSTANT.sub(r"\1", text)
     elif "{" in text:
         text = TIGHT_COMMA.sub(",", text)
     if text.startswith("{") and text.endswith("}") and "," in text and "{" not in text[1:]:
@@ -202,6 +225,9 @@ def spelled(text: str, decimal_comma: bool = False) -> str:
         text = PLAIN_ROOT.sub(lambda match: f"\\sqrt{{{match.group(1) or match.group(2)}}}", text)
     if "pi" in text:
         text = PLAIN_PI.sub(r"\\pi ", text)
+    if "_" in text:
+        for chosen in CHOSEN:
+            text = chosen.sub(_chosen, text)
     if "^" in text or "*" in text:
         text = PARENTHESISED_POWER.sub(r"^{\1}", PLAIN_POWER.sub("^", text))
         text = TIMES.sub(r"\\cdot ", POWER.sub(r"^{\1}", text))
@@ -237,6 +263,21 @@ def _arguments(text: str) -> str:
 
 def _braced_fraction(match: re.Match[str]) -> str:
     return "\\frac" + "".join(f"{{{group}}}" for group in match.groups() if group is not None)
+
+
+def _chosen(match: re.Match[str]) -> str:
+    """A number of combinations or arrangements as a formula; the text itself where it can be none, such as `C_1^2`."""
+    count, taken = (match[name].strip("{} ") for name in ("n", "k"))
+    if count.isdecimal() and not (taken.isdecimal() and 2 <= int(count) >= int(taken)):
+        return match.group()
+    if (match["kind"] or match["upright"]) == "C":
+        return f"\\binom{{{count}}}{{{taken}}}"
+    if count.isdecimal():
+        times = " \\cdot " if match.string[: match.start()].rstrip()[-1:].isdecimal() else ""
+        return f"{times}\\frac{{{count}!}}{{{int(count) - int(taken)}!}}"
+    taken = taken if re.fullmatch(r"\w+", taken) else f"({taken})"
+    whole = count if len(count) == 1 else f"({count})"
+    return f"\\frac{{{whole}!}}{{({count}-{taken})!}}"
 
 
 def _without_thousands(text: str) -> str:

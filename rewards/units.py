@@ -76,10 +76,16 @@ KNOWN = {
     for size, names in sizes.items()
     for name in names.split()
 }
+KNOWN_BY_KIND = {
+    kind: next(name for name in sizes["1"].split() if len(name) > 1)
+    for kind, sizes in _SIZES.items()
+    if "1" in sizes and any(len(name) > 1 for name in sizes["1"].split())
+}
+KINDS = frozenset(_SIZES)
 CURRENCIES = "$€£¥₹₽₩"
 GENERIC = "unit"
 RAISED_WORDS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
-FILLERS = frozenset(("of", "a", "an", "the", "in", "total", "long", "old", "each", "away", "apart"))
+FILLERS = frozenset(("of", "a", "an", "the", "in", "total", "long", "old", "each", "away", "apart", "more"))
 SPEEDS = {"mph": "mi/h", "kmph": "km/h", "kmh": "km/h", "kph": "km/h", "mps": "m/s", "fps": "ft/s"}
 FUNCTIONS = frozenset(
     [
@@ -142,7 +148,7 @@ VARIABLES = frozenset("abcdfghjklmnpqrstvwxyz")  # three of these alone are a pr
 SINGLE_LETTERS = frozenset("mgshLlNJWV")
 
 CURRENCY_BEFORE = re.compile(rf"([-+]?)\s*(\\[$]|[{CURRENCIES}]|(?:USD|EUR|GBP|Rs\.?)\s)\s*(?=[-+\d.(\\])")
-RAISED = r"(?:\s*\^\s*(?:\{[23]\}|[23]))?"
+RAISED = r"(?:\s*\^\s*(?:\{-?\d\}|-?\d))?"
 IN_TEXT = r"\\text\s*\{[^{}\\$]*\}" + RAISED
 AFTER = re.compile(
     r"(?P<amount>.*?[\w)}\]!.])(?P<gap>\s*)"
@@ -150,9 +156,34 @@ AFTER = re.compile(
     rf"|{IN_TEXT}(?:\s*/\s*{IN_TEXT})?"
     rf"|(?<![A-Za-z\\])[A-Za-z][A-Za-z /.\-]*{RAISED}(?:/[A-Za-z]+{RAISED})?)"
 )
+CLAUSE = re.compile(
+    r"(?i)(?<=[a-z])\s+(?:to|in|on|for|from|with|that|which|who|where|left|remaining|at|by|of|between|among"
+    r"|older|younger|taller|longer|shorter|heavier|farther|further|later|earlier|away|as|every|together|altogether)"
+    r"(?![a-z]).*?"
+    r"(?=\s*\}|$)"
+)
+TIMES = re.compile(
+    r"(?i)(?<=\d)(?:\s|\\text\s*\{)*\s*times(?=[\s.}]*$|\s+(?:as|per|a|an|each|every|in|more|daily|longer|older|larger"
+    r"|bigger|faster|heavier|taller|weekly|monthly)(?![a-z]))"
+)
+"""The word in "3 times", a number of events or a factor, and not in "3 times x"."""
+NOUNS = re.compile(r"(?<=[a-z]{3})\s+and\s+(?=[a-z]{3,}(?: [a-z]{3,})?\s*\}?$)")
+"""What joins two nouns at the end, as in "7 boys and girls"."""
+MORE = re.compile(r"(?i)(?<=[\da-z{])\s*(?<!or )(?<!or)(?<![a-z])more(?![a-z])(?!\s+than)")
+"""The word in "5 more" and "5 more apples", and not in "5 or more"."""
+RATE = re.compile(
+    r"(?P<amount>[-+]?[\d.]+)\s*(?:\\text\s*\{)?\s*"
+    r"(?:per\s|an?\s|each\s|/(?:\s*\\text\s*\{)?)\s*(?P<unit>[A-Za-z ]+?)\s*\}?"
+)
 FUNCTION_COMMAND = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 WORD = re.compile(r"[a-z]+")
-EXPONENT = re.compile(r"\^\s*\{?([23])\}?")
+EXPONENT = re.compile(r"\^\s*\{?(-?[1-9])\}?")
+UNIT_FRACTION = re.compile(
+    rf"(?P<amount>.*[\d)}}\]])\s*\\frac\s*\{{\s*(?P<over>{IN_TEXT}|[A-Za-z]+{RAISED})\s*\}}"
+    rf"\s*\{{\s*(?P<under>{IN_TEXT}|[A-Za-z]+{RAISED})\s*\}}"
+)
+UNIT_PRODUCT = re.compile(r"(?P<amount>.*?[\d)}\]])\s*(?P<units>(?:\\text\s*\{|(?<=\s)[A-Za-z]{1,4}(?![A-Za-z])).*)")
+UNIT_POWER = re.compile(r"([A-Za-z]{1,6})(?:\^(-?[1-9]))?")
 
 
 @dataclass(frozen=True)
@@ -178,14 +209,30 @@ class Unit:
         return self.kinds == ((PERCENT, 1),)
 
 
+def same_noun(unit: Unit, other: Unit) -> bool:
+    """Whether two units count the same things, of which one says more: `ways` and `different ways`."""
+    if len(unit.kinds) != 1 or len(other.kinds) != 1:
+        return False
+    (noun, exponent), (other_noun, other_exponent) = unit.kinds[0], other.kinds[0]
+    if exponent != other_exponent or {noun, other_noun} & KINDS:
+        return False
+    words, other_words = noun.split(), other_noun.split()
+    shared = min(len(words), len(other_words))
+    return shared > 0 and words[-shared:] == other_words[-shared:]
+
+
 def split_unit(text: str) -> tuple[str, Unit] | None:
     """The amount and the unit of a text that ends in a unit or begins with a currency; None where it does neither."""
     if match := CURRENCY_BEFORE.match(text):
         sign, symbol = match.group(1), match.group(2).replace("\\", "").strip(" .").lower()
         amount = sign + text[match.end() :]
-        after = split_unit(amount)  # "$5 dollars", "$5 million"
         currency = Unit(((KNOWN[symbol][0], 1),), KNOWN[symbol][1])
+        if rate := RATE.fullmatch(amount):  # "$5 per hour", "$5/hour"
+            return split_unit(f"{rate['amount']} \\text{{ {KNOWN_BY_KIND[currency.kinds[0][0]]} per {rate['unit']}}}")
+        after = split_unit(amount)  # "$5 dollars", "$5 million"
         return (after[0], currency) if after is not None and after[1] == currency else (amount, currency)
+    if len(text) <= LONGEST and (product := _split_product(text)) is not None:
+        return product
     match = AFTER.fullmatch(text) if len(text) <= LONGEST else None
     if match is None:
         return None
@@ -200,6 +247,7 @@ def split_unit(text: str) -> tuple[str, Unit] | None:
         return None if unit is None else (amount, unit)
     if says_no_quantity(text):
         return None
+    written = NOUNS.sub(" ", without_clause(written))
     if any(word in FUNCTIONS for word in WORD.findall(written.lower().replace("\\text", ""))):
         return None
     if "circ" in written and FUNCTION_COMMAND.search(amount):
@@ -218,9 +266,61 @@ def split_unit(text: str) -> tuple[str, Unit] | None:
     return None if unit is None else (amount, unit)
 
 
+def _split_product(text: str) -> tuple[str, Unit] | None:
+    r"""The amount and the unit, where the unit is a product of powers or a fraction: `m s^{-1}`, `\frac{km}{h}`."""
+    if match := UNIT_FRACTION.fullmatch(text):
+        over, under = (_plain_unit(match[name]) for name in ("over", "under"))
+        symbols = [part.partition("^")[0] for part in (over, under)]
+        # m/s without a sign of text may be two variables
+        if ("\\text" in text or max(map(len, symbols)) > 1) and all(_known(symbol) for symbol in symbols):
+            unit = read_unit(f"{over}/{under}")
+            return None if unit is None else (match["amount"].strip(), unit)
+        return None
+    if "^" not in text and "\\cdot" not in text:
+        return None
+    match = UNIT_PRODUCT.fullmatch(text)
+    if match is None:
+        return None
+    kinds: dict[str, int] = {}
+    size = Fraction(1)
+    groups = _plain_unit(match["units"]).split("/")
+    factors = [(part, -1 if index else 1) for index, group in enumerate(groups) for part in group.split()]
+    for part, sign in factors:
+        power = UNIT_POWER.fullmatch(part)
+        if power is None or not _known(power.group(1)):
+            return None
+        factor = _factor(power.group(1))
+        if factor is None:
+            return None
+        exponent = sign * int(power.group(2) or 1)
+        kinds[factor[0]] = kinds.get(factor[0], 0) + exponent
+        size *= factor[2] ** exponent
+    if len(factors) < 2 and "\\text" not in text:
+        return None
+    return match["amount"].strip(), Unit(tuple(sorted((kind, power) for kind, power in kinds.items() if power)), size)
+
+
+def _plain_unit(written: str) -> str:
+    """A product of units without the commands of LaTeX: `m s^-1`."""
+    written = re.sub(r"\\text\s*(?=\{)|\\cdot(?![a-z])", " ", written)
+    return re.sub(r"\s*\^\s*", "^", re.sub(r"[{}]", "", written)).strip(" .")
+
+
+def _known(name: str) -> bool:
+    return name in EXACT or _singular(name.lower()) in KNOWN
+
+
+def without_clause(written: str) -> str:
+    """The words of a unit without what follows the noun: `ways` of `ways to go home`."""
+    clause = CLAUSE.search(written)
+    if clause is None:
+        return written
+    return written[: clause.start()] + ("}" if "\\text" in written and "}" not in written[: clause.start()] else "")
+
+
 def says_no_quantity(text: str) -> bool:
     """Whether words of operation, negation, comparison or base stand with a number: `5 or more`, `12 squared`."""
-    said = NO_UNITS.findall(text)
+    said = NO_UNITS.findall(NOUNS.sub("", MORE.sub(" ", TIMES.sub(" ", text))))
     if not said or not re.search(r"\d", text):
         return False
     # "5 metres squared" is a unit, "12 squared" is none
@@ -254,6 +354,8 @@ def _factor(part: str) -> tuple[str, int, Fraction] | None:
     words = re.findall(r"[^\s.,]+", part)
     if not 1 <= len(words) <= 5 or any(word.isdecimal() for word in words):
         return None
+    if [word.lower() for word in words] in (["more"], ["total"], ["in", "total"]):
+        return GENERIC, 1, Fraction(1)
     named: list[str] = []
     if len(words) == 1 and words[0] in EXACT:
         kind, size = EXACT[words[0]]

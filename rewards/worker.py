@@ -23,7 +23,7 @@ from tokenshift.rewards.answer_values import (
     is_readable,
 )
 from tokenshift.rewards.equality import same_answer
-from tokenshift.rewards.formulas import parse_formula
+from tokenshift.rewards.formulas import is_long, parse_formula
 from tokenshift.rewards.verdicts import DECIMAL_COMMA, Verdict
 
 READY = "ready"
@@ -43,7 +43,7 @@ def read_gold(gold: str, decimal_comma: bool = False) -> Value | None:
 def _formulas_can_be_read(value: Value) -> bool:
     if isinstance(value, Listed):
         return all(map(_formulas_can_be_read, value.items))
-    return not isinstance(value, Formula) or parse_formula(value.text) is not None
+    return not isinstance(value, Formula) or is_long(value.text) or parse_formula(value.text) is not None
 
 
 def extract(completion: str) -> list[str]:
