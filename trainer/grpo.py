@@ -23,7 +23,7 @@ from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
 from tokenshift.trainer.policy.padded_positions import settle_positions
 from tokenshift.trainer.policy.requirements import image_column
-from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
+from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities, check_still_finite
 from tokenshift.trainer.precision import HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
@@ -296,6 +296,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         old_logps = inputs.get(OLD_LOGPS, old_logps)
         update = f"the batch of update {self.state.global_step + 1}"
         valid_logps, valid_old_logps = logps[mask], old_logps[mask]  # (N,)
+        check_still_finite(self, valid_logps)
         statistics = {}
         if self._reference is not None:
             hidden = completion_states(states, mask.shape[1])

@@ -13,11 +13,15 @@ from weakref import WeakKeyDictionary
 import torch
 
 from tokenshift.analysis.divergence.hidden_states import without_cache
+from tokenshift.analysis.divergence.own_logits import FAR, check_finite
 
 _Answer = TypeVar("_Answer")
 
 TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 """Mean distance of logits, in standard deviations of them, below which two ways to compute them agree, by dtype."""
+
+FEWEST = 16
+"""Logits of a row that count at least, however far they are below the largest."""
 
 _KNOWN: dict[str, WeakKeyDictionary[Any, Any]] = {}
 """Answers to questions about models: name of the question -> model -> answer."""
@@ -86,8 +90,22 @@ def agree(first: torch.Tensor, second: torch.Tensor, model: Any) -> bool:
         return False
     columns = finite.reshape(-1, finite.shape[-1]).all(dim=0)  # a model may mask some of its tokens
     first, second = first[..., columns], second[..., columns]
-    distances = (first - second).abs().mean(dim=-1) / second.std(dim=-1).clamp_min(1e-30)  # (N,)
+    distances = _distances(first, second)
     return float(distances.quantile(0.6) if half else distances.mean()) <= tolerance
+
+
+def _distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """The mean distances `(N,)` of rows of logits `(N, V)`, in standard deviations of the second's rows.
+
+    Logits far below the row's largest do not count: those of tokens that a model all but masks would hide the rest.
+    """
+    depth = second.amax(dim=-1, keepdim=True) - second
+    nearest = depth.topk(min(FEWEST, depth.shape[-1]), dim=-1, largest=False).values[..., -1:]
+    near = depth <= nearest.clamp_min(FAR)
+    count = near.sum(dim=-1)
+    mean = (second * near).sum(dim=-1, keepdim=True) / count.unsqueeze(-1)
+    spread = (((second - mean) * near).square().sum(dim=-1) / (count - 1).clamp_min(1)).sqrt()
+    return ((first - second).abs() * near).sum(dim=-1) / count / spread.clamp_min(1e-30)
 
 
 def is_right(model: Any, way: str, trial: Callable[[Any], tuple[torch.Tensor, torch.Tensor]]) -> bool:
@@ -112,7 +130,7 @@ def is_right(model: Any, way: str, trial: Callable[[Any], tuple[torch.Tensor, to
 
 
 def check_causal(model: Any) -> None:
-    """Refuse a model whose logits at a position change with the tokens after it.
+    """Refuse a model whose logits at a position change with the tokens after it, or are not finite.
 
     Raises:
         ValueError: for such a model.
@@ -123,6 +141,7 @@ def check_causal(model: Any) -> None:
         first, second = trial_rows(model, (7, 7))
         ids = torch.tensor([first, first[:4] + second[4:]], device=model.device)
         logits = model(input_ids=ids, **without_cache(model)).logits[:, :4]
+        check_finite(model, logits)
         return agree(logits[0], logits[1], model)
 
     if not remembered(model, "reading from left to right", same):
