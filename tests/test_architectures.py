@@ -1,7 +1,7 @@
 """One architecture of each kind: what the project says of it is right, or it says in words that it does not."""
 
 import pytest
-from helpers.architecture_table import FAILED, WRONG, verdicts
+from helpers.architecture_table import FAILED, REFUSED, RIGHT, WRONG, _page, verdicts
 from helpers.architectures import ARCHITECTURES, NOT_BUILT
 
 KINDS = {
@@ -34,6 +34,17 @@ KINDS = {
 def test_every_part_is_right_or_refuses(model_type: str) -> None:
     cells = verdicts(model_type)
     assert not {part: cell for part, cell in cells.items() if cell[0] in (WRONG, FAILED)}
+
+
+def test_the_page_gives_each_reason_once() -> None:
+    cells = {"scoring": (RIGHT, ""), "sampling": (REFUSED, "A1ForCausalLM is off by up to 2.5 nats")}
+    probe = {"probe": (REFUSED, "A1ForCausalLM is off by up to 0.3 nats")}
+    other = {"scoring": (RIGHT, ""), "sampling": (REFUSED, "B2LMHeadModel is off by up to 1e-3 nats"), **probe}
+    page = _page({"a": cells | probe, "b": other}, {"c": "too large"})
+    reasons = [line for line in page.split("## Why")[1].splitlines() if line.startswith("- refused")]
+    assert reasons == ["- refused, sampling; probe: a, b: … is off by up to … nats"]
+    assert "| b | right | refused | refused |" in page
+    assert "- c: too large" in page
 
 
 def test_the_kinds_are_known() -> None:

@@ -21,9 +21,10 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
+from tokenshift.trainer.policy.context import check_policy_context
 from tokenshift.trainer.policy.padded_positions import settle_positions
 from tokenshift.trainer.policy.requirements import image_column
-from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
+from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities, check_still_finite
 from tokenshift.trainer.precision import HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
@@ -79,7 +80,9 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
 
     Raises:
         TypeError: if `args` is missing or a plain [`~trl.GRPOConfig`].
-        ValueError: in training, if a function of the user's own returns what its kind does not allow.
+        ValueError: if the model has no positions for `max_completion_length`; in training, if it has none for a prompt
+            and that, if its logits are not finite, or if a function of the user's own returns what its kind does not
+            allow.
 
     Logged beside TRL's metrics, exact over all ranks and all tokens since the last log:
 
@@ -146,6 +149,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         self._latest_update: tuple[int, float] = (0, 0.0)  # its number and learning rate
         self._randomness = Randomness(torch.device("cpu"))
         super().__init__(model, reward_funcs, args, *other_args, **kwargs)
+        check_policy_context(self)
         if args.compares_distributions and args.watches_tokens:
             self._refuse_images()
         self._randomness = Randomness(self.accelerator.device)
@@ -296,6 +300,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         old_logps = inputs.get(OLD_LOGPS, old_logps)
         update = f"the batch of update {self.state.global_step + 1}"
         valid_logps, valid_old_logps = logps[mask], old_logps[mask]  # (N,)
+        check_still_finite(self, valid_logps)
         statistics = {}
         if self._reference is not None:
             hidden = completion_states(states, mask.shape[1])
@@ -398,6 +403,11 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         return normalize_weights(self.accelerator, weights) if self.args.normalize_weights else weights
 
     # Logging -----------------------------------------------------------------------------------------------------
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        tokenized = super()._tokenize_prompts(prompts)
+        check_policy_context(self, [len(ids) for ids in tokenized[0]])
+        return tokenized
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self._logps_checked:

@@ -60,7 +60,7 @@ def load_base(trainer: Any, path: str | None = None) -> Any:
     kwargs = dict(getattr(args, "model_init_kwargs", None) or {}) if path is None else {}
     if args.distributed_state.distributed_type in (DistributedType.MULTI_GPU, DistributedType.DEEPSPEED):
         kwargs["device_map"] = None
-    kwargs |= {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation}
+    kwargs |= {"dtype": model.dtype, "attn_implementation": _attention(model.config)}
     kwargs.setdefault("trust_remote_code", getattr(args, "trust_remote_code", False))
     if getattr(model, "is_quantized", False):  # else quantization would be measured as a shift
         kwargs["quantization_config"] = model.config.quantization_config
@@ -70,6 +70,17 @@ def load_base(trainer: Any, path: str | None = None) -> Any:
     if trainer.is_fsdp_enabled:
         return prepare_fsdp(base, trainer.accelerator)
     return trainer.accelerator.prepare_model(base, evaluation_mode=True)
+
+
+def _attention(config: Any) -> Any:
+    """The attention of a model by its config, as `from_pretrained` takes it: by part, where its parts differ.
+
+    A vision or audio part may not know the attention of the text's part, and refuses it when it is asked for.
+    """
+    names = [name for name in config.sub_configs if getattr(config, name, None) is not None]
+    parts = {name: _attention(getattr(config, name)) for name in names}
+    own = config._attn_implementation
+    return own if all(part == own for part in parts.values()) else {"": own, **parts}
 
 
 def _check_added_tokens(trainer: Any, tokenizer: Any) -> None:
@@ -352,9 +363,11 @@ class DistributionReference:
 
     def _check_logps(self, logps: torch.Tensor, trl_logps: torch.Tensor) -> None:
         """Raise ValueError if log-probabilities `(N,)` from the captured states are not those of TRL's loss."""
+        if not len(logps):
+            return
         difference = float((logps - trl_logps).abs().mean())
         exact = self.trainer.model.dtype == torch.float32 and self.trainer.accelerator.mixed_precision == "no"
-        if difference > (LARGEST_DIFFERENCE if exact else LARGEST_DIFFERENCE_HALF):
+        if not difference <= (LARGEST_DIFFERENCE if exact else LARGEST_DIFFERENCE_HALF):
             raise ValueError(
                 f"The log-probabilities of TRL's loss and of {type(self._policy).__name__}'s captured states differ "
                 f"by {difference:.3g} on average, so that its divergences would be wrong; use divergence k1, k2 or k3."

@@ -132,8 +132,8 @@ def decodes_rightly(model: Any, *, padded: bool) -> bool:
         padded: whether prompts of other lengths are in the batch, with padding on their left.
     """
     if padded:
-        return is_right(model, "cache with padding", lambda model: _trial(model, (8, 5, 6)))
-    return is_right(model, "cache without padding", lambda model: _trial(model, (7, 7, 7)))
+        return is_right(model, "cache with padding", lambda model, more: _trial(model, (8 + more, 5 + more, 6 + more)))
+    return is_right(model, "cache without padding", lambda model, more: _trial(model, (7 + more,) * 3))
 
 
 def masks_slots(model: Any) -> bool:
@@ -143,7 +143,7 @@ def masks_slots(model: Any) -> bool:
     """
     if not remembered(model, "whole attention", lambda: _attends_to_all(model)):
         return False
-    return is_right(model, "cache with masked slots", _masked_trial)
+    return is_right(model, "cache with masked slots", lambda model, more: _masked_trial(model))
 
 
 def _attends_to_all(model: Any) -> bool:

@@ -7,12 +7,18 @@ from typing import Any
 
 import torch
 
-from tokenshift.analysis.divergence.hidden_states import HeadInputs, output_embeddings
+from tokenshift.analysis.divergence.hidden_states import HeadInputs, output_embeddings, without_adapter
 from tokenshift.analysis.divergence.lm_head import LMHead, head_by_answers, possible_forms
 from tokenshift.analysis.divergence.projection import Projection
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
-"""Largest difference of two logits of a row, as a share of the row's largest logit, that is rounding."""
+"""Largest difference of a logit, as a share of its distance from the row's largest, that is rounding."""
+
+FAR = 100.0
+"""How far below the row's largest a logit is that says nothing of the spread, such as that of a masked token."""
+
+ROUNDINGS = 4.0
+"""Units of rounding, at the size of the row's largest logit, by which a logit may differ."""
 
 
 def fitted_head(model: Any, head: LMHead, inputs: HeadInputs) -> tuple[torch.Tensor, LMHead]:
@@ -20,7 +26,7 @@ def fitted_head(model: Any, head: LMHead, inputs: HeadInputs) -> tuple[torch.Ten
 
     The head's own scale and cap are tried first, then those that the model's config may mean otherwise, and at last
     the head's module as the matrix that its answers show (a head may normalise its weight). Nothing is used that does
-    not give the model's own logits of the row.
+    not give the model's own logits of the row, up to a constant on all of them, which changes no probability.
 
     Args:
         model: the causal LM, with or without an adapter.
@@ -28,24 +34,46 @@ def fitted_head(model: Any, head: LMHead, inputs: HeadInputs) -> tuple[torch.Ten
         inputs: what `head_inputs` gave.
 
     Raises:
-        ValueError: if none of these gives the model's own logits.
+        ValueError: if the model's own logits are not finite, or if none of these gives them.
     """
-    tolerance = _tolerance(inputs)
-    least, largest = math.inf, 0.0
+    check_finite(model, inputs.logits)
+    smallest = math.inf
     for states, candidate, logits in _attempts(model, head, inputs):
         # a model may drop the last rows of its head, which only pad it
         size = min(candidate.vocab_size, len(inputs.logits))
-        difference, largest = _difference(logits[:size], inputs.logits[:size])
-        if math.isnan(difference) or difference <= tolerance * max(largest, 1e-3):
+        difference, is_rounding = _difference(logits[:size], inputs.logits[:size], inputs.dtype)
+        if is_rounding:
             return states, candidate if size == candidate.vocab_size else candidate.prefix(size)
-        least = min(least, difference)
-    name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
+        smallest = min(smallest, difference)
+    largest = float(inputs.logits[inputs.logits.isfinite()].abs().amax())
     raise ValueError(
-        f"{name} makes its logits in a way that is not known here: at one token its own logits (up to {largest:.3g} "
-        f"in size) and the projection of its last state by its LM head differ by up to {least:.3g}, whatever factor "
-        "or cap of its config is applied; divergences of it would be wrong, so use a model whose logits are its "
-        "output embeddings times a state, a factor and a soft cap."
+        f"{_name(model)} makes its logits in a way that is not known here: at one token its own logits (up to "
+        f"{largest:.3g} in size) and the projection of its last state by its LM head differ by up to {smallest:.3g}, "
+        "whatever factor or cap of its config is applied; divergences of it would be wrong, so use a model whose "
+        "logits are its output embeddings times a state, a factor and a soft cap."
     )
+
+
+def check_finite(model: Any, logits: torch.Tensor) -> None:
+    """Refuse logits that are no distributions; minus infinity may mask tokens.
+
+    Args:
+        model: the causal LM whose logits they are, with or without an adapter.
+        logits: its own, `(..., V)`.
+
+    Raises:
+        ValueError: if a logit is NaN or infinite, or all of a row are minus infinity.
+    """
+    if logits.isnan().any() or logits.isposinf().any() or not logits.isfinite().any(dim=-1).all():
+        raise ValueError(
+            f"The logits of {_name(model)} are not finite, so that it has no probabilities: usually its weights are "
+            "broken, or half precision overflows; load it with dtype float32 or bfloat16, and check the weights if "
+            "that does not help."
+        )
+
+
+def _name(model: Any) -> str:
+    return type(without_adapter(model)).__name__
 
 
 def _attempts(model: Any, head: LMHead, inputs: HeadInputs) -> Iterator[tuple[torch.Tensor, LMHead, torch.Tensor]]:
@@ -82,22 +110,34 @@ def _with_form(logits: torch.Tensor, head: LMHead) -> torch.Tensor:
     return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
 
 
-def _difference(logits: torch.Tensor, expected: torch.Tensor) -> tuple[float, float]:
-    """The largest difference of two rows of logits and the largest logit, over finite entries.
+def _difference(logits: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> tuple[float, bool]:
+    """How far two rows of logits `(V,)` are apart, and whether that is rounding.
 
-    The difference is infinite where the rows are not finite at the same tokens, and NaN where none is finite.
+    Logits count from that of the most probable token on: a constant on all of them changes no probability, and so
+    must not lend its size to what is allowed. A logit far below the largest may differ by more than one close to it.
+
+    Args:
+        logits: a projection's.
+        expected: the model's own, of which at least one is finite.
+        dtype: the coarsest dtype that the model's own were computed in.
+
+    Returns:
+        The largest difference over finite entries, infinite where the rows are not finite at the same tokens; and
+        whether every difference is rounding.
     """
-    expected = expected.to(logits.device, logits.dtype)
+    expected = expected.to(logits.device)
     finite = expected.isfinite()
-    if not finite.any():
-        return (math.inf if logits.isfinite().any() else math.nan), 0.0
-    largest = expected[finite].abs().amax()
     if not torch.equal(finite, logits.isfinite()):
-        return math.inf, float(largest)
-    difference = (logits[finite] - expected[finite]).abs().amax()
-    return float(difference), float(largest)
-
-
-def _tolerance(inputs: HeadInputs) -> float:
-    coarse = inputs.dtype == torch.float32 and inputs.logits.is_cuda and torch.backends.cuda.matmul.allow_tf32
-    return TOLERANCE[torch.float16 if coarse else inputs.dtype]
+        return math.inf, False
+    own, projected = expected[finite].double(), logits[finite].double()
+    top = own.argmax()
+    depth = own[top] - own  # >= 0
+    differences = ((projected - projected[top]) - (own - own[top])).abs()
+    spread = depth[depth <= FAR].median().clamp_min(1e-3)
+    coarse = dtype == torch.float32 and logits.is_cuda and torch.backends.cuda.matmul.allow_tf32
+    own_dtype, projection_dtype = (torch.float16, torch.float16) if coarse else (dtype, torch.float32)
+    unit = torch.maximum(
+        own[top].abs() * torch.finfo(own_dtype).eps, projected[top].abs() * torch.finfo(projection_dtype).eps
+    )
+    allowed = torch.maximum(TOLERANCE[own_dtype] * depth.clamp_min(spread), ROUNDINGS * unit)
+    return float(differences.max()), bool((differences <= allowed).all())

@@ -106,8 +106,8 @@ def _generate(
 def _generates_rightly(model: Any, pad: int, *, padded: bool) -> bool:
     """Whether `generate` sees the model's own logits, in batches with padding or in those of equally long prompts."""
 
-    def trial(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = trial_rows(model, (5, 9) if padded else (6, 6))
+    def trial(model: Any, more: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = trial_rows(model, (5 + more, 9 + more) if padded else (6 + more, 6 + more))
         prompts, given = [row[:-3] for row in rows], [row[-3:] for row in rows]
         processor = _GivenTokens(given, max(map(len, prompts)))
         _generate(model, prompts, pad, processor, set(), 3)

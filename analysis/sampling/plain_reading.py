@@ -6,18 +6,34 @@ logits are those of plain reading.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
+from transformers import DynamicCache
 
 from tokenshift.analysis.divergence.hidden_states import without_cache
+from tokenshift.analysis.divergence.own_logits import FAR, check_finite
+from tokenshift.analysis.sampling.token_ids import context_length
 
 _Answer = TypeVar("_Answer")
 
 TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 """Mean distance of logits, in standard deviations of them, below which two ways to compute them agree, by dtype."""
+
+FEWEST = 16
+"""Logits of a row that count at least, however far they are below the largest."""
+
+WINDOWS = ("sliding_window", "attention_chunk_size")
+"""Names that configs have for the number of tokens that a layer's cache keeps."""
+
+SHORT_WINDOW = 3
+"""The window, in tokens, with which ways of decoding are tried on rows of a few tokens."""
+
+SPARE = 9
+"""Tokens of the longest row of a trial."""
 
 _KNOWN: dict[str, WeakKeyDictionary[Any, Any]] = {}
 """Answers to questions about models: name of the question -> model -> answer."""
@@ -86,33 +102,89 @@ def agree(first: torch.Tensor, second: torch.Tensor, model: Any) -> bool:
         return False
     columns = finite.reshape(-1, finite.shape[-1]).all(dim=0)  # a model may mask some of its tokens
     first, second = first[..., columns], second[..., columns]
-    distances = (first - second).abs().mean(dim=-1) / second.std(dim=-1).clamp_min(1e-30)  # (N,)
+    distances = _distances(first, second)
     return float(distances.quantile(0.6) if half else distances.mean()) <= tolerance
 
 
-def is_right(model: Any, way: str, trial: Callable[[Any], tuple[torch.Tensor, torch.Tensor]]) -> bool:
+def _distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """The mean distances `(N,)` of rows of logits `(N, V)`, in standard deviations of the second's rows.
+
+    Logits far below the row's largest do not count: those of tokens that a model all but masks would hide the rest.
+    """
+    depth = second.amax(dim=-1, keepdim=True) - second
+    nearest = depth.topk(min(FEWEST, depth.shape[-1]), dim=-1, largest=False).values[..., -1:]
+    near = depth <= nearest.clamp_min(FAR)
+    count = near.sum(dim=-1)
+    mean = (second * near).sum(dim=-1, keepdim=True) / count.unsqueeze(-1)
+    spread = (((second - mean) * near).square().sum(dim=-1) / (count - 1).clamp_min(1)).sqrt()
+    return ((first - second).abs() * near).sum(dim=-1) / count / spread.clamp_min(1e-30)
+
+
+Trial = Callable[[Any, int], tuple[torch.Tensor, torch.Tensor]]
+"""Decodes a few tokens, in rows longer by a number: the logits `(N, V)` of a way, and those of plain reading."""
+
+
+def is_right(model: Any, way: str, trial: Trial) -> bool:
     """Whether a way of decoding gives a model's own logits; tried once per model.
+
+    A cache that drops what is behind a window is tried beyond it as well: a model may name a window that its plain
+    reading does not have. Windows of a few tokens tell that for most models; where they do not, the windows that the
+    model has are tried.
 
     Args:
         model: a causal LM in eval mode.
         way: the name of the way.
-        trial: decodes a few tokens; gives the logits `(N, V)` of this way, and those of plain reading.
+        trial: tries it.
     """
 
-    @torch.no_grad()
-    def tried() -> bool:
+    def agrees(more: int = 0) -> bool:
         try:
-            return agree(*trial(model), model)
+            return agree(*trial(model, more), model)
         except torch.OutOfMemoryError:
             raise
         except Exception:  # whatever a model's own code raises where it does not know this way
             return False
 
+    @torch.no_grad()
+    def tried() -> bool:
+        if not agrees():
+            return False
+        longest = _longest_window(model)
+        if longest is None:
+            return True
+        with _short_windows(model):
+            if agrees():
+                return True
+        context = context_length(model.config)
+        more = longest if context is None else min(longest, context - SPARE)
+        return agrees(max(more, 0))
+
     return remembered(model, way, tried)
 
 
+def _longest_window(model: Any) -> int | None:
+    """The most tokens that a layer of a model's cache keeps; None where each keeps all."""
+    layers = DynamicCache(config=model.config).layers
+    windows = [window for layer in layers if type(window := getattr(layer, "sliding_window", None)) is int]
+    return max(windows, default=None)
+
+
+@contextmanager
+def _short_windows(model: Any) -> Iterator[None]:
+    """Let the windows that a model's config names be `SHORT_WINDOW` tokens long."""
+    config = model.config.get_text_config(decoder=True)
+    given = {name: value for name in WINDOWS if type(value := getattr(config, name, None)) is int}
+    try:
+        for name in given:
+            setattr(config, name, SHORT_WINDOW)
+        yield
+    finally:
+        for name, value in given.items():
+            setattr(config, name, value)
+
+
 def check_causal(model: Any) -> None:
-    """Refuse a model whose logits at a position change with the tokens after it.
+    """Refuse a model whose logits at a position change with the tokens after it, or are not finite.
 
     Raises:
         ValueError: for such a model.
@@ -123,6 +195,7 @@ def check_causal(model: Any) -> None:
         first, second = trial_rows(model, (7, 7))
         ids = torch.tensor([first, first[:4] + second[4:]], device=model.device)
         logits = model(input_ids=ids, **without_cache(model)).logits[:, :4]
+        check_finite(model, logits)
         return agree(logits[0], logits[1], model)
 
     if not remembered(model, "reading from left to right", same):

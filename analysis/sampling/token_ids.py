@@ -76,7 +76,7 @@ def check_context(config: Any, prompt_lengths: Sequence[int], new_tokens: int, *
 
     Args:
         config: the model's config.
-        prompt_lengths: tokens of the prompts.
+        prompt_lengths: tokens of the prompts; empty while none is known.
         new_tokens: tokens that a response may have.
         model: the setting and the name of the model, for the message.
         setting: the setting of `new_tokens`, for the message.
@@ -84,11 +84,12 @@ def check_context(config: Any, prompt_lengths: Sequence[int], new_tokens: int, *
     Raises:
         ValueError: if the longest prompt and a response have more tokens than the model reads.
     """
-    limit, longest = context_length(config), max(prompt_lengths, default=0)
+    limit, longest = context_length(config), max(prompt_lengths, default=1)
+    prompt = f"the longest prompt has {longest}" if prompt_lengths else "a prompt has at least 1"
     if limit is not None and longest + new_tokens > limit:
         raise ValueError(
-            f"{model} reads {limit} tokens; the longest prompt has {longest}, and with {setting}={new_tokens} a "
-            f"response could end at {longest + new_tokens}: "
+            f"{model} reads {limit} tokens; {prompt}, and with {setting}={new_tokens} a response could end at "
+            f"{longest + new_tokens}: "
             + (f"lower {setting} to {limit - longest}" if longest < limit else "leave the prompt out")
             + ", or lengthen the model (README, Longer contexts)."
         )

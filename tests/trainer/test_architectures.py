@@ -54,14 +54,14 @@ def trained(model: Any, folder: Path, **settings: Any) -> Recorder:
     return trainer
 
 
-def built(model: Any, folder: Path, **settings: Any) -> Recorder:
+def built(model: Any, folder: Path, kind: type[Recorder] = Recorder, **settings: Any) -> Recorder:
     model.generation_config.update(eos_token_id=2, pad_token_id=0)
     path = folder / "model"
     model.save_pretrained(path)
     make_tokenizer().save_pretrained(path)
     small = {"max_completion_length": 5, "learning_rate": 1e-3, "divergence": "js", "logging_steps": 10}
     args = DivergenceGRPOConfig(**{**SETTINGS, "output_dir": str(folder / "out"), **small, **settings})
-    return Recorder(str(path), digit_reward, args, Dataset.from_dict({"prompt": PROMPTS}))
+    return kind(str(path), digit_reward, args, Dataset.from_dict({"prompt": PROMPTS}))
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,29 @@ def test_models_that_trl_would_train_on_another_distribution(
     model = tiny_model(model_type, **fields)
     with pytest.raises(ValueError, match=f"TRL's log-probabilities of a {type(model).__name__} differ from those of"):
         trained(model, tmp_path, divergence=divergence)
+
+
+@pytest.mark.parametrize("divergence", ["k3", "js"])
+def test_a_policy_without_probabilities_is_refused(divergence: str, tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"^The logits of LlamaForCausalLM are not finite"):
+        trained(model, tmp_path, divergence=divergence)
+
+
+@pytest.mark.parametrize("divergence", ["k3", "js"])
+def test_a_policy_that_loses_its_probabilities_is_stopped(divergence: str, tmp_path: Path) -> None:
+    class Broken(Recorder):
+        def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            loss = super().training_step(*args, **kwargs)
+            with torch.no_grad():
+                self.model.model.norm.weight.fill_(torch.nan)
+            return loss
+
+    trainer = built(tiny_model("llama"), tmp_path, Broken, divergence=divergence)
+    with pytest.raises(ValueError, match=r"At update 2 the log-probabilities of LlamaForCausalLM are NaN at \d+ of"):
+        trainer.train()
 
 
 def test_an_encoder_that_reads_later_tokens_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The trainer: what it weights, in which configurations, and what it leaves behind."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,21 @@ def test_model_card_names_paper_tags_and_weighting(build: Build, tmp_path: Path)
 
 def test_stock_trainer_is_a_base(build: Build) -> None:
     assert isinstance(build(), GRPOTrainer)
+
+
+def test_completions_beyond_the_positions_are_refused(build: Build, tiny_model: str) -> None:
+    words = (
+        rf"^The policy '{tiny_model}' reads 128 tokens; the longest prompt has (\d+), and with "
+        r"max_completion_length=(\d+) a response could end at (\d+): lower max_completion_length to \d+, or lengthen"
+    )
+    with pytest.raises(ValueError, match=r"reads 128 tokens; a prompt has at least 1, .*: lower .* to 127, or"):
+        build(max_completion_length=128)
+    trainer = build(max_completion_length=127)  # fits after a prompt of one token
+    with pytest.raises(ValueError, match=words) as refusal:
+        trainer.train()
+    numbers = re.match(words, str(refusal.value))
+    assert numbers is not None
+    assert int(numbers[1]) + int(numbers[2]) == int(numbers[3]) > 128
+    long = Dataset.from_dict({"prompt": ["1+" * 60 + "1="] * 8, "solution": ["61"] * 8})
+    with pytest.raises(ValueError, match=r"reads 128 tokens; the longest prompt has 12\d"):
+        build(trainer_kwargs={"train_dataset": long}).train()

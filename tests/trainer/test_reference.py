@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from helpers import architectures
 from helpers.recorded_updates import Recorder, logits
 from helpers.tiny_training import SETTINGS, Build, digit_reward, parameters, same
 from peft import LoraConfig
@@ -166,6 +167,19 @@ def test_tokens_added_to_a_loaded_policy_are_refused(tiny_model: str, problems: 
     trainer = trainer_of(AutoModelForCausalLM.from_pretrained(tmp_path / "resized"))
     trainer.train()
     assert float(trainer.seen[0]["divergence"].max()) < 1e-5
+
+
+def test_each_part_of_a_base_keeps_the_attention_that_it_knows(build: Build, tmp_path: Path) -> None:
+    architectures.tiny_model("gemma4").save_pretrained(tmp_path)  # its audio part knows no sdpa
+    trainer = build()
+    trainer.model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    config = trainer.model.config
+    assert [part._attn_implementation for part in (config.text_config, config.audio_config)] == ["sdpa", "eager"]
+    base = reference.load_base(trainer, str(tmp_path)).config
+    assert [part._attn_implementation for part in (base.text_config, base.audio_config)] == ["sdpa", "eager"]
+    trainer.model = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    base = reference.load_base(trainer, str(tmp_path)).config
+    assert [part._attn_implementation for part in (base, base.text_config, base.audio_config)] == ["eager"] * 3
 
 
 def test_base_of_a_quantized_policy_is_quantized_alike(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

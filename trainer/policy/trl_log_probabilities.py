@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from tokenshift.analysis.divergence.hidden_states import evaluation_mode, forward_arguments
+from tokenshift.analysis.divergence.hidden_states import evaluation_mode, forward_arguments, without_adapter
+from tokenshift.analysis.divergence.own_logits import FAR, check_finite
 from tokenshift.analysis.sampling.plain_reading import check_causal
 
 TEXT = "The answer to 6 times 7 is 42, and the answer to 2 + 3 is 5."
 
 TOLERANCE = {torch.float32: 2e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
-"""Largest difference of a log-probability, as a share of the largest logit in size, that is rounding."""
+"""Largest difference of a log-probability, as a share of the spread of the logits, that is rounding."""
 
 
 @torch.no_grad()
@@ -28,11 +29,12 @@ def check_log_probabilities(trainer: Any) -> None:
         trainer: a [`~trl.GRPOTrainer`] whose model is prepared.
 
     Raises:
-        ValueError: if the model is not causal; if they differ by more than rounding, or if TRL cannot compute them.
+        ValueError: if the model is not causal, or its logits are not finite; if TRL's differ from them by more than
+            rounding, or if TRL cannot compute them.
     """
     model, temperature = getattr(trainer.model, "_orig_mod", trainer.model), trainer.temperature  # compiles nothing
     unwrapped = trainer.accelerator.unwrap_model(model)
-    name = type(unwrapped.get_base_model() if hasattr(unwrapped, "get_base_model") else unwrapped).__name__
+    name = type(without_adapter(unwrapped)).__name__
     ids = _line(trainer, unwrapped)
     mask = torch.ones_like(ids)
     count = ids.shape[1] - 1
@@ -51,20 +53,46 @@ def check_log_probabilities(trainer: Any) -> None:
                 f"TRL cannot compute the log-probabilities of a {name} ({type(error).__name__}: {error}), so that "
                 f"GRPO cannot train it; {advice}use another architecture."
             ) from error
+    check_finite(unwrapped, logits)
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     expected = torch.log_softmax(logits, dim=-1)
     expected_logps = expected.gather(-1, ids[0, 1:].unsqueeze(-1)).squeeze(-1)
     expected_entropies = torch.special.entr(expected.exp()).sum(dim=-1)
-    difference = max(
-        float((logps[0] - expected_logps).abs().max()), float((entropies[0] - expected_entropies).abs().max())
-    )
-    if difference > TOLERANCE[_dtype(trainer)] * max(1.0, float(logits[logits.isfinite()].abs().max())):
+    differences = torch.cat([logps[0] - expected_logps, entropies[0] - expected_entropies]).abs()
+    if differences.isnan().any():
+        raise ValueError(
+            f"TRL's log-probabilities or entropies of a {name} are not finite, but the model's own logits have them: "
+            "its LM head gives some tokens infinite logits, which TRL's entropy does not allow; use a large negative "
+            "number there (-1e4), or another architecture."
+        )
+    difference = float(differences.max())
+    limit = TOLERANCE[_dtype(trainer)] * max(1.0, -float(logits[logits >= -FAR].min()))
+    if difference > limit:
         raise ValueError(
             f"TRL's log-probabilities of a {name} differ from those of the model's own logits by up to "
             f"{difference:.3g} nats: TRL projects the last hidden state by the LM head, with the factor and the cap "
             "that it knows from the config, and this model makes its logits otherwise; GRPO would train it on "
             "another distribution than it samples from, so use another architecture, or take a factor that the model "
             "ignores (logit_scale, logits_scaling) out of its config."
+        )
+
+
+def check_still_finite(trainer: Any, logps: torch.Tensor) -> None:
+    """Stop a training whose policy has no probabilities any more: the update would make every weight NaN.
+
+    Args:
+        trainer: a [`~trl.GRPOTrainer`].
+        logps: the policy's log-probabilities `(N,)` of an update's valid tokens.
+
+    Raises:
+        ValueError: if one of them is NaN.
+    """
+    if logps.isnan().any():
+        name = type(without_adapter(trainer.accelerator.unwrap_model(trainer.model))).__name__
+        raise ValueError(
+            f"At update {trainer.state.global_step + 1} the log-probabilities of {name} are NaN at "
+            f"{int(logps.isnan().sum())} of {len(logps)} tokens: training has diverged, or half precision overflows. "
+            "Lower learning_rate, or train in float32 or bfloat16, from the last checkpoint before."
         )
 
 

@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # with the engine that runs wh
     "falcon_h1": ("lockstep", {"mamba_chunk_size": 8}),  # both in each layer
     "jamba": ("lockstep", {"attn_layer_period": 2, "attn_layer_offset": 1}),
     "bart": ("lockstep by length", {}),  # positions by slots
+    "moshi": ("lockstep without cache", {}),  # a window that its cache has, and its attention has not
 }
 
 

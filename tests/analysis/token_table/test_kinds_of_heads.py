@@ -161,6 +161,22 @@ def test_unknown_logits_are_refused_by_name(kind: type[Llama], tokenizer: PreTra
         score_trajectories(base, base, TRAJECTORIES, tokenizer)
 
 
+def test_broken_weights_are_named(tokenizer: PreTrainedTokenizerBase) -> None:
+    base, rl = llama(), llama()
+    with torch.no_grad():
+        rl.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"^The logits of Llama are not finite, .* load it with dtype float32 or bf"):
+        score_trajectories(base, rl, TRAJECTORIES, tokenizer)
+
+
+def test_broken_states_are_named_wherever_they_are(tokenizer: PreTrainedTokenizerBase) -> None:
+    base, rl = llama(), llama()
+    rl.model.embed_tokens.weight.data[11] = torch.nan  # read at one position of one trajectory
+    assert score_trajectories(base, rl, TRAJECTORIES[1:2], tokenizer).num_rows == 3
+    with pytest.raises(ValueError, match=r"^The statistics are NaN for some tokens: the hidden states or a head hold"):
+        score_trajectories(base, rl, TRAJECTORIES, tokenizer)
+
+
 def test_a_right_model_in_16_bits_is_not_refused(tokenizer: PreTrainedTokenizerBase) -> None:
     for dtype in (torch.bfloat16, torch.float16):
         for model_type in ("llama", "gemma2", "cohere", "phi"):
