@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from peft import AutoPeftModelForCausalLM, PeftConfig
+from peft import AutoPeftModelForCausalLM, PeftConfig, PeftType
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
@@ -91,7 +91,7 @@ def _unmerged(name: str, kind: str) -> str:
 
 def _check_mergeable(name: str, config: PeftConfig) -> None:
     """Raise ValueError if no adapter of a kind is merged into weights, such as a learned prompt."""
-    tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type)
+    tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(PeftType(config.peft_type))
     if not config.is_prompt_learning and hasattr(tuner, "merge_and_unload"):
         layer = getattr(tuner, "tuner_layer_cls", None)
         kinds = [layer, *layer.__subclasses__()] if isinstance(layer, type) else []
