@@ -68,10 +68,15 @@ class DivergenceGRPOConfig(GRPOConfig):
         normalize_weights (`bool`, *optional*, defaults to `False`):
             Divide the weights by their mean over the batch. An additive term has no such mean.
         dynamic_sampling (`bool`, *optional*, defaults to `False`):
-            DAPO's (arXiv 2503.14476): prompts whose completions all have exactly the same reward, summed over the
-            reward functions, are replaced by the next ones, so that the whole batch teaches. The prompts, one sequence
-            that is set by `seed`, are recorded in `output_dir/dynamic_sampling.jsonl`. `max_steps` counts updates;
-            `num_train_epochs` counts as without, though more prompts are used.
+            DAPO's (arXiv 2503.14476): prompts whose completions are all right or all wrong are replaced by the next
+            ones, so that the whole batch teaches, whatever other rewards such as a length penalty say. The prompts,
+            one sequence that is set by `seed`, are recorded in `output_dir/dynamic_sampling.jsonl`. `max_steps` counts
+            updates; `num_train_epochs` counts as without, though more prompts are used.
+        dynamic_sampling_metric (`str`, *optional*):
+            The name of the reward that filters; the first of the reward functions when None. A group stays where right
+            completions (reward of at least `correct_threshold`) and wrong ones differ. Where neither a name nor a
+            `correct_threshold` is given, it stays where rewards differ, so that a graded first reward, which no
+            threshold divides, filters by equal values.
         dynamic_sampling_max_rounds (`int`, *optional*, defaults to `10`):
             Generations a batch, the first one included; what is still missing then stays with equal rewards.
         log_divergence (`bool`, *optional*, defaults to `False`):
@@ -85,8 +90,8 @@ class DivergenceGRPOConfig(GRPOConfig):
         probe_top_p (`float`, *optional*, defaults to `0.7`):
             Top-p of the probe's truncated JS, in (0, 1].
         correct_threshold (`float`, *optional*, defaults to `1.0`):
-            Responses are correct, in the probe and in what dynamic sampling logs, where their first reward is at
-            least this.
+            Responses are correct, in the probe and in dynamic sampling, where their first reward (in dynamic sampling
+            that of `dynamic_sampling_metric`) is at least this.
 
     Raises:
         ValueError: for an unknown name, a number that is not finite or out of range, a sequence-level loss, a
@@ -125,7 +130,11 @@ class DivergenceGRPOConfig(GRPOConfig):
     )
     normalize_weights: bool = field(default=False, metadata={"help": "Divide the weights by their batch mean."})
     dynamic_sampling: bool = field(
-        default=False, metadata={"help": "Replace prompts whose completions all have the same reward."}
+        default=False, metadata={"help": "Replace prompts whose completions are all right or all wrong."}
+    )
+    dynamic_sampling_metric: str | None = field(
+        default=None,
+        metadata={"help": "Name of the reward by which dynamic sampling filters; the first one when not given."},
     )
     dynamic_sampling_max_rounds: int = field(
         default=10, metadata={"help": "Generations a batch with dynamic sampling, the first one included."}
@@ -141,7 +150,7 @@ class DivergenceGRPOConfig(GRPOConfig):
     probe_top_p: float = field(default=0.7, metadata={"help": "Top-p of the shift probe's truncated JS."})
     correct_threshold: float = field(
         default=CORRECT,
-        metadata={"help": "Lowest first reward of a correct response, in the probe and dynamic sampling's log."},
+        metadata={"help": "Lowest first reward of a correct response, in the probe and in dynamic sampling."},
     )
 
     def __post_init__(self) -> None:

@@ -40,7 +40,8 @@ def training_options_without_effect(values: Any) -> dict[str, str]:
         add(("model_revision",), f"model_name_or_path={values.model_name_or_path!r} has no revisions; leave it out.")
     _add_weighting(values, add)
     if not values.dynamic_sampling:
-        add(("dynamic_sampling_max_rounds",), "dynamic_sampling is off; turn it on, or leave it out.")
+        names = ("dynamic_sampling_max_rounds", "dynamic_sampling_metric")
+        add(names, "dynamic_sampling is off; turn it on, or leave it out.")
     if values.probe_steps is None:
         add(("probe_size", "probe_top_p"), "there is no shift probe; give --probe_steps, or leave it out.")
         if not values.dynamic_sampling:

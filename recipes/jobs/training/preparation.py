@@ -9,6 +9,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig
+from trl.trainer.utils import get_callable_name
 
 from tokenshift.analysis.sampling.folder_settings import changing_settings, settings_text
 from tokenshift.analysis.sampling.token_ids import check_context, encode_prompt
@@ -25,6 +26,7 @@ from tokenshift.recipes.inputs.models import folder_generation_config, require_c
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer import DivergenceGRPOConfig
+from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_reward
 from tokenshift.trainer.resume.launch_check import check_launch
 
 SET_BY_TRL = ("temperature", "top_p", "top_k", "repetition_penalty")
@@ -73,6 +75,7 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     )
     lengths = {"overlong_max_length": script_args.overlong_max_length, "overlong_cache": script_args.overlong_cache}
     rewards = [load_reward(name, **lengths) for name in script_args.reward_funcs]
+    _find_filtering_reward(args, script_args.reward_funcs, rewards)
     output_dir, where = Path(str(args.output_dir)), f"output_dir={args.output_dir!r}"
     check_folder(output_dir, "training", where)
     checkpoint_to_resume(args, script_args.overwrite)  # a mistake is named before the problems are loaded
@@ -92,6 +95,25 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     job.lock = take_folder(output_dir, "training", where)
     args.resume_from_checkpoint = checkpoint_to_resume(args, script_args.overwrite)  # now that no other run saves
     return job
+
+
+def _find_filtering_reward(args: DivergenceGRPOConfig, names: list[str], rewards: list[Any]) -> None:
+    """Give dynamic sampling the filtering reward by the name that the trainer knows it by.
+
+    Args:
+        args: the trainer's arguments, whose `dynamic_sampling_metric` is one of `names`, or None.
+        names: names or dotted paths of the rewards, as given.
+        rewards: the reward functions.
+
+    Raises:
+        ValueError: if there is no such reward, or it cannot filter.
+    """
+    if not args.dynamic_sampling:
+        return
+    index = filtering_reward(args.dynamic_sampling_metric, names, args.correct_threshold).index
+    if args.dynamic_sampling_metric is not None:
+        args.dynamic_sampling_metric = get_callable_name(rewards[index])
+        filtering_reward(args.dynamic_sampling_metric, [get_callable_name(reward) for reward in rewards])
 
 
 def _check_together(job: Preparation) -> None:

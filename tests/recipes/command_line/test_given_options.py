@@ -69,6 +69,7 @@ def parse(command: str, words: list[str]) -> Any:
         ("train", ["--advantage_weighting", "none", "--weight_control", "mean"], "advantage_weighting is none"),
         ("train", ["--log_divergence", "false"], "divergences are always logged"),
         ("train", ["--dynamic_sampling_max_rounds", "5"], "dynamic_sampling is off"),
+        ("train", ["--dynamic_sampling_metric", "accuracy_reward"], "dynamic_sampling is off"),
         ("train", ["--model_name_or_path", "pocket", "--num_iterations", "2", "--probe_size", "5"], "no shift probe"),
         ("train", ["--eval_steps", "5"], "eval_strategy is no"),
         ("train", ["--num_train_epochs", "2"], "max_steps=120 ends the training; give --max_steps -1"),

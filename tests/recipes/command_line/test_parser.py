@@ -68,6 +68,17 @@ def test_shipped_configs_parse(config: Path, tmp_path: Path) -> None:
         (["--model_name_or_path", "no/such-model", "--num_iterations", "2"], "'no/such-model' cannot be loaded"),
         (["--output_dir", __file__], "is a file"),
         (["--reward_funcs", ".foo.bar"], "is not a dotted path"),
+        (
+            ["--dynamic_sampling", "true", "--dynamic_sampling_metric", "acc"],
+            "dynamic_sampling_metric='acc' is none of the rewards, which are accuracy_reward.",
+        ),
+        (
+            [
+                *("--reward_funcs", "get_soft_overlong_punishment", "accuracy_reward", "--overlong_max_length", "9"),
+                *("--overlong_cache", "4", "--dynamic_sampling", "true"),
+            ],
+            "get_soft_overlong_punishment, the first reward, is a graded length penalty, which cannot tell right",
+        ),
     ],
 )
 def test_mistakes(arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
