@@ -79,6 +79,9 @@ class DivergenceGRPOConfig(GRPOConfig):
             threshold divides, filters by equal values.
         dynamic_sampling_max_rounds (`int`, *optional*, defaults to `10`):
             Generations a batch, the first one included; what is still missing then stays with equal rewards.
+        expected_updates_per_generation (`int`, *optional*):
+            Updates that one generation of completions is meant to be used for. They follow from the batch sizes and,
+            with a `generation_batch_size`, from the number of processes; another number is refused at the start.
         log_divergence (`bool`, *optional*, defaults to `False`):
             Log `divergence/*` also with `advantage_weighting="none"`. Otherwise they are always logged. With whole
             distributions come `divergence_entropy/*` and `divergence_position/*`.
@@ -139,6 +142,10 @@ class DivergenceGRPOConfig(GRPOConfig):
     dynamic_sampling_max_rounds: int = field(
         default=10, metadata={"help": "Generations a batch with dynamic sampling, the first one included."}
     )
+    expected_updates_per_generation: int | None = field(
+        default=None,
+        metadata={"help": "Updates per generation, checked against what batch sizes and processes give."},
+    )
     log_divergence: bool = field(
         default=False, metadata={"help": "Log divergence/* also with advantage_weighting none."}
     )
@@ -160,7 +167,9 @@ class DivergenceGRPOConfig(GRPOConfig):
         self._check_options()
         self._check_reference()
         self._check_dynamic_sampling()
+        given_generation_batch = self.generation_batch_size is not None
         super().__post_init__()
+        self._check_updates_per_generation(given_generation_batch)
         if self.torch_compile and self.watches_tokens and self.compares_distributions:
             raise ValueError(
                 "torch_compile=True hides the hidden states from which whole distributions are compared; set "
@@ -295,6 +304,35 @@ class DivergenceGRPOConfig(GRPOConfig):
                 f"multi_objective_aggregation={self.multi_objective_aggregation!r} normalises over the batch before "
                 "rewards are summed, which dynamic_sampling cannot do for replaced prompts; use 'sum_then_normalize'."
             )
+
+    def _check_updates_per_generation(self, given_generation_batch: bool) -> None:
+        """Refuse batch sizes from which another number of updates follows than the expected one.
+
+        Args:
+            given_generation_batch: whether the user gave `generation_batch_size`, and not `steps_per_generation`.
+        """
+        expected: Any = self.expected_updates_per_generation
+        if expected is None:
+            return
+        if isinstance(expected, bool) or not isinstance(expected, int) or expected < 1:
+            raise ValueError(f"expected_updates_per_generation={expected!r} must be a whole number of at least 1.")
+        if self.updates_per_generation == expected:
+            return
+        size, micro_batch = self.generation_batch_size or 0, self.per_device_train_batch_size * self.world_size
+        if given_generation_batch:
+            steps = size * self.num_iterations / (expected * micro_batch)
+            way = f"gradient_accumulation_steps={steps:g}"
+        else:
+            steps = expected * self.gradient_accumulation_steps / self.num_iterations
+            way = f"steps_per_generation={steps:g}"
+        if steps < 1 or steps % 1:
+            way = f"batch sizes whose product in the brackets is {size * self.num_iterations / expected:g}"
+        raise ValueError(
+            f"expected_updates_per_generation={expected}, but {self.updates_per_generation:g} follow from "
+            f"generation_batch_size={size} * num_iterations={self.num_iterations} / (per_device_train_batch_size="
+            f"{self.per_device_train_batch_size} * {self.world_size} processes * gradient_accumulation_steps="
+            f"{self.gradient_accumulation_steps}); with this number of processes give {way}."
+        )
 
     def _check_token_level(self) -> None:
         if self.importance_sampling_level != "token":

@@ -93,6 +93,14 @@ def parse(command: str, words: list[str]) -> Any:
         ("cross", ["--epsilons", "0.1", "--pilot", "5"], "it is of the pilot, which finds thresholds for budgets"),
         ("cross", ["--epsilons", "0.1", "--seed", "5"], "it is of the pilot"),
         ("cross", ["--criteria", "none", "all", "--most", "3"], "criteria names none and all alone"),
+        (
+            "train",
+            [
+                *("--use_vllm", "true", "--vllm_importance_sampling_correction", "false"),
+                *("--vllm_importance_sampling_clip_max", "2"),
+            ],
+            "vllm_importance_sampling_correction is off",
+        ),
         ("evaluate", ["--use_vllm", "true", "--dtype", "float32"], "vLLM loads the models by their own configs"),
         ("benchmark", ["--parts", "errors", "--rounds", "3"], "it is for statistics, scoring, "),
         ("benchmark", ["--epsilon", "0.1"], "it is for cross_sampling, and parts names none of these"),

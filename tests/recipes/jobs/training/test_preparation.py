@@ -4,12 +4,15 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.pocket_models import BASE
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from tokenshift.recipes.inputs.changed_models import save_changed_model
 from tokenshift.recipes.jobs.training.preparation import prepare
+from tokenshift.recipes.jobs.training.terminal import rollout_engine
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +63,46 @@ def test_settings_of_the_folder_that_rollouts_would_follow_are_refused(tmp_path:
         prepare(words(tmp_path / "other", "--model_name_or_path", str(model)))
     given = ["--generation_kwargs", '{"no_repeat_ngram_size": 0}']
     prepare(words(tmp_path / "third", "--model_name_or_path", str(model), *given)).close()
+
+
+def test_a_config_that_vllm_would_not_have_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokenshift.recipes.jobs.training.preparation.find_spec", lambda name: name)
+    given = ["--use_vllm", "true", "--model_init_kwargs", '{"max_position_embeddings": 512}']
+    with pytest.raises(ValueError, match=r"model_init_kwargs sets max_position_embeddings, which vLLM would not have"):
+        prepare(words(tmp_path / "out", *given))
+    folder = tmp_path / "longer"
+    save_changed_model("pocket", {"max_position_embeddings": 512}, folder)
+    given = ["--use_vllm", "true", "--model_name_or_path", str(folder), "--max_completion_length", "250"]
+    prepare(words(tmp_path / "out", *given)).close()
+
+
+def test_a_rotary_base_that_would_not_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"sets rope_theta=40000\.0, which is read from rope_parameters"):
+        prepare(words(tmp_path / "out", "--model_init_kwargs", '{"rope_theta": 40000.0}'))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "metric", "known"),
+    [
+        (["accuracy_reward", "format_reward"], "format_reward", "format_reward"),
+        (["signed_accuracy_reward"], "signed_accuracy_reward", "signed_accuracy_reward"),
+        (["helpers.tiny_training.even_digits"], "helpers.tiny_training.even_digits", "even_digits"),
+    ],
+)
+def test_the_filtering_reward_goes_by_the_name_that_the_trainer_knows(
+    tmp_path: Path, rewards: list[str], metric: str, known: str
+) -> None:
+    given = ["--reward_funcs", *rewards, "--dynamic_sampling", "true", "--dynamic_sampling_metric", metric]
+    job = prepare(words(tmp_path / "out", *given))
+    job.close()
+    assert job.args.dynamic_sampling_metric == known
+
+
+def test_what_samples_the_rollouts_is_said() -> None:
+    args = SimpleNamespace(use_vllm=False)
+    assert rollout_engine(args) == "transformers"
+    args = SimpleNamespace(use_vllm=True, vllm_mode="colocate", vllm_importance_sampling_correction=False)
+    assert rollout_engine(args) == "vLLM (colocate), no importance-sampling correction"
+    args.vllm_importance_sampling_correction, args.vllm_importance_sampling_mode = True, "sequence_mask"
+    args.vllm_importance_sampling_clip_min, args.vllm_importance_sampling_clip_max = None, 3.0
+    assert rollout_engine(args) == "vLLM (colocate), importance sampling by sequence_mask up to 3"
