@@ -8,7 +8,7 @@ import torch
 from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.sampling.correctness import lowest_correct
 from tokenshift.analysis.thresholds import CORRECT
-from tokenshift.trainer.dynamic_sampling.prompt_groups import GroupOutcome, differing, group_outcomes
+from tokenshift.trainer.dynamic_sampling.prompt_groups import GroupOutcome, differing, first_given, group_outcomes
 
 LENGTH_PENALTIES = ("soft_overlong_punishment_reward", "get_soft_overlong_punishment")
 """Names of TRL's length penalty, and of the function that makes it: it does not look at the answer."""
@@ -19,14 +19,14 @@ class FilteringReward:
     """The reward that filters.
 
     Attributes:
-        index: its column in the rewards `(R, F)`.
+        columns: its column in the rewards `(R, F)`; several where each completion is judged by its own environment.
         name: its name.
         correct_threshold: the lowest reward of a right completion.
         by_accuracy: whether a group is useful where right and wrong completions differ; if not, where rewards differ.
             For a reward of two values, such as an accuracy, both are the same.
     """
 
-    index: int
+    columns: tuple[int, ...]
     name: str
     correct_threshold: float
     by_accuracy: bool
@@ -44,7 +44,7 @@ class FilteringReward:
             weights,
             num_generations,
             self.correct_threshold,
-            metric=self.index,
+            metrics=self.columns,
             by_accuracy=self.by_accuracy,
         )
 
@@ -55,7 +55,7 @@ class FilteringReward:
             rewards: `(R, F)` of each round; NaN where a function gave no reward.
             num_generations: completions per prompt.
         """
-        column = torch.cat([values[:, self.index] for values in rewards])
+        column = torch.cat([first_given(values, self.columns) for values in rewards])
         known = column[~column.isnan()]
         if not len(known):
             return (
@@ -74,13 +74,16 @@ class FilteringReward:
         )
 
 
-def filtering_reward(metric: str | None, names: Sequence[str], correct_threshold: float = CORRECT) -> FilteringReward:
+def filtering_reward(
+    metric: str | None, names: Sequence[str], correct_threshold: float = CORRECT, *, of_environments: bool = False
+) -> FilteringReward:
     """The reward that filters.
 
     Args:
         metric: the name of a reward; the first one if None.
         names: names of all rewards, in the order of their columns.
         correct_threshold: the lowest reward of a right completion.
+        of_environments: whether all rewards are those of environments, of which each judges its own completions.
 
     Raises:
         ValueError: if there is no such reward, if several have the name, or if the reward is a length penalty.
@@ -105,4 +108,6 @@ def filtering_reward(metric: str | None, names: Sequence[str], correct_threshold
             f"{names[index]}, {given}, is a graded length penalty, which cannot tell right from wrong, so "
             f"dynamic_sampling cannot filter by it: {advice} by dynamic_sampling_metric."
         )
-    return FilteringReward(index, names[index], correct_threshold, metric is not None or correct_threshold != CORRECT)
+    columns = tuple(range(len(names))) if of_environments and metric is None else (index,)
+    by_accuracy = metric is not None or correct_threshold != CORRECT
+    return FilteringReward(columns, " or ".join(names[column] for column in columns), correct_threshold, by_accuracy)

@@ -62,13 +62,26 @@ def differing(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
     return highest > groups.masked_fill(missing, torch.inf).amin(dim=1)
 
 
+def first_given(rewards: torch.Tensor, columns: Sequence[int]) -> torch.Tensor:
+    """The first reward that each row has in the given columns, `(R,)`; NaN where it has none.
+
+    Args:
+        rewards: `(R, F)`; NaN where a function gave no reward.
+        columns: indices of columns, in order.
+    """
+    given = rewards[:, columns[0]]
+    for column in columns[1:]:
+        given = torch.where(given.isnan(), rewards[:, column], given)
+    return given
+
+
 def group_outcomes(
     rewards: torch.Tensor,
     weights: torch.Tensor,
     num_generations: int,
     correct_threshold: float = CORRECT,
     *,
-    metric: int = 0,
+    metrics: Sequence[int] = (0,),
     by_accuracy: bool = False,
 ) -> list[GroupOutcome]:
     """The outcome of each group, P in all.
@@ -81,10 +94,10 @@ def group_outcomes(
         weights: `(F,)`, the weight of each function.
         num_generations: G.
         correct_threshold: lowest reward of a right completion.
-        metric: the column of the reward that filters.
+        metrics: the column of the reward that filters; of several, the first that judged the completion counts.
         by_accuracy: whether right and wrong have to differ, and not only the values of the reward that filters.
     """
-    column = rewards[:, metric]
+    column = first_given(rewards, metrics)
     missing = column.isnan()
     right = column >= lowest_correct(correct_threshold)
     filtering = right.to(column.dtype).masked_fill(missing, torch.nan) if by_accuracy else column

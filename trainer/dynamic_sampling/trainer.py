@@ -143,8 +143,12 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         self._filter_works = False  # whether the reward that filters has been seen to give rewards
         if self.args.dynamic_sampling and self.train_dataset is not None:
             self._stream = self._new_stream()
+            given = kwargs.get("reward_funcs", args[1] if len(args) > 1 else None)
             self._filter = filtering_reward(
-                self.args.dynamic_sampling_metric, self.reward_func_names, self.args.correct_threshold
+                self.args.dynamic_sampling_metric,
+                self.reward_func_names,
+                self.args.correct_threshold,
+                of_environments=not given,
             )
 
     def _new_stream(self) -> PromptStream:

@@ -117,7 +117,7 @@ def _find_filtering_reward(args: DivergenceGRPOConfig, names: list[str], rewards
     """
     if not args.dynamic_sampling:
         return
-    index = filtering_reward(args.dynamic_sampling_metric, names, args.correct_threshold).index
+    (index,) = filtering_reward(args.dynamic_sampling_metric, names, args.correct_threshold).columns
     if args.dynamic_sampling_metric is not None:
         args.dynamic_sampling_metric = get_callable_name(rewards[index])
         filtering_reward(args.dynamic_sampling_metric, [get_callable_name(reward) for reward in rewards])

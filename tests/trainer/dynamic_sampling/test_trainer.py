@@ -35,6 +35,7 @@ from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import nanstd
 
 from tokenshift.analysis.sampling.token_ids import until_end
+from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_reward
 from tokenshift.trainer.dynamic_sampling.prompt_groups import (
     GroupOutcome,
     Padding,
@@ -603,7 +604,7 @@ def test_a_penalty_keeps_no_group(right: float, by_accuracy: bool) -> None:
     group = [[right, 0.0], [right, -0.25], [right, -1.0]]
     assert group_outcomes(torch.tensor(group), weights, 3, by_accuracy=by_accuracy) == [expected]
     turned = torch.tensor([[penalty, value] for value, penalty in group])
-    assert group_outcomes(turned, weights, 3, metric=1, by_accuracy=by_accuracy) == [expected]
+    assert group_outcomes(turned, weights, 3, metrics=(1,), by_accuracy=by_accuracy) == [expected]
     if not by_accuracy:
         assert group_outcomes(turned, weights, 3) == [GroupOutcome.KEPT], "the first reward filters"
 
@@ -616,6 +617,16 @@ def test_accuracy_is_by_the_threshold() -> None:
     missing = torch.tensor([[0.9], [math.nan], [0.9], [0.1], [math.nan], [0.9]])
     outcomes = [GroupOutcome.OTHER, GroupOutcome.KEPT, GroupOutcome.OTHER]
     assert group_outcomes(missing, torch.ones(1), 2, 0.7, by_accuracy=True) == outcomes
+
+
+def test_environments_judge_their_own_groups() -> None:
+    none = math.nan
+    rewards = torch.tensor([[none, 1.0], [none, 0.0], [1.0, none], [1.0, none], [0.5, none], [0.0, none]])
+    chosen = filtering_reward(None, ["First", "Second"], of_environments=True)
+    outcomes = [GroupOutcome.KEPT, GroupOutcome.ALL_RIGHT, GroupOutcome.KEPT]
+    assert chosen.outcomes(rewards, torch.ones(2), 2) == outcomes
+    named = filtering_reward("First", ["First", "Second"])
+    assert named.outcomes(rewards, torch.ones(2), 2)[0] is GroupOutcome.OTHER
 
 
 def test_missing_rewards() -> None:
