@@ -1,10 +1,9 @@
 """Save a copy of a model whose config has other values, such as a longer context.
 
-    python recipes/change_model.py --model Qwen/Qwen2.5-Math-7B \\
-        --model_config_overrides '{"max_position_embeddings": 16384, "rope_theta": 40000.0}' \\
-        --output_dir models/qwen2.5_math_7b_16k
-    python recipes/change_model.py --model pocket --model_config_overrides '{"max_position_embeddings": 512}' \\
-        --output_dir models/pocket_512
+    python recipes/change_model.py --model pocket --output_dir models/pocket_512 \\
+        --model_config_overrides '{"max_position_embeddings": 512}'
+    python recipes/change_model.py --model some/model --output_dir models/longer \\
+        --model_config_overrides '{"rope_theta": 40000.0}'
 
 Trainings, rollouts by vLLM, evaluations and analyses that name the new folder all read the new config. The weights are
 the model's own, and share the disk with it where that is possible.

@@ -88,9 +88,9 @@ COMMANDS = {
         "Train the supervised control, up to an RL model's accuracy.",
         (f"{_RECIPES}.jobs.sft.preparation.SftControlArguments", "trl.SFTConfig", "trl.ModelConfig"),
     ),
-    "change-model": Command(
+    "change": Command(
         f"{_RECIPES}.change_model",
-        "Save a copy of a model with another config, such as a longer context.",
+        "Save a copy of a model with another config, as for a longer context.",
         (f"{_RECIPES}.change_model.ChangeModelArguments",),
         launched=False,
     ),

@@ -7,9 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from helpers.pocket_models import BASE
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TrainingArguments
 
+from tokenshift.recipes.command_line.config_files import config_file, read_config
 from tokenshift.recipes.inputs.changed_models import save_changed_model
 from tokenshift.recipes.jobs.training.preparation import prepare
 from tokenshift.recipes.jobs.training.terminal import rollout_engine
@@ -106,3 +108,46 @@ def test_what_samples_the_rollouts_is_said() -> None:
     args.vllm_importance_sampling_correction, args.vllm_importance_sampling_mode = True, "sequence_mask"
     args.vllm_importance_sampling_clip_min, args.vllm_importance_sampling_clip_max = None, 3.0
     assert rollout_engine(args) == "vLLM (colocate), importance sampling by sequence_mask up to 3"
+
+
+@pytest.mark.parametrize(
+    ("config", "processes", "added"),
+    [
+        ("qwen2.5_math_7b_dapo", 32, []),
+        ("qwen2.5_math_7b_dapo", 8, ["--gradient_accumulation_steps", "64"]),
+        ("qwen2.5_math_7b_simplerl", 32, []),
+    ],
+)
+def test_the_7b_configs_are_ready_to_run_with_a_small_model_and_data(
+    config: str, processes: int, added: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingArguments, "world_size", property(lambda args: processes))
+    monkeypatch.setattr("tokenshift.recipes.jobs.training.preparation.find_spec", lambda name: name)
+    short, long = tmp_path / "short", tmp_path / "long"
+    save_changed_model("pocket", {"max_position_embeddings": 4096}, short)
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    tokenizer.chat_template = "{% for turn in messages %}{{ turn['content'] }}{% endfor %}"
+    tokenizer.save_pretrained(short)
+    save_changed_model(str(short), {"max_position_embeddings": 16384, "rope_theta": 40000.0}, long)
+    rows = [
+        {
+            "prompt": f"{number} + 1",
+            "solution": str(number + 1),  # columns of one set, and of the other
+            "extra_info": {"question": f"{number} + 1"},
+            "reward_model": {"ground_truth": str(number + 1)},
+        }
+        for number in range(1300)
+    ]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = read_config(config_file(config)) | {"dataset_name": str(tmp_path / "data.jsonl"), "bf16": False}
+    settings.pop("dataset_config", None)  # which a file has not
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    given = ["--config", str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "out"), *added]
+    job = prepare([*given, "--model_name_or_path", str(long)])
+    job.close()
+    assert job.train[0]["prompt"][0]["role"] == "system"
+    assert job.args.updates_per_generation == job.args.expected_updates_per_generation
+    if config.endswith("dapo"):
+        assert [type(reward).__name__ for reward in job.rewards] == ["function", "_SoftOverlongPunishment"]
+        with pytest.raises(ValueError, match="reads 4096 tokens"):
+            prepare([*given, "--model_name_or_path", str(short)])
