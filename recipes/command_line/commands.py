@@ -90,7 +90,7 @@ COMMANDS = {
     ),
     "change": Command(
         f"{_RECIPES}.change_model",
-        "Save a copy of a model with another config, as for a longer context.",
+        "Save a copy of a model with another config or a longer context.",
         (f"{_RECIPES}.change_model.ChangeModelArguments",),
         launched=False,
     ),
