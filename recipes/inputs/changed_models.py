@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig
 
 from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.storage.whole_file import write_whole
@@ -38,7 +38,9 @@ def changed_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     Raises:
         ValueError: for a setting that the model's config does not have, or one that the model would not read.
     """
-    kind = config["model_type"]
+    kind = config.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        raise ValueError(f"The model's type {kind!r} is not one of transformers', so its config cannot be checked.")
     known = {*AutoConfig.for_model(kind).to_dict(), *config, ROPE_THETA}
     for name in overrides:
         if name not in known:
