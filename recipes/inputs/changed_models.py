@@ -49,8 +49,8 @@ def changed_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
                 f"{close_match(name, known) or '.'}"
             )
     changed = {**config, **overrides}
-    if "rope_parameters" in config and ROPE_THETA in overrides:
-        changed["rope_parameters"] = {**config["rope_parameters"], ROPE_THETA: changed.pop(ROPE_THETA)}
+    if "rope_parameters" in changed and ROPE_THETA in overrides:
+        changed["rope_parameters"] = {**changed["rope_parameters"], ROPE_THETA: changed.pop(ROPE_THETA)}
     read = AutoConfig.for_model(kind).from_dict(changed)
     rope = getattr(read, "rope_parameters", None) or {}
     for name, value in overrides.items():
