@@ -38,7 +38,7 @@ def changed_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     Raises:
         ValueError: for a setting that the model's config does not have, or one that the model would not read.
     """
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if kind not in CONFIG_MAPPING:
         raise ValueError(f"The model's type {kind!r} is not one of transformers', so its config cannot be checked.")
     known = {*AutoConfig.for_model(kind).to_dict(), *config, ROPE_THETA}
