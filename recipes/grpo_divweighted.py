@@ -33,7 +33,7 @@ from tokenshift.recipes.command_line.products import BASE_SCORE_FILE, LOG_HISTOR
 from tokenshift.recipes.command_line.wandb_run import finish_wandb, start_wandb
 from tokenshift.recipes.jobs.training.preparation import Preparation, prepare, prepare_training_output
 from tokenshift.recipes.jobs.training.progress import LineProgress, PanelProgress
-from tokenshift.recipes.jobs.training.terminal import TrainingSummary, show_training_plan
+from tokenshift.recipes.jobs.training.terminal import TrainingSummary, rollout_engine, show_training_plan
 from tokenshift.trainer import DivergenceGRPOTrainer
 from tokenshift.trainer.policy.heldout import BaseScoreCallback, heldout_score
 from tokenshift.trainer.resume.checkpoints import save_whole_model
@@ -69,7 +69,12 @@ def run(job: Preparation) -> None:
             entity=script_args.wandb_entity,
             group=script_args.wandb_group,
             name=args.run_name,
-            config={"variant": variant, "weighting": weighting_formula(args), **asdict(script_args)},
+            config={
+                "variant": variant,
+                "weighting": weighting_formula(args),
+                "rollouts": rollout_engine(args),
+                **asdict(script_args),
+            },
             resume=job.goes_on,
         )
     base = BaseScoreCallback(trainer, job.held_out, job.output_dir / BASE_SCORE_FILE)
@@ -98,6 +103,7 @@ def run(job: Preparation) -> None:
             before=base.score,
             after=after,
             train_seconds=seconds,
+            rollouts=rollout_engine(args),
             model=str(last if interrupt.stopped else model_dir),
             curves=str(curves) if curves else None,
             shift=str(job.output_dir / "shift") if args.probe_steps is not None else None,

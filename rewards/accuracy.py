@@ -79,3 +79,23 @@ def accuracy_reward(
     if log_metric is not None:
         log_metric("verification/killed", float(verdicts.count(Verdict.KILLED)))
     return [None if verdict is Verdict.NO_GOLD else float(verdict is Verdict.CORRECT) for verdict in verdicts]
+
+
+def signed_accuracy_reward(
+    completions: list[str] | list[list[dict[str, str]]], solution: list[Any], **columns: Any
+) -> list[float | None]:
+    """DAPO's reward (arXiv 2503.14476): 1 where `accuracy_reward` gives 1, -1 where it gives 0.
+
+    Beside a length penalty between 0 and -1, the longest right completion gets 0, more than the shortest wrong one.
+
+    Args:
+        completions, solution, **columns: as for `accuracy_reward`, TRL's `log_metric` among them.
+
+    Returns:
+        A reward for each row; None, which TRL leaves out, for a row whose gold answer cannot be read.
+
+    Raises:
+        ValueError: as `accuracy_reward` does.
+    """
+    rewards = accuracy_reward(completions, solution, **columns)
+    return [None if reward is None else 2 * reward - 1 for reward in rewards]

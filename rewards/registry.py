@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tokenshift.analysis.registry import Registry
-from tokenshift.rewards.accuracy import accuracy_reward
+from tokenshift.rewards.accuracy import accuracy_reward, signed_accuracy_reward
 from tokenshift.rewards.format import format_reward
 
 SOFT_OVERLONG = "get_soft_overlong_punishment"
+
+ACCURACY_REWARDS = (accuracy_reward.__name__, signed_accuracy_reward.__name__)
+"""Rewards that compare answers with the gold answers of the column `solution`."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def register_reward(
 
 
 register_reward(extractor="math")(accuracy_reward)
+register_reward(extractor="math")(signed_accuracy_reward)
 register_reward()(format_reward)
 
 
@@ -104,8 +108,8 @@ def load_reward(
     """A reward function by name, or by the dotted path of one of TRL's signature (`my_package.rewards.mine`).
 
     Args:
-        name: `accuracy_reward`, `format_reward`, `get_soft_overlong_punishment` (TRL's own), a name that
-            `register_reward` gave, or a dotted path; the current folder is searched too.
+        name: `accuracy_reward`, `signed_accuracy_reward`, `format_reward`, `get_soft_overlong_punishment` (TRL's own),
+            a name that `register_reward` gave, or a dotted path; the current folder is searched too.
         overlong_max_length: tokens; length at which TRL's soft punishment reaches -1.
         overlong_cache: tokens before that at which it begins.
 

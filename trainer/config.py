@@ -68,12 +68,20 @@ class DivergenceGRPOConfig(GRPOConfig):
         normalize_weights (`bool`, *optional*, defaults to `False`):
             Divide the weights by their mean over the batch. An additive term has no such mean.
         dynamic_sampling (`bool`, *optional*, defaults to `False`):
-            DAPO's (arXiv 2503.14476): prompts whose completions all have exactly the same reward, summed over the
-            reward functions, are replaced by the next ones, so that the whole batch teaches. The prompts, one sequence
-            that is set by `seed`, are recorded in `output_dir/dynamic_sampling.jsonl`. `max_steps` counts updates;
-            `num_train_epochs` counts as without, though more prompts are used.
+            DAPO's (arXiv 2503.14476): prompts whose completions are all right or all wrong are replaced by the next
+            ones, so that the whole batch teaches, whatever other rewards such as a length penalty say. The prompts,
+            one sequence that is set by `seed`, are recorded in `output_dir/dynamic_sampling.jsonl`. `max_steps` counts
+            updates; `num_train_epochs` counts as without, though more prompts are used.
+        dynamic_sampling_metric (`str`, *optional*):
+            The name of the reward that filters; the first of the reward functions when None. A group stays where right
+            completions (reward of at least `correct_threshold`) and wrong ones differ. Where neither a name nor a
+            `correct_threshold` is given, it stays where rewards differ, so that a graded first reward, which no
+            threshold divides, filters by equal values.
         dynamic_sampling_max_rounds (`int`, *optional*, defaults to `10`):
             Generations a batch, the first one included; what is still missing then stays with equal rewards.
+        expected_updates_per_generation (`int`, *optional*):
+            Updates that one generation of completions is meant to be used for. They follow from the batch sizes and,
+            with a `generation_batch_size`, from the number of processes; another number is refused at the start.
         log_divergence (`bool`, *optional*, defaults to `False`):
             Log `divergence/*` also with `advantage_weighting="none"`. Otherwise they are always logged. With whole
             distributions come `divergence_entropy/*` and `divergence_position/*`.
@@ -85,8 +93,8 @@ class DivergenceGRPOConfig(GRPOConfig):
         probe_top_p (`float`, *optional*, defaults to `0.7`):
             Top-p of the probe's truncated JS, in (0, 1].
         correct_threshold (`float`, *optional*, defaults to `1.0`):
-            Responses are correct, in the probe and in what dynamic sampling logs, where their first reward is at
-            least this.
+            Responses are correct, in the probe and in dynamic sampling, where their first reward (in dynamic sampling
+            that of `dynamic_sampling_metric`) is at least this.
 
     Raises:
         ValueError: for an unknown name, a number that is not finite or out of range, a sequence-level loss, a
@@ -125,10 +133,18 @@ class DivergenceGRPOConfig(GRPOConfig):
     )
     normalize_weights: bool = field(default=False, metadata={"help": "Divide the weights by their batch mean."})
     dynamic_sampling: bool = field(
-        default=False, metadata={"help": "Replace prompts whose completions all have the same reward."}
+        default=False, metadata={"help": "Replace prompts whose completions are all right or all wrong."}
+    )
+    dynamic_sampling_metric: str | None = field(
+        default=None,
+        metadata={"help": "Name of the reward by which dynamic sampling filters; the first one when not given."},
     )
     dynamic_sampling_max_rounds: int = field(
         default=10, metadata={"help": "Generations a batch with dynamic sampling, the first one included."}
+    )
+    expected_updates_per_generation: int | None = field(
+        default=None,
+        metadata={"help": "Updates per generation, checked against what batch sizes and processes give."},
     )
     log_divergence: bool = field(
         default=False, metadata={"help": "Log divergence/* also with advantage_weighting none."}
@@ -141,7 +157,7 @@ class DivergenceGRPOConfig(GRPOConfig):
     probe_top_p: float = field(default=0.7, metadata={"help": "Top-p of the shift probe's truncated JS."})
     correct_threshold: float = field(
         default=CORRECT,
-        metadata={"help": "Lowest first reward of a correct response, in the probe and dynamic sampling's log."},
+        metadata={"help": "Lowest first reward of a correct response, in the probe and in dynamic sampling."},
     )
 
     def __post_init__(self) -> None:
@@ -151,7 +167,9 @@ class DivergenceGRPOConfig(GRPOConfig):
         self._check_options()
         self._check_reference()
         self._check_dynamic_sampling()
+        given_generation_batch = self.generation_batch_size is not None
         super().__post_init__()
+        self._check_updates_per_generation(given_generation_batch)
         if self.torch_compile and self.watches_tokens and self.compares_distributions:
             raise ValueError(
                 "torch_compile=True hides the hidden states from which whole distributions are compared; set "
@@ -286,6 +304,35 @@ class DivergenceGRPOConfig(GRPOConfig):
                 f"multi_objective_aggregation={self.multi_objective_aggregation!r} normalises over the batch before "
                 "rewards are summed, which dynamic_sampling cannot do for replaced prompts; use 'sum_then_normalize'."
             )
+
+    def _check_updates_per_generation(self, given_generation_batch: bool) -> None:
+        """Refuse batch sizes from which another number of updates follows than the expected one.
+
+        Args:
+            given_generation_batch: whether the user gave `generation_batch_size`, and not `steps_per_generation`.
+        """
+        expected: Any = self.expected_updates_per_generation
+        if expected is None:
+            return
+        if isinstance(expected, bool) or not isinstance(expected, int) or expected < 1:
+            raise ValueError(f"expected_updates_per_generation={expected!r} must be a whole number of at least 1.")
+        if self.updates_per_generation == expected:
+            return
+        size, micro_batch = self.generation_batch_size or 0, self.per_device_train_batch_size * self.world_size
+        if given_generation_batch:
+            steps = size * self.num_iterations / (expected * micro_batch)
+            way = f"gradient_accumulation_steps={steps:g}"
+        else:
+            steps = expected * self.gradient_accumulation_steps / self.num_iterations
+            way = f"steps_per_generation={steps:g}"
+        if steps < 1 or steps % 1:
+            way = f"batch sizes whose product in the brackets is {size * self.num_iterations / expected:g}"
+        raise ValueError(
+            f"expected_updates_per_generation={expected}, but {self.updates_per_generation:g} follow from "
+            f"generation_batch_size={size} * num_iterations={self.num_iterations} / (per_device_train_batch_size="
+            f"{self.per_device_train_batch_size} * {self.world_size} processes * gradient_accumulation_steps="
+            f"{self.gradient_accumulation_steps}); with this number of processes give {way}."
+        )
 
     def _check_token_level(self) -> None:
         if self.importance_sampling_level != "token":

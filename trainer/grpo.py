@@ -93,7 +93,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
     - `divergence/non_finite_share`, where there are infinite or NaN values, which the others leave out;
     - `advantage_weight/{mean,std,min,max}`, and `advantage_weight/frac_active`, the share of weights further than
       0.01 from 1; with an additive weighting `advantage_bonus/*` instead, the share of terms further than 0.01 from 0;
-    - `dynamic_sampling/{rounds,kept_share,all_right_share,all_wrong_share,filled}`, if `dynamic_sampling`.
+    - `dynamic_sampling/{rounds,kept_share,all_right_share,all_wrong_share,filled,returned}`, if `dynamic_sampling`.
 
     Divergences, and all that a weighting looks at, are without dropout: where a forward pass in training draws random
     numbers, they come from one more forward pass per update in eval mode, and one per generation.

@@ -47,7 +47,7 @@ COMMANDS = {
             "tokenshift.trainer.config.DivergenceGRPOConfig",
             "trl.ModelConfig",
         ),
-        configs="[!c]*",
+        configs="[!ce]*",
     ),
     "shift": Command(
         f"{_RECIPES}.analyze_shift",
@@ -81,11 +81,18 @@ COMMANDS = {
         f"{_RECIPES}.evaluate",
         "Measure mean@k, pass@k and majority@k of a model, or of two.",
         (f"{_RECIPES}.jobs.analysis.evaluation.EvaluationArguments",),
+        configs="evaluate_*",
     ),
     "sft": Command(
         f"{_RECIPES}.sft_control",
         "Train the supervised control, up to an RL model's accuracy.",
         (f"{_RECIPES}.jobs.sft.preparation.SftControlArguments", "trl.SFTConfig", "trl.ModelConfig"),
+    ),
+    "change": Command(
+        f"{_RECIPES}.change_model",
+        "Save a copy of a model with another config or a longer context.",
+        (f"{_RECIPES}.change_model.ChangeModelArguments",),
+        launched=False,
     ),
     "benchmark": Command(
         f"{_RECIPES}.benchmark",

@@ -15,7 +15,7 @@ from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.inputs.models import ModelSource
 from tokenshift.rewards.extractors import AnswerExtractor, load_extractor
 from tokenshift.rewards.format import format_reward
-from tokenshift.rewards.registry import SOFT_OVERLONG, load_reward, reward_extractor
+from tokenshift.rewards.registry import ACCURACY_REWARDS, SOFT_OVERLONG, load_reward, reward_extractor
 
 
 def encoded_prompts(
@@ -57,7 +57,7 @@ def judge_of(data: Dataset, reward_func: str, correct_threshold: float = CORRECT
     """
     check_correct_threshold(correct_threshold)
     reward = load_reward(reward_func)
-    if reward_func == "accuracy_reward" and "solution" not in data.column_names:
+    if reward_func in ACCURACY_REWARDS and "solution" not in data.column_names:
         return no_judge
     check_columns(reward, data.column_names)
 

@@ -40,6 +40,11 @@ def some_constant_reward(completions: list[str], number: list[int], **columns: A
     return rewards
 
 
+def length_penalty(completion_ids: list[list[int]], **columns: Any) -> list[float]:
+    """Different for completions of different length, as most of a group are."""
+    return [-len(ids) / 16 for ids in completion_ids]
+
+
 def scripted_rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
     """Completions set by the prompt and the place in the group, so the same for any number of processes."""
     tokenizer, rank = trainer.processing_class, trainer.accelerator.process_index
@@ -94,9 +99,12 @@ def rows(generation: dict[str, torch.Tensor]) -> list[dict[str, Any]]:
 
 
 def trainer_of(model: str, out: Path, settings: dict[str, Any]) -> Recorder:
-    args = DivergenceGRPOConfig(output_dir=str(out), **{**SETTINGS, "dynamic_sampling": True, **settings})
+    """A trainer by the config's settings; `penalty` adds a penalty of length to the reward."""
+    settings = {**SETTINGS, "dynamic_sampling": True, **settings}
+    rewards: list[Any] = [some_constant_reward, length_penalty][: 1 + settings.pop("penalty", False)]
+    args = DivergenceGRPOConfig(output_dir=str(out), **settings)
     data = numbered(24).select(range(13))
-    return Recorder(model, some_constant_reward, args, data, rollout_func=scripted_rollout)
+    return Recorder(model, rewards, args, data, rollout_func=scripted_rollout)
 
 
 def main(model: str, out: str, runs: str) -> None:

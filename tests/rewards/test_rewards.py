@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from trl.rewards import accuracy_reward as trl_accuracy_reward
 from trl.rewards import get_soft_overlong_punishment
 
+from tokenshift.analysis.sampling.correctness import is_correct
 from tokenshift.rewards import accuracy_reward, configure_verification, format_reward, load_reward
-from tokenshift.rewards.accuracy import verification_pool
+from tokenshift.rewards.accuracy import signed_accuracy_reward, verification_pool
 from tokenshift.rewards.format import boxed_answers
 from tokenshift.rewards.pool import VerificationPool
+from tokenshift.rewards.registry import reward_extractor
 from tokenshift.rewards.verdicts import Verdict
 
 LIMIT = 3.0  # seconds
@@ -176,6 +178,19 @@ def test_unparseable_gold_gives_none_with_one_warning_naming_the_row(caplog: pyt
             assert rewards == [1.0, None, 1.0]
     assert len(caplog.records) == 1
     assert "(b)" in caplog.text
+
+
+def test_signed_accuracy_is_one_or_minus_one_and_none_stays_none() -> None:
+    texts = [r"\boxed{1}", r"\boxed{2}", r"\boxed{1}", "no answer"]
+    golds = ["1", "1", "nothing to parse here !!", "1"]
+    logged: dict[str, float] = {}
+    assert load_reward("signed_accuracy_reward")(texts, golds, log_metric=logged.__setitem__) == [1, -1, None, -1]
+    assert accuracy_reward(texts, golds) == [1, 0, None, 0]
+    assert logged == {"verification/killed": 0.0}
+    assert [is_correct(reward) for reward in signed_accuracy_reward(texts, golds)] == [True, False, None, False]
+    # with the whole length penalty a right answer is worth more than a short wrong one
+    assert signed_accuracy_reward(texts[:1], golds[:1])[0] - 1 > signed_accuracy_reward(texts[1:2], golds[1:2])[0]
+    assert reward_extractor("signed_accuracy_reward") == reward_extractor("accuracy_reward")
 
 
 @settings(deadline=None)  # a worker may be busy

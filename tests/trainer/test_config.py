@@ -44,6 +44,20 @@ def make(tmp_path: Path, **settings: Any) -> DivergenceGRPOConfig:
         ({"loss_type": "luspo"}, "loss_type='luspo' weighs whole sequences"),
         ({"loss_type": "vespo"}, "loss_type='vespo' weighs whole sequences"),
         ({"weight_control": "mean", "normalize_weights": True}, "makes every weight 1"),
+        (
+            {"expected_updates_per_generation": 4, "steps_per_generation": 2, "num_iterations": 1},
+            "expected_updates_per_generation=4, but 2 follow from",
+        ),
+        (
+            {"expected_updates_per_generation": 4, "steps_per_generation": 2, "gradient_accumulation_steps": 3},
+            "with this number of processes give steps_per_generation=6.",
+        ),
+        (
+            {"expected_updates_per_generation": 3, "generation_batch_size": 16, "num_iterations": 1},
+            "give batch sizes whose product in the brackets is 5.33333.",
+        ),
+        ({"expected_updates_per_generation": 0}, "expected_updates_per_generation=0 must be a whole number"),
+        ({"expected_updates_per_generation": True}, "expected_updates_per_generation=True must be a whole number"),
         ({"dynamic_sampling_max_rounds": 0}, "dynamic_sampling_max_rounds=0 must be a whole number of at least 1"),
         ({"dynamic_sampling_max_rounds": 2.5}, "dynamic_sampling_max_rounds=2.5 must be a whole number"),
         (

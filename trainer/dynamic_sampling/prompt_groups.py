@@ -1,4 +1,4 @@
-"""Groups of completions to one prompt: which of them have different rewards, and how one replaces another.
+"""Groups of completions to one prompt: which of them are useful, and how one replaces another.
 
 Shapes: R rows of all ranks, B rows of this rank, P prompts, G completions per prompt (R = P * G, a group's rows side
 by side, in rank order), F reward functions. A group may be split between ranks.
@@ -21,10 +21,10 @@ class GroupOutcome(StrEnum):
     """The outcome of a prompt for which completions were generated.
 
     Attributes:
-        KEPT: its rewards differ, and it is in the batch.
-        ALL_RIGHT: its rewards are equal, and the first reward of every completion is 1.
-        ALL_WRONG: its rewards are equal, and the first reward of no completion is 1; none is missing.
-        OTHER: its rewards are equal in another way (right and wrong ones with equal sums), or it has no rewards.
+        KEPT: its completions differ in the reward that filters and in their summed rewards, and it is in the batch.
+        ALL_RIGHT: they do not, and all of its completions are right.
+        ALL_WRONG: they do not, and all of its completions are wrong; no reward is missing.
+        OTHER: they do not in another way (right and wrong ones with equal sums), or it has no rewards.
         RETURNED: the batch was full before this prompt, which went back to the stream.
     """
 
@@ -62,35 +62,62 @@ def differing(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
     return highest > groups.masked_fill(missing, torch.inf).amin(dim=1)
 
 
+def first_given(rewards: torch.Tensor, columns: Sequence[int]) -> torch.Tensor:
+    """The first reward that each row has in the given columns, `(R,)`; NaN where it has none.
+
+    Args:
+        rewards: `(R, F)`; NaN where a function gave no reward.
+        columns: indices of columns, in order.
+    """
+    given = rewards[:, columns[0]]
+    for column in columns[1:]:
+        given = torch.where(given.isnan(), rewards[:, column], given)
+    return given
+
+
 def group_outcomes(
-    rewards: torch.Tensor, weights: torch.Tensor, num_generations: int, correct_threshold: float = CORRECT
+    rewards: torch.Tensor,
+    weights: torch.Tensor,
+    num_generations: int,
+    correct_threshold: float = CORRECT,
+    *,
+    metrics: Sequence[int] = (0,),
+    by_accuracy: bool = False,
 ) -> list[GroupOutcome]:
     """The outcome of each group, P in all.
 
-    A completion is right if its first reward counts as correct, as everywhere in this project.
+    A group is kept where its completions differ in the reward that filters. What other rewards say, such as a length
+    penalty, keeps no group; but where all sums are equal, so that every advantage is 0, they keep none either.
 
     Args:
         rewards: `(R, F)` over all ranks; NaN where a function gave no reward.
         weights: `(F,)`, the weight of each function.
         num_generations: G.
-        correct_threshold: lowest first reward of a right completion.
+        correct_threshold: lowest reward of a right completion.
+        metrics: the column of the reward that filters; of several, the first that judged the completion counts.
+        by_accuracy: whether right and wrong have to differ, and not only the values of the reward that filters.
     """
-    first = rewards[:, 0].view(-1, num_generations)
-    right, known = first >= lowest_correct(correct_threshold), ~first.isnan()
+    column = first_given(rewards, metrics)
+    missing = column.isnan()
+    right = column >= lowest_correct(correct_threshold)
+    filtering = right.to(column.dtype).masked_fill(missing, torch.nan) if by_accuracy else column
+    useful = differing(filtering, num_generations)
+    useful &= differing(summed_rewards(rewards, weights), num_generations).to(useful.device)
+    right, missing = right.view(-1, num_generations), missing.view(-1, num_generations)
     outcomes = []
-    for useful, every_right, any_right, all_known in zip(
-        differing(summed_rewards(rewards, weights), num_generations).tolist(),
+    for kept, every_right, any_right, any_missing in zip(
+        useful.tolist(),
         right.all(dim=1).tolist(),
         right.any(dim=1).tolist(),
-        known.all(dim=1).tolist(),
+        missing.any(dim=1).tolist(),
         strict=True,
     ):
-        if useful:
+        if kept:
             outcomes.append(GroupOutcome.KEPT)
         elif every_right:
             outcomes.append(GroupOutcome.ALL_RIGHT)
         else:
-            outcomes.append(GroupOutcome.OTHER if any_right or not all_known else GroupOutcome.ALL_WRONG)
+            outcomes.append(GroupOutcome.OTHER if any_right or any_missing else GroupOutcome.ALL_WRONG)
     return outcomes
 
 

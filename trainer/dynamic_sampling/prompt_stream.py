@@ -10,6 +10,7 @@ import torch
 
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.trainer.dynamic_sampling.prompt_groups import GroupOutcome
+from tokenshift.trainer.dynamic_sampling.round_sizes import UsefulShare
 
 
 class PromptStream:
@@ -25,10 +26,12 @@ class PromptStream:
 
     Attributes:
         position: number of prompts taken so far, over all epochs.
+        useful: running share of the prompts whose completions were useful.
     """
 
     def __init__(self, size: int, seed: int, shuffle: bool = True) -> None:
         self.size, self.seed, self.shuffle, self.position = size, seed, shuffle, 0
+        self.useful = UsefulShare()
         self._generator = torch.Generator().manual_seed(seed)
         self._orders: list[torch.Tensor] = []  # one per epoch begun
 
@@ -50,12 +53,17 @@ class PromptStream:
             self._orders.append(torch.randperm(self.size, generator=self._generator))
         return int(self._orders[epoch][offset])
 
+    def restart(self) -> None:
+        """Begin again with the first prompt."""
+        self.position, self.useful = 0, UsefulShare()
+
     def save(self, file: Path) -> None:
-        """Write the stream's position to a JSON file, which appears whole or not at all."""
-        write_whole(file, json.dumps({"position": self.position, **self._identity()}) + "\n")
+        """Write the stream's position and its share of useful prompts to a JSON file, whole or not at all."""
+        state = {"position": self.position, "useful": asdict(self.useful), **self._identity()}
+        write_whole(file, json.dumps(state) + "\n")
 
     def load(self, file: Path) -> None:
-        """Continue from the position of a saved stream.
+        """Continue from a saved stream; one that was saved without its share of useful prompts begins to count anew.
 
         Raises:
             ValueError: if there is no such file, or the saved stream has another size, seed or shuffling.
@@ -72,7 +80,7 @@ class PromptStream:
                     f"{file} is of a run with {name}={state[name]!r}, this one has {name}={value!r}: prompts would "
                     "come in another order. Use the same data, seed and shuffle_dataset, or begin a new run."
                 )
-        self.position = state["position"]
+        self.position, self.useful = state["position"], UsefulShare(**state.get("useful", {}))
 
     def _identity(self) -> dict[str, Any]:
         return {"size": self.size, "seed": self.seed, "shuffle": self.shuffle}

@@ -1,14 +1,16 @@
-"""DAPO's dynamic sampling (arXiv 2503.14476). Prompts whose completions all have equal rewards teach nothing, so
-others replace them in the batch.
+"""DAPO's dynamic sampling (arXiv 2503.14476). Prompts whose completions are all right or all wrong are replaced in
+the batch by others, whatever a length penalty adds to their rewards.
 
-A batch is first generated as TRL does. Each group whose rewards are all equal is replaced by the next group of the
-stream whose rewards differ: further rounds generate as many groups as are missing, until none is or the maximum number
-of rounds is reached. Rows that are not replaced keep their positions, so every rank keeps its number of rows.
+A batch is first generated as TRL does. Each group whose rewards are all equal, by the one reward that filters, is
+replaced by the next group of the stream whose rewards differ: further rounds generate groups until none is missing or
+the maximum number of rounds is reached. A round takes nearly as long for one group as for many, so that it generates
+more groups than are missing, by the running share of useful ones (`round_sizes`). Rows that are not replaced keep
+their positions, so every rank keeps its number of rows.
 
 All prompts come from one stream, in order, and not from TRL's dataloader, which only counts the steps. Groups up to
-the one that fills the batch count as taken. A round may generate groups beyond it, so that the ranks share its rows
-equally; they go back to the stream, so that neither ranks nor rounds change which prompts follow. Where nothing is
-replaced and epochs are whole batches, training is bit for bit the same as without dynamic sampling.
+the one that fills the batch count as taken. The groups of a round beyond it are dropped, and their prompts go back to
+the stream, so that neither the ranks nor the sizes of rounds change which prompts follow. Where nothing is replaced
+and epochs are whole batches, training is bit for bit the same as without dynamic sampling.
 """
 
 from collections import Counter
@@ -22,6 +24,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import TrainerState
 
+from tokenshift.trainer.dynamic_sampling.filtering_reward import FilteringReward, filtering_reward
 from tokenshift.trainer.dynamic_sampling.generation_logs import (
     LoggedRows,
     counted_by_groups,
@@ -32,15 +35,14 @@ from tokenshift.trainer.dynamic_sampling.generation_logs import (
 from tokenshift.trainer.dynamic_sampling.prompt_groups import (
     GroupOutcome,
     batch_scaled_advantages,
-    group_outcomes,
     paddings,
     placed_groups,
     replace_rows,
-    round_size,
     rows_of,
     summed_rewards,
 )
 from tokenshift.trainer.dynamic_sampling.prompt_stream import PromptStream, Round, RoundLog
+from tokenshift.trainer.dynamic_sampling.round_sizes import SHORTEST_MEMORY, best_round_size
 from tokenshift.trainer.policy.requirements import image_column
 from tokenshift.trainer.policy.undisturbed import fresh_environments
 from tokenshift.trainer.resume.checkpoints import TRAINER_STATE, ResumableGRPOTrainer
@@ -74,8 +76,9 @@ class SamplingWindow:
         """The metrics `dynamic_sampling/*`; empty if no batch was made."""
         if not self.batches:
             return {}
-        taken = self.verdicts.total() - self.verdicts[GroupOutcome.RETURNED]
-        metrics = {"rounds": self.rounds / self.batches, "filled": float(self.filled)}
+        returned = self.verdicts[GroupOutcome.RETURNED]
+        taken = self.verdicts.total() - returned
+        metrics = {"rounds": self.rounds / self.batches, "filled": float(self.filled), "returned": float(returned)}
         shares = {"kept": GroupOutcome.KEPT, "all_right": GroupOutcome.ALL_RIGHT, "all_wrong": GroupOutcome.ALL_WRONG}
         metrics |= {f"{name}_share": self.verdicts[verdict] / taken for name, verdict in shares.items()}
         return {f"dynamic_sampling/{name}": value for name, value in metrics.items()}
@@ -111,8 +114,9 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
 
     Logs, exactly over all ranks and all batches since the last log: `dynamic_sampling/rounds`, generations per batch;
     `dynamic_sampling/{kept,all_right,all_wrong}_share` of the groups taken; `dynamic_sampling/filled`, the number of
-    groups that stayed in the batches with equal rewards and advantages of 0. TRL's metrics of a generation (`reward`,
-    `completions/*`, ...) are over all rounds, weighted by their groups; its completions table shows the batch.
+    groups that stayed in the batches with equal rewards and advantages of 0; `dynamic_sampling/returned`, the number
+    of groups generated beyond those that filled the batches. TRL's metrics of a generation (`reward`, `completions/*`,
+    ...) are over all rounds, weighted by their groups; its completions table shows the batch.
 
     A replaced row keeps the log-probabilities of its round, where padding may have shifted it. They are
     exact up to rounding for models with relative positions (rotary ones too), but not with absolute ones.
@@ -121,10 +125,13 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
 
     Raises:
         ValueError: if the training data is a stream, which has no order to resume, has images, or is an environment's
-            own.
+            own; if `args.dynamic_sampling_metric` names no reward that can filter; in training, if the reward that
+            filters told no group of the first batch from another, because it gave no completion a reward, or is graded
+            and `args.correct_threshold` lies outside its rewards.
     """
 
     num_generations: int
+    _filter: FilteringReward
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._stream: PromptStream | None = None
@@ -133,8 +140,16 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         self._round_rewards = torch.empty(0)  # (R, F), of the last generation
         self._batch_rewards = torch.empty(0)  # (R,), summed, of the batch
         self._round_log = RoundLog(Path(str(self.args.output_dir)) / LOG_FILE)
+        self._filter_works = False  # whether the reward that filters has been seen to give rewards
         if self.args.dynamic_sampling and self.train_dataset is not None:
             self._stream = self._new_stream()
+            given = kwargs.get("reward_funcs", args[1] if len(args) > 1 else None)
+            self._filter = filtering_reward(
+                self.args.dynamic_sampling_metric,
+                self.reward_func_names,
+                self.args.correct_threshold,
+                of_environments=not given,
+            )
 
     def _new_stream(self) -> PromptStream:
         data = self.train_dataset
@@ -165,14 +180,16 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
             self._batch_rewards = summed_rewards(self._round_rewards, self.reward_weights)
             return tensors
         ranks, members = self.accelerator.num_processes, self.num_generations
-        batch, latest = self._generate_round(self._stream, len(inputs) * ranks // members, 1)
-        rounds = [latest]
+        size = len(inputs) * ranks // members  # of the batch, in groups
+        batch, latest = self._generate_round(self._stream, size, 1, size)
+        rounds, rewards = [latest], [self._round_rewards]
         open_slots = [slot for slot, verdict in enumerate(latest.verdicts) if verdict is not GroupOutcome.KEPT]
         while open_slots and len(rounds) < self.args.dynamic_sampling_max_rounds:
-            count = round_size(len(open_slots), members, ranks)
+            count = best_round_size(len(open_slots), size, self._stream.useful.value, members, ranks)
             with fresh_environments(self):
-                fresh, latest = self._generate_round(self._stream, count, len(rounds) + 1)
+                fresh, latest = self._generate_round(self._stream, count, len(rounds) + 1, size)
             rounds.append(latest)
+            rewards.append(self._round_rewards)
             pairs, used = placed_groups(open_slots, latest.verdicts)
             self._stream.give_back(count - used)
             latest.verdicts[used:] = [GroupOutcome.RETURNED] * (count - used)
@@ -180,6 +197,9 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
                 self._replace(batch, fresh, pairs)
             open_slots = open_slots[len(pairs) :]
         latest.filled = [batch.indices[slot] for slot in open_slots]
+        if not self._filter_works and (mistake := self._filter.mistake(rewards, members)):
+            raise ValueError(mistake)
+        self._filter_works = True
         if len(rounds) > 1:
             self._finish(batch, rows_of(open_slots, members))
         self._batch_rewards = batch.rewards
@@ -189,8 +209,17 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
             self._round_log.append(rounds)
         return batch.tensors
 
-    def _generate_round(self, stream: PromptStream, groups: int, number: int) -> tuple[Generation, Round]:
-        """Generate completions to the next prompts with TRL, and find the outcome of each prompt."""
+    def _generate_round(
+        self, stream: PromptStream, groups: int, number: int, batch_groups: int
+    ) -> tuple[Generation, Round]:
+        """Generate completions to the next prompts with TRL, and find the outcome of each prompt.
+
+        Args:
+            stream: where the prompts come from; it counts how many of them were useful.
+            groups: number of prompts.
+            number: the number of the round within its batch, from 1.
+            batch_groups: number of prompts of the whole batch.
+        """
         indices, members = stream.take(groups), self.num_generations
         size = groups * members // self.accelerator.num_processes
         start = self.accelerator.process_index * size
@@ -201,7 +230,8 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         with counted_by_groups(self._metrics["train"], groups):
             tensors = super()._generate_and_score_completions(inputs)
         rewards = summed_rewards(self._round_rewards, self.reward_weights)
-        verdicts = group_outcomes(self._round_rewards, self.reward_weights, members, self.args.correct_threshold)
+        verdicts = self._filter.outcomes(self._round_rewards, self.reward_weights, members)
+        stream.useful.add(verdicts.count(GroupOutcome.KEPT), groups, max(SHORTEST_MEMORY, 2 * batch_groups))
         generation = Generation(tensors, rewards, take_rows(self._logs), list(indices))
         return generation, Round(self.state.global_step, number, indices, verdicts)
 
@@ -270,7 +300,7 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         if self._stream is not None and not resume_from_checkpoint:
-            self._stream.position = 0
+            self._stream.restart()
             if self.accelerator.is_main_process:
                 self._round_log.forget_from(0)
         return super().train(resume_from_checkpoint, *args, **kwargs)
@@ -284,17 +314,18 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         super()._load_generation_state(checkpoint)
         if self._stream is None:
             return
-        outcome: list[Any] = [None, None]  # the main process's position, or its error
+        outcome: list[Any] = [None, None]  # the main process's position and share of useful prompts, or its error
         if self.accelerator.is_main_process:
             try:
                 self._stream.load(checkpoint / STREAM_FILE)
-                outcome[0] = self._stream.position
+                outcome[0] = (self._stream.position, self._stream.useful)
                 self._go_on_logging(checkpoint)
             except ValueError as error:
                 outcome[1] = str(error)
-        self._stream.position, wrong = broadcast_object_list(outcome)
+        state, wrong = broadcast_object_list(outcome)
         if wrong is not None:
             raise ValueError(wrong)
+        self._stream.position, self._stream.useful = state
 
     def _go_on_logging(self, checkpoint: Path) -> None:
         """Remove the rounds after the checkpoint's update from the log."""

@@ -26,7 +26,7 @@ class HeldOutScore:
 
     Attributes:
         mean: mean reward; the accuracy, where rewards are 0 or 1.
-        low: lower end of the interval; Wilson's for rewards of 0 and 1, else Student's t.
+        low: lower end of the interval; Wilson's for rewards of 0 and 1 or of -1 and 1, else Student's t.
         high: upper end of the interval.
         n: number of problems scored.
         unscored: number of problems that were left out because their reward was None.
@@ -55,6 +55,9 @@ def score_interval(rewards: list[float | None]) -> HeldOutScore:
     mean = sum(values) / n
     if set(values) <= {0.0, 1.0}:
         low, high = stats.binomtest(int(sum(values)), n).proportion_ci(0.95, method="wilson")
+    elif set(values) <= {-1.0, 1.0}:
+        share = stats.binomtest(values.count(1.0), n).proportion_ci(0.95, method="wilson")
+        low, high = 2 * share.low - 1, 2 * share.high - 1
     elif n > 1 and (sem := stats.sem(values)) > 0:
         low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=sem)
     else:

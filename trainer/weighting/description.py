@@ -47,6 +47,8 @@ def variant_name(args: DivergenceGRPOConfig) -> str:
 def weighting_section(args: DivergenceGRPOConfig) -> str:
     """A Markdown section: formula, control, and the updates per generation, without which k3 is always zero."""
     rounds = f"at most {args.dynamic_sampling_max_rounds} rounds" if args.dynamic_sampling else "no"
+    if args.dynamic_sampling and args.dynamic_sampling_metric is not None:
+        rounds += f", by `{args.dynamic_sampling_metric}`"
     return (
         "\n## Advantage weighting\n\n"
         f"{args.weighting.behaviour.said.format(weighting_formula(args))}\n\n"

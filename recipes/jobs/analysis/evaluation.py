@@ -28,6 +28,7 @@ from tokenshift.recipes.inputs.problem_arguments import MADE_WITHOUT, ProblemArg
 from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE, SamplingArguments, check_machine, generator_maker
 from tokenshift.rewards import load_reward
+from tokenshift.rewards.registry import ACCURACY_REWARDS
 
 KS = (1, 4, 8)
 """Numbers of responses k of pass@k and majority@k where the user names none."""
@@ -242,7 +243,7 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
         data = problem_sets(args)
     for rows in data.values():
         args.grader(rows)  # mistakes in the reward and the extractor are named before a model is loaded
-    if args.reward_func == "accuracy_reward" and not any("solution" in rows.column_names for rows in data.values()):
+    if args.reward_func in ACCURACY_REWARDS and not any("solution" in rows.column_names for rows in data.values()):
         reason = "no set has gold answers, so nothing is judged; name their column by --solution_column."
         refuse_without_effect((args,), dict.fromkeys(("correct_threshold", "answer_extractor"), reason))
     refuse_without_effect((args,), template_without_effect(data.values()))

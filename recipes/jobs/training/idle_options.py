@@ -13,6 +13,11 @@ COLOCATED = (
 )
 """Options of vLLM in the training's own processes."""
 
+IMPORTANCE_SAMPLING_BOUNDS = (
+    *("vllm_importance_sampling_clip_max", "vllm_importance_sampling_clip_min", "vllm_importance_sampling_cap"),
+)
+"""Options that bound the ratios by which a rollout of vLLM is corrected."""
+
 SERVED = ("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port")
 """Options of a vLLM server."""
 
@@ -40,7 +45,8 @@ def training_options_without_effect(values: Any) -> dict[str, str]:
         add(("model_revision",), f"model_name_or_path={values.model_name_or_path!r} has no revisions; leave it out.")
     _add_weighting(values, add)
     if not values.dynamic_sampling:
-        add(("dynamic_sampling_max_rounds",), "dynamic_sampling is off; turn it on, or leave it out.")
+        names = ("dynamic_sampling_max_rounds", "dynamic_sampling_metric")
+        add(names, "dynamic_sampling is off; turn it on, or leave it out.")
     if values.probe_steps is None:
         add(("probe_size", "probe_top_p"), "there is no shift probe; give --probe_steps, or leave it out.")
         if not values.dynamic_sampling:
@@ -73,6 +79,9 @@ def _add_generation(values: Any, add: Any) -> None:
         add(COLOCATED, "it is for vllm_mode colocate, and vllm_mode is server; leave it out.")
     else:
         add(SERVED, f"it is for vllm_mode server, and vllm_mode is {values.vllm_mode}; leave it out.")
+    if values.use_vllm and not values.vllm_importance_sampling_correction:
+        names = ("vllm_importance_sampling_mode", *IMPORTANCE_SAMPLING_BOUNDS)
+        add(names, "vllm_importance_sampling_correction is off; turn it on, or leave it out.")
     if not values.use_transformers_continuous_batching:
         reason = "use_transformers_continuous_batching is off; turn it on, or leave it out."
         add(("transformers_continuous_batching_config",), reason)

@@ -9,6 +9,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig
+from trl.trainer.utils import get_callable_name
 
 from tokenshift.analysis.sampling.folder_settings import changing_settings, settings_text
 from tokenshift.analysis.sampling.token_ids import check_context, encode_prompt
@@ -20,12 +21,20 @@ from tokenshift.recipes.command_line.output_folder import (
     take_folder,
 )
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
+from tokenshift.recipes.inputs.changed_models import ROPE_THETA
 from tokenshift.recipes.inputs.judging import template_without_effect
 from tokenshift.recipes.inputs.models import folder_generation_config, require_chat_template, resolve_model
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer import DivergenceGRPOConfig
+from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_reward
 from tokenshift.trainer.resume.launch_check import check_launch
+
+LOADING_OPTIONS = (
+    *("revision", "attn_implementation", "dtype", "torch_dtype", "device_map", "quantization_config"),
+    *("trust_remote_code", "low_cpu_mem_usage", "use_cache", "experts_implementation", "token", "cache_dir"),
+)
+"""Arguments of `from_pretrained` that do not change what the model computes."""
 
 SET_BY_TRL = ("temperature", "top_p", "top_k", "repetition_penalty")
 """Settings that TRL gives `generate` itself, whatever the model's folder says."""
@@ -73,6 +82,7 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     )
     lengths = {"overlong_max_length": script_args.overlong_max_length, "overlong_cache": script_args.overlong_cache}
     rewards = [load_reward(name, **lengths) for name in script_args.reward_funcs]
+    _find_filtering_reward(args, script_args.reward_funcs, rewards)
     output_dir, where = Path(str(args.output_dir)), f"output_dir={args.output_dir!r}"
     check_folder(output_dir, "training", where)
     checkpoint_to_resume(args, script_args.overwrite)  # a mistake is named before the problems are loaded
@@ -92,6 +102,25 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     job.lock = take_folder(output_dir, "training", where)
     args.resume_from_checkpoint = checkpoint_to_resume(args, script_args.overwrite)  # now that no other run saves
     return job
+
+
+def _find_filtering_reward(args: DivergenceGRPOConfig, names: list[str], rewards: list[Any]) -> None:
+    """Give dynamic sampling the filtering reward by the name that the trainer knows it by.
+
+    Args:
+        args: the trainer's arguments, whose `dynamic_sampling_metric` is one of `names`, or None.
+        names: names or dotted paths of the rewards, as given.
+        rewards: the reward functions.
+
+    Raises:
+        ValueError: if there is no such reward, or it cannot filter.
+    """
+    if not args.dynamic_sampling:
+        return
+    (index,) = filtering_reward(args.dynamic_sampling_metric, names, args.correct_threshold).columns
+    if args.dynamic_sampling_metric is not None:
+        args.dynamic_sampling_metric = get_callable_name(rewards[index])
+        filtering_reward(args.dynamic_sampling_metric, [get_callable_name(reward) for reward in rewards])
 
 
 def _check_together(job: Preparation) -> None:
@@ -134,13 +163,23 @@ def _check_together(job: Preparation) -> None:
 
 
 def _check_rollouts(job: Preparation) -> None:
-    """Refuse settings in the model's folder that change what `generate` samples, and that TRL does not set itself.
+    """Refuse settings by which rollouts would be sampled from another policy than the one that is trained.
+
+    These are settings in the model's folder that change what `generate` samples and that TRL does not set itself, and
+    changes of the model's config that vLLM does not know of.
 
     Raises:
         ValueError: for such settings: the policy's probabilities would not be those that rollouts are sampled with.
     """
     args = job.args
-    if args.use_vllm:  # which is given all settings
+    if args.use_vllm:  # which is given all settings of sampling, and reads the config of the model's folder
+        changes = [name for name in args.model_init_kwargs or () if name not in LOADING_OPTIONS]
+        if changes:
+            raise ValueError(
+                f"model_init_kwargs sets {', '.join(changes)}, which vLLM would not have: it loads the model by the "
+                "config of its folder. Save a copy of the model by recipes/change_model.py, and name that folder as "
+                "model_name_or_path."
+            )
         return
     given = {*SET_BY_TRL, *(args.generation_kwargs if isinstance(args.generation_kwargs, dict) else {})}
     given |= set() if args.min_p is None else {"min_p"}
@@ -155,11 +194,21 @@ def _check_rollouts(job: Preparation) -> None:
 
 
 def _model_config(job: Preparation) -> Any:
-    """The config that the model will be loaded with, changed by `model_init_kwargs`."""
+    """The config that the model will be loaded with, changed by `model_init_kwargs`.
+
+    Raises:
+        ValueError: for a rotary base that the config would not take.
+    """
     settings: dict[str, Any] = dict(job.args.model_init_kwargs or {})  # type: ignore[arg-type]  # a dictionary by now
     for name in ("attn_implementation", "device_map", "dtype", "quantization_config"):
         settings.pop(name, None)
-    return AutoConfig.from_pretrained(job.model_path, **settings)
+    config = AutoConfig.from_pretrained(job.model_path, **settings)
+    if ROPE_THETA in settings and not hasattr(config, ROPE_THETA):
+        raise ValueError(
+            f"model_init_kwargs sets {ROPE_THETA}={settings[ROPE_THETA]!r}, which is read from rope_parameters: "
+            f'give {{"rope_parameters": {{"rope_type": "default", "{ROPE_THETA}": {settings[ROPE_THETA]!r}}}}}.'
+        )
+    return config
 
 
 def prepare_training_output(job: Preparation) -> None:

@@ -23,6 +23,23 @@ def _two_columns() -> Table:
     return table
 
 
+def rollout_engine(args: DivergenceGRPOConfig) -> str:
+    """What samples the rollouts, and how the loss is corrected for its numbers, in words."""
+    if not args.use_vllm:
+        return "transformers"
+    if not args.vllm_importance_sampling_correction:
+        return f"vLLM ({args.vllm_mode}), no importance-sampling correction"
+    low, high = args.vllm_importance_sampling_clip_min, args.vllm_importance_sampling_clip_max
+    bounds = [f"{word} {value:g}" for word, value in (("from", low), ("up to", high)) if value is not None]
+    return f"vLLM ({args.vllm_mode}), importance sampling by {args.vllm_importance_sampling_mode} {' '.join(bounds)}"
+
+
+def _dynamic_sampling_plan(args: DivergenceGRPOConfig, rewards: list[str]) -> str:
+    if not args.dynamic_sampling:
+        return "off"
+    return f"by {args.dynamic_sampling_metric or rewards[0]}, at most {args.dynamic_sampling_max_rounds} rounds"
+
+
 def _probe_plan(args: DivergenceGRPOConfig) -> str:
     if args.probe_steps is None:
         return "none"
@@ -51,6 +68,8 @@ def show_training_plan(job: Preparation) -> None:
             f"{generation // (args.num_generations or 1)} prompts x {args.num_generations} completions of at most "
             f"{args.max_completion_length} tokens, temperature {args.temperature:g}"
         ),
+        "rollouts": rollout_engine(args),
+        "dynamic sampling": _dynamic_sampling_plan(args, script_args.reward_funcs),
         "updates per generation": f"{args.updates_per_generation:g}",
         "shift probe": _probe_plan(args),
         "effective batch": f"{effective} completions an update",
@@ -76,6 +95,7 @@ class TrainingSummary:
         stopped_early: whether a signal ended it.
         before, after: held-out scores of the base and the trained model.
         train_seconds: wall-clock seconds of training in this launch, without evaluation.
+        rollouts: what sampled the rollouts, and how the loss was corrected for it.
         model, curves, shift, wandb: where the trained model, the figure, the shift probe's tables and figures and the
             W&B run are.
     """
@@ -88,6 +108,7 @@ class TrainingSummary:
     before: HeldOutScore | None
     after: HeldOutScore | None
     train_seconds: float
+    rollouts: str
     model: str
     curves: str | None
     shift: str | None

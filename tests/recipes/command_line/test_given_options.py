@@ -69,6 +69,7 @@ def parse(command: str, words: list[str]) -> Any:
         ("train", ["--advantage_weighting", "none", "--weight_control", "mean"], "advantage_weighting is none"),
         ("train", ["--log_divergence", "false"], "divergences are always logged"),
         ("train", ["--dynamic_sampling_max_rounds", "5"], "dynamic_sampling is off"),
+        ("train", ["--dynamic_sampling_metric", "accuracy_reward"], "dynamic_sampling is off"),
         ("train", ["--model_name_or_path", "pocket", "--num_iterations", "2", "--probe_size", "5"], "no shift probe"),
         ("train", ["--eval_steps", "5"], "eval_strategy is no"),
         ("train", ["--num_train_epochs", "2"], "max_steps=120 ends the training; give --max_steps -1"),
@@ -92,6 +93,14 @@ def parse(command: str, words: list[str]) -> Any:
         ("cross", ["--epsilons", "0.1", "--pilot", "5"], "it is of the pilot, which finds thresholds for budgets"),
         ("cross", ["--epsilons", "0.1", "--seed", "5"], "it is of the pilot"),
         ("cross", ["--criteria", "none", "all", "--most", "3"], "criteria names none and all alone"),
+        (
+            "train",
+            [
+                *("--use_vllm", "true", "--vllm_importance_sampling_correction", "false"),
+                *("--vllm_importance_sampling_clip_max", "2"),
+            ],
+            "vllm_importance_sampling_correction is off",
+        ),
         ("evaluate", ["--use_vllm", "true", "--dtype", "float32"], "vLLM loads the models by their own configs"),
         ("benchmark", ["--parts", "errors", "--rounds", "3"], "it is for statistics, scoring, "),
         ("benchmark", ["--epsilon", "0.1"], "it is for cross_sampling, and parts names none of these"),

@@ -5,8 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
+from tokenshift.recipes.command_line.config_files import read_config
+from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.models import resolve_model
+from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
 from tokenshift.recipes.jobs.training.arguments import parse_arguments
 from tokenshift.recipes.jobs.training.preparation import prepare
 
@@ -32,14 +36,73 @@ def test_another_model_does_not_get_pockets_settings() -> None:
     assert args.learning_rate == pytest.approx(1e-6)  # TRL's
 
 
-@pytest.mark.parametrize("config", sorted(RECIPES.glob("configs/[!c]*.yaml")), ids=lambda path: path.stem)
-def test_shipped_configs_parse(config: Path, tmp_path: Path) -> None:
-    on_cpu = ["--bf16", "false", "--use_vllm", "false"]
-    script_args, args, _ = parse_arguments(["--config", str(config), *on_cpu])
+LAUNCHES = {
+    "qwen2.5_math_7b_dapo": {32: [], 8: ["--gradient_accumulation_steps", "64"]},
+    "qwen2.5_math_7b_simplerl": {32: [], 8: ["--gradient_accumulation_steps", "128"]},
+}
+"""Configs for several GPUs: number of processes -> what the config's own command line adds."""
+
+TRAININGS = [
+    (path, processes)
+    for path in sorted(RECIPES.glob("configs/[!ce]*.yaml"))
+    for processes in LAUNCHES.get(path.stem, {1: []})
+]
+
+
+def set_processes(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(TrainingArguments, "world_size", property(lambda args: count))
+
+
+@pytest.mark.parametrize(("config", "processes"), TRAININGS, ids=lambda value: getattr(value, "stem", str(value)))
+def test_shipped_configs_parse(config: Path, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_processes(monkeypatch, processes)
+    added = LAUNCHES.get(config.stem, {}).get(processes, [])
+    given = read_config(config)
+    # as on a GPU, where bf16 and vLLM are on: nothing is unknown, and nothing is without effect
+    script_args, args, model_args = parse_arguments(["--config", str(config), "--bf16", "false", *added])
+    for name, value in given.items():
+        if name not in ("bf16", *(word.removeprefix("--") for word in added)):
+            owner = next(owner for owner in (script_args, args, model_args) if hasattr(owner, name))
+            assert getattr(owner, name) == value or name == "report_to", name
     assert args.updates_per_generation in (2, 4, 16)
     headings = [line for line in config.read_text().splitlines() if line in ("# Model", "# Data", "# Trainer")]
     assert headings == ["# Model", "# Data", "# Trainer"]
-    assert script_args.reward_funcs[0] == "accuracy_reward"
+    assert script_args.reward_funcs[0] in ("accuracy_reward", "signed_accuracy_reward")
+    if "expected_updates_per_generation" in given:
+        assert all(f"{name}" in config.read_text() for name in ("--num_machines", "--machine_rank", "--num_processes"))
+        assert all(f"{name}" in config.read_text() for name in ("--main_process_ip", "--main_process_port"))
+        assert " ".join([config.name, *added]) in config.read_text(), "the launch line is not the one that is tested"
+
+
+@pytest.mark.parametrize("config", sorted(RECIPES.glob("configs/evaluate_*.yaml")), ids=lambda path: path.stem)
+def test_shipped_evaluations_parse(config: Path) -> None:
+    (args,) = parse_into((EvaluationArguments,), ["--config", str(config)])
+    assert (args.samples, args.temperature, args.top_p) == (32, 1.0, 0.7)
+    for name, value in read_config(config).items():
+        assert getattr(args, name) == value, name
+    for column in ("dataset_split", "prompt_column", "solution_column"):
+        assert len(getattr(args, column)) == len(args.datasets)
+    assert "unverified" in config.read_text()
+
+
+def test_every_shipped_config_is_tested() -> None:
+    names = {path.stem for path in RECIPES.glob("configs/*.yaml")}
+    tested = {path.stem for path, _ in TRAININGS} | {path.stem for path in RECIPES.glob("configs/evaluate_*.yaml")}
+    assert {name for name in names - tested if not name.startswith("compare_")} == set()
+    assert {name for name in names if name.startswith("qwen")} == LAUNCHES.keys()
+
+
+def test_a_wrong_number_of_processes_is_refused_with_the_way_to_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--config", "qwen2.5_math_7b_dapo", "--bf16", "false"]
+    set_processes(monkeypatch, 8)
+    message = (
+        r"^expected_updates_per_generation=16, but 64 follow from generation_batch_size=8192 \* num_iterations=1 / "
+        r"\(per_device_train_batch_size=1 \* 8 processes \* gradient_accumulation_steps=16\); with this number of "
+        r"processes give gradient_accumulation_steps=64\.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(words)
+    assert parse_arguments([*words, "--gradient_accumulation_steps", "64"])[1].updates_per_generation == 16
 
 
 @pytest.mark.parametrize(
@@ -68,6 +131,17 @@ def test_shipped_configs_parse(config: Path, tmp_path: Path) -> None:
         (["--model_name_or_path", "no/such-model", "--num_iterations", "2"], "'no/such-model' cannot be loaded"),
         (["--output_dir", __file__], "is a file"),
         (["--reward_funcs", ".foo.bar"], "is not a dotted path"),
+        (
+            ["--dynamic_sampling", "true", "--dynamic_sampling_metric", "acc"],
+            "dynamic_sampling_metric='acc' is none of the rewards, which are accuracy_reward.",
+        ),
+        (
+            [
+                *("--reward_funcs", "get_soft_overlong_punishment", "accuracy_reward", "--overlong_max_length", "9"),
+                *("--overlong_cache", "4", "--dynamic_sampling", "true"),
+            ],
+            "get_soft_overlong_punishment, the first reward, is a graded length penalty, which cannot tell right",
+        ),
     ],
 )
 def test_mistakes(arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """Dynamic sampling: what reaches the loss, where prompts come from, and what a resume or more processes change."""
 
+import itertools
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from helpers.agents import Ledger, calling_tokenizer, conversations
 from helpers.dynamic_training import (
     Recorder,
     constant,
+    length_penalty,
     numbered,
     rows,
     scripted_rollout,
@@ -32,6 +35,7 @@ from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import nanstd
 
 from tokenshift.analysis.sampling.token_ids import until_end
+from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_reward
 from tokenshift.trainer.dynamic_sampling.prompt_groups import (
     GroupOutcome,
     Padding,
@@ -89,7 +93,7 @@ def test_prompts_with_one_reward_never_reach_the_loss_and_the_batch_stays_full(b
             expected = {None: GroupOutcome.KEPT, 1.0: GroupOutcome.ALL_RIGHT, 0.0: GroupOutcome.ALL_WRONG}[
                 constant(index)
             ]
-            assert verdict is expected
+            assert verdict in (expected, GroupOutcome.RETURNED)
     assert Counter(each.step for each in log).keys() == {0, 2, 4, 6}
     assert sum(each.verdicts.count(GroupOutcome.KEPT) for each in log) == 8
 
@@ -102,12 +106,14 @@ def test_metrics_are_those_of_the_log(build: Build, tmp_path: Path) -> None:
     for log in logs:
         window = [each for each in round_log(tmp_path / "out") if log["step"] - 4 <= each.step < log["step"]]
         verdicts = Counter(verdict for each in window for verdict in each.verdicts)
+        assert log["dynamic_sampling/returned"] == verdicts.pop(GroupOutcome.RETURNED, 0)
         assert log["dynamic_sampling/rounds"] == len(window) / 2
         for name in ("kept", "all_right", "all_wrong"):
             assert log[f"dynamic_sampling/{name}_share"] == verdicts[GroupOutcome(name)] / verdicts.total()
         assert log["dynamic_sampling/filled"] == 0
-        # TRL's own are over all rounds, by their groups
-        assert log["frac_reward_zero_std"] == pytest.approx(1 - verdicts[GroupOutcome.KEPT] / verdicts.total())
+        # TRL's own are over all rounds, by their groups, those included that went back to the stream
+        generated = [constant(index) is None for each in window for index in each.indices]
+        assert log["frac_reward_zero_std"] == pytest.approx(1 - sum(generated) / len(generated))
 
 
 def test_used_up_rounds_fill_the_batch_and_are_counted(build: Build, tmp_path: Path) -> None:
@@ -136,7 +142,8 @@ def test_partly_filled_batch_keeps_the_useful_group(build: Build, tmp_path: Path
     )
     trainer.train()
     (first, second), (generation,) = round_log(tmp_path / "out"), trainer.generations
-    assert (first.indices, second.indices, second.filled) == ([0, 1], [2], [1])
+    # two groups for the one that is missing, which take no longer; both teach nothing, and one stays unfilled
+    assert (first.indices, second.indices, second.filled) == ([0, 1], [2, 3], [1])
     assert first.verdicts == [GroupOutcome.KEPT, GroupOutcome.ALL_RIGHT]
     assert generation["advantages"].tolist()[4:] == [0.0] * 4
     assert generation["advantages"][:4].abs().min() > 0
@@ -157,6 +164,114 @@ def test_where_every_group_teaches_training_is_that_without(
         ends.append(parameters(trainer))
     assert same(*ends)
     assert all(set(each.verdicts) == {GroupOutcome.KEPT} for each in round_log(tmp_path / "out"))
+
+
+# What filters --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "settings"),
+    [
+        ([some_constant_reward, length_penalty], {}),
+        ([length_penalty, some_constant_reward], {"dynamic_sampling_metric": "some_constant_reward"}),
+    ],
+)
+def test_groups_that_differ_only_by_a_penalty_are_dropped_also_after_a_resume(
+    build: Build, tmp_path: Path, first: list[Any], settings: dict[str, Any]
+) -> None:
+    # named, it filters by right and wrong: of these rewards, those above the threshold
+    settings = {**settings, "correct_threshold": 0.5} if settings else {}
+    common = {**DYNAMIC, **world(reward_funcs=first, rollout_func=scripted_rollout), **SAVING, **settings}
+    out = tmp_path / "out"
+    undisturbed = build(**common, max_steps=8)
+    undisturbed.train()
+    log = round_log(out)
+    outcomes = Counter()
+    for each in log:
+        for index, verdict in zip(each.indices, each.verdicts, strict=True):
+            outcomes[constant(index), verdict] += 1
+    assert not {(1.0, GroupOutcome.KEPT), (0.0, GroupOutcome.KEPT)} & outcomes.keys()
+    assert outcomes[1.0, GroupOutcome.ALL_RIGHT]
+    assert outcomes[0.0, GroupOutcome.ALL_WRONG]
+    assert sum(count for (_, verdict), count in outcomes.items() if verdict is GroupOutcome.KEPT) == 8
+    for generation in undisturbed.generations:
+        assert generation["advantages"].view(2, 4).abs().sum(dim=1).min() > 0
+
+    expected, written = parameters(undisturbed), (out / LOG_FILE).read_text()
+    state = json.loads((out / "checkpoint-4" / STREAM_FILE).read_text())
+    assert state["useful"]["judged"] == sum(len(each.indices) for each in log if each.step < 4)
+    resumed = build(**common, max_steps=8)
+    resumed.train(resume_from_checkpoint=str(out / "checkpoint-4"))
+    assert (out / LOG_FILE).read_text() == written
+    assert same(expected, parameters(resumed))
+
+
+def test_a_checkpoint_without_the_share_of_useful_prompts_is_resumed(build: Build, tmp_path: Path) -> None:
+    build(**DYNAMIC, **world(), **SAVING, max_steps=2).train()
+    file = tmp_path / "out" / "checkpoint-2" / STREAM_FILE
+    state = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in state.items() if name != "useful"}))
+    resumed = build(**DYNAMIC, **world(), max_steps=4)
+    resumed.train(resume_from_checkpoint=str(file.parent))
+    assert taken(round_log(tmp_path / "out"))[: state["position"]] == PromptStream(24, 3).take(state["position"])
+
+
+def quality(completions: list[str], number: list[int], **columns: Any) -> list[float]:
+    """Graded, and never right by the default threshold."""
+    return [reward / 2 for reward in some_constant_reward(completions, number)]
+
+
+def says_nothing(completions: list[str], **columns: Any) -> list[None]:
+    return [None] * len(completions)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "settings", "words"),
+    [
+        ([quality], {"dynamic_sampling_metric": "acc"}, "'acc' is none of the rewards, which are quality."),
+        ([quality], {"dynamic_sampling_metric": "qualty"}, "which are quality; did you mean quality?"),
+        ([quality, quality], {"dynamic_sampling_metric": "quality"}, "'quality' is the name of several rewards"),
+        (
+            [quality, get_soft_overlong_punishment(12, 6)],
+            {"dynamic_sampling_metric": "soft_overlong_punishment_reward"},
+            "is a graded length penalty, which cannot tell right from wrong, so dynamic_sampling cannot filter by it: "
+            "name quality by dynamic_sampling_metric.",
+        ),
+        (
+            [get_soft_overlong_punishment(12, 6), quality],
+            {},
+            "soft_overlong_punishment_reward, the first reward, is a graded",
+        ),
+        ([get_soft_overlong_punishment(12, 6)], {}, "add an accuracy to the rewards and name it"),
+    ],
+)
+def test_a_reward_that_cannot_filter_is_refused_when_the_trainer_is_built(
+    build: Build, rewards: list[Any], settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        build(**DYNAMIC, **world(reward_funcs=rewards), **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "settings", "words"),
+    [
+        ([quality], {"dynamic_sampling_metric": "quality"}, "none count as right (at least correct_threshold=1)"),
+        ([quality], {"correct_threshold": -1.0}, "all count as right (at least correct_threshold=-1)"),
+        (
+            [says_nothing, quality],
+            {},
+            "filters by says_nothing, which gave none of the 24 completions of the first batch a reward",
+        ),
+    ],
+)
+def test_a_reward_that_told_no_group_from_another_ends_the_training_in_one_line(
+    build: Build, rewards: list[Any], settings: dict[str, Any], words: str
+) -> None:
+    trainer = build(**DYNAMIC, **world(reward_funcs=rewards), dynamic_sampling_max_rounds=3, **settings)
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        trainer.train()
+    assert "\n" not in str(error.value)
 
 
 # The merged batch ----------------------------------------------------------------------------------------------------
@@ -380,6 +495,8 @@ TWO_RANKS = {
     # a group of three cannot be shared by two ranks
     "rounded up": {"num_generations": 3, "learning_rate": 0.0, "max_steps": 6, "beta": 0.1},
     "resumed": {"num_generations": 3, "max_steps": 5, "save_strategy": "steps", "save_steps": 3},
+    # with a penalty by which every group differs
+    "penalty": {"num_generations": 4, "max_steps": 6, "penalty": True, "save_strategy": "steps", "save_steps": 2},
 }
 
 
@@ -418,7 +535,11 @@ def test_two_processes_agree_with_one(two_ranks: Path, tiny_model: str, tmp_path
 
     mine, two = round_log(tmp_path), round_log(two_ranks / name)
     assert taken(mine) == taken(two)
-    assert any(GroupOutcome.RETURNED in each.verdicts for each in two) == (name == "rounded up")
+    for log in (mine, two):  # surplus groups are dropped, and their prompts are the next ones of the stream
+        for before, after in itertools.pairwise(log):
+            returned = before.verdicts.count(GroupOutcome.RETURNED)
+            assert after.indices[:returned] == before.indices[len(before.indices) - returned :]
+    assert any(GroupOutcome.RETURNED in each.verdicts for each in two)
     shares = ("dynamic_sampling/kept_share", "dynamic_sampling/all_right_share", "dynamic_sampling/filled")
     for ours, theirs in zip(one.state.log_history, found["logs"], strict=True):
         assert [ours.get(share) for share in shares] == [theirs.get(share) for share in shares]
@@ -429,6 +550,28 @@ def test_two_processes_resume(two_ranks: Path) -> None:
     assert json.loads((two_ranks / "resumed.json").read_text())["same"]
     found = taken(round_log(two_ranks / "resumed"))
     assert found == PromptStream(13, SETTINGS["seed"]).take(len(found))
+
+
+@pytest.mark.distributed
+def test_two_processes_drop_groups_that_differ_only_by_a_penalty(
+    two_ranks: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    found = json.loads((two_ranks / "penalty.json").read_text())
+    assert found["same"], "a resume between two batches changed the training"
+    one = trainer_of(tiny_model, tmp_path, {**TWO_RANKS["penalty"], "per_device_train_batch_size": 6})
+    one.train()
+    mine, two = round_log(tmp_path), round_log(two_ranks / "penalty")
+    assert taken(mine) == taken(two)
+    for log in (mine, two):
+        kept = [
+            constant(index)
+            for each in log
+            for index, verdict in zip(each.indices, each.verdicts, strict=True)
+            if verdict is GroupOutcome.KEPT
+        ]
+        assert kept == [None] * 9
+        dropped = {verdict for each in log for verdict in each.verdicts}
+        assert {GroupOutcome.ALL_RIGHT, GroupOutcome.ALL_WRONG} <= dropped
 
 
 # Pure functions ------------------------------------------------------------------------------------------------------
@@ -452,6 +595,38 @@ def test_sums_that_differ_in_exact_numbers_are_compared_as_trl_makes_them() -> N
     assert (group_outcomes(rewards, torch.ones(2), 4) == [GroupOutcome.KEPT]) == bool(summed.unique().numel() > 1)
     assert group_outcomes(rewards[:2], torch.ones(2), 2) == [GroupOutcome.ALL_WRONG]
     assert group_outcomes(rewards[:2], torch.tensor([1.0, 0.5]), 2) == [GroupOutcome.KEPT]
+
+
+@pytest.mark.parametrize("right", [1.0, 0.0, -1.0])
+@pytest.mark.parametrize("by_accuracy", [False, True])
+def test_a_penalty_keeps_no_group(right: float, by_accuracy: bool) -> None:
+    weights, expected = torch.ones(2), GroupOutcome.ALL_RIGHT if right == 1 else GroupOutcome.ALL_WRONG
+    group = [[right, 0.0], [right, -0.25], [right, -1.0]]
+    assert group_outcomes(torch.tensor(group), weights, 3, by_accuracy=by_accuracy) == [expected]
+    turned = torch.tensor([[penalty, value] for value, penalty in group])
+    assert group_outcomes(turned, weights, 3, metrics=(1,), by_accuracy=by_accuracy) == [expected]
+    if not by_accuracy:
+        assert group_outcomes(turned, weights, 3) == [GroupOutcome.KEPT], "the first reward filters"
+
+
+def test_accuracy_is_by_the_threshold() -> None:
+    graded = torch.tensor([[0.8], [0.9], [0.1], [0.2], [0.2], [0.8]])
+    outcomes = [GroupOutcome.ALL_RIGHT, GroupOutcome.ALL_WRONG, GroupOutcome.KEPT]
+    assert group_outcomes(graded, torch.ones(1), 2, 0.7, by_accuracy=True) == outcomes
+    assert group_outcomes(graded, torch.ones(1), 2, 0.7) == [GroupOutcome.KEPT] * 3
+    missing = torch.tensor([[0.9], [math.nan], [0.9], [0.1], [math.nan], [0.9]])
+    outcomes = [GroupOutcome.OTHER, GroupOutcome.KEPT, GroupOutcome.OTHER]
+    assert group_outcomes(missing, torch.ones(1), 2, 0.7, by_accuracy=True) == outcomes
+
+
+def test_environments_judge_their_own_groups() -> None:
+    none = math.nan
+    rewards = torch.tensor([[none, 1.0], [none, 0.0], [1.0, none], [1.0, none], [0.5, none], [0.0, none]])
+    chosen = filtering_reward(None, ["First", "Second"], of_environments=True)
+    outcomes = [GroupOutcome.KEPT, GroupOutcome.ALL_RIGHT, GroupOutcome.KEPT]
+    assert chosen.outcomes(rewards, torch.ones(2), 2) == outcomes
+    named = filtering_reward("First", ["First", "Second"])
+    assert named.outcomes(rewards, torch.ones(2), 2)[0] is GroupOutcome.OTHER
 
 
 def test_missing_rewards() -> None:

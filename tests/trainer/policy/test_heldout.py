@@ -18,6 +18,9 @@ def test_intervals() -> None:
     expected = stats.binomtest(30, 40).proportion_ci(0.95, method="wilson")
     assert (score.mean, score.n, score.unscored) == (0.75, 40, 2)
     assert (score.low, score.high) == pytest.approx((expected.low, expected.high))
+    signed = score_interval([1.0] * 30 + [-1.0] * 10)
+    assert (signed.mean, signed.low, signed.high) == pytest.approx((0.5, 2 * expected.low - 1, 2 * expected.high - 1))
+    assert score_interval([-1.0] * 20).high > -1
     values = [0.1, 0.5, 0.9, 0.3]
     score = score_interval(values)
     assert score.mean == pytest.approx(0.45)
