@@ -8,6 +8,7 @@ from rich.table import Table
 from tokenshift.analysis.sampling.correctness import correctness_words, none_correct_remark
 from tokenshift.analysis.sampling.trajectories import read_trajectories
 from tokenshift.analysis.shift.claims import NOT_SEEN, SEEN, Statement
+from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, measure_name, second_measure
 from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import CORRECT
@@ -38,7 +39,10 @@ def show_counted(folder: RunFolder, metadata: Mapping[str, Any]) -> None:
 
 
 def show_statements(
-    by_kind: dict[str, list[Statement]], folder: RunFolder, products: Sequence[str] = SHIFT_PRODUCTS
+    by_kind: dict[str, list[Statement]],
+    folder: RunFolder,
+    products: Sequence[str] = SHIFT_PRODUCTS,
+    measure: str = DEFAULT_MEASURE,
 ) -> None:
     """Print one table of statements per kind of trajectory, and where the products are.
 
@@ -46,18 +50,27 @@ def show_statements(
         by_kind: The statements by kind of trajectory.
         folder: The run's folder.
         products: Names of the files and folders in it that are printed.
+        measure: The measure of the figures; those by the other one are in a second column.
     """
+    second = measure_name(second_measure(measure) or "")
     for kind, statements in by_kind.items():
         table = Table(title=f"along {kind} trajectories, 95 % intervals by problem", title_justify="left")
-        for name in ("statement", "published", "here", "verdict"):
+        beside = any(statement.second is not None for statement in statements)
+        here = f"here, {measure_name(measure)}"
+        for name in ("statement", "published", here, "verdict", *([f"by {second}"] if beside else [])):
             table.add_column(name, overflow="fold")
         for statement in statements:
-            colour = VERDICT_COLOURS.get(statement.verdict, "yellow")
-            verdict = f"[{colour}]{statement.verdict}[/]"
-            table.add_row(statement.text, statement.published, statement.measured, verdict)
+            cells = [statement.text, statement.published, statement.measured, _coloured(statement.verdict)]
+            if beside:
+                cells.append(f"{statement.second}: {_coloured(statement.second_verdict)}")
+            table.add_row(*cells)
         console.print(table)
     for name in products:
         print(f"{name:14} {folder.path / name}")
+
+
+def _coloured(verdict: str | None) -> str:
+    return f"[{VERDICT_COLOURS.get(verdict or '', 'yellow')}]{verdict}[/]"
 
 
 def show_robustness(rows: Sequence[dict[str, Any]], folder: RunFolder, products: Sequence[str]) -> None:
