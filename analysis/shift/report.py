@@ -43,10 +43,10 @@ NEAR_AND_HIGH = """High means JS > 0.1, the publication's threshold; near zero m
 project's, since the publication gives none. Brackets, bands and whiskers are 95 % bootstrap intervals, resampled by \
 problem."""
 
-VERDICTS = """"Seen" and "not seen" mean that the whole interval lies on that side of what is published; "open" that \
-it does not. Two statements are decided by values alone: the one on frequent tokens by more than half of them, the one \
-on the overlap's rise by a first step of at least 10 points that is more than twice the second. A toy model or a short \
-task can lack what a large one shows."""
+VERDICTS = """"Seen" and "not seen" mean that the whole interval lies on that side of what is published; "open" \
+that it does not. Two statements are decided by values alone: the one on frequent tokens by more than half of them, \
+the one on the overlap's rise by a first step of at least 10 points that is more than twice the second. A toy model or \
+a short task can lack what a large one shows."""
 
 TRUNCATION = """Where one and the same token holds top-p of the probability under both models, it is the whole of \
 both truncated distributions, and the truncated JS is exactly 0, however far the whole distributions are apart. So a \
@@ -131,7 +131,7 @@ def kinds_by_measure(folder: Path, measure: str, *, resamples: int = 1000) -> di
 
 
 def _kinds_of(record: Mapping[str, Any], measure: str) -> dict[str, Any] | None:
-    """The numbers by a measure of a `summary.json`; None where it has none. Old ones are of the full JS and say none."""
+    """The numbers by a measure of a `summary.json`; None where it has none. Old ones are of the full JS."""
     parts = {record.get("measure", FULL_JS): record["kinds"]}
     if record.get("second"):
         parts[record["second"]["measure"]] = record["second"]["kinds"]
