@@ -25,6 +25,9 @@ from tokenshift.analysis.token_table.reader import Source, column_names
 PERCENTILES = ("0.5", "0.9", "0.95", "0.99")
 """The quantiles of JS that are followed over checkpoints, as a summary labels them."""
 
+FIRST_OVERLAP = 0.5
+"""The first checkpoint's overlap with the last one, from which on it cannot rise much. The value is this project's."""
+
 
 def step_of(name: str) -> int | None:
     """The update that a checkpoint's name tells, the last number in it; None without one.
@@ -157,24 +160,27 @@ def _monotonic(rows: Sequence[Any]) -> Statement:
     still = [name for name, differences in steps.items() if not differences.any()]
     rising = [name for name in PERCENTILES if name not in (*falling, *still)]
     clearly = any(after["high"] < before["low"] for of_name in series.values() for before, after in pairwise(of_name))
-    parts = {"rise": rising, "stay where they are": still, "fall": falling}
-    words = "; ".join(f"{', '.join(map(_percentile, names))} {word}" for word, names in parts.items() if names)
+    parts = {"rising": rising, "unchanged": still, "falling": falling}
+    words = "; ".join(f"{word}: {', '.join(map(_percentile, names))}" for word, names in parts.items() if names)
     if falling:
-        words += f" {'beyond' if clearly else 'within'} the interval"
+        words += f", {'beyond' if clearly else 'within'} the interval"
     verdict = NOT_SEEN if clearly or not rising else OPEN if falling else SEEN
     return Statement("Percentiles of JS rise monotonically", "yes", words, verdict)
 
 
 def _growing_overlap(rows: Sequence[Any]) -> Statement:
     overlaps = [row["jaccard_final"] for row in rows]
-    text = "Overlap of the high-JS set with the final one rises slowly, then steeply, to 1"
+    text = (
+        f"Overlap of the high-JS set with the final one rises slowly from below {FIRST_OVERLAP:g}, then steeply, to 1"
+    )
     if any(overlap is None for overlap in overlaps):
         return Statement(text, "yes", "a checkpoint has no high-JS token", OPEN)
     values = [overlap["value"] for overlap in overlaps]
     steps = np.diff(values)
     late = steps[len(values) // 2 :].mean() > steps[: len(values) // 2].mean()
     shown = ", ".join(f"{value:.2f}" for value in values)
-    return Statement(text, "yes", shown, SEEN if late and np.all(steps >= 0) else NOT_SEEN)
+    seen = late and np.all(steps >= 0) and values[0] < FIRST_OVERLAP
+    return Statement(text, "yes", shown, SEEN if seen else NOT_SEEN)
 
 
 def response_accuracy(

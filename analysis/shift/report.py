@@ -45,8 +45,8 @@ problem."""
 
 VERDICTS = """"Seen" and "not seen" mean that the whole interval lies on that side of what is published; "open" \
 that it does not. Two statements are decided by values alone: the one on frequent tokens by more than half of them, \
-the one on the overlap's rise by a first step of at least 10 points that is more than twice the second. A toy model or \
-a short task can lack what a large one shows."""
+the one on the overlap's rise by a first step of at least 10 points that is more than twice the second. A toy model \
+or a short task can lack what a large one shows."""
 
 TRUNCATION = """Where one and the same token holds top-p of the probability under both models, it is the whole of \
 both truncated distributions, and the truncated JS is exactly 0, however far the whole distributions are apart. So a \

@@ -139,10 +139,13 @@ def _quantiles(js: np.ndarray, problems: np.ndarray, bootstrap: ProblemBootstrap
     bins = np.clip(np.searchsorted(LOG_BINS, js, side="right") - 1, 0, size - 1)
     counts = np.bincount(problems * size + bins, minlength=rows * size).reshape(rows, size)
     cumulative = np.cumsum(bootstrap.weights @ counts.astype(np.float32), axis=1)  # (R, bins)
+    absent = cumulative[:, -1] == 0  # resamples without a problem of the group
     cumulative /= np.maximum(cumulative[:, -1:], 1)
     middles = np.minimum(np.sqrt(LOG_BINS[:-1] * LOG_BINS[1:]), LOG_2)
     first = [(cumulative < quantile - 1e-6).sum(axis=1).clip(max=size - 1) for quantile in CURVE_QUANTILES]
-    low, high = interval(np.stack([middles[bins_of_resamples] for bins_of_resamples in first], axis=1))
+    samples = np.stack([middles[bins_of_resamples] for bins_of_resamples in first], axis=1)
+    samples[absent] = np.nan
+    low, high = interval(samples)
     value = np.quantile(js, CURVE_QUANTILES)
     labels = [f"{quantile:g}" for quantile in CURVE_QUANTILES]
     count = np.full(len(CURVE_QUANTILES), len(js))

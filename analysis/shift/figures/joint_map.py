@@ -28,7 +28,7 @@ def log_js_axis(axes: Axes, edges: np.ndarray, label: str) -> None:
     axes.minorticks_off()  # they take most of the drawing time
     axes.set_xlim(ends[0], ends[-1])
     mark_thresholds(axes, "x")
-    axes.set_xlabel(f"{label}; first column: below {number(edges[1])}")
+    axes.set_xlabel(f"{label}\nfirst column: below {number(edges[1])}")
 
 
 def filled_rows(counts: np.ndarray) -> int:
