@@ -53,6 +53,10 @@ both truncated distributions, and the truncated JS is exactly 0, however far the
 truncated sparsity is mostly a statement about confidence: the table has the share of such tokens, and the full JS \
 among them."""
 
+SWEPT_TRUNCATION = (
+    f"{TRUNCATION} Of whole distributions an exact 0 is no truncation: float32 tells no difference there."
+)
+
 SAME = "same"
 """The text of a number that the other measure does not change."""
 
@@ -369,7 +373,9 @@ def write_robustness_report(
     sections = [
         Section("How to read this", method(measure, None)),
         Section(
-            "How much of the sparsity is truncation", TRUNCATION, table=(TRUNCATION_COLUMNS, truncation_cells(rows))
+            "How much of the sparsity is truncation",
+            SWEPT_TRUNCATION,
+            table=(TRUNCATION_COLUMNS, truncation_cells(rows)),
         ),
         Section(
             "Settings", "Shares in %, with 95 % intervals.", table=(ROBUSTNESS_COLUMNS, [row["cells"] for row in rows])

@@ -88,8 +88,8 @@ def robustness(rows: EvolutionRows, title: str) -> Figure:
 @register_robustness_figure(
     "sparsity_by_top_p",
     caption="How much of the sparsity is truncation: share of tokens whose JS is below 0.001 (solid), and exactly 0 "
-    "(dotted), by the top-p that both distributions are truncated to (whole: not at all), for each temperature; "
-    "whiskers: 95 % intervals by problem.",
+    "(dotted, of truncated distributions), by the top-p that both distributions are truncated to (whole: not at all), "
+    "for each temperature; whiskers: 95 % intervals by problem. The axis does not begin at 0.",
 )
 def sparsity_by_top_p(rows: EvolutionRows, title: str) -> Figure:
     """Shares of near-zero and of exactly zero tokens (%) by top-p, one panel per kind of trajectory; 95 % whiskers.
@@ -110,19 +110,19 @@ def sparsity_by_top_p(rows: EvolutionRows, title: str) -> Figure:
         for axes, kind in zip(panels, kinds, strict=False):
             for number, temperature in enumerate(temperatures):
                 chosen = [row for row in rows if (row["trajectories"], row["temperature"]) == (kind, temperature)]
-                positions = np.array([top_ps.index(row["top_p"]) for row in chosen]) + 0.06 * number
+                truncated = [row for row in chosen if row["top_p"] < 1]
                 color = colors[number % len(colors)]
-                for name, words, marker, line in (
-                    ("near_zero", f"JS < {NEAR_ZERO:g}", "o", "-"),
-                    ("exact_zero", "exactly 0", "s", ":"),
+                for name, shown, words, marker, line in (
+                    ("near_zero", chosen, f"JS < {NEAR_ZERO:g}", "o", "-"),
+                    ("exact_zero", truncated, "exactly 0", "s", ":"),
                 ):
+                    positions = np.array([top_ps.index(row["top_p"]) for row in shown]) + 0.06 * number
                     label = f"{words}, T {temperature:g}"
-                    draw_series(axes, positions, of_rows(chosen, name) * 100, Look(color, marker, line), label)
+                    draw_series(axes, positions, of_rows(shown, name) * 100, Look(color, marker, line), label)
             axes.set_title(f"{kind} trajectories", fontsize=8)
             axes.set_xticks(range(len(top_ps)), ["whole" if top_p == 1 else f"{top_p:g}" for top_p in top_ps])
             axes.set_xlabel("top-p")
         panels[0].set_ylabel("% of tokens")
-        panels[0].set_ylim(bottom=0)
         legend(figure, panels[0])
         heading(figure, title, f"n = {len(rows)} settings")
         tidy(figure)
