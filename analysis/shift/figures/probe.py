@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -102,7 +103,7 @@ def position_profile(table: pa.Table, title: str) -> Figure:
     parts = response_parts(table)
     present = np.unique(parts)
     middle = (present + 0.5) / POSITION_BINS
-    tops = []
+    tops: list[float] = []
 
     def draw(axes: Axes, measure: str) -> None:
         js = column(table, measure)
@@ -133,7 +134,7 @@ def js_entropy_map(table: pa.Table, title: str) -> Figure:
     counts = {measure: joint_counts(column(table, measure), column(table, "entropy_rl")) for measure in SHIFT_MEASURES}
     rows = max(map(filled_rows, counts.values()))
     norm = LogNorm(1, max(2, *(of_measure.max() for of_measure in counts.values())))
-    meshes = []
+    meshes: list[QuadMesh] = []
 
     def draw(axes: Axes, measure: str) -> None:
         label = measure_label(measure, models="base, policy")

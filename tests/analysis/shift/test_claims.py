@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -33,11 +32,10 @@ def group() -> dict[str, Any]:
 
 
 def with_mean(group: dict[str, Any], name: str, label: str, *numbers: float | None) -> dict[str, Any]:
-    changed = deepcopy(group)
-    listed = changed["means"][name]
+    listed = {key: list(values) for key, values in group["means"][name].items()}
     for key, number in zip(("value", "low", "high"), numbers, strict=True):
-        listed[key][list(listed["labels"]).index(label)] = number
-    return changed
+        listed[key][listed["labels"].index(label)] = number
+    return {**group, "means": {**group["means"], name: listed}}
 
 
 def statement(found: list[Statement], begin: str) -> Statement:
