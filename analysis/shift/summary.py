@@ -265,7 +265,8 @@ def labelled_estimate(listed: dict[str, Any], label: str) -> dict[str, Any] | No
         ValueError: if there is no such label.
     """
     index = listed["labels"].index(label)
-    estimate = {name: listed[name][index] for name in ("value", "low", "high", "n")}
+    # a null instead of a whole list counts as a null for every label
+    estimate = {name: None if listed[name] is None else listed[name][index] for name in ("value", "low", "high", "n")}
     return None if estimate["value"] is None else estimate
 
 

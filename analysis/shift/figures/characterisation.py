@@ -58,7 +58,7 @@ def _compared(groups: Numbers, control: Numbers | None) -> list[tuple[str, Numbe
 @register_summary_figure(
     "quantile_curve",
     caption="JS between base and RL in nats that a share of the tokens reaches, {n}; bands: {interval}. "
-    "{thresholds}{dashed} {zeros}{second}",
+    "{thresholds}{dashed}{zeros}{second}{measure}",
 )
 def quantile_curve(
     groups: Numbers, title: str, control: Numbers | None = None, second: Numbers | None = None
@@ -116,7 +116,7 @@ def quantile_curve(
 @register_summary_figure(
     "sparsity",
     caption="Share of tokens whose JS in nats lies below each threshold, {n}; whiskers: {interval}. "
-    "{thresholds}{dashed} {zeros}{second}",
+    "{thresholds}{dashed}{zeros}{second}{measure}",
 )
 def sparsity(groups: Numbers, title: str, control: Numbers | None = None, second: Numbers | None = None) -> Figure:
     """Share of tokens (%) with a JS below each threshold (nats), with 95 % whiskers.
@@ -163,7 +163,7 @@ def sparsity(groups: Numbers, title: str, control: Numbers | None = None, second
 @register_summary_figure(
     "relative_position",
     caption="Mean JS in nats, and share of tokens above {high} (the publication's threshold), by position relative to "
-    "the response's length, {n}; whiskers: {interval}.{second}",
+    "the response's length, {n}; whiskers: {interval}.{second}{measure}",
 )
 def relative_position(groups: Numbers, title: str, second: Numbers | None = None) -> Figure:
     """Mean JS (nats), and share of tokens above 0.1 (%), by position over the response's length; 95 % whiskers."""
@@ -200,7 +200,7 @@ def relative_position(groups: Numbers, title: str, second: Numbers | None = None
 @register_summary_figure(
     "distance_positions",
     caption="Mean JS in nats by distance in tokens from the response's start, its end, and the begin of its final "
-    "answer (negative: before it), {n}; whiskers: {interval}.",
+    "answer (negative: before it), {n}; whiskers: {interval}.{measure}",
 )
 def distance_positions(groups: Numbers, title: str) -> Figure:
     """Mean JS (nats) by distance in tokens from the start, the end and the final answer's begin; 95 % whiskers."""
@@ -251,7 +251,7 @@ def _with_terms(series: Series) -> Series:
 @register_summary_figure(
     "entropy_by_js",
     caption="Mean entropy of base and RL in nats over the tokens of each bin of JS, {n}; whiskers: {interval}. "
-    "{thresholds} {zeros}",
+    "{thresholds}{zeros}{measure}",
 )
 def entropy_by_js(groups: Numbers, title: str) -> Figure:
     """Mean entropy (nats) of base and RL over the tokens of each bin of JS, with 95 % whiskers and each bin's n."""
@@ -282,7 +282,7 @@ def entropy_by_js(groups: Numbers, title: str) -> Figure:
 
 @register_summary_figure(
     "joint_histogram",
-    caption="Number of tokens by JS and by entropy of base and of RL, in nats, {n}. {thresholds} {zeros}",
+    caption="Number of tokens by JS and by entropy of base and of RL, in nats, {n}. {thresholds}{zeros}{measure}",
 )
 def joint_histogram(groups: Numbers, title: str) -> Figure:
     """Number of tokens (log colour) by JS and entropy of base, and of RL, both in nats; JS below 1e-7 at the left."""
@@ -307,7 +307,7 @@ def joint_histogram(groups: Numbers, title: str) -> Figure:
     "token_identity",
     caption="JS in nats of all occurrences of the tokens most frequent among high and among near-zero positions: "
     "median, quartiles (thick) and 5th to 95th percentile (thin), which are no confidence intervals; {n}. "
-    "{thresholds} {zeros}",
+    "{thresholds}{zeros}{measure}",
 )
 def token_identity(groups: Numbers, title: str) -> Figure:
     """JS (nats) over all occurrences of the tokens most frequent among high, and among near-zero, positions.

@@ -25,9 +25,7 @@ def summary_figures(
         second: groups by the other measure, drawn thin where a figure is set beside the publication's.
     """
     words = caption_words(groups, control, second)
-    drawn = SUMMARY_FIGURES.draw(groups, title, words=words, control=control, second=second)
-    sentence = measure_sentence(groups["all"])
-    return {name: (figure, " ".join(f"{caption} {sentence}".split())) for name, (figure, caption) in drawn.items()}
+    return SUMMARY_FIGURES.draw(groups, title, words=words, control=control, second=second)
 
 
 def caption_words(groups: Numbers, control: Numbers | None = None, second: Numbers | None = None) -> dict[str, str]:
@@ -43,12 +41,13 @@ def caption_words(groups: Numbers, control: Numbers | None = None, second: Numbe
         `high`, `near_zero`, `improbable`: the thresholds; `thresholds`: a sentence that says whose they are;
         `high_positions`: the number of high positions, and the threshold; `dashed`, `second`: sentences about the
         control and the other measure, empty without one; `zeros`: exact zeros of a truncated JS, and the full JS
-        there.
+        there; `measure`: what JS is. The last four begin with a blank.
     """
     group = groups["all"]
     interval = f"95 % bootstrap intervals, resampled by problem ({group['problems']:,})"
     if group["problems"] < 2:
         interval = "95 % bootstrap intervals by problem, which have no meaning here, with a single problem"
+    zeros = exact_zero_words(group) if group.get("measure") == TRUNCATED_JS else ""
     high_positions = group["means"].get("overlap_high", {"n": [0]})["n"][0]
     return {
         "n": counts_text(group),
@@ -60,7 +59,8 @@ def caption_words(groups: Numbers, control: Numbers | None = None, second: Numbe
         "thresholds": f"Near zero: JS < {NEAR_ZERO:g}, this project's value; high: JS > {HIGH:g}, the publication's "
         "value.",
         "high_positions": f"{high_positions:,} positions with JS > {HIGH:g}, the publication's threshold",
-        "zeros": exact_zero_words(group) if group.get("measure") == TRUNCATED_JS else "",
+        "zeros": f" {zeros}" if zeros else "",
+        "measure": f" {measure_sentence(group)}",
         "second": f" Thin: all responses by {group_name(second['all'])}." if second else "",
         "dashed": f" Dashed: all responses of the control, n = {control['all']['tokens']:,} tokens."
         if control

@@ -50,7 +50,7 @@ def _sets(groups: Numbers, second: Numbers | None) -> list[tuple[Numbers, str, s
     "overlap",
     caption="Mean share of tokens that the k most probable of base and of RL have in common, over {high_positions}, "
     "and over all {tokens} positions; whiskers: {interval}. Dotted: the 80 % that the publication finds exceeded for "
-    "k of 2 and more at high positions (SimpleRL).{second}",
+    "k of 2 and more at high positions (SimpleRL).{second}{measure}",
 )
 def overlap(groups: Numbers, title: str, second: Numbers | None = None) -> Figure:
     """Mean overlap of base's and RL's top k (%) against k, over high-JS and over all positions; 95 % whiskers."""
@@ -82,7 +82,7 @@ def overlap(groups: Numbers, title: str, second: Numbers | None = None) -> Figur
     "base_ranks",
     caption="Share of positions where RL's most probable token is among base's first ranks, over {high_positions}, "
     "and over all {tokens} positions; improbable: base gives that token less than {improbable}; whiskers and "
-    "brackets: {interval}.{second}",
+    "brackets: {interval}.{second}{measure}",
 )
 def base_ranks(groups: Numbers, title: str, second: Numbers | None = None) -> Figure:
     """Share of positions (%) where RL's top-1 token is among base's first ranks, with 95 % whiskers.
@@ -125,7 +125,7 @@ def _has_masses(groups: Numbers) -> bool:
 @register_summary_figure(
     "mass_moved",
     caption="Mean probability of the tokens of each rank under base, as base and as RL give it, and the change from "
-    "base to RL, over {high_positions} ({tokens} tokens in all); whiskers: {interval}.",
+    "base to RL, over {high_positions} ({tokens} tokens in all); whiskers: {interval}.{measure}",
     drawable=_has_masses,
 )
 def mass_moved(groups: Numbers, title: str) -> Figure:
@@ -181,7 +181,7 @@ def _has_differences(groups: Numbers) -> bool:
     "correct_minus_incorrect",
     caption="Differences, correct minus incorrect responses: shares in percentage points, means in nats; overlaps, "
     "ranks and probabilities over positions with JS > {high} (the publication's threshold; near zero, {near_zero}, is "
-    "this project's); {n}; whiskers: {interval}.",
+    "this project's); {n}; whiskers: {interval}.{measure}",
     drawable=_has_differences,
 )
 def correct_minus_incorrect(groups: Numbers, title: str) -> Figure:
