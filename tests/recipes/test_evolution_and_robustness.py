@@ -51,7 +51,10 @@ def test_evolution(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         ("checkpoint-10", 10),
         ("checkpoint-100", 100),
     ]
-    assert rows[0]["quantiles"]["0.9"]["value"] < rows[2]["quantiles"]["0.9"]["value"]
+    assert {(row["measure"], row["second"]["measure"], row["top_p"]) for row in rows} == {("js_top_p", "js", 0.7)}
+    full = [row["second"]["quantiles"]["0.9"]["value"] for row in rows]
+    assert full[0] < full[2]
+    assert rows[2]["exact_zero"]["value"] > 0
     assert rows[2]["jaccard_final"]["value"] == 1
     assert rows[0]["jaccard_previous"] is None
     fixed = read_trajectories(tmp_path / "trajectories" / "last.parquet")

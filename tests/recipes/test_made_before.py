@@ -108,6 +108,9 @@ def test_a_finished_run_is_found_finished(made_before: Path, kind: str, capsys: 
     assert importlib.import_module(f"tokenshift.recipes.{recipe}").main(words) == 0, capsys.readouterr().err
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in rows} == rows
     again = json.loads((folder / MADE[kind]).read_text())
+    if kind == "robustness":  # the table got three columns more at its right
+        for old, new in zip(before, again, strict=True):
+            new["cells"] = new["cells"][: len(old["cells"])]
     rule = "A response counts as correct where accuracy_reward >= 1."  # it was not written then
     if isinstance(again, dict) and rule in again.get("notes", []):  # some are lists of rows
         again["notes"].remove(rule)
