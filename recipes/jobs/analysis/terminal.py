@@ -20,6 +20,21 @@ VERDICT_COLOURS = {SEEN: "green", NOT_SEEN: "red"}
 SHIFT_PRODUCTS = ("report.html", "summary.json", "figures", "table")
 
 
+ROBUSTNESS_ON_TERMINAL = (
+    "trajectories",
+    "T",
+    "top-p",
+    "accuracy",
+    "JS < 1e-3",
+    "exactly 0",
+    "full JS there, nats",
+    "full JS < 1e-3",
+    "JS > 0.1",
+    "overlap@2, high",
+)
+"""The columns of a robustness analysis that a terminal has room for."""
+
+
 def show_counted(folder: RunFolder, metadata: Mapping[str, Any]) -> None:
     """Print which responses count as correct, and that none does where rewards never reach the threshold.
 
@@ -74,18 +89,19 @@ def _coloured(verdict: str | None) -> str:
 
 
 def show_robustness(rows: Sequence[dict[str, Any]], folder: RunFolder, products: Sequence[str]) -> None:
-    """Show the table of a robustness analysis without its intervals, and where the products are.
+    """Show the main columns of a robustness analysis without their intervals, and where the products are.
 
     Args:
         rows: the rows of `robustness_row`.
         folder: the folder of the run.
         products: names of the products in it.
     """
-    table = Table(title="shares in %; their 95 % intervals are in robustness.md", title_justify="left")
-    for name in ROBUSTNESS_COLUMNS:
+    table = Table(title="shares in %; 95 % intervals and more are in robustness.md", title_justify="left")
+    columns = [ROBUSTNESS_COLUMNS.index(name) for name in ROBUSTNESS_ON_TERMINAL]
+    for name in ROBUSTNESS_ON_TERMINAL:
         table.add_column(name, justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*(cell.split(" [")[0] for cell in row["cells"]))
+        table.add_row(*(row["cells"][index].split(" [")[0] for index in columns))
     console.print(table)
     for name in products:
         print(f"{name:16} {folder.path / name}")
