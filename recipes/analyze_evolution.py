@@ -7,7 +7,8 @@
 
 The last checkpoint answers the problems once; the base and each checkpoint are scored along those responses, and each
 checkpoint answers for itself to be judged. `output_dir` gets `models/NAME/` (tables, responses), `evolution.json`,
-`figures/` and `report.html`. Started again after a stop it goes on where it was.
+`figures/` and `report.html`. Started again after a stop it goes on where it was. JS is that of distributions truncated
+to top-p, as published; `--measure js` takes whole ones.
 """
 
 from tokenshift.recipes.command_line.start import start_script
@@ -37,11 +38,18 @@ def run(job: EvolutionJob) -> None:
     if state.is_main_process:
         names = [source.name for source in job.sources]
         steps = [step_of(name) for name in names]
-        rows = evolution_rows(checkpoint_labels(names), steps, tables, accuracies, resamples=shift.args.resamples)
+        rows = evolution_rows(
+            checkpoint_labels(names),
+            steps,
+            tables,
+            accuracies,
+            measure=shift.args.measure,
+            resamples=shift.args.resamples,
+        )
         write_whole(shift.folder.path / "evolution.json", json.dumps(rows, indent=1) + "\n")
         statements = evolution_statements(rows)
         write_evolution_report(shift.folder, rows, statements, shift.metadata())
-        show_statements({"the last checkpoint's": statements}, shift.folder, EVOLUTION_FILES)
+        show_statements({"the last checkpoint's": statements}, shift.folder, EVOLUTION_FILES, shift.args.measure)
         show_counted(shift.folder, shift.metadata())
     state.wait_for_everyone()
 

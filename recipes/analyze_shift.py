@@ -7,7 +7,8 @@
 
 Responses are sampled and judged (or read from `--trajectories FILE`), both models are scored along them, and
 `output_dir` gets `table/` (Parquet, one row per token), `summary.json`, `figures/` and `report.html`. Started again
-after a stop it goes on where it was; a finished one is left as it is.
+after a stop it goes on where it was; the rows of a finished one are left as they are. Numbers are of the JS between
+distributions truncated to top-p, as published, with that between whole ones beside it; `--measure js` swaps the two.
 """
 
 from tokenshift.recipes.command_line.start import start_script
@@ -24,7 +25,7 @@ from accelerate import PartialState
 
 from tokenshift.analysis.sampling.token_ids import context_length
 from tokenshift.analysis.sampling.trajectories import Trajectory
-from tokenshift.analysis.shift.report import read_summary, write_shift_report
+from tokenshift.analysis.shift.report import check_control, write_shift_report
 from tokenshift.analysis.shift.shift_analysis import SAMPLED, sample_and_score
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
@@ -34,7 +35,7 @@ from tokenshift.recipes.inputs.contents import content_hash
 from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.inputs.trajectory_files import load_trajectories
 from tokenshift.recipes.jobs.analysis.shift import (
-    ShiftArguments,
+    MeasuredShiftArguments,
     ShiftJob,
     prepare_shift,
     row_settings,
@@ -53,7 +54,7 @@ JUDGING = ("reward_func", "correct_threshold", "verify_workers", "verify_timeout
 
 
 @dataclass
-class AnalyzeShiftArguments(ShiftArguments):
+class AnalyzeShiftArguments(MeasuredShiftArguments):
     """
     Parameters:
         trajectories (`str`):
@@ -112,8 +113,10 @@ def run(job: ShiftJob) -> None:
     )
     if state.is_main_process:
         control = None if args.control is None else Path(args.control)
-        judged = write_shift_report(folder, job.base.tokenizer, resamples=args.resamples, control=control)
-        show_statements(judged, folder)
+        judged = write_shift_report(
+            folder, job.base.tokenizer, measure=args.measure, resamples=args.resamples, control=control
+        )
+        show_statements(judged, folder, measure=args.measure)
         show_counted(folder, job.metadata())
     state.wait_for_everyone()
 
@@ -126,7 +129,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
     """
     args = parse_into((AnalyzeShiftArguments,), arguments)[0]
     if args.control is not None:
-        read_summary(Path(args.control))
+        check_control(Path(args.control), args.measure)
     from_file = args.trajectories not in SAMPLED
     if from_file and not Path(args.trajectories).expanduser().is_file():
         raise ValueError(f"trajectories={args.trajectories!r} is no file; give rl, base, both or a file's path.")

@@ -4,8 +4,9 @@
     python recipes/shift_robustness.py --temperatures 0.6 1.0 --top_ps 0.7 --kinds rl mixed --output_dir outputs/mine
 
 For each kind of trajectory (RL's, the base's, and a mixed policy's, which follows the base and takes RL's token where
-JS > `mixed_epsilon`) and each temperature, responses are sampled and scored; JS is taken between whole distributions
-and between those truncated to each top-p. `output_dir` gets `cells/`, `robustness.json`, `robustness.md`, `figures/`
+JS > `mixed_epsilon`) and each temperature, responses are sampled and scored; JS is taken between
+distributions truncated to each top-p, and between whole ones (`--measure js`: these first), which says how much of the
+sparsity is truncation. `output_dir` gets `cells/`, `robustness.json`, `robustness.md`, `figures/`
 and `report.html`. Started again after a stop it goes on where it was.
 """
 
@@ -37,7 +38,7 @@ def run(job: ShiftJob) -> None:
     if state.is_main_process:
         write_whole(job.folder.path / "robustness.json", json.dumps(rows, indent=1) + "\n")
         write_whole(job.folder.path / "robustness.md", robustness_markdown(rows))
-        write_robustness_report(job.folder, rows, job.metadata())
+        write_robustness_report(job.folder, rows, job.metadata(), job.args.measure)
         show_robustness(rows, job.folder, ROBUSTNESS_FILES)
         show_counted(job.folder, job.metadata())
     state.wait_for_everyone()

@@ -22,7 +22,6 @@ Numbers = Mapping[str, Any]
 SINGLE, WIDE = (4.5, 3.2), (7.0, 3.4)
 """Width and height of figures of one and of two panels, inches."""
 
-JS_LABEL = "JS(base, RL), nats"
 TEXT = 7.5
 """Size of ticks and legends, points."""
 

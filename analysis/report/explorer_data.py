@@ -1,7 +1,7 @@
 """Responses packed for the report's explorer: small, decoded one at a time in the browser.
 
-Texts, ranks and JS (float32) are exact. Other divergences and entropies are off by 0.023 % at most, log-probabilities
-by 0.00025, so probabilities by 0.025 %: the page shows three digits.
+Texts, ranks and the JS that shades tokens (float32) are exact. Other divergences and entropies are off by 0.023 % at
+most, log-probabilities by 0.00025, so probabilities by 0.025 %: the page shows three digits.
 
 A packed response is the zlib stream of arrays one after another, each as byte planes: all lowest bytes, then all next
 ones, and so on (bytes of one significance beside each other compress well). `pack_response` names the arrays in their
@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_DIVERGENCES_AND_ENTROPIES = ("js_top_p", "forward_kl", "reverse_kl", "entropy_base", "entropy_rl")
+_DIVERGENCES_AND_ENTROPIES = ("forward_kl", "reverse_kl", "entropy_base", "entropy_rl")
 _LOG_PROBABILITIES = ("logp_base", "logp_rl")
 _RANKS = ("rank_base", "rank_rl")
 
-EXPLORED_VALUES = ("js", *_DIVERGENCES_AND_ENTROPIES, *_LOG_PROBABILITIES, *_RANKS)
+BESIDE = {"js": "js_top_p", "js_top_p": "js"}
+"""The JS that stands in the panel beside the one that shades the tokens: truncated beside full, and full beside it."""
+
+EXPLORED_VALUES = (*BESIDE, *_DIVERGENCES_AND_ENTROPIES, *_LOG_PROBABILITIES, *_RANKS)
 """Values that the explorer shows of each token, in the order of the packed arrays."""
 
 VALUE_FLOOR, VALUE_CEILING = 1e-9, 1e4
@@ -138,14 +141,29 @@ def planes(values: np.ndarray, width: int) -> bytes:
     return b"".join(((values.ravel() >> (8 * byte)) & 255).astype(np.uint8).tobytes() for byte in range(width))
 
 
-def pack_js(responses: Sequence[ExploredResponse]) -> bytes:
-    """Pack JS of all responses' tokens in order, float32, which lists, filters and thresholds need at once."""
-    js = np.concatenate([np.asarray(r.values["js"], dtype=np.float32) for r in responses] or [np.empty(0, np.float32)])
+def pack_js(responses: Sequence[ExploredResponse], shaded: str = "js") -> bytes:
+    """Pack a JS of all responses' tokens in order, float32, which lists, filters and thresholds need at once.
+
+    Args:
+        responses: the responses.
+        shaded: the JS that shades the tokens, `js` or `js_top_p`.
+    """
+    js = np.concatenate(
+        [np.asarray(r.values[shaded], dtype=np.float32) for r in responses] or [np.empty(0, np.float32)]
+    )
     return zlib.compress(planes(js.view(np.uint32), 4), 9)
 
 
-def pack_response(response: ExploredResponse, table: TextTable) -> bytes:
-    """Pack a response but for its JS and what the list shows of it. Top lists are packed rank by rank, `(k, T)`."""
+def pack_response(response: ExploredResponse, table: TextTable, shaded: str = "js") -> bytes:
+    """Pack a response but for the JS that shades it and what the list shows of it.
+
+    Top lists are packed rank by rank, `(k, T)`.
+
+    Args:
+        response: the response.
+        table: numbers of texts.
+        shaded: the JS that shades the tokens, which `pack_js` packs; the other one is packed here.
+    """
     ids = response.top_ids.swapaxes(1, 2)  # (2, k, T)
     codes = code_logps(response.top_logps).swapaxes(2, 3)  # (2, 2, k, T)
     shared = ids[1][:, None] == ids[0][None]  # (RL's k, base's k, T)
@@ -155,7 +173,7 @@ def pack_response(response: ExploredResponse, table: TextTable) -> bytes:
     change_in_base, change_in_new = (codes[0][1] - codes[0][0]), (codes[1][0] - codes[1][1])[new]
     arrays = [
         (np.array([table.number(text) for text in response.tokens], dtype=np.uint32), 4),
-        *((code_values(response.values[name]), 2) for name in _DIVERGENCES_AND_ENTROPIES),
+        *((code_values(response.values[name]), 2) for name in (BESIDE[shaded], *_DIVERGENCES_AND_ENTROPIES)),
         *((code_logps(response.values[name]), 2) for name in _LOG_PROBABILITIES),
         *((np.asarray(response.values[name], dtype=np.uint32), 4) for name in _RANKS),
         (table.numbers(ids[0]), 4),

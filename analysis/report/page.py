@@ -88,6 +88,7 @@ def write_report(
     token_text: Callable[[int], str],
     high: float = HIGH,
     near_zero: float = NEAR_ZERO,
+    shaded: str = "js",
 ) -> None:
     """Write the report, which appears whole.
 
@@ -100,6 +101,8 @@ def write_report(
         token_text: The text of a token id of the responses' `top_ids`.
         high: JS in nats above which the explorer marks a token at first.
         near_zero: JS in nats where the explorer's shading begins.
+        shaded: The JS by which the explorer shades and marks tokens: `js`, of whole distributions, or `js_top_p`, of
+            truncated ones; the other one is shown beside it.
 
     Raises:
         ValueError: If a row of a table has another number of cells than its header.
@@ -110,7 +113,7 @@ def write_report(
         title=title,
         facts=facts,
         sections=sections,
-        explored=_explored(responses, token_text, high, near_zero) if responses else None,
+        explored=_explored(responses, token_text, high, near_zero, shaded) if responses else None,
     )
     write_whole(path, page)
 
@@ -220,13 +223,19 @@ class _Explored:
 
 
 def _explored(
-    responses: Sequence[ExploredResponse], token_text: Callable[[int], str], high: float, near_zero: float
+    responses: Sequence[ExploredResponse],
+    token_text: Callable[[int], str],
+    high: float,
+    near_zero: float,
+    shaded: str,
 ) -> _Explored:
     table = TextTable(token_text)
-    packed = {f"response-{index}": pack_response(response, table) for index, response in enumerate(responses)}
+    packed = {f"response-{index}": pack_response(response, table, shaded) for index, response in enumerate(responses)}
     prompts = list(dict.fromkeys(response.prompt for response in responses))
     prompt_number = {prompt: number for number, prompt in enumerate(prompts)}
     description = {
+        "shaded": shaded,
+        "beside": explorer_data.BESIDE[shaded],
         "high": float(high),
         "near_zero": float(near_zero),
         "largest": LOG_2,
@@ -248,4 +257,4 @@ def _explored(
             for response in responses
         ],
     }
-    return _Explored(description, {"js": pack_js(responses), **packed})
+    return _Explored(description, {"js": pack_js(responses, shaded), **packed})

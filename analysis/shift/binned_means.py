@@ -15,11 +15,13 @@ import pyarrow as pa
 
 from tokenshift.analysis.divergence.token_statistics import OVERLAPS
 from tokenshift.analysis.shift.answer_start import answer_start
+from tokenshift.analysis.shift.measure import SHIFT_MEASURES
 from tokenshift.analysis.thresholds import (
     HIGH,
     IMPROBABLE,
     JS_BINS,
     LOW_ENTROPY,
+    NEAR_ZERO,
     POSITION_BINS,
     POSITION_NAMES,
     SPARSITY,
@@ -126,7 +128,7 @@ def entropy_and_position_means(
 # From a batch to terms -------------------------------------------------------------------------------------------
 
 
-def _side_by_side(labels: Sequence[str], columns: Sequence[np.ndarray], mask: np.ndarray | None = None) -> BinnedTerms:
+def side_by_side(labels: Sequence[str], columns: Sequence[np.ndarray], mask: np.ndarray | None = None) -> BinnedTerms:
     """Terms of the means of several columns `(N,)`, over the rows of a mask, or over all."""
     rows = np.arange(len(columns[0])) if mask is None else np.flatnonzero(mask)
     values = np.concatenate([np.asarray(values, dtype=np.float64)[rows] for values in columns])
@@ -137,13 +139,24 @@ def sparsity_terms(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
     """Share of tokens whose divergence lies below each threshold of `SPARSITY`, and above 0.1."""
     js = column(table, measure)
     labels = [f"< {threshold:g}" for threshold in SPARSITY] + [f"> {HIGH:g}"]
-    return {"sparsity": _side_by_side(labels, [*(js < threshold for threshold in SPARSITY), js > HIGH])}
+    return {"sparsity": side_by_side(labels, [*(js < threshold for threshold in SPARSITY), js > HIGH])}
+
+
+def both_measures_terms(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
+    """Share of tokens that are exactly 0, near zero and high by the truncated JS and by the full one, side by side."""
+    names = [name for name in SHIFT_MEASURES if name in table.column_names]
+    values = [column(table, name) for name in names]
+    return {
+        "zero": side_by_side(names, [js == 0 for js in values]),
+        "near_zero": side_by_side(names, [js < NEAR_ZERO for js in values]),
+        "high": side_by_side(names, [js > HIGH for js in values]),
+    }
 
 
 def mean_terms(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
     """Mean divergences and entropies, nats."""
     names = [name for name in _MEANS if name in table.column_names]
-    return {"mean": _side_by_side(names, [column(table, name) for name in names])}
+    return {"mean": side_by_side(names, [column(table, name) for name in names])}
 
 
 _MEANS = ("js", "js_top_p", "forward_kl", "reverse_kl", "entropy_base", "entropy_rl")
@@ -221,10 +234,10 @@ def mechanics_terms(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
     terms = {}
     for name, mask in _all_and_high(table, measure).items():
         overlaps = [column(table, f"overlap_{k}") for k in OVERLAPS]
-        terms[f"overlap_{name}"] = _side_by_side([str(k) for k in OVERLAPS], overlaps, mask)
+        terms[f"overlap_{name}"] = side_by_side([str(k) for k in OVERLAPS], overlaps, mask)
         labels = [f"<= {limit}" for limit in RANK_LIMITS]
-        terms[f"rank_{name}"] = _side_by_side(labels, [rank <= limit for limit in RANK_LIMITS], mask)
-        terms[f"improbable_{name}"] = _side_by_side([f"< {IMPROBABLE:g}"], [improbable], mask)
+        terms[f"rank_{name}"] = side_by_side(labels, [rank <= limit for limit in RANK_LIMITS], mask)
+        terms[f"improbable_{name}"] = side_by_side([f"< {IMPROBABLE:g}"], [improbable], mask)
     return terms
 
 
@@ -242,7 +255,7 @@ def mass_terms(table: pa.Table, measure: str) -> dict[str, BinnedTerms]:
             by_model[model] = np.diff([*cumulative, np.ones(table.num_rows)], axis=0)  # (6, N)
         by_model["moved"] = by_model["rl"] - by_model["base"]
         for model, masses in by_model.items():
-            terms[f"mass_{model}_{name}"] = _side_by_side(labels, list(masses), mask)
+            terms[f"mass_{model}_{name}"] = side_by_side(labels, list(masses), mask)
     return terms
 
 
@@ -270,6 +283,7 @@ def _all_and_high(table: pa.Table, measure: str) -> dict[str, np.ndarray | None]
 
 MEASURES: tuple[Measure, ...] = (
     sparsity_terms,
+    both_measures_terms,
     mean_terms,
     relative_position_terms,
     distance_terms,

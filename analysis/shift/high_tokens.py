@@ -4,24 +4,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tokenshift.analysis.shift.measure import DEFAULT_MEASURE
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.thresholds import HIGH
 from tokenshift.analysis.token_table.columns import column
-from tokenshift.analysis.token_table.reader import Source
+from tokenshift.analysis.token_table.reader import Source, column_names
 
 TOKEN_KEY = ("problem_id", "sample_id", "position")
 """The columns that say which token a row is."""
 
 
-def high_tokens(source: Source) -> np.ndarray:
+def high_tokens(source: Source, measure: str = DEFAULT_MEASURE) -> np.ndarray:
     """The tokens with JS > 0.1, `(H,)` records with the fields of `TOKEN_KEY`, each token once and in order.
 
     Args:
         source: per-token table of one kind of trajectory; its columns may be of any order.
+        measure: the column that counts as the divergence, `js_top_p` or `js`.
+
+    Raises:
+        ValueError: if the table has no such column.
     """
-    names = [*TOKEN_KEY, "js"]
+    names = [*TOKEN_KEY, measure]
+    if measure not in column_names(source):
+        raise ValueError(
+            f"measure={measure!r} is not a column of the table; it has {', '.join(column_names(source))}."
+        )
     table = source.select(names) if isinstance(source, pa.Table) else pq.read_table(source, columns=names)
-    high = column(table, "js") > HIGH
+    high = column(table, measure) > HIGH
     keys = {name: column(table, name)[high] for name in TOKEN_KEY}
     keys = {name: values.astype(str) if values.dtype == object else values for name, values in keys.items()}
     tokens = np.empty(int(high.sum()), dtype=[(name, values.dtype) for name, values in keys.items()])

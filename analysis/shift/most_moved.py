@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from tokenshift.analysis.shift.measure import DEFAULT_MEASURE
 from tokenshift.analysis.token_table.columns import column
 
 CONTEXT = 12
@@ -19,7 +20,7 @@ class MovedToken:
     Attributes:
         problem_id, sample_id, position, length: The response, the token's index in it, and its number of tokens.
         before, token, after: The token's text, and that of the tokens around it.
-        js: JS(base, policy) of the next-token distributions at the token's position.
+        js_top_p, js: JS(base, policy) of the next-token distributions at the token's position, truncated and full.
         prob_base, prob_rl: The token's probability under either model.
         top1_base, top1_rl: Text of the most probable token under either model.
     """
@@ -31,6 +32,7 @@ class MovedToken:
     before: str
     token: str
     after: str
+    js_top_p: float
     js: float
     prob_base: float
     prob_rl: float
@@ -38,15 +40,18 @@ class MovedToken:
     top1_rl: str
 
 
-def most_moved(table: pa.Table, decode: Callable[[int], str], count: int = 20) -> list[MovedToken]:
+def most_moved(
+    table: pa.Table, decode: Callable[[int], str], count: int = 20, measure: str = DEFAULT_MEASURE
+) -> list[MovedToken]:
     """The `count` rows of a per-token table with the largest JS, largest first.
 
     Args:
         table: Rows of whole responses, the tokens of each in order.
         decode: Returns a token id's text.
         count: Number of rows.
+        measure: The column that counts as the divergence, `js_top_p` or `js`.
     """
-    js = column(table, "js")
+    js = column(table, measure)
     order = np.argsort(-js, kind="stable")[:count]
     tokens = table["token"].to_pylist()
     chosen = table.take(pa.array(order)).to_pylist()
@@ -62,6 +67,7 @@ def most_moved(table: pa.Table, decode: Callable[[int], str], count: int = 20) -
                 before="".join(tokens[max(first, index - CONTEXT) : index]),
                 token=row["token"],
                 after="".join(tokens[index + 1 : min(last, index + 1 + CONTEXT)]),
+                js_top_p=row["js_top_p"],
                 js=row["js"],
                 prob_base=float(np.exp(row["logp_base"])),
                 prob_rl=float(np.exp(row["logp_rl"])),

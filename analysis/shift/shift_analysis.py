@@ -31,11 +31,12 @@ from tokenshift.analysis.sampling.responses import Judge, no_judge, sample_traje
 from tokenshift.analysis.sampling.token_ids import context_length
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.figures.every_figure import summary_figures
+from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, check_measure, measure_name, second_measure
 from tokenshift.analysis.shift.report import NUMBERS, REPORT_FILE, write_shift_report
 from tokenshift.analysis.shift.summary import summarise
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder, new_run_folder
-from tokenshift.analysis.token_table.reader import table_files
+from tokenshift.analysis.token_table.reader import column_names, table_files
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.analysis.token_table.scoring import PairScorer
 
@@ -106,8 +107,15 @@ class ShiftAnalysis:
         folder, tokenizer, resamples: as given.
     """
 
-    def __init__(self, folder: RunFolder, tokenizer: PreTrainedTokenizerBase, *, resamples: int = 1000) -> None:
-        self.folder, self.tokenizer, self.resamples = folder, tokenizer, resamples
+    def __init__(
+        self,
+        folder: RunFolder,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        measure: str = DEFAULT_MEASURE,
+        resamples: int = 1000,
+    ) -> None:
+        self.folder, self.tokenizer, self.measure, self.resamples = folder, tokenizer, measure, resamples
 
     @functools.cached_property
     def table(self) -> pa.Table:
@@ -122,7 +130,13 @@ class ShiftAnalysis:
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
         """All numbers with 95 % bootstrap intervals, as `summarise` returns them: `{kind: {group: ...}}`."""
-        return summarise(self.folder.table, resamples=self.resamples)
+        return summarise(self.folder.table, measure=self.measure, resamples=self.resamples)
+
+    @functools.cached_property
+    def second_summary(self) -> dict[str, Any]:
+        """The numbers by the other measure, in the same form; empty where the measure has no other."""
+        second = second_measure(self.measure, column_names(self.folder.table))
+        return {} if second is None else summarise(self.folder.table, measure=second, resamples=self.resamples)
 
     @functools.cached_property
     def numbers(self) -> pd.DataFrame:
@@ -143,7 +157,9 @@ class ShiftAnalysis:
         return {
             f"{kind}_{name}": figure
             for kind, groups in self.summary.items()
-            for name, (figure, _) in summary_figures(groups, self._title(kind)).items()
+            for name, (figure, _) in summary_figures(
+                groups, self._title(kind), second=self.second_summary.get(kind)
+            ).items()
         }
 
     def report(self, path: str | Path | None = None) -> Path:
@@ -155,7 +171,7 @@ class ShiftAnalysis:
         Returns:
             The path of the page: of the copy, if there is one.
         """
-        write_shift_report(self.folder, self.tokenizer, resamples=self.resamples)
+        write_shift_report(self.folder, self.tokenizer, measure=self.measure, resamples=self.resamples)
         page = self.folder.path / REPORT_FILE
         if path is None:
             return page
@@ -169,7 +185,8 @@ class ShiftAnalysis:
     def _heading(self) -> str:
         groups = next(iter(self.summary.values()))["all"]
         counts = ", ".join(f"{name} {groups[name]:,}" for name in ("tokens", "responses", "problems"))
-        return f"What RL moved: {self.metadata['base_model']} to {self.metadata['rl_model']}, {counts}"
+        measured = measure_name(self.measure, groups["top_p"])
+        return f"What RL moved: {self.metadata['base_model']} to {self.metadata['rl_model']}, {counts}, by {measured}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._heading()}, in {str(self.folder.path)!r}>"
@@ -192,6 +209,7 @@ def analyze(
     batch_size: int = 32,
     batch_tokens: int = 8192,
     report_responses: int = 200,
+    measure: str = DEFAULT_MEASURE,
     resamples: int = 1000,
     base_name: str | None = None,
     rl_name: str | None = None,
@@ -216,6 +234,8 @@ def analyze(
         batch_size: responses sampled at once.
         batch_tokens: tokens scored at once, padding included.
         report_responses: how many responses the report shows.
+        measure: the JS that counts: `js_top_p`, between distributions truncated to `sampling.top_p` as published, or
+            `js`, between whole ones; the table has both.
         resamples: resamples of the bootstrap.
         base_name, rl_name: names of the models in titles; by default what they were loaded from.
         output_dir: an empty or new folder that keeps the results; by default a temporary one, which is deleted with
@@ -225,6 +245,7 @@ def analyze(
         ValueError: for numbers out of range, an empty prompt, a response that would not fit into a model's context, a
             tokenizer with more ids than a model has, or an `output_dir` that is not empty.
     """
+    check_measure(measure)
     _check_numbers(
         samples=samples,
         batch_size=batch_size,
@@ -266,7 +287,7 @@ def analyze(
             prompts,
             {kind: functools.partial(TransformersGenerator, models[kind], tokenizer, sampling) for kind in kinds},
             lambda: scorer,
-            {**metadata, **settings, "prompts": texts},
+            {**metadata, **settings, "measure": measure, "prompts": texts},
             judge=judge or no_judge,
             samples=samples,
             batch_size=batch_size,
@@ -275,7 +296,7 @@ def analyze(
             given=given,
             state=state,
         )
-    return ShiftAnalysis(folder, tokenizer, resamples=resamples)
+    return ShiftAnalysis(folder, tokenizer, measure=measure, resamples=resamples)
 
 
 def _check_numbers(*, report_responses: int, **counts: int) -> None:

@@ -4,14 +4,18 @@ from tokenshift.analysis import summarise
 summarise("outputs/pocket/analysis/table")["rl"]["all"]["means"]["sparsity"]
 """
 
-from collections.abc import Sequence
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from tokenshift.analysis.shift.binned_means import MEASURES, Measure, SumsAndCounts, binned_sums, means_of_sums
+from tokenshift.analysis.shift.exact_zeros import exact_zero_terms, largest_at_exact_zero
 from tokenshift.analysis.shift.joint_counts import JOINT_ENTROPY, JOINT_JS, joint_counts
+from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, FULL_JS, source_truncation
 from tokenshift.analysis.shift.token_identity import frequent_tokens
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.thresholds import LOG_2
@@ -31,14 +35,15 @@ LOG_BINS = np.concatenate([[0.0], np.geomspace(1e-10, LOG_2 * (1 + 1e-6), 600)])
 class _Tally:
     """Sums over the rows of one group, batch by batch."""
 
-    def __init__(self, measures: Sequence[Measure], measure: str) -> None:
-        self._measures, self._measure = measures, measure
+    def __init__(self, measures: Sequence[Measure], measure: str, top_p: float | None) -> None:
+        self._measures, self._measure, self._top_p = measures, measure, top_p
         self._labels: dict[str, Sequence[str]] = {}
         self._sums: dict[str, SumsAndCounts] = {}  # (problems seen so far, bins) each
         self._js: list[np.ndarray] = []
         self._problems: list[np.ndarray] = []
         self._token_ids: list[np.ndarray] = []
         self._joint = {name: joint_counts(np.zeros(0), np.zeros(0)) for name in _JOINT}
+        self._largest_at_zero: float | None = None
         self.texts: dict[int, str] = {}
         self.responses = 0
 
@@ -62,6 +67,9 @@ class _Tally:
         self._js.append(js)
         self._problems.append(problems)
         self._token_ids.append(column(table, "token_id"))
+        largest = largest_at_exact_zero(table)
+        if largest is not None:
+            self._largest_at_zero = max(largest, self._largest_at_zero or 0.0)
         for name in _JOINT:
             self._joint[name] += joint_counts(js, column(table, name))
         ids, first = np.unique(self._token_ids[-1], return_index=True)
@@ -72,6 +80,8 @@ class _Tally:
         """The numbers of the group."""
         js, problems = np.concatenate(self._js), np.concatenate(self._problems)
         numbers: dict[str, Any] = {
+            "measure": self._measure,
+            "top_p": self._top_p,
             "tokens": len(js),
             "responses": self.responses,
             "problems": len(np.unique(problems)),
@@ -82,6 +92,7 @@ class _Tally:
             low, high = interval(bootstrap.ratios(sums, counts))
             value = means_of_sums(sums.sum(axis=0), counts.sum(axis=0))
             numbers["means"][name] = _listed(self._labels[name], value, low, high, counts.sum(axis=0))
+        numbers["js_max_at_exact_zero"] = self._largest_at_zero
         numbers["quantiles"] = _quantiles(js, problems, bootstrap)
         numbers["joint"] = {
             "js_edges": JOINT_JS.tolist(),
@@ -128,10 +139,13 @@ def _quantiles(js: np.ndarray, problems: np.ndarray, bootstrap: ProblemBootstrap
     bins = np.clip(np.searchsorted(LOG_BINS, js, side="right") - 1, 0, size - 1)
     counts = np.bincount(problems * size + bins, minlength=rows * size).reshape(rows, size)
     cumulative = np.cumsum(bootstrap.weights @ counts.astype(np.float32), axis=1)  # (R, bins)
+    absent = cumulative[:, -1] == 0  # resamples without a problem of the group
     cumulative /= np.maximum(cumulative[:, -1:], 1)
     middles = np.minimum(np.sqrt(LOG_BINS[:-1] * LOG_BINS[1:]), LOG_2)
     first = [(cumulative < quantile - 1e-6).sum(axis=1).clip(max=size - 1) for quantile in CURVE_QUANTILES]
-    low, high = interval(np.stack([middles[bins_of_resamples] for bins_of_resamples in first], axis=1))
+    samples = np.stack([middles[bins_of_resamples] for bins_of_resamples in first], axis=1)
+    samples[absent] = np.nan
+    low, high = interval(samples)
     value = np.quantile(js, CURVE_QUANTILES)
     labels = [f"{quantile:g}" for quantile in CURVE_QUANTILES]
     count = np.full(len(CURVE_QUANTILES), len(js))
@@ -141,7 +155,8 @@ def _quantiles(js: np.ndarray, problems: np.ndarray, bootstrap: ProblemBootstrap
 def summarise(
     source: Source,
     *,
-    measure: str = "js",
+    measure: str | None = None,
+    top_p: float | None = None,
     measures: Sequence[Measure] = MEASURES,
     resamples: int = 1000,
     seed: int = 0,
@@ -151,26 +166,41 @@ def summarise(
     Args:
         source: a table, a Parquet file or a folder of them; the rows of each response together, in order. Columns as
             `score_trajectories` writes them; without `trajectory` all rows are of one kind, `rl`.
-        measure: the column that counts as the divergence: `js`, or `js_top_p` for truncated distributions.
+        measure: the column that counts as the divergence: `js_top_p`, of truncated distributions as the publication
+            has it, or `js`, of whole ones. By default `js_top_p`; for a table without that column `js`, with a
+            warning that says so.
+        top_p: what `js_top_p` truncates to; by default what the table's metadata say. Without it exact zeros are
+            counted, but not those of single-token nuclei.
         measures: the functions of `tokenshift.analysis.shift.binned_means` that are applied, or others like them.
         resamples: number of resamples of the bootstrap.
         seed: seed of the bootstrap.
 
     Returns:
-        `{kind: {group: {...}}}`, plain data for JSON. A group has `tokens`, `responses`, `problems`; `means`, by name
-        `labels`, `value`, `low`, `high`, `n` (number of terms; a mean of none is None); `quantiles` of the divergence,
-        in the same form; `joint`, counts by divergence and entropy; `identity`. Beside the groups
+        `{kind: {group: {...}}}`, plain data for JSON. A group has `measure` and `top_p`; `tokens`, `responses`,
+        `problems`; `means`, by name `labels`, `value`, `low`, `high`, `n` (number of terms; a mean of none is None);
+        `js_max_at_exact_zero`, the largest full JS where the truncated one is 0; `quantiles` of the divergence, in the
+        same form as means; `joint`, counts by divergence and entropy; `identity`. Beside the groups
         `correct_minus_incorrect`, differences of means in the same form.
 
     Raises:
         ValueError: for a damaged file, a table without the needed columns, or no rows.
     """
     names = column_names(source)
+    if measure is None:
+        measure = DEFAULT_MEASURE if DEFAULT_MEASURE in names else FULL_JS
+        if measure == FULL_JS:
+            warnings.warn(
+                f"The table has no column {DEFAULT_MEASURE!r}, the publication's truncated JS; measured is {FULL_JS!r}"
+                ", between whole distributions.",
+                stacklevel=2,
+            )
     if measure not in names:
         raise ValueError(f"measure={measure!r} is not a column of the table; it has {', '.join(names)}.")
     wanted = [name for name in TABLE_SCHEMA.names if name in names]
     if missing := [name for name in TABLE_SCHEMA.names if name not in names and name not in _OPTIONAL]:
         raise ValueError(f"The table has no column {missing[0]!r}.")
+    top_p = source_truncation(source) if top_p is None else top_p
+    measures = (*measures, functools.partial(exact_zero_terms, top_p=top_p))
     tallies: dict[str, dict[str, _Tally]] = {}
     numbers: dict[int, int] = {}  # of problems, by id
     for batch in response_batches(source, [*wanted, *KEYS]):
@@ -181,7 +211,7 @@ def summarise(
         kinds = np.array(batch["trajectory"].to_pylist() if "trajectory" in names else ["rl"] * batch.num_rows)
         correct = verdicts(batch)
         for kind in np.unique(kinds):
-            groups = tallies.setdefault(str(kind), {name: _Tally(measures, measure) for name in GROUPS})
+            groups = tallies.setdefault(str(kind), {name: _Tally(measures, measure, top_p) for name in GROUPS})
             for group, tally in groups.items():
                 mask = kinds == kind
                 if group != "all":
@@ -235,5 +265,12 @@ def labelled_estimate(listed: dict[str, Any], label: str) -> dict[str, Any] | No
         ValueError: if there is no such label.
     """
     index = listed["labels"].index(label)
-    estimate = {name: listed[name][index] for name in ("value", "low", "high", "n")}
+    # a null instead of a whole list counts as a null for every label
+    estimate = {name: None if listed[name] is None else listed[name][index] for name in ("value", "low", "high", "n")}
     return None if estimate["value"] is None else estimate
+
+
+def group_estimate(group: Mapping[str, Any], name: str, label: str) -> dict[str, Any] | None:
+    """The mean `name` of a group at a label, as `labelled_estimate` gives it; None also where the group lacks it."""
+    listed = group["means"].get(name)
+    return None if listed is None or label not in listed["labels"] else labelled_estimate(listed, label)

@@ -182,6 +182,7 @@ def _other_tokenizer(folder: Path, moved: Path) -> Path:
         (["--control", "{empty}"], "holds no summary.json"),
         (["--max_new_tokens", "5000"], "lower max_new_tokens"),
         (["--top_p", "0"], "top_p=0.0 must lie in (0, 1]"),
+        (["--measure", "kl"], "measure='kl' is not known; choose js_top_p or js"),
         (["--temperature", "-1"], "temperature=-1.0 must be a finite number"),
         (["--dtype", "int8"], "dtype='int8' is not known"),
         (["--use_vllm", "true"], "needs vLLM"),

@@ -51,7 +51,10 @@ def test_evolution(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         ("checkpoint-10", 10),
         ("checkpoint-100", 100),
     ]
-    assert rows[0]["quantiles"]["0.9"]["value"] < rows[2]["quantiles"]["0.9"]["value"]
+    assert {(row["measure"], row["second"]["measure"], row["top_p"]) for row in rows} == {("js_top_p", "js", 0.7)}
+    full = [row["second"]["quantiles"]["0.9"]["value"] for row in rows]
+    assert full[0] < full[2]
+    assert rows[2]["exact_zero"]["value"] > 0
     assert rows[2]["jaccard_final"]["value"] == 1
     assert rows[0]["jaccard_previous"] is None
     fixed = read_trajectories(tmp_path / "trajectories" / "last.parquet")
@@ -75,16 +78,28 @@ def _table(js: list[float]) -> pa.Table:
 def test_overlaps_by_hand() -> None:
     """Sets {0}, {0, 10}, {0, 10, 11}: overlaps with the last 1/3, 2/3, 1, with the previous 1/2, 2/3."""
     js = [[0.5 if place in high else 0.0 for place in range(40)] for high in ({0}, {0, 10}, {0, 10, 11})]
-    rows = evolution_rows(["a", "b", "c"], [1, 2, 3], [_table(values) for values in js], [None] * 3, resamples=50)
+    rows = evolution_rows(
+        ["a", "b", "c"], [1, 2, 3], [_table(values) for values in js], [None] * 3, measure="js", resamples=50
+    )
     assert [row["jaccard_final"]["value"] for row in rows] == pytest.approx([1 / 3, 2 / 3, 1])
     assert [row["jaccard_previous"]["value"] for row in rows[1:]] == pytest.approx([1 / 2, 2 / 3])
     assert [row["high"]["value"] for row in rows] == pytest.approx([1 / 40, 2 / 40, 3 / 40])
     assert evolution_statements(rows)[0].verdict == "seen"
+    # the column js_top_p is the same in all three
+    assert [row["second"]["jaccard_final"]["value"] for row in rows] == [1, 1, 1]
+    assert [row["second"]["measure"] for row in rows] == ["js_top_p"] * 3
+    assert rows[0]["second"]["exact_zero"]["value"] == 25 / 40
+    turned = evolution_rows(["a", "b", "c"], [1, 2, 3], [_table(values) for values in js], [None] * 3, resamples=50)
+    assert [row["second"] for row in turned] == [{name: row[name] for name in turned[0]["second"]} for row in rows]
+    judged = evolution_statements(rows)
+    assert [(each.second, each.second_verdict) for each in evolution_statements(turned)] == [
+        (each.measured, each.verdict) for each in judged
+    ]
     assert "too few" in evolution_statements(rows[:2])[0].measured
     reordered = _table(js[0]).take(pa.array(np.random.default_rng(0).permutation(40))).sort_by("token")
     with pytest.raises(ValueError, match="must stand together"):
         evolution_rows(["a"], [1], [reordered], [None])
-    none = high_tokens(_table([0.0] * 40))
+    none = high_tokens(_table([0.0] * 40), "js")
     assert jaccard_estimate(none, none, np.array([3, 7, 9]), ProblemBootstrap(3, 5)) is None
 
 
@@ -123,7 +138,18 @@ def test_robustness(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFix
     (whole,) = (r for r in rows if (r["trajectories"], r["temperature"], r["top_p"]) == ("mixed", 1.2, 1.0))
     (cut,) = (r for r in rows if (r["trajectories"], r["temperature"], r["top_p"]) == ("mixed", 1.2, 0.7))
     assert whole["near_zero"]["value"] == pytest.approx((cell["js"].to_numpy() < 1e-3).mean())
-    assert cut["near_zero"]["value"] == pytest.approx((cell["js_top_p"].to_numpy() < 1e-3).mean())
+    js_top_p = cell["js_top_p"].to_numpy()
+    assert cut["near_zero"]["value"] == pytest.approx((js_top_p < 1e-3).mean())
+    assert cut["exact_zero"]["value"] == pytest.approx((js_top_p == 0).mean())
+    assert cut["one_token"]["value"] == cut["exact_zero"]["value"] > 0
+    assert cut["js_at_exact_zero"]["value"] == pytest.approx(cell["js"].to_numpy()[js_top_p == 0].mean(), rel=1e-5)
+    assert cut["js_max_at_exact_zero"] == cell["js"].to_numpy()[js_top_p == 0].max()
+    assert cut["second"]["near_zero"] == whole["near_zero"]
+    # the measure that counts comes first
+    assert [row["measure"] for row in rows[:3]] == ["js_top_p", "js_top_p", "js"]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "How much of the sparsity is truncation" in page
+    assert (tmp_path / "figures" / "sparsity_by_top_p.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -133,6 +159,7 @@ def test_robustness(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["--top_ps", "1.0"], "top_ps has 1.0"),
         (["--temperatures", "0"], "temperatures has 0.0"),
         (["--mixed_epsilon", "0.7"], r"must lie in \[0, ln 2\]"),
+        (["--measure", "kl"], "measure='kl' is not known; choose js_top_p or js"),
     ],
 )
 def test_wrong_sweeps(arguments: list[str], words: str) -> None:

@@ -191,6 +191,7 @@ def test_every_metric_is_in_wandb_once(tmp_path: Path) -> None:
     probe = shares | {f"position_{part:02d}" for part in range(20)} | {f"overlap_{k}" for k in (1, 2, 3, 5, 10)}
     probe |= {"rl_top1_rank_1", "rl_top1_rank_3", "rl_top1_improbable", "accuracy", "length", "tokens", "responses"}
     probe |= {"entropy_policy_near_zero", "entropy_reference_near_zero", "top_p/frac_near_zero", "log10_js"}
+    probe |= {f"top_p/{name}" for name in (*shares, "frac_exact_zero", "log10_js", "most_moved", "position_00")}
     views = {"most_moved", "js_histogram", "position_profile", "js_entropy_map", "percentiles"}
     assert {f"shift/{name}" for name in probe | views} <= names
     assert {f"shift/own/{name}" for name in probe | views} <= names

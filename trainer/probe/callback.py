@@ -21,7 +21,7 @@ from tokenshift.analysis.token_table.schema import SCORED, build_table
 from tokenshift.trainer.policy.requirements import check_can_be_sampled, image_column
 from tokenshift.trainer.policy.responses import Reward, generation_settings, rank_rows, sampled_responses
 from tokenshift.trainer.policy.undisturbed import undisturbed
-from tokenshift.trainer.probe.files import FIXED_KIND, OWN_KIND, ProbeFiles
+from tokenshift.trainer.probe.files import FIXED_KIND, MEASURE_PREFIX, OWN_KIND, ProbeFiles
 from tokenshift.trainer.probe.trajectories import (
     ProbedTrajectory,
     image_batch,
@@ -52,16 +52,20 @@ class ShiftProbeCallback(TrainerCallback):
     `figures/`. The numbers are logged to `state.log_history` and, if W&B is reported to, against `shift/step`:
     `shift/*` on the fixed trajectories and `shift/own/*` on the policy's own:
 
-    - `mean, p50, p90, p95, p99, max` (nats), `frac_near_zero`, `frac_high` of JS(base, policy) between whole
-      distributions, and `top_p/{p99,frac_near_zero,frac_high}` of that between truncated ones;
-    - `entropy_{policy,reference}_{near_zero,low,middle,high}` (nats) by JS; `position_00..19`, mean JS (nats);
-    - `overlap_{1,2,3,5,10}`, `rl_top1_rank_{1,3}`, `rl_top1_improbable`, and the same over high-JS tokens, `high/*`;
-    - `jaccard_previous`, `jaccard_first`, overlap of the set of high-JS tokens with the last probe's, and with that
-      of the first probe which had any; at the end `jaccard_last`, of each probe with the last one;
+    - `top_p/*` first, of JS(base, policy) between distributions truncated to `top_p`, the publication's measure, then
+      the same names without `top_p/`, of JS between whole ones: `mean, p50, p90, p95, p99, max` (nats),
+      `frac_near_zero`, `frac_high`; `entropy_{policy,reference}_{near_zero,low,middle,high}` (nats) by JS;
+      `position_00..19`, mean JS (nats); `high/*`, means over high-JS tokens; `jaccard_previous`, `jaccard_first`,
+      overlap of the set of high-JS tokens with the last probe's, and with that of the first probe which had any; at
+      the end `jaccard_last`, of each probe with the last one;
+    - `top_p/frac_exact_zero`, share of tokens whose truncated JS is exactly 0 (nearly always since one and the same
+      token fills both nuclei), and `top_p/full_js_at_exact_zero_{mean,max}`, the full JS there (nats);
+    - `overlap_{1,2,3,5,10}`, `rl_top1_rank_{1,3}`, `rl_top1_improbable`, over all tokens;
     - `accuracy`, share of responses whose reward is at least `correct_threshold`; `length` (tokens); `tokens`,
       `responses`.
 
-    W&B also gets `log10_js` (histogram), `most_moved` (table of tokens in context), and four figures.
+    W&B also gets `log10_js` (histogram) and `most_moved` (table of tokens in context), each by both measures, and four
+    figures, whose left panel is of the truncated JS.
 
     Args:
         trainer: any TRL trainer, before `train` is called; add the probe to it with `trainer.add_callback`.
@@ -175,11 +179,12 @@ class ShiftProbeCallback(TrainerCallback):
             for kind in (FIXED_KIND, OWN_KIND):
                 if (table := self.files.read(state.global_step, kind)).num_rows:
                     draw_probe_figures(self.files, kind, table, ["png", "svg"])
-            overlaps = self.files.overlaps_with_last()
-            for step, value in overlaps.items():
-                state.log_history.append({"step": step, "shift/jaccard_last": value})
-            if self._reports(args):
-                self._wandb.log_overlaps(overlaps)
+            for measure, prefix in MEASURE_PREFIX.items():
+                name, overlaps = f"{prefix}jaccard_last", self.files.overlaps_with_last(measure)
+                for step, value in overlaps.items():
+                    state.log_history.append({"step": step, f"shift/{name}": value})
+                if self._reports(args):
+                    self._wandb.log_overlaps(name, overlaps)
 
     # Scoring -----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokenshift.analysis.shift.high_tokens import high_tokens, jaccard
-from tokenshift.analysis.shift.probe_summary import shift_summary
+from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, FULL_JS, TRUNCATED_JS
+from tokenshift.analysis.shift.probe_summary import TOP_P_PREFIX, shift_summary
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.token_table.schema import write_table
@@ -20,6 +21,10 @@ FIXED_KIND, OWN_KIND = "fixed", "own"
 
 METRIC_PREFIX = {FIXED_KIND: "shift/", OWN_KIND: "shift/own/"}
 """Prefix of the logged numbers of each kind of trajectory."""
+
+
+MEASURE_PREFIX = {TRUNCATED_JS: TOP_P_PREFIX, FULL_JS: ""}
+"""Prefix, after that of the kind, of numbers that depend on the measure; the publication's measure comes first."""
 
 
 class ProbeFiles:
@@ -110,19 +115,26 @@ class ProbeFiles:
     def _overlaps(self, step: int, tables: Mapping[str, pa.Table]) -> dict[str, float]:
         if FIXED_KIND not in tables:
             return {}
-        now = high_tokens(tables[FIXED_KIND])
-        earlier = {probed: high_tokens(self.read(probed, FIXED_KIND)) for probed in self.steps() if probed < step}
-        compared = {
-            "shift/jaccard_previous": earlier[max(earlier)] if earlier else None,
-            # at the start nothing has moved: the first that has a high-JS token
-            "shift/jaccard_first": next((tokens for tokens in earlier.values() if len(tokens)), None),
-        }
-        overlaps = {name: jaccard(now, tokens) for name, tokens in compared.items() if tokens is not None}
+        earlier = {probed: self.read(probed, FIXED_KIND) for probed in self.steps() if probed < step}
+        overlaps: dict[str, float | None] = {}
+        for measure, prefix in MEASURE_PREFIX.items():
+            now = high_tokens(tables[FIXED_KIND], measure)
+            before = [high_tokens(table, measure) for table in earlier.values()]
+            compared = {
+                f"shift/{prefix}jaccard_previous": before[-1] if before else None,
+                # at the start nothing has moved: the first that has a high-JS token
+                f"shift/{prefix}jaccard_first": next((tokens for tokens in before if len(tokens)), None),
+            }
+            overlaps |= {name: jaccard(now, tokens) for name, tokens in compared.items() if tokens is not None}
         return {name: value for name, value in overlaps.items() if value is not None}
 
-    def overlaps_with_last(self) -> dict[int, float]:
-        """Jaccard index of each probe's high-JS tokens on the fixed trajectories with the last probe's, by update."""
-        sets = {step: high_tokens(self.read(step, FIXED_KIND)) for step in self.steps()}
+    def overlaps_with_last(self, measure: str = DEFAULT_MEASURE) -> dict[int, float]:
+        """Jaccard index of each probe's high-JS tokens on the fixed trajectories with the last probe's, by update.
+
+        Args:
+            measure: the column that counts as the divergence, `js_top_p` or `js`.
+        """
+        sets = {step: high_tokens(self.read(step, FIXED_KIND), measure) for step in self.steps()}
         if not sets:
             return {}
         overlaps = {step: jaccard(tokens, sets[max(sets)]) for step, tokens in sets.items()}

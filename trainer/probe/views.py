@@ -15,7 +15,7 @@ from tokenshift.analysis.shift.figures.probe import probe_figures
 from tokenshift.analysis.shift.most_moved import MovedToken, most_moved
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.token_table.columns import column
-from tokenshift.trainer.probe.files import METRIC_PREFIX, ProbeFiles
+from tokenshift.trainer.probe.files import MEASURE_PREFIX, METRIC_PREFIX, ProbeFiles
 
 LOG10_FLOOR = -8.0
 """Lower end of the histogram of log10 JS; smaller JS count in its first bin."""
@@ -75,21 +75,22 @@ class WandbViews:
         for kind, table in tables.items():
             if not table.num_rows:
                 continue
-            log_js = np.log10(np.maximum(column(table, "js"), 10**LOG10_FLOOR))
-            views[f"{METRIC_PREFIX[kind]}log10_js"] = wandb.Histogram(
-                np_histogram=np.histogram(log_js, 64, (LOG10_FLOOR, 0))
-            )
-            names: list[str | int] = [field.name for field in fields(MovedToken)]
-            rows = [list(asdict(token).values()) for token in most_moved(table, decode)]
-            views[f"{METRIC_PREFIX[kind]}most_moved"] = wandb.Table(columns=names, data=rows)
+            for measure, prefix in MEASURE_PREFIX.items():  # the publication's measure comes first
+                log_js = np.log10(np.maximum(column(table, measure), 10**LOG10_FLOOR))
+                views[f"{METRIC_PREFIX[kind]}{prefix}log10_js"] = wandb.Histogram(
+                    np_histogram=np.histogram(log_js, 64, (LOG10_FLOOR, 0))
+                )
+                names: list[str | int] = [field.name for field in fields(MovedToken)]
+                rows = [list(asdict(token).values()) for token in most_moved(table, decode, measure=measure)]
+                views[f"{METRIC_PREFIX[kind]}{prefix}most_moved"] = wandb.Table(columns=names, data=rows)
             for name, (path, caption) in figures[kind].items():
                 views[f"{METRIC_PREFIX[kind]}{name}"] = wandb.Image(str(path), caption=caption)
         self._log_once(f"probe {step}", step, dict(metrics), views)
 
-    def log_overlaps(self, overlaps: Mapping[int, float]) -> None:
-        """Log the overlaps with the last probe, each against the `shift/step` of its probe."""
+    def log_overlaps(self, name: str, overlaps: Mapping[int, float]) -> None:
+        """Log overlaps with the last probe as `shift/NAME`, each against the `shift/step` of its probe."""
         for step, value in overlaps.items():
-            self._log_once(f"jaccard_last {step}", step, {"shift/jaccard_last": value}, {})
+            self._log_once(f"{name} {step}", step, {f"shift/{name}": value}, {})
 
     def _log_once(self, key: str, step: int, metrics: dict[str, float], views: dict[str, Any]) -> None:
         run = wandb.run

@@ -97,7 +97,8 @@ const hexadecimal = (character) => `‹${character.codePointAt(0).toString(16).t
 
 const data = JSON.parse(find("data").textContent);
 const responses = data.responses;
-const CODED = ["js_top_p", "forward_kl", "reverse_kl", "entropy_base", "entropy_rl"];
+const JS_NAMES = { js: "JS", js_top_p: "JS, top-p truncated" };
+const CODED = ["beside", "forward_kl", "reverse_kl", "entropy_base", "entropy_rl"];
 const LOGPS = ["logp_base", "logp_rl"];
 const RANKS = ["rank_base", "rank_rl"];
 const MISSING = 65535;
@@ -594,8 +595,8 @@ function detail(index) {
   const value = shown.js[index];
   const numbers = make("dl", "numbers", null);
   numbers.append(
-    pair(isHigh(value) ? "main high-value" : "main", "JS", digits(value)),
-    pair("js_top_p", "JS, top-p truncated", digits(valueOf(shown.js_top_p[index]))),
+    pair(isHigh(value) ? "main high-value" : "main", JS_NAMES[data.shaded], digits(value)),
+    pair(data.beside, JS_NAMES[data.beside], digits(valueOf(shown.beside[index]))),
     pair("forward_kl", "forward KL(base‖RL)", digits(valueOf(shown.forward_kl[index]))),
     pair("reverse_kl", "reverse KL(RL‖base)", digits(valueOf(shown.reverse_kl[index]))),
   );

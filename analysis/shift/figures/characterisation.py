@@ -11,7 +11,6 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tokenshift.analysis.figures.kit import (
     BASE,
     CONTROL,
-    JS_LABEL,
     LOOKS,
     RL,
     SINGLE,
@@ -40,6 +39,7 @@ from tokenshift.analysis.figures.kit import (
 from tokenshift.analysis.figures.style import BLUE, GREY, ORANGE, style
 from tokenshift.analysis.shift.figures.joint_map import draw_joint_map, filled_rows
 from tokenshift.analysis.shift.figures.registry import register_summary_figure
+from tokenshift.analysis.shift.figures.second_column import SECOND, exact_zero_share, group_label, second_label
 from tokenshift.analysis.thresholds import HIGH, JS_EDGES, NEAR_ZERO
 
 NOISE = 1e-6
@@ -58,15 +58,18 @@ def _compared(groups: Numbers, control: Numbers | None) -> list[tuple[str, Numbe
 @register_summary_figure(
     "quantile_curve",
     caption="JS between base and RL in nats that a share of the tokens reaches, {n}; bands: {interval}. "
-    "{thresholds}{dashed}",
+    "{thresholds}{dashed}{zeros}{second}{measure}",
 )
-def quantile_curve(groups: Numbers, title: str, control: Numbers | None = None) -> Figure:
+def quantile_curve(
+    groups: Numbers, title: str, control: Numbers | None = None, second: Numbers | None = None
+) -> Figure:
     """JS (nats) that a share of the tokens (%, log axis, the tail at the right) reaches, with 95 % bands.
 
     Args:
         groups: the groups of one kind of trajectory, from `summarise`.
         title: title of the figure.
         control: groups of another summary (a model after SFT, say), of which all responses are drawn, dashed.
+        second: the groups by the other measure, of which all responses are drawn, thin.
     """
     with style():
         figure = Figure(figsize=SINGLE, layout="constrained")
@@ -86,13 +89,24 @@ def quantile_curve(groups: Numbers, title: str, control: Numbers | None = None) 
                 markersize=3,
                 label=f"{name} (n = {group['tokens']:,})",
             )
+        if second is not None:
+            curve = as_series(second["all"]["quantiles"])
+            above = 1 - np.array(curve.labels, dtype=float)
+            label = second_label(second["all"])
+            axes.plot(
+                100 * above[above > 0], curve.value[above > 0], color=SECOND.color, linestyle=SECOND.line, label=label
+            )
+        zero = exact_zero_share(groups["all"])
+        if zero is not None and zero < 1:
+            label = f"left of it exactly 0: {100 * zero:.1f} % of all"
+            axes.axvline(100 * (1 - zero), color=GREY, linewidth=0.8, linestyle=":", label=label)
         axes.set_xscale("log")
         axes.set_xlim(100, 0.09)
         axes.set_xticks([100, 50, 20, 10, 5, 2, 1, 0.5, 0.1], ["100", "50", "20", "10", "5", "2", "1", "0.5", "0.1"])
         js_axis(axes, "y", NOISE)
         mark_thresholds(axes, "y")
         axes.set_xlabel("% of tokens with at least this JS")
-        axes.set_ylabel(JS_LABEL)
+        axes.set_ylabel(group_label(groups["all"]))
         legend(figure, axes)
         heading(figure, title, counts_text(groups["all"]))
         tidy(figure)
@@ -102,15 +116,16 @@ def quantile_curve(groups: Numbers, title: str, control: Numbers | None = None) 
 @register_summary_figure(
     "sparsity",
     caption="Share of tokens whose JS in nats lies below each threshold, {n}; whiskers: {interval}. "
-    "{thresholds}{dashed}",
+    "{thresholds}{dashed}{zeros}{second}{measure}",
 )
-def sparsity(groups: Numbers, title: str, control: Numbers | None = None) -> Figure:
+def sparsity(groups: Numbers, title: str, control: Numbers | None = None, second: Numbers | None = None) -> Figure:
     """Share of tokens (%) with a JS below each threshold (nats), with 95 % whiskers.
 
     Args:
         groups: the groups of one kind of trajectory, from `summarise`.
         title: title of the figure.
         control: groups of another summary, of which all responses are drawn, dashed.
+        second: the groups by the other measure, of which all responses are drawn, thin.
     """
     with style():
         figure = Figure(figsize=SINGLE, layout="constrained")
@@ -123,12 +138,21 @@ def sparsity(groups: Numbers, title: str, control: Numbers | None = None) -> Fig
             label = f"{name} (n = {group['tokens']:,})"
             draw_series(axes, np.arange(len(below.labels)) + shift, below, look, label)
             lowest = min(lowest, np.nanmin(np.concatenate([below.value, below.low])))
+        if second is not None:
+            shares = mean_of(second["all"], "sparsity") * 100
+            other = shares[np.array([label.startswith("<") for label in shares.labels])]
+            draw_series(axes, np.arange(len(other.labels)), other, SECOND, second_label(second["all"]))
+            lowest = min(lowest, np.nanmin(np.concatenate([other.value, other.low])))
+        zero = exact_zero_share(groups["all"])
+        if zero is not None:
+            label = f"exactly 0: {100 * zero:.1f} % of all"
+            axes.axhline(100 * zero, color=GREY, linewidth=0.8, linestyle=":", label=label)
         names = {NEAR_ZERO: "\nnear zero", HIGH: "\nnot high"}
         limits = [float(label.removeprefix("< ")) for label in below.labels]
         ticks = [number(limit) + names.get(limit, "") for limit in limits]
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_ylim(max(0, 10 * np.floor((lowest - 1) / 10)), 101)
-        axes.set_xlabel(f"threshold of {JS_LABEL}")
+        axes.set_xlabel(f"threshold of {group_label(groups['all'])}")
         axes.set_ylabel("% of tokens below")
         legend(figure, axes)
         heading(figure, title, counts_text(groups["all"]))
@@ -139,26 +163,30 @@ def sparsity(groups: Numbers, title: str, control: Numbers | None = None) -> Fig
 @register_summary_figure(
     "relative_position",
     caption="Mean JS in nats, and share of tokens above {high} (the publication's threshold), by position relative to "
-    "the response's length, {n}; whiskers: {interval}.",
+    "the response's length, {n}; whiskers: {interval}.{second}{measure}",
 )
-def relative_position(groups: Numbers, title: str) -> Figure:
+def relative_position(groups: Numbers, title: str, second: Numbers | None = None) -> Figure:
     """Mean JS (nats), and share of tokens above 0.1 (%), by position over the response's length; 95 % whiskers."""
     with style():
         figure = Figure(figsize=WIDE, layout="constrained")
         left, right = figure.subplots(1, 2)
-        compared = present(groups)
+        compared = [
+            (f"{name} (n = {group['tokens']:,})", group, LOOKS[name]) for name, group in present(groups).items()
+        ]
+        if second is not None:
+            compared.append((second_label(second["all"]), second["all"], SECOND))
         drawn: list[tuple[Series, Series]] = []
-        for (name, group), shift in zip(compared.items(), dodges(len(compared), 0.2), strict=True):
+        for (name, group, look), shift in zip(compared, dodges(len(compared), 0.2), strict=True):
             means, shares = mean_of(group, "position_relative"), mean_of(group, "position_relative_high") * 100
             width = 1 / len(means.labels)
             middle = (np.arange(len(means.labels)) + 0.5 + shift) * width
-            draw_series(left, middle, means, LOOKS[name], f"{name} (n = {group['tokens']:,})")
-            draw_series(right, middle, shares, LOOKS[name])
+            draw_series(left, middle, means, look, name)
+            draw_series(right, middle, shares, look)
             drawn.append((means, shares))
         floor = js_floor([means for means, _ in drawn], NEAR_ZERO / 10)
         js_axis(left, "y", floor, max(means.top for means, _ in drawn))
         percent_axis(right, max(shares.top for _, shares in drawn))
-        left.set_ylabel(f"mean {JS_LABEL}")
+        left.set_ylabel(f"mean {group_label(groups['all'])}")
         right.set_ylabel(f"% of tokens with JS > {HIGH:g}")
         for axes in (left, right):
             axes.set_xlim(0, 1)
@@ -172,7 +200,7 @@ def relative_position(groups: Numbers, title: str) -> Figure:
 @register_summary_figure(
     "distance_positions",
     caption="Mean JS in nats by distance in tokens from the response's start, its end, and the begin of its final "
-    "answer (negative: before it), {n}; whiskers: {interval}.",
+    "answer (negative: before it), {n}; whiskers: {interval}.{measure}",
 )
 def distance_positions(groups: Numbers, title: str) -> Figure:
     """Mean JS (nats) by distance in tokens from the start, the end and the final answer's begin; 95 % whiskers."""
@@ -203,7 +231,7 @@ def distance_positions(groups: Numbers, title: str) -> Figure:
                 fontsize=6.5,
                 color=GREY,
             )
-        panels[0].set_ylabel(f"mean {JS_LABEL}")
+        panels[0].set_ylabel(f"mean {group_label(groups['all'])}")
         panels[0].set_xlabel("tokens after the first")
         panels[1].set_xlabel("tokens before the last")
         panels[2].set_xlabel("tokens after the answer's begin")
@@ -223,7 +251,7 @@ def _with_terms(series: Series) -> Series:
 @register_summary_figure(
     "entropy_by_js",
     caption="Mean entropy of base and RL in nats over the tokens of each bin of JS, {n}; whiskers: {interval}. "
-    "{thresholds}",
+    "{thresholds}{zeros}{measure}",
 )
 def entropy_by_js(groups: Numbers, title: str) -> Figure:
     """Mean entropy (nats) of base and RL over the tokens of each bin of JS, with 95 % whiskers and each bin's n."""
@@ -238,10 +266,13 @@ def entropy_by_js(groups: Numbers, title: str) -> Figure:
             f"{label.replace('_', ' ')}\n{edges[bin_]} to {edges[bin_ + 1]}\nn = {means.n[bin_]:,}"
             for bin_, label in enumerate(means.labels)
         ]
+        zero = exact_zero_share(groups["all"])
+        if zero is not None:
+            ticks[0] += f"\nexactly 0: {round(zero * groups['all']['tokens']):,}"
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.5, len(ticks) - 0.5)
         axes.set_ylim(bottom=0)
-        axes.set_xlabel(f"{JS_LABEL}; n: tokens")
+        axes.set_xlabel(f"{group_label(groups['all'])}; n: tokens")
         axes.set_ylabel("mean entropy, nats")
         legend(figure, axes)
         heading(figure, title, counts_text(groups["all"]))
@@ -251,7 +282,7 @@ def entropy_by_js(groups: Numbers, title: str) -> Figure:
 
 @register_summary_figure(
     "joint_histogram",
-    caption="Number of tokens by JS and by entropy of base and of RL, in nats, {n}. {thresholds}",
+    caption="Number of tokens by JS and by entropy of base and of RL, in nats, {n}. {thresholds}{zeros}{measure}",
 )
 def joint_histogram(groups: Numbers, title: str) -> Figure:
     """Number of tokens (log colour) by JS and entropy of base, and of RL, both in nats; JS below 1e-7 at the left."""
@@ -264,7 +295,7 @@ def joint_histogram(groups: Numbers, title: str) -> Figure:
         panels = figure.subplots(1, 2, sharey=True)
         norm = LogNorm(1, max(2, *(of_model.max() for of_model in counts)))
         for axes, of_model, name in zip(panels, counts, ("base", "RL"), strict=True):
-            mesh = draw_joint_map(axes, of_model, js_edges, entropy_edges, rows, norm)
+            mesh = draw_joint_map(axes, of_model, js_edges, entropy_edges, rows, norm, group_label(groups["all"]))
             axes.set_ylabel(f"entropy of {name}, nats")
         figure.colorbar(mesh, ax=panels, label="tokens")
         heading(figure, title, counts_text(groups["all"]))
@@ -276,7 +307,7 @@ def joint_histogram(groups: Numbers, title: str) -> Figure:
     "token_identity",
     caption="JS in nats of all occurrences of the tokens most frequent among high and among near-zero positions: "
     "median, quartiles (thick) and 5th to 95th percentile (thin), which are no confidence intervals; {n}. "
-    "{thresholds}",
+    "{thresholds}{zeros}{measure}",
 )
 def token_identity(groups: Numbers, title: str) -> Figure:
     """JS (nats) over all occurrences of the tokens most frequent among high, and among near-zero, positions.
@@ -292,7 +323,7 @@ def token_identity(groups: Numbers, title: str) -> Figure:
         for axes, (name, which, color) in zip(panels, kinds, strict=True):
             rows = identity[name][:TOKENS]
             axes.set_title(f"most frequent with {which}", fontsize=8, pad=14)
-            axes.set_xlabel(JS_LABEL)
+            axes.set_xlabel(group_label(groups["all"]))
             js_axis(axes, "x", NOISE, every=2)
             if not rows:
                 note(axes, f"no token with {which}")

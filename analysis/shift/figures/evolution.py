@@ -26,6 +26,8 @@ from tokenshift.analysis.figures.kit import (
 from tokenshift.analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, style
 from tokenshift.analysis.shift.evolution import PERCENTILES
 from tokenshift.analysis.shift.figures.registry import EVOLUTION_FIGURES, register_evolution_figure
+from tokenshift.analysis.shift.figures.second_column import SECOND, measure_sentence
+from tokenshift.analysis.shift.measure import FULL_JS, TRUNCATED_JS, measure_label, measure_name
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 
 EvolutionRows = Sequence[Numbers]
@@ -40,7 +42,10 @@ def evolution_figures(rows: EvolutionRows, title: str) -> dict[str, tuple[Figure
         rows: the rows of `evolution_rows`.
         title: title of every figure.
     """
-    return EVOLUTION_FIGURES.draw(rows, title)
+    last = rows[-1] if rows else {}
+    sentence = measure_sentence(last)
+    drawn = EVOLUTION_FIGURES.draw(rows, title)
+    return {name: (figure, f"{caption} {sentence}") for name, (figure, caption) in drawn.items()}
 
 
 def _in_order(rows: EvolutionRows) -> list[Numbers]:
@@ -89,15 +94,69 @@ def percentile_evolution(rows: EvolutionRows, title: str) -> Figure:
     with style():
         figure = Figure(figsize=SINGLE, layout="constrained")
         axes = figure.subplots()
+        draw_percentiles(axes, rows, _label(rows))
+        legend(figure, axes)
+        heading(figure, title, _count(rows))
+        tidy(figure)
+    return figure
+
+
+def _label(rows: EvolutionRows) -> str:
+    """The measure of the rows as the label of an axis."""
+    last = rows[-1] if rows else {}
+    return measure_label(last.get("measure", FULL_JS), last.get("top_p"), "base, checkpoint")
+
+
+def draw_percentiles(axes: Axes, rows: EvolutionRows, label: str) -> None:
+    """Draw the percentiles of rows in order.
+
+    Args:
+        axes: the panel.
+        rows: as for `percentile_evolution`.
+        label: the divergence and its unit, `measure_label`.
+    """
+    steps = _steps(axes, rows)
+    top = NEAR_ZERO
+    for name, look in reversed(list(zip(PERCENTILES, _LOOKS[: len(PERCENTILES)], strict=True))):
+        values = of_rows(rows, "quantiles", name)
+        draw_series(axes, steps, values, look, f"p{100 * float(name):g}")
+        top = max(top, values.top)
+    js_axis(axes, "y", 1e-6, top)
+    mark_thresholds(axes, "y")
+    axes.set_ylabel(label)
+
+
+@register_evolution_figure(
+    "near_zero",
+    caption="Share of tokens whose JS(base, checkpoint) is below 0.001, along the last checkpoint's responses: by the "
+    "measure of the page, and thin by the other one. Exactly 0: the truncated JS of tokens where both truncated "
+    "distributions are the same, nearly always since one and the same token is both. 95 % intervals.",
+)
+def near_zero_evolution(rows: EvolutionRows, title: str) -> Figure:
+    """Shares of near-zero and of exactly zero tokens (%) at each checkpoint, by both measures; 95 % whiskers.
+
+    Args:
+        rows: as for `percentile_evolution`, with `measure`, `top_p`, `near_zero` and `exact_zero`, and the same of the
+            other measure in `second`.
+        title: title of the figure.
+    """
+    rows = _in_order(rows)
+    with style():
+        figure = Figure(figsize=SINGLE, layout="constrained")
+        axes = figure.subplots()
         steps = _steps(axes, rows)
-        top = NEAR_ZERO
-        for name, look in reversed(list(zip(PERCENTILES, _LOOKS[: len(PERCENTILES)], strict=True))):
-            values = of_rows(rows, "quantiles", name)
-            draw_series(axes, steps, values, look, f"p{100 * float(name):g}")
-            top = max(top, values.top)
-        js_axis(axes, "y", 1e-6, top)
-        mark_thresholds(axes, "y")
-        axes.set_ylabel("JS(base, checkpoint), nats")
+        last = rows[-1] if rows else {}
+        second = last.get("second") or {}
+        for path, part, look in (
+            (("near_zero",), last, LOOKS["all"]),
+            (("second", "near_zero"), second, SECOND),
+        ):
+            if part:
+                name = measure_name(part.get("measure", FULL_JS), last.get("top_p"))
+                draw_series(axes, steps, of_rows(rows, *path) * 100, look, f"{name} < {NEAR_ZERO:g}")
+        exact = measure_name(TRUNCATED_JS, last.get("top_p"))
+        draw_series(axes, steps, of_rows(rows, "exact_zero") * 100, Look(ORANGE, "s", "--"), f"{exact} exactly 0")
+        axes.set_ylabel("% of tokens")
         legend(figure, axes)
         heading(figure, title, _count(rows))
         tidy(figure)

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 
-from tokenshift.analysis.figures.kit import JS_LABEL, mark_thresholds, number
+from tokenshift.analysis.figures.kit import mark_thresholds, number
 from tokenshift.analysis.figures.style import MAP
 
 
@@ -14,12 +14,13 @@ def log_edges(edges: np.ndarray) -> np.ndarray:
     return np.concatenate([[edges[1] / 10 ** (1 / 3)], edges[1:]])
 
 
-def log_js_axis(axes: Axes, edges: np.ndarray) -> None:
+def log_js_axis(axes: Axes, edges: np.ndarray, label: str) -> None:
     """Make x the log axis of a histogram of JS, with marks at the thresholds.
 
     Args:
         axes: the panel.
         edges: edges of the histogram's bins in nats, from 0.
+        label: the divergence and its unit, `measure_label`.
     """
     ends = log_edges(edges)
     axes.set_xscale("log")
@@ -27,7 +28,7 @@ def log_js_axis(axes: Axes, edges: np.ndarray) -> None:
     axes.minorticks_off()  # they take most of the drawing time
     axes.set_xlim(ends[0], ends[-1])
     mark_thresholds(axes, "x")
-    axes.set_xlabel(f"{JS_LABEL}; first column: below {number(edges[1])}")
+    axes.set_xlabel(f"{label}\nfirst column: below {number(edges[1])}")
 
 
 def filled_rows(counts: np.ndarray) -> int:
@@ -37,7 +38,13 @@ def filled_rows(counts: np.ndarray) -> int:
 
 
 def draw_joint_map(
-    axes: Axes, counts: np.ndarray, js_edges: np.ndarray, entropy_edges: np.ndarray, rows: int, norm: LogNorm
+    axes: Axes,
+    counts: np.ndarray,
+    js_edges: np.ndarray,
+    entropy_edges: np.ndarray,
+    rows: int,
+    norm: LogNorm,
+    label: str,
 ) -> QuadMesh:
     """Draw the number of tokens by JS (x) and entropy (y).
 
@@ -47,6 +54,7 @@ def draw_joint_map(
         js_edges, entropy_edges: edges of these bins, nats.
         rows: how many bins of entropy are drawn.
         norm: the colour scale.
+        label: the divergence and its unit.
     """
     mesh = axes.pcolormesh(
         log_edges(js_edges),
@@ -56,5 +64,5 @@ def draw_joint_map(
         cmap=MAP,
         rasterized=True,
     )
-    log_js_axis(axes, js_edges)
+    log_js_axis(axes, js_edges, label)
     return mesh

@@ -17,6 +17,7 @@ from tokenshift.analysis.figures.kit import (
     Series,
     as_series,
     counts_text,
+    dodges,
     draw_rows,
     draw_series,
     has,
@@ -29,27 +30,36 @@ from tokenshift.analysis.figures.kit import (
 )
 from tokenshift.analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, style
 from tokenshift.analysis.shift.figures.registry import register_summary_figure
+from tokenshift.analysis.shift.figures.second_column import SECOND, group_name
 from tokenshift.analysis.thresholds import HIGH, IMPROBABLE
 
 PUBLISHED_OVERLAP = 80
 """Per cent, exceeded for k >= 2 over high-JS positions (arXiv 2603.22446, SimpleRL)."""
 
-_SETS = (("high", f"JS > {HIGH:g}", CHANGED), ("all", "all positions", EVERYWHERE))
+
+def _sets(groups: Numbers, second: Numbers | None) -> list[tuple[Numbers, str, str, Look]]:
+    """The sets of positions that are compared: their group, the end of the mean's name, words and look."""
+    high = f"{group_name(groups['all'])} > {HIGH:g}"
+    sets = [(groups["all"], "high", high, CHANGED), (groups["all"], "all", "all positions", EVERYWHERE)]
+    if second is not None:
+        sets.append((second["all"], "high", f"{group_name(second['all'])} > {HIGH:g}", SECOND))
+    return sets
 
 
 @register_summary_figure(
     "overlap",
     caption="Mean share of tokens that the k most probable of base and of RL have in common, over {high_positions}, "
     "and over all {tokens} positions; whiskers: {interval}. Dotted: the 80 % that the publication finds exceeded for "
-    "k of 2 and more at high positions (SimpleRL).",
+    "k of 2 and more at high positions (SimpleRL).{second}{measure}",
 )
-def overlap(groups: Numbers, title: str) -> Figure:
+def overlap(groups: Numbers, title: str, second: Numbers | None = None) -> Figure:
     """Mean overlap of base's and RL's top k (%) against k, over high-JS and over all positions; 95 % whiskers."""
     with style():
         figure = Figure(figsize=SINGLE, layout="constrained")
         axes = figure.subplots()
-        for (name, words, look), shift in zip(_SETS, (-0.06, 0.06), strict=True):
-            shares = mean_of(groups["all"], f"overlap_{name}") * 100
+        sets = _sets(groups, second)
+        for (group, name, words, look), shift in zip(sets, dodges(len(sets), 0.12), strict=True):
+            shares = mean_of(group, f"overlap_{name}") * 100
             draw_series(axes, np.arange(len(shares.labels)) + shift, shares, look, f"{words} (n = {shares.n.max():,})")
         axes.axhline(
             PUBLISHED_OVERLAP,
@@ -72,9 +82,9 @@ def overlap(groups: Numbers, title: str) -> Figure:
     "base_ranks",
     caption="Share of positions where RL's most probable token is among base's first ranks, over {high_positions}, "
     "and over all {tokens} positions; improbable: base gives that token less than {improbable}; whiskers and "
-    "brackets: {interval}.",
+    "brackets: {interval}.{second}{measure}",
 )
-def base_ranks(groups: Numbers, title: str) -> Figure:
+def base_ranks(groups: Numbers, title: str, second: Numbers | None = None) -> Figure:
     """Share of positions (%) where RL's top-1 token is among base's first ranks, with 95 % whiskers.
 
     In the legend: where base gives that token less than 0.01.
@@ -82,9 +92,10 @@ def base_ranks(groups: Numbers, title: str) -> Figure:
     with style():
         figure = Figure(figsize=SINGLE, layout="constrained")
         axes = figure.subplots()
-        for (name, words, look), shift in zip(_SETS, (-0.06, 0.06), strict=True):
-            shares = mean_of(groups["all"], f"rank_{name}") * 100
-            improbable = mean_of(groups["all"], f"improbable_{name}") * 100
+        sets = _sets(groups, second)
+        for (group, name, words, look), shift in zip(sets, dodges(len(sets), 0.12), strict=True):
+            shares = mean_of(group, f"rank_{name}") * 100
+            improbable = mean_of(group, f"improbable_{name}") * 100
             label = f"{words} (n = {shares.n.max():,}){_improbable(improbable)}"
             draw_series(axes, np.arange(len(shares.labels)) + shift, shares, look, label)
         axes.set_xticks(range(len(shares.labels)), [label.removeprefix("<= ") for label in shares.labels])
@@ -114,7 +125,7 @@ def _has_masses(groups: Numbers) -> bool:
 @register_summary_figure(
     "mass_moved",
     caption="Mean probability of the tokens of each rank under base, as base and as RL give it, and the change from "
-    "base to RL, over {high_positions} ({tokens} tokens in all); whiskers: {interval}.",
+    "base to RL, over {high_positions} ({tokens} tokens in all); whiskers: {interval}.{measure}",
     drawable=_has_masses,
 )
 def mass_moved(groups: Numbers, title: str) -> Figure:
@@ -153,8 +164,8 @@ _FAMILIES = {
     "mean": ("mean {}", Look(BLUE, "o")),
 }
 _MEANS = {
-    "js": "JS",
     "js_top_p": "JS, truncated",
+    "js": "JS, full",
     "forward_kl": "KL(base‖RL)",
     "reverse_kl": "KL(RL‖base)",
     "entropy_base": "entropy of base",
@@ -170,7 +181,7 @@ def _has_differences(groups: Numbers) -> bool:
     "correct_minus_incorrect",
     caption="Differences, correct minus incorrect responses: shares in percentage points, means in nats; overlaps, "
     "ranks and probabilities over positions with JS > {high} (the publication's threshold; near zero, {near_zero}, is "
-    "this project's); {n}; whiskers: {interval}.",
+    "this project's); {n}; whiskers: {interval}.{measure}",
     drawable=_has_differences,
 )
 def correct_minus_incorrect(groups: Numbers, title: str) -> Figure:

@@ -17,14 +17,14 @@ from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import model_content
 from tokenshift.recipes.inputs.models import ModelSource, find_model
-from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
+from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
 
 LAST_RESPONSES, OWN_RESPONSES = "last", "own"
 """Names of the trajectories' files: the last checkpoint's responses, and those of another checkpoint."""
 
 
 @dataclass
-class EvolutionArguments(ShiftArguments):
+class EvolutionArguments(MeasuredShiftArguments):
     """
     Parameters:
         checkpoints (`list[str]`):

@@ -1,7 +1,8 @@
 """Arguments of the analysis across settings, its preparation, and the scoring of every setting."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -11,20 +12,21 @@ from tokenshift.analysis.cross_sampling.intervention import Intervention
 from tokenshift.analysis.sampling.generators import Generator, Sampling
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.responses import sample_trajectories
+from tokenshift.analysis.shift.measure import FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.shift.robustness import robustness_row
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import HIGH, LOG_2
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
-from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
+from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
 
 TRAJECTORY_KINDS = ("rl", "base", "mixed")
 """The policies whose responses the analysis can be taken along."""
 
 
 @dataclass
-class RobustnessArguments(ShiftArguments):
+class RobustnessArguments(MeasuredShiftArguments):
     """
     Parameters:
         kinds (`list[str]`):
@@ -39,7 +41,7 @@ class RobustnessArguments(ShiftArguments):
 
     kinds: list[str] = field(default_factory=lambda: list(TRAJECTORY_KINDS), metadata={"help": "rl, base, mixed."})
     temperatures: list[float] = field(default_factory=lambda: [0.7, 1.0, 1.3], metadata={"help": "Temperatures."})
-    top_ps: list[float] = field(default_factory=lambda: [0.7, 0.9], metadata={"help": "Truncations, below 1."})
+    top_ps: list[float] = field(default_factory=lambda: [0.7, 0.9, 0.95], metadata={"help": "Truncations, below 1."})
     mixed_epsilon: float = field(default=HIGH, metadata={"help": "JS above which the mixed policy takes RL's token."})
     resamples: int = field(default=1000, metadata={"help": "Resamples of the bootstrap."})
     output_dir: str = field(default="outputs/pocket/robustness", metadata={"help": "Where results go."})
@@ -87,7 +89,8 @@ def robustness_rows(job: ShiftJob) -> list[dict[str, Any]]:
         job: the analysis.
 
     Returns:
-        The rows of `robustness_row`, on the main process; other processes get none.
+        The rows of `robustness_row`, on the main process; other processes get none. Under each setting those of the
+        measure that counts come first.
     """
     args, rows = job.args, []
     main = PartialState().is_main_process
@@ -106,7 +109,8 @@ def robustness_rows(job: ShiftJob) -> list[dict[str, Any]]:
                 batch_size=args.batch_size,
             )
             setting = {"trajectories": kind, "temperature": temperature}
-            for number, top_p in enumerate(args.top_ps):
+            tables = {}
+            for top_p in args.top_ps:
                 scored = RunFolder(folder.path / f"top_p_{top_p:g}")
                 score_to_table(
                     scored,
@@ -115,11 +119,28 @@ def robustness_rows(job: ShiftJob) -> list[dict[str, Any]]:
                     job.metadata(temperature=temperature, truncated_top_p=top_p),
                     batch_tokens=args.batch_tokens,
                 )
-                if main and number == 0:  # the whole distributions are the same in every table
-                    rows.append(robustness_row(scored.table, {**setting, "top_p": 1.0}, "js", args.resamples))
-                if main:
-                    rows.append(robustness_row(scored.table, {**setting, "top_p": top_p}, "js_top_p", args.resamples))
+                tables[top_p] = scored.table
+            if main:
+                rows += _setting_rows(tables, setting, args.measure, args.resamples)
     return rows
+
+
+def _setting_rows(
+    tables: Mapping[float, Path], setting: Mapping[str, Any], measure: str, resamples: int
+) -> list[dict[str, Any]]:
+    """The rows of one kind of trajectory and temperature: those of the measure that counts come first.
+
+    Args:
+        tables: the per-token tables by top-p.
+        setting: `trajectories` and `temperature`.
+        measure: `js_top_p`, or `js`, whose numbers are the same in every table.
+        resamples: number of resamples of the bootstrap.
+    """
+    truncated = [
+        robustness_row(table, {**setting, "top_p": top_p}, TRUNCATED_JS, resamples) for top_p, table in tables.items()
+    ]
+    whole = [robustness_row(next(iter(tables.values())), {**setting, "top_p": 1.0}, FULL_JS, resamples)]
+    return whole + truncated if measure == FULL_JS else truncated + whole
 
 
 def _generator(job: ShiftJob, kind: str, sampling: Sampling) -> Generator:

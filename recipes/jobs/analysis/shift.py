@@ -13,6 +13,7 @@ from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge
 from tokenshift.analysis.sampling.token_ids import check_context
 from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, check_measure
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.analysis.token_table.scoring import PairScorer
@@ -72,6 +73,26 @@ class ShiftArguments(SamplingArguments, ProblemArguments):
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
         return super().without_effect(values) | verification_without_effect([self.reward_func])
+
+
+@dataclass
+class MeasuredShiftArguments(ShiftArguments):
+    """
+    Arguments of the recipes whose numbers are of one measure of the shift, with the other in a second column.
+
+    Parameters:
+        measure (`str`):
+            The JS that counts: `js_top_p`, between distributions truncated to top-p as published, or `js`, between
+            whole ones. Tables of tokens have both, so that a finished run can be looked at by either.
+    """
+
+    measure: str = field(
+        default=DEFAULT_MEASURE, metadata={"help": "js_top_p, truncated as published, or js, of whole distributions."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_measure(self.measure)
 
 
 @dataclass
@@ -138,6 +159,7 @@ class ShiftJob(FolderOwner):
             "rl_revision": self.rl.revision or getattr(self.rl.config, "_commit_hash", None),
             **sampled,
             "dtype": weights_dtype((self.base, self.rl), self.args.dtype),
+            **({"measure": self.args.measure} if isinstance(self.args, MeasuredShiftArguments) else {}),
             "prompts": {prompt.problem_id: prompt.text for prompt in self.prompts},
             **more,
         }
@@ -183,7 +205,7 @@ def row_settings(job: ShiftJob, *unrecorded: str) -> dict[str, Any]:
         job: the analysis.
         unrecorded: further arguments of the recipe on which no row depends.
     """
-    left_out = (*UNRECORDED_ARGUMENTS, *unrecorded)
+    left_out = (*UNRECORDED_ARGUMENTS, "measure", *unrecorded)
     settings = {name: value for name, value in asdict(job.args).items() if name not in left_out}
     if job.args.chat_template_kwargs is None:
         del settings["chat_template_kwargs"]  # as in folders that were made before it could be given

@@ -8,6 +8,7 @@ from rich.table import Table
 from tokenshift.analysis.sampling.correctness import correctness_words, none_correct_remark
 from tokenshift.analysis.sampling.trajectories import read_trajectories
 from tokenshift.analysis.shift.claims import NOT_SEEN, SEEN, Statement
+from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, measure_name, second_measure
 from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import CORRECT
@@ -17,6 +18,21 @@ VERDICT_COLOURS = {SEEN: "green", NOT_SEEN: "red"}
 """Other verdicts are yellow."""
 
 SHIFT_PRODUCTS = ("report.html", "summary.json", "figures", "table")
+
+
+ROBUSTNESS_ON_TERMINAL = (
+    "trajectories",
+    "T",
+    "top-p",
+    "accuracy",
+    "JS < 1e-3",
+    "exactly 0",
+    "full JS there, nats",
+    "full JS < 1e-3",
+    "JS > 0.1",
+    "overlap@2, high",
+)
+"""The columns of a robustness analysis that a terminal has room for."""
 
 
 def show_counted(folder: RunFolder, metadata: Mapping[str, Any]) -> None:
@@ -38,7 +54,10 @@ def show_counted(folder: RunFolder, metadata: Mapping[str, Any]) -> None:
 
 
 def show_statements(
-    by_kind: dict[str, list[Statement]], folder: RunFolder, products: Sequence[str] = SHIFT_PRODUCTS
+    by_kind: dict[str, list[Statement]],
+    folder: RunFolder,
+    products: Sequence[str] = SHIFT_PRODUCTS,
+    measure: str = DEFAULT_MEASURE,
 ) -> None:
     """Print one table of statements per kind of trajectory, and where the products are.
 
@@ -46,33 +65,43 @@ def show_statements(
         by_kind: The statements by kind of trajectory.
         folder: The run's folder.
         products: Names of the files and folders in it that are printed.
+        measure: The measure of the figures; those by the other one are in a second column.
     """
+    second = measure_name(second_measure(measure) or "")
     for kind, statements in by_kind.items():
         table = Table(title=f"along {kind} trajectories, 95 % intervals by problem", title_justify="left")
-        for name in ("statement", "published", "here", "verdict"):
+        beside = any(statement.second is not None for statement in statements)
+        here = f"here, {measure_name(measure)}"
+        for name in ("statement", "published", here, "verdict", *([f"by {second}"] if beside else [])):
             table.add_column(name, overflow="fold")
         for statement in statements:
-            colour = VERDICT_COLOURS.get(statement.verdict, "yellow")
-            verdict = f"[{colour}]{statement.verdict}[/]"
-            table.add_row(statement.text, statement.published, statement.measured, verdict)
+            cells = [statement.text, statement.published, statement.measured, _coloured(statement.verdict)]
+            if beside:
+                cells.append(f"{statement.second}: {_coloured(statement.second_verdict)}")
+            table.add_row(*cells)
         console.print(table)
     for name in products:
         print(f"{name:14} {folder.path / name}")
 
 
+def _coloured(verdict: str | None) -> str:
+    return f"[{VERDICT_COLOURS.get(verdict or '', 'yellow')}]{verdict}[/]"
+
+
 def show_robustness(rows: Sequence[dict[str, Any]], folder: RunFolder, products: Sequence[str]) -> None:
-    """Show the table of a robustness analysis without its intervals, and where the products are.
+    """Show the main columns of a robustness analysis without their intervals, and where the products are.
 
     Args:
         rows: the rows of `robustness_row`.
         folder: the folder of the run.
         products: names of the products in it.
     """
-    table = Table(title="shares in %; their 95 % intervals are in robustness.md", title_justify="left")
-    for name in ROBUSTNESS_COLUMNS:
+    table = Table(title="shares in %; 95 % intervals and more are in robustness.md", title_justify="left")
+    columns = [ROBUSTNESS_COLUMNS.index(name) for name in ROBUSTNESS_ON_TERMINAL]
+    for name in ROBUSTNESS_ON_TERMINAL:
         table.add_column(name, justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*(cell.split(" [")[0] for cell in row["cells"]))
+        table.add_row(*(row["cells"][index].split(" [")[0] for index in columns))
     console.print(table)
     for name in products:
         print(f"{name:16} {folder.path / name}")

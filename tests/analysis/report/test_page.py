@@ -152,11 +152,18 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
         facts: Mapping[str, str] | None = None,
         sections: Sequence[Section] = (),
         first: int = 0,
+        shaded: str = "js",
         **options: Any,
     ) -> Opened:
         path = tmp_path / "report.html"
         write_report(
-            path, title=title, facts=facts or {}, sections=sections, responses=responses, token_text=token_text
+            path,
+            title=title,
+            facts=facts or {},
+            sections=sections,
+            responses=responses,
+            token_text=token_text,
+            shaded=shaded,
         )
         contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}))
         found = Opened(contexts[-1].new_page())
@@ -353,6 +360,23 @@ def test_values_without_a_number(opened: Callable[..., Opened]) -> None:
         "log-prob.": ["−∞", "< −31.999", "0", "–"],
         "prob.": ["0", "< 1.27e−14", "1.00", "–"],
     }
+    found.check_quiet()
+
+
+def test_tokens_are_shaded_by_the_chosen_js(opened: Callable[..., Opened]) -> None:
+    """The panel's main number and the high tokens are of the truncated JS, and the full one stands beside it."""
+    response = with_values(make_response(5), js=[0.3, 0.09, 0, 0.2, 0.01], js_top_p=[0.4, 0, 0, 0.05, 0.69])
+    found = opened([response], shaded="js_top_p")
+    marked = found.page.locator(".token.high")
+    assert [int(mark) for mark in marked.evaluate_all("tokens => tokens.map(token => token.dataset.index)")] == [0, 4]
+    assert "between distributions truncated to top-p" in found.page.locator("#explorer > p").first.inner_text()
+    for index in range(5):
+        found.page.locator(".token").nth(index).hover()
+        detail = found.page.locator("#detail")
+        assert detail.locator(".main dt").inner_text() == "JS, top-p truncated"
+        assert detail.locator(".js dt").inner_text() == "JS"
+        check_digits(detail.locator(".main dd").inner_text(), float(response.values["js_top_p"][index]))
+        check_digits(detail.locator(".js dd").inner_text(), float(response.values["js"][index]))
     found.check_quiet()
 
 

@@ -34,7 +34,7 @@ def test_labels_tell_checkpoints_apart() -> None:
 
 def test_rows_without_a_high_token() -> None:
     tables = [random_rows(0, [20, 30], largest=largest, judged="none") for largest in (0.01, 0.05, 0.09)]
-    rows = evolution_rows(["a", "b", "c"], [None] * 3, tables, [None] * 3, resamples=10)
+    rows = evolution_rows(["a", "b", "c"], [None] * 3, tables, [None] * 3, measure="js", resamples=10)
     assert [row["tokens"] for row in rows] == [50] * 3
     assert all(row["jaccard_final"] is None and row["jaccard_previous"] is None for row in rows)
     assert all(row["overlap_high"]["2"] is None and row["accuracy"] is None for row in rows)

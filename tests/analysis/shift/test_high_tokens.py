@@ -12,13 +12,20 @@ from tokenshift.analysis.shift.high_tokens import high_tokens, jaccard, jaccard_
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap
 
 
-def as_set(table: pa.Table) -> set[tuple[int, int, int]]:
+def as_set(table: pa.Table, measure: str = "js_top_p") -> set[tuple[int, int, int]]:
     limit = np.float32(0.1)
     return {
         (row["problem_id"], row["sample_id"], row["position"])
         for row in table.to_pylist()
-        if np.float32(row["js"]) > limit
+        if np.float32(row[measure]) > limit
     }
+
+
+def test_a_measure_is_a_column() -> None:
+    table = random_rows(0, [40])
+    assert high_tokens(table, "js").tolist() == sorted(as_set(table, "js")) != high_tokens(table).tolist()
+    with pytest.raises(ValueError, match="measure='js_top_p' is not a column of the table; it has"):
+        high_tokens(table.drop_columns("js_top_p"))
 
 
 @pytest.mark.parametrize("lengths", [[1], [5, 60, 2, 33]])
@@ -37,8 +44,8 @@ def test_against_sets(lengths: list[int], tmp_path: Path) -> None:
 
 
 def test_empty_sets() -> None:
-    none = high_tokens(random_rows(0, [20], largest=0.05))
-    some = high_tokens(random_rows(1, [20]))
+    none = high_tokens(random_rows(0, [20], largest=0.05), "js")
+    some = high_tokens(random_rows(1, [20]), "js")
     assert len(none) == 0 < len(some)
     assert jaccard(none, none) is None
     assert jaccard(none, some) == jaccard(some, none) == 0

@@ -74,6 +74,32 @@ def test_every_mean_is_that_of_a_loop(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
+def test_truncated_numbers_are_those_of_the_truncated_column_and_come_first(name: str) -> None:
+    table = TABLES[name]
+    index = table.column_names.index("js")
+    numbers, swapped = shift_summary(table), shift_summary(table.set_column(index, "js", table["js_top_p"]))
+    plain = {key: value for key, value in swapped.items() if not key.startswith("top_p/")}
+    truncated = {key.removeprefix("top_p/"): value for key, value in numbers.items() if key.startswith("top_p/")}
+    assert truncated.pop("frac_exact_zero") == 0
+    assert truncated == {key: plain[key] for key in truncated}
+    rest = plain.keys() - truncated.keys()
+    measured = ("mean", "p", "max", "frac", "entropy", "position", "high")
+    assert not [key for key in rest if key.startswith(measured)], "the rest does not depend on the measure"
+    assert all(key.startswith("top_p/") for key in list(numbers)[: len(truncated) + 1])
+
+
+def test_exact_zeros_with_the_full_js_there() -> None:
+    table = TABLES["random"]
+    values = table["js_top_p"].to_numpy().copy()
+    values[::4] = 0
+    numbers = shift_summary(table.set_column(table.column_names.index("js_top_p"), "js_top_p", pa.array(values)))
+    full = table["js"].to_numpy()[::4].astype(float)
+    assert numbers["top_p/frac_exact_zero"] == 105 / 420
+    assert numbers["top_p/full_js_at_exact_zero_mean"] == pytest.approx(full.mean())
+    assert numbers["top_p/full_js_at_exact_zero_max"] == full.max()
+
+
+@pytest.mark.parametrize("name", TABLES)
 def test_a_training_and_a_summary_say_the_same(name: str) -> None:
     """Three readers of one definition: the probe, the online sums in two micro-steps, and `summarise`."""
     table = TABLES[name]
@@ -96,7 +122,7 @@ def test_a_training_and_a_summary_say_the_same(name: str) -> None:
     assert logged.keys() == {key for key in numbers if key.startswith(("entropy_", "position_"))}
     for key, value in logged.items():
         assert numbers[key] == pytest.approx(value, rel=1e-12), key
-    means = summarise(table, resamples=2)["rl"]["all"]["means"]
+    means = summarise(table, measure="js", resamples=2)["rl"]["all"]["means"]
     for model, column in (("policy", "rl"), ("reference", "base")):
         for bin_ in ("near_zero", "low", "middle", "high"):
             estimate = labelled_estimate(means[f"entropy_{column}"], bin_)

@@ -14,9 +14,11 @@ from tokenshift.analysis import summarise
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.claims import statements
 from tokenshift.analysis.shift.evolution import response_accuracy
-from tokenshift.analysis.shift.summary import labelled_estimate
+from tokenshift.analysis.shift.exact_zero_words import exact_zero_rows, exact_zero_words
+from tokenshift.analysis.shift.summary import group_estimate, labelled_estimate
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.token_table.reader import response_batches
+from tokenshift.analysis.token_table.schema import write_table
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def table() -> pa.Table:
 
 @pytest.fixture(scope="module")
 def summary(table: pa.Table) -> dict[str, Any]:
-    return summarise(table, resamples=200)["rl"]
+    return summarise(table, measure="js", resamples=200)["rl"]
 
 
 BY_HAND = [
@@ -113,9 +115,58 @@ def test_counts_quantiles_and_groups_by_hand(summary: dict[str, Any]) -> None:
 
 def test_truncated_divergences_are_measured_when_asked_for(table: pa.Table) -> None:
     group = summarise(table, measure="js_top_p", resamples=10)["rl"]["all"]
+    assert summarise(table, resamples=10)["rl"]["all"] == group  # the default
+    assert (group["measure"], group["top_p"]) == ("js_top_p", None)
     assert labelled_estimate(group["means"]["sparsity"], "> 0.1")["n"] == 40  # type: ignore[index]
     assert labelled_estimate(group["means"]["sparsity"], "> 0.1")["value"] == 2 / 40  # type: ignore[index]
     assert labelled_estimate(group["means"]["overlap_high"], "2")["n"] == 2  # type: ignore[index]
+
+
+def test_exact_zeros_by_hand(table: pa.Table, tmp_path: Path) -> None:
+    """25 of 40 tokens; the first problem's are of one token, where both models give it 0.8."""
+    masses = np.where(table["problem_id"].to_numpy() == 7, 0.8, 0.6).astype(np.float32)
+    for name in ("mass_base_1", "mass_rl_1"):
+        table = table.set_column(table.column_names.index(name), name, pa.array(masses))
+    js = np.where(table["js"].to_numpy() == 0, 0.03, table["js"].to_numpy()).astype(np.float32)
+    js[1] = 0.09
+    js_top_p = table["js_top_p"].to_numpy().copy()
+    js_top_p[1] = 0
+    for name, values in (("js", js), ("js_top_p", js_top_p)):
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    write_table(tmp_path / "table.parquet", table, {"top_p": 0.7})
+    for measure in ("js_top_p", "js"):  # they explain the truncated JS, whichever counts
+        group = summarise(tmp_path, measure=measure, resamples=20)["rl"]["all"]
+        assert group["top_p"] == 0.7
+        means = {label: group_estimate(group, "exact_zero", label) for label in ("exact zero", "one token", "other")}
+        assert {label: mean["value"] for label, mean in means.items() if mean} == {
+            "exact zero": 26 / 40,
+            "one token": 16 / 40,
+            "other": 10 / 40,
+        }
+        at_zero = group_estimate(group, "at_exact_zero", "js")
+        assert at_zero is not None
+        assert at_zero["value"] == pytest.approx((25 * 0.03 + 0.09) / 26)
+        assert group["js_max_at_exact_zero"] == np.float32(0.09)
+        words = exact_zero_words(group)
+        assert "65.0 %" in words
+        assert "40.0 % with one and the same token" in words
+        assert "up to 0.09 nats" in words
+        both = {name: group["means"]["near_zero"]["value"][i] for i, name in enumerate(("js_top_p", "js"))}
+        assert both == {"js_top_p": 34 / 40, "js": 8 / 40}
+    assert [row[0] for row in exact_zero_rows({"all": group})][:3] == [
+        "exactly 0, %",
+        "one and the same token is both nuclei, %",
+        "exactly 0 for another reason, %",
+    ]
+    unknown = summarise(table, resamples=5)["rl"]["all"]  # no metadata: the zeros' cause is not told
+    assert unknown["means"]["exact_zero"]["labels"] == ["exact zero"]
+    assert summarise(table, top_p=0.7, resamples=5)["rl"]["all"]["means"]["exact_zero"]["value"][1] == 16 / 40
+
+
+def test_quantiles_of_a_resample_without_the_group_are_none_of_its(table: pa.Table) -> None:
+    """One incorrect response: resamples without its problem say nothing of it, rather than the largest JS."""
+    quantiles = summarise(table, measure="js", resamples=200)["rl"]["incorrect"]["quantiles"]
+    assert dict(zip(quantiles["labels"], quantiles["high"], strict=True))["0.5"] < 1e-9
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1000])
@@ -130,7 +181,7 @@ def test_batches_change_nothing(
     monkeypatch.setattr(
         "tokenshift.analysis.shift.summary.response_batches", lambda s, c: response_batches(s, c, rows)
     )
-    found = summarise(tmp_path, resamples=200)["rl"]
+    found = summarise(tmp_path, measure="js", resamples=200)["rl"]
     assert found.keys() == summary.keys()
     for name, listed in summary["all"]["means"].items():
         for key in ("value", "low", "high"):
@@ -142,7 +193,11 @@ def test_someone_elses_table(table: pa.Table) -> None:
     """With the columns of the contract alone, and in another order of columns."""
     own = ["trajectory", "js_top_p", *(name for name in table.column_names if name.startswith("mass_"))]
     plain = table.drop_columns(own).select([name for name in reversed(table.column_names) if name not in own])
-    group = summarise(plain, resamples=10)["rl"]["all"]
+    with pytest.warns(UserWarning, match="no column 'js_top_p'.*measured is 'js', between whole distributions"):
+        group = summarise(plain, resamples=10)["rl"]["all"]
+    assert group["measure"] == "js"
+    with pytest.raises(ValueError, match="measure='js_top_p' is not a column"):
+        summarise(plain, measure="js_top_p")
     assert labelled_estimate(group["means"]["sparsity"], "< 0.001")["value"] == 33 / 40  # type: ignore[index]
     assert "mass_moved_high" not in group["means"]
 
@@ -161,7 +216,7 @@ def test_verdicts_as_pandas_writes_them(table: pa.Table, tmp_path: Path, kind: s
 
 def test_nothing_high(table: pa.Table) -> None:
     low = table.filter(pa.array(table["problem_id"].to_numpy() == 3))
-    group = summarise(low, resamples=10)["rl"]["all"]
+    group = summarise(low, measure="js", resamples=10)["rl"]["all"]
     assert labelled_estimate(group["means"]["overlap_high"], "2") is None
     assert group["identity"]["high"] == []
     found = statements({**group, "problems": 50})

@@ -23,12 +23,17 @@ def test_overlaps_are_with_the_previous_and_the_first_high_probe(tmp_path: Path)
     for step, table in tables.items():
         own = of_kind(random_rows(10 + step, [4]), OWN_KIND)
         files.add(step, {FIXED_KIND: of_kind(table, FIXED_KIND), OWN_KIND: own}, {})
-    high = {step: high_tokens(table) for step, table in tables.items()}
+    high = {step: high_tokens(table, "js") for step, table in tables.items()}
+    truncated = {step: high_tokens(table, "js_top_p") for step, table in tables.items()}
     assert "shift/jaccard_first" not in files.metrics(10)
     assert files.metrics(10)["shift/jaccard_previous"] == 0  # nothing was high before
     assert files.metrics(30)["shift/jaccard_previous"] == jaccard(high[30], high[20])
     assert files.metrics(30)["shift/jaccard_first"] == jaccard(high[30], high[10])
-    assert files.overlaps_with_last() == {step: jaccard(high[step], high[30]) for step in tables}
+    assert files.metrics(30)["shift/top_p/jaccard_previous"] == jaccard(truncated[30], truncated[20])
+    assert files.metrics(30)["shift/top_p/jaccard_first"] == jaccard(truncated[30], truncated[0])
+    assert next(iter(files.metrics(30))).startswith("shift/top_p/")
+    assert files.overlaps_with_last("js") == {step: jaccard(high[step], high[30]) for step in tables}
+    assert files.overlaps_with_last() == {step: jaccard(truncated[step], truncated[30]) for step in tables}
     assert list(files.summaries(FIXED_KIND)) == [0, 10, 20, 30]
     assert files.summaries(OWN_KIND)[10]["tokens"] == 4
     assert files.summaries(FIXED_KIND)[10]["tokens"] == 42

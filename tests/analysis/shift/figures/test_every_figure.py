@@ -26,11 +26,12 @@ from tokenshift.analysis.shift.figures.characterisation import (
 from tokenshift.analysis.shift.figures.every_figure import summary_figures
 from tokenshift.analysis.shift.figures.evolution import (
     jaccard_evolution,
+    near_zero_evolution,
     overlap_accuracy_evolution,
     percentile_evolution,
 )
 from tokenshift.analysis.shift.figures.mechanics import base_ranks, correct_minus_incorrect, mass_moved, overlap
-from tokenshift.analysis.shift.figures.robustness import robustness
+from tokenshift.analysis.shift.figures.robustness import robustness, sparsity_by_top_p
 from tokenshift.analysis.shift.summary import summarise
 from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 
@@ -113,6 +114,11 @@ def evolution_rows(with_steps: bool = True) -> list[dict[str, Any]]:
             "label": f"checkpoint-{20 * place}",
             "step": 20 * place if with_steps or place else None,
             "quantiles": {name: _interval(float(name) ** 9 * place / 10) for name in ("0.5", "0.9", "0.95", "0.99")},
+            "measure": "js_top_p",
+            "top_p": 0.7,
+            "near_zero": _interval(1 - place / 10),
+            "exact_zero": _interval(0.9 - place / 10),
+            "second": {"measure": "js", "near_zero": _interval(0.8 - place / 10)},
             "jaccard_final": _interval(place / 4),
             "jaccard_previous": _interval(place / 8) if place else None,
             "overlap_high": {name: _interval(0.2 * place) for name in ("1", "2", "10")} if place else None,
@@ -131,7 +137,12 @@ def robustness_rows() -> list[dict[str, Any]]:
     ]
 
 
-EVOLUTIONS: list[Callable[..., Figure]] = [percentile_evolution, jaccard_evolution, overlap_accuracy_evolution]
+EVOLUTIONS: list[Callable[..., Figure]] = [
+    percentile_evolution,
+    near_zero_evolution,
+    jaccard_evolution,
+    overlap_accuracy_evolution,
+]
 
 
 def panels(figure: Figure) -> list[Axes]:
@@ -203,6 +214,30 @@ def test_captions_tell_whose_the_thresholds_are(drawn: dict[str, tuple[Figure, s
     assert "JS > 0.1, the publication's value" in caption
     assert "95 % bootstrap" in caption
     assert "control" in caption
+
+
+def test_the_other_measure_and_exact_zeros_stand_beside() -> None:
+    """In the figures that are set beside the publication's, and in their captions."""
+    table = random_table()
+    truncated = table["js_top_p"].to_numpy().copy()
+    truncated[::2] = 0
+    table = table.set_column(table.column_names.index("js_top_p"), "js_top_p", pa.array(truncated))
+    both = [summarise(table, measure=name, top_p=0.7, resamples=10)["rl"] for name in ("js_top_p", "js")]
+    drawn = summary_figures(both[0], "t", second=both[1])
+    for name in ("quantile_curve", "sparsity", "entropy_by_js", "joint_histogram", "token_identity"):
+        assert "Exactly 0 at top-p: 50.0 %" in drawn[name][1], name
+        assert "full JS there" in drawn[name][1], name
+    for name in ("quantile_curve", "sparsity", "relative_position", "overlap", "base_ranks"):
+        figure, caption = drawn[name]
+        assert "by full JS" in caption, name
+        assert any("full JS" in text.get_text() for legend in figure.legends for text in legend.get_texts()), name
+        saved(figure, "png")
+    assert all("truncated to top-p 0.7, as published" in caption for _, caption in drawn.values())
+    shares = 100 * values(both[1]["all"]["means"]["sparsity"])[:-1]
+    np.testing.assert_allclose(line(drawn["sparsity"][0].axes[0], 3), shares)
+    turned = summary_figures(both[1], "t", second=both[0])
+    assert all("exactly" not in caption.lower() for _, caption in turned.values())
+    assert all("between whole distributions" in caption for _, caption in turned.values())
 
 
 def test_quantile_curve_draws_the_quantiles(groups: dict[str, Any]) -> None:
@@ -324,11 +359,11 @@ def test_nothing_high() -> None:
 def test_unjudged_responses_without_masses_or_truncated_js() -> None:
     table = random_table(judged=False)
     absent = [name for name in table.column_names if name.startswith("mass_") or name == "js_top_p"]
-    found = summary_figures(summarise(table.drop_columns(absent), resamples=5)["rl"], "t")
+    found = summary_figures(summarise(table.drop_columns(absent), measure="js", resamples=5)["rl"], "t")
     assert list(found) == ALL_NAMES[:-2]
     saved(found["relative_position"][0], "png")
     with pytest.raises(ValueError, match="no mean 'mass_base_high'"):
-        mass_moved(summarise(table.drop_columns(absent), resamples=5)["rl"], "t")
+        mass_moved(summarise(table.drop_columns(absent), measure="js", resamples=5)["rl"], "t")
 
 
 @pytest.mark.parametrize("length", [1, 40])
@@ -415,6 +450,14 @@ def test_evolution_draws_the_rows() -> None:
     (axes,) = jaccard_evolution(rows, "t").axes
     np.testing.assert_allclose(line(axes, 0), [row["jaccard_final"]["value"] for row in rows])
     np.testing.assert_allclose(line(axes, 1), [np.nan, *(row["jaccard_previous"]["value"] for row in rows[1:])])
+    (axes,) = near_zero_evolution(rows, "t").axes
+    assert [each.get_label() for each in axes.lines] == [
+        "JS at top-p 0.7 < 0.001",
+        "full JS < 0.001",
+        "JS at top-p 0.7 exactly 0",
+    ]
+    for number, first in enumerate((100, 80, 90)):
+        np.testing.assert_allclose(line(axes, number), [first - 10 * place for place in range(5)])
     left, right = overlap_accuracy_evolution(rows, "t").axes
     assert [each.get_label() for each in left.lines] == ["k = 1", "k = 2", "k = 10"]
     np.testing.assert_allclose(line(left), [np.nan, 20, 40, 60, 80])
@@ -437,3 +480,27 @@ def test_robustness_draws_a_panel_a_quantity() -> None:
     np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), [70, 70])
     np.testing.assert_allclose(figure.axes[1].lines[0].get_xdata(), [70, np.nan])
     np.testing.assert_allclose(whiskers(figure.axes[0], 0, along=0), [[60, 80], [60, 80]])
+
+
+def test_sparsity_by_top_p_draws_near_zero_and_exact_zeros() -> None:
+    rows = [
+        {
+            "label": "",
+            "trajectories": kind,
+            "temperature": temperature,
+            "top_p": top_p,
+            "near_zero": _interval(0.9 - 0.1 * top_p),
+            "exact_zero": _interval(0.8 - 0.1 * top_p),
+        }
+        for top_p in (1.0, 0.7, 0.9)
+        for kind in ("rl", "base")
+        for temperature in (0.7, 1.0)
+    ]
+    figure = sparsity_by_top_p(rows, "t")
+    saved(figure, "png")
+    assert [axes.get_title() for axes in figure.axes] == ["rl trajectories", "base trajectories"]
+    for axes in figure.axes:
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["0.7", "0.9", "whole"]
+        np.testing.assert_allclose(line(axes, 0), [83, 81, 80])
+        np.testing.assert_allclose(line(axes, 1), [73, 71])  # at top-p 1 nothing is truncated
+    saved(sparsity_by_top_p([], "t"), "png")

@@ -26,21 +26,23 @@ def test_every_figure_saves(lengths: list[int]) -> None:
 
 
 def test_bars_are_shares_of_tokens() -> None:
-    (axes,) = js_histogram(TABLE, "t").axes
-    heights = [bar.get_height() for bar in axes.patches]
-    assert sum(heights) == pytest.approx(100)
-    assert heights[0] == pytest.approx(100 * (TABLE["js"].to_numpy() < 1e-7).mean())
+    for axes, name in zip(js_histogram(TABLE, "t").axes, ("js_top_p", "js"), strict=True):
+        heights = [bar.get_height() for bar in axes.patches]
+        within = TABLE[name].to_numpy() <= 0.6931479  # random truncated JS are larger
+        assert sum(heights) == pytest.approx(100 * within.mean())
+        assert heights[0] == pytest.approx(100 * (TABLE[name].to_numpy() < 1e-7).mean())
 
 
 def test_profile_is_by_part_of_the_response() -> None:
-    (axes,) = position_profile(TABLE, "t").axes
-    js, parts = TABLE["js"].to_numpy(), TABLE["position"].to_numpy() * 20 // TABLE["length"].to_numpy()
-    expected = [js[parts == part].mean() for part in range(20)]
-    np.testing.assert_allclose(np.asarray(axes.lines[1].get_ydata(), dtype=float), expected, rtol=1e-6)
+    parts = TABLE["position"].to_numpy() * 20 // TABLE["length"].to_numpy()
+    for axes, name in zip(position_profile(TABLE, "t").axes, ("js_top_p", "js"), strict=True):
+        js = TABLE[name].to_numpy()
+        expected = [js[parts == part].mean() for part in range(20)]
+        np.testing.assert_allclose(np.asarray(axes.lines[1].get_ydata(), dtype=float), expected, rtol=1e-6)
 
 
 def test_map_holds_all_tokens() -> None:
-    counts = js_entropy_map(TABLE, "t").axes[0].collections[0].get_array()
+    counts = js_entropy_map(TABLE, "t").axes[1].collections[0].get_array()
     assert counts is not None
     assert counts.sum() == TABLE.num_rows
 
@@ -49,10 +51,20 @@ def test_percentiles_by_update() -> None:
     table = random_rows(1, [9])
     summaries = {0: shift_summary(TABLE), 20: shift_summary(table)}
     figure, _ = probe_figures(table, "fixed", 20, summaries)["percentiles"]
-    (axes,) = figure.axes
-    assert [line.get_label() for line in axes.lines[:4]] == ["p99", "p95", "p90", "p50"]
-    assert list(axes.lines[0].get_xdata()) == [0, 20]
-    np.testing.assert_allclose(
-        np.asarray(axes.lines[0].get_ydata(), dtype=float), [summary["p99"] for summary in summaries.values()]
-    )
+    for axes, prefix in zip(figure.axes, ("top_p/", ""), strict=True):
+        assert [line.get_label() for line in axes.lines[:4]] == ["p99", "p95", "p90", "p50"]
+        assert list(axes.lines[0].get_xdata()) == [0, 20]
+        np.testing.assert_allclose(
+            np.asarray(axes.lines[0].get_ydata(), dtype=float),
+            [summary[f"{prefix}p99"] for summary in summaries.values()],
+        )
     assert "9 to 68 tokens per probe" in figure.get_suptitle().replace("\n", " ")
+
+
+def test_probes_of_before_lack_truncated_percentiles() -> None:
+    old = {key: value for key, value in shift_summary(TABLE).items() if not key.startswith("top_p/p")}
+    figure, caption = probe_figures(TABLE, "fixed", 20, {0: old, 20: shift_summary(TABLE)})["percentiles"]
+    truncated, full = (np.asarray(axes.lines[0].get_ydata(), dtype=float) for axes in figure.axes)
+    assert np.isnan(truncated).tolist() == [True, False]
+    assert np.isfinite(full).all()
+    assert "exactly 0 at 0.0 % of tokens" in caption

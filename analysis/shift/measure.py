@@ -1,0 +1,78 @@
+"""The measure of a shift: JS between truncated next-token distributions, the publication's, or between whole ones."""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tokenshift.analysis.storage.provenance import METADATA_KEY
+from tokenshift.analysis.token_table.reader import Source, table_files
+
+TRUNCATED_JS, FULL_JS = "js_top_p", "js"
+"""Columns of a per-token table: JS between distributions truncated to top-p, and between whole ones."""
+
+SHIFT_MEASURES = (TRUNCATED_JS, FULL_JS)
+"""The measures of a shift, the default first."""
+
+DEFAULT_MEASURE = TRUNCATED_JS
+
+
+def check_measure(measure: str) -> None:
+    """Refuse a measure that is none of `SHIFT_MEASURES`.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if measure not in SHIFT_MEASURES:
+        raise ValueError(f"measure={measure!r} is not known; choose {' or '.join(SHIFT_MEASURES)}.")
+
+
+def second_measure(measure: str, names: Collection[str] = SHIFT_MEASURES) -> str | None:
+    """The measure that stands in a second column beside another one; None where there is none.
+
+    Args:
+        measure: the column that counts as the divergence.
+        names: the columns that there are.
+    """
+    others = {TRUNCATED_JS: FULL_JS, FULL_JS: TRUNCATED_JS}
+    second = others.get(measure)
+    return second if second in names else None
+
+
+def measure_name(measure: str, top_p: float | None = None) -> str:
+    """A measure in words: "JS at top-p 0.7", "full JS".
+
+    Args:
+        measure: the column that counts as the divergence.
+        top_p: what `js_top_p` truncates to; None if it is not known.
+    """
+    if measure == TRUNCATED_JS:
+        return "JS at top-p" if top_p is None else f"JS at top-p {top_p:g}"
+    return "full JS" if measure == FULL_JS else measure
+
+
+def measure_label(measure: str, top_p: float | None = None, models: str = "base, RL") -> str:
+    """Label of an axis of a measure, such as "JS(base, RL) at top-p 0.7, nats".
+
+    Args:
+        measure, top_p: as of `measure_name`.
+        models: the two models that are compared.
+    """
+    if measure not in SHIFT_MEASURES:
+        return f"{measure}, nats"
+    return f"{measure_name(measure, top_p).removeprefix('full ').replace('JS', f'JS({models})', 1)}, nats"
+
+
+def truncation(metadata: Mapping[str, Any]) -> float | None:
+    """The top-p of the column `js_top_p`, from the metadata of its table; None if they do not say it."""
+    top_p = metadata.get("truncated_top_p", metadata.get("top_p"))
+    return None if top_p is None else float(top_p)
+
+
+def source_truncation(source: Source) -> float | None:
+    """The top-p of the column `js_top_p` of a per-token table, as `truncation` gives it."""
+    schema = source.schema if isinstance(source, pa.Table) else pq.read_schema(table_files(source)[0])
+    record = (schema.metadata or {}).get(METADATA_KEY)
+    return None if record is None else truncation(json.loads(record))
