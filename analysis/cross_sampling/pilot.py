@@ -1,16 +1,18 @@
-"""Thresholds of criteria, found on a pilot so that a wanted share of tokens is intervened."""
+"""Thresholds of criteria, found on a pilot so that a wanted share of tokens is intervened, or effectively replaced."""
 
 import json
 import math
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from accelerate import PartialState
 
-from tokenshift.analysis.cross_sampling.criterion_registry import criterion_file_name, named_criterion
+from tokenshift.analysis.cross_sampling.criterion_registry import Criterion, criterion_file_name, named_criterion
 from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
 from tokenshift.analysis.sampling.requests import Prompt, Request, requests_of
@@ -19,6 +21,11 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.storage.work_units import run_units
 
 THRESHOLDS_FILE = "thresholds.json"
+
+MATCHES = ("intervened", "effective")
+"""Tokens that a budget can be a share of: those that the intervention draws, or those that it replaces by another."""
+
+INTERVENED, EFFECTIVE = MATCHES
 
 
 TRIES = 5
@@ -36,9 +43,12 @@ class Threshold:
     Attributes:
         direction, criterion, gamma, budget: the policy, and the share of its tokens that was wanted.
         epsilon: the threshold tried whose share came nearest, as a ratio.
-        share: intervened share of the pilot's tokens with it.
+        share: the share of the pilot's tokens with it.
         tokens: tokens of the pilot's responses with it.
         tried: epsilons and shares, in order.
+        match: the tokens that are counted, one of `MATCHES`.
+        sharpening: the power of a base that intervenes; None where another model does.
+        met: whether some threshold gives a share as large as the budget. If not, `share` is the largest there is.
     """
 
     direction: str
@@ -49,76 +59,145 @@ class Threshold:
     share: float
     tokens: int
     tried: list[tuple[float, float]]
+    match: str = INTERVENED
+    sharpening: float | None = None
+    met: bool = True
 
     @property
-    def key(self) -> tuple[str, str, float, float]:
+    def key(self) -> "Budget":
         """The budget and the policy that it is for."""
-        return self.direction, self.criterion, self.gamma, self.budget
+        return Budget(self.direction, self.criterion, self.gamma, self.sharpening, self.match, self.budget)
 
 
-def threshold_for(criterion: str, share: float, responses: Sequence[CrossResponse]) -> float:
+class Budget(NamedTuple):
+    """A share of tokens that is wanted of a policy; the fields are as those of `Threshold`."""
+
+    direction: str
+    criterion: str
+    gamma: float
+    sharpening: float | None
+    match: str
+    budget: float
+
+
+def _scores(responses: Iterable[CrossResponse], match: str) -> np.ndarray:
+    """The scores of the tokens that can be counted, in order: of all, or of those where the draws differ."""
+    if match == INTERVENED:
+        return np.sort(np.concatenate([response.scores for response in responses]))
+    return np.sort([score for response in responses for score in np.array(response.scores)[response.disagreed]])
+
+
+def _share(responses: Sequence[CrossResponse], match: str) -> float:
+    """The share of tokens that were intervened, or effectively replaced."""
+    counted = ((response.effective if match == EFFECTIVE else response.switched) for response in responses)
+    return sum(map(sum, counted)) / sum(len(response.switched) for response in responses)
+
+
+def threshold_for(criterion: str, share: float, responses: Sequence[CrossResponse], match: str = INTERVENED) -> float:
     """The threshold above which a share of tokens lies, by the scores that were seen along responses.
 
     Args:
         criterion: the name of the criterion that gave the scores.
         share: in (0, 1).
         responses: responses of the primary, or of a mixed policy.
+        match: the tokens that are counted, one of `MATCHES`: for `effective` those above the threshold at which the
+            draws differ.
     """
     entry = named_criterion(criterion)
-    if entry.at_budget is not None:
+    if _by_rule(entry, match):
         return entry.threshold_at(share, responses)
-    scores = np.sort(np.concatenate([response.scores for response in responses]))
-    above = max(1, round(share * len(scores)))
+    scores = _scores(responses, match)
+    above = max(1, round(share * sum(len(response.scores) for response in responses)))
+    if match == EFFECTIVE and above >= len(scores):
+        return _lowest(entry)
     return entry.clipped(scores[max(0, len(scores) - 1 - above)])
 
 
+def _by_rule(entry: Criterion, match: str) -> bool:
+    """Whether a threshold follows from the share, so that none is searched for."""
+    return entry.at_budget is not None and match == INTERVENED
+
+
+def _lowest(entry: Criterion) -> float:
+    """The threshold above which most tokens lie."""
+    return max(entry.range[0], -sys.float_info.max)
+
+
 def _search(
-    direction: str, criterion: str, gamma: float, budgets: Sequence[float], requests: Sequence[Request], run: Decoding
+    direction: str,
+    criterion: str,
+    gamma: float,
+    sharpening: float | None,
+    match: str,
+    budgets: Sequence[float],
+    requests: Sequence[Request],
+    run: Decoding,
 ) -> list[Threshold]:
     """A threshold for each budget: first by the scores along the primary's own responses, then along the mixed
     policy's."""
     entry = named_criterion(criterion)
+    by_rule = _by_rule(entry, match)
     alone = (
-        run(direction, Intervention(criterion, entry.range[1], 0), requests) if entry.budget_reads_responses else []
+        run(direction, Intervention(criterion, entry.range[1], 0, gamma, sharpening), requests)
+        if entry.budget_reads_responses or not by_rule
+        else []
     )
+
+    def trial(epsilon: float) -> tuple[list[CrossResponse], float, int]:
+        responses = run(direction, Intervention(criterion, epsilon, None, gamma, sharpening), requests)
+        return responses, _share(responses, match), sum(len(response.switched) for response in responses)
+
     thresholds = []
+    largest: tuple[float, int] | None = None  # share and tokens at the lowest threshold, which no budget moves
     for budget in budgets:
         tried: list[tuple[float, float]] = []
         seen, tokens = [alone], []
         while len(tried) < TRIES:
-            epsilon = next_threshold(criterion, budget, seen, tried)
+            epsilon = next_threshold(criterion, budget, seen, tried, match)
             if epsilon is None:
                 break
-            responses = run(direction, Intervention(criterion, epsilon, None, gamma), requests)
-            tokens.append(sum(len(response.switched) for response in responses))
-            share = sum(sum(response.switched) for response in responses) / tokens[-1]
+            responses, share, count = trial(epsilon)
+            tokens.append(count)
             seen.append(responses)
             tried.append((epsilon, share))
             if abs(share - budget) <= CLOSE * budget:
                 break
+        enough = (1 - CLOSE) * budget
+        met = by_rule or max(share for _, share in tried) >= enough
+        if not met:
+            largest = largest or trial(_lowest(entry))[1:]
+            met = largest[0] >= enough
+            if not met:
+                tried.append((_lowest(entry), largest[0]))
+                tokens.append(largest[1])
         ratios = [abs(math.log(max(share, 1e-9) / budget)) for _, share in tried]
         best = ratios.index(min(ratios))
-        thresholds.append(Threshold(direction, criterion, gamma, budget, *tried[best], tokens[best], tried))
+        found = (*tried[best], tokens[best], tried)
+        thresholds.append(Threshold(direction, criterion, gamma, budget, *found, match, sharpening, met))
     return thresholds
 
 
 def next_threshold(
-    criterion: str, budget: float, seen: Sequence[Sequence[CrossResponse]], tried: Sequence[tuple[float, float]]
+    criterion: str,
+    budget: float,
+    seen: Sequence[Sequence[CrossResponse]],
+    tried: Sequence[tuple[float, float]],
+    match: str = INTERVENED,
 ) -> float | None:
     """The threshold to try, None where there is none left.
 
     The tokens that are drawn change what comes after, and the scores there: the share can leap from too many to too
     few, and following the last scores alone then swings from one side to the other.
     """
-    epsilon = threshold_for(criterion, budget, seen[-1])
+    epsilon = threshold_for(criterion, budget, seen[-1], match)
     low = max((epsilon for epsilon, share in tried if share > budget), default=-np.inf)
     high = min((epsilon for epsilon, share in tried if share < budget), default=np.inf)
     if not tried or low < epsilon < high:
         return epsilon
     entry = named_criterion(criterion)
-    if entry.at_budget is not None:
+    if _by_rule(entry, match):
         return None
-    scores = np.sort(np.concatenate([response.scores for responses in seen for response in responses]))
+    scores = _scores((response for responses in seen for response in responses), match)
     between = scores[(scores > low) & (scores < high)]
     return entry.clipped(between[len(between) // 2]) if len(between) else None
 
@@ -140,7 +219,7 @@ def read_thresholds(folder: RunFolder) -> list[Threshold]:
 
 def find_thresholds(
     folder: RunFolder,
-    wanted: Sequence[tuple[str, str, float, float]],
+    wanted: Sequence[Budget],
     prompts: Sequence[Prompt],
     run: Decoding,
     *,
@@ -150,25 +229,25 @@ def find_thresholds(
 
     Args:
         folder: the folder of the run.
-        wanted: (direction, criterion, gamma, budget) of each threshold.
+        wanted: the budget of each threshold.
         prompts: the pilot's problems, one response each.
         run: how responses are made.
         state: the processes.
     """
     state = state or PartialState()
     known = {threshold.key: threshold for threshold in read_thresholds(folder)}
-    groups: dict[tuple[str, str, float], list[float]] = {}
+    groups: dict[tuple[str, str, float, float | None, str], list[float]] = {}
     wanted = list(dict.fromkeys(wanted))
     for key in wanted:
         if key not in known:
-            groups.setdefault(key[:3], []).append(key[3])
+            groups.setdefault(key[:-1], []).append(key.budget)
     if groups:
         requests = requests_of(prompts, 1)
         # a budget's threshold does not depend on which others are looked for with it, its file's name does
         units = [(*group, budgets) for group, budgets in groups.items()]
         names = [
-            "-".join(map(str, (direction, criterion_file_name(criterion), gamma, *budgets)))
-            for direction, criterion, gamma, budgets in units
+            "-".join(map(str, (direction, criterion_file_name(criterion), gamma, sharpening, match, *budgets)))
+            for direction, criterion, gamma, sharpening, match, budgets in units
         ]
         files = [folder.units("pilot") / f"{name}.json" for name in names]
 

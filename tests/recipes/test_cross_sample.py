@@ -25,7 +25,7 @@ from tokenshift.recipes.pocket.problems import pocket_dataset
 
 RECIPE = ROOT / "recipes" / "cross_sample.py"
 QUICK = ["--size", "6", "--batch_size", "4", "--max_new_tokens", "24", "--resamples", "20", "--verify_workers", "1"]
-QUICK += ["--pilot", "5", "--budgets", "0.1", "0.3"]
+QUICK += ["--pilot", "5", "--budgets", "0.1", "0.3", "--criteria", "js", "random"]
 
 
 @pytest.fixture(scope="module")
