@@ -136,7 +136,7 @@ def _search(
     """A threshold for each budget: first by the scores along the primary's own responses, then along the mixed
     policy's."""
     entry = named_criterion(criterion)
-    by_rule = _by_rule(entry, match)
+    by_rule, lowest = _by_rule(entry, match), _lowest(entry)
     alone = (
         run(direction, Intervention(criterion, entry.range[1], 0, gamma, sharpening), requests)
         if entry.budget_reads_responses or not by_rule
@@ -164,11 +164,11 @@ def _search(
                 break
         enough = (1 - CLOSE) * budget
         met = by_rule or max(share for _, share in tried) >= enough
-        if not met:
-            largest = largest or trial(_lowest(entry))[1:]
+        if not met and lowest not in dict(tried):
+            largest = largest or trial(lowest)[1:]
             met = largest[0] >= enough
             if not met:
-                tried.append((_lowest(entry), largest[0]))
+                tried.append((lowest, largest[0]))
                 tokens.append(largest[1])
         ratios = [abs(math.log(max(share, 1e-9) / budget)) for _, share in tried]
         best = ratios.index(min(ratios))
