@@ -72,7 +72,8 @@ def truncated_js(primary: torch.Tensor, intervention: torch.Tensor, top_p: float
         return pair_statistics(primary, intervention, ("js",))["js"]
     logps = primary.float(), intervention.float()
     strip = max(1, STRIP // (4 * primary.shape[-1]))
-    (js, _, _), sure = truncated_divergences(*map(_next_tokens, logps), top_p, strip)
+    first, second = map(_next_tokens, logps)
+    (js, _, _), sure = truncated_divergences(first, second, top_p, strip)
     for row in (~sure).nonzero().squeeze(-1).tolist():  # rounding leaves their sets open
         js[row] = js_divergence(*(logp[row].double() for logp in logps), top_p=top_p)
     return js

@@ -3,9 +3,9 @@
 import json
 import math
 import shutil
-import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +30,10 @@ INTERVENED, EFFECTIVE = MATCHES
 
 TRIES = 5
 """How many thresholds at most are tried on the mixed policy for a budget."""
+
+
+GRID = 8
+"""Quantiles of the scores along the primary's own disagreements that are tried first for effective budgets."""
 
 
 CLOSE = 0.05
@@ -80,124 +84,177 @@ class Budget(NamedTuple):
     budget: float
 
 
-def _scores(responses: Iterable[CrossResponse], match: str) -> np.ndarray:
-    """The scores of the tokens that can be counted, in order: of all, or of those where the draws differ."""
-    if match == INTERVENED:
-        return np.sort(np.concatenate([response.scores for response in responses]))
-    return np.sort([score for response in responses for score in np.array(response.scores)[response.disagreed]])
-
-
-def _share(responses: Sequence[CrossResponse], match: str) -> float:
-    """The share of tokens that were intervened, or effectively replaced."""
-    counted = ((response.effective if match == EFFECTIVE else response.switched) for response in responses)
-    return sum(map(sum, counted)) / sum(len(response.switched) for response in responses)
-
-
-def threshold_for(criterion: str, share: float, responses: Sequence[CrossResponse], match: str = INTERVENED) -> float:
+def threshold_for(criterion: str, share: float, responses: Sequence[CrossResponse]) -> float:
     """The threshold above which a share of tokens lies, by the scores that were seen along responses.
 
     Args:
         criterion: the name of the criterion that gave the scores.
         share: in (0, 1).
         responses: responses of the primary, or of a mixed policy.
-        match: the tokens that are counted, one of `MATCHES`: for `effective` those above the threshold at which the
-            draws differ.
     """
     entry = named_criterion(criterion)
-    if _by_rule(entry, match):
+    if entry.at_budget is not None:
         return entry.threshold_at(share, responses)
-    scores = _scores(responses, match)
-    above = max(1, round(share * sum(len(response.scores) for response in responses)))
-    if match == EFFECTIVE and above >= len(scores):
-        return _lowest(entry)
+    scores = np.sort(np.concatenate([response.scores for response in responses]))
+    above = max(1, round(share * len(scores)))
     return entry.clipped(scores[max(0, len(scores) - 1 - above)])
 
 
-def _by_rule(entry: Criterion, match: str) -> bool:
-    """Whether a threshold follows from the share, so that none is searched for."""
-    return entry.at_budget is not None and match == INTERVENED
+@dataclass(frozen=True)
+class _Trial:
+    """A threshold that was tried on the pilot.
+
+    Attributes:
+        epsilon: the threshold.
+        share: the share of tokens that are counted with it.
+        tokens: tokens of the responses.
+        responses: these.
+    """
+
+    epsilon: float
+    share: float
+    tokens: int
+    responses: list[CrossResponse] = field(repr=False)
+
+    @property
+    def disagreeing(self) -> list[float]:
+        """The scores where the two draws differ."""
+        return [score for response in self.responses for score in np.array(response.scores)[response.disagreed]]
 
 
-def _lowest(entry: Criterion) -> float:
-    """The threshold above which most tokens lie."""
-    return max(entry.range[0], -sys.float_info.max)
+class _Arm:
+    """A policy on the pilot, whatever its threshold.
+
+    Args:
+        arm: the policy, with a budget that is not looked at.
+        requests: the pilot's.
+        run: how responses are made.
+
+    Attributes:
+        entry: the criterion.
+        match: the tokens that are counted, one of `MATCHES`.
+        lowest: the threshold above which most tokens lie.
+    """
+
+    def __init__(self, arm: Budget, requests: Sequence[Request], run: Decoding) -> None:
+        self._arm, self._requests, self._run = arm, requests, run
+        self.match = arm.match
+        self.entry = named_criterion(arm.criterion)
+        self.lowest = max(self.entry.range[0], float(np.finfo(np.float32).min))  # scores are float32
+        self._at_lowest: _Trial | None = None
+
+    def __call__(self, epsilon: float, most: int | None = None) -> _Trial:
+        """Try a threshold, with at most so many effective replacements per response."""
+        if epsilon == self.lowest and most is None and self._at_lowest is not None:
+            return self._at_lowest
+        plan = Intervention(self._arm.criterion, epsilon, most, self._arm.gamma, self._arm.sharpening)
+        responses = self._run(self._arm.direction, plan, self._requests)
+        effective = self.match == EFFECTIVE
+        counted = sum(sum(response.effective if effective else response.switched) for response in responses)
+        tokens = sum(len(response.switched) for response in responses)
+        trial = _Trial(epsilon, counted / tokens, tokens, responses)
+        if epsilon == self.lowest and most is None:
+            self._at_lowest = trial
+        return trial
+
+    def alone(self) -> list[CrossResponse]:
+        """The primary's own responses, with the scores along them."""
+        return self(self.entry.range[1], most=0).responses
+
+    def threshold(self, budget: float, trials: Sequence[_Trial], best: _Trial, *, met: bool) -> Threshold:
+        """What was found for a budget."""
+        tried = [(trial.epsilon, trial.share) for trial in trials]
+        key = self._arm._replace(budget=budget)
+        found = best.epsilon, best.share, best.tokens, tried
+        return Threshold(key.direction, key.criterion, key.gamma, budget, *found, key.match, key.sharpening, met)
 
 
-def _search(
-    direction: str,
-    criterion: str,
-    gamma: float,
-    sharpening: float | None,
-    match: str,
-    budgets: Sequence[float],
-    requests: Sequence[Request],
-    run: Decoding,
-) -> list[Threshold]:
+def _near(trials: Sequence[_Trial], budget: float) -> _Trial:
+    """The trial whose share is nearest, as a ratio; the first of several."""
+    return min(trials, key=lambda trial: abs(math.log(max(trial.share, 1e-9) / budget)))
+
+
+def _search_intervened(arm: _Arm, budgets: Sequence[float]) -> list[Threshold]:
     """A threshold for each budget: first by the scores along the primary's own responses, then along the mixed
     policy's."""
-    entry = named_criterion(criterion)
-    by_rule, lowest = _by_rule(entry, match), _lowest(entry)
-    alone = (
-        run(direction, Intervention(criterion, entry.range[1], 0, gamma, sharpening), requests)
-        if entry.budget_reads_responses or not by_rule
-        else []
-    )
-
-    def trial(epsilon: float) -> tuple[list[CrossResponse], float, int]:
-        responses = run(direction, Intervention(criterion, epsilon, None, gamma, sharpening), requests)
-        return responses, _share(responses, match), sum(len(response.switched) for response in responses)
-
+    by_rule = arm.entry.at_budget is not None
+    alone = arm.alone() if arm.entry.budget_reads_responses else []
     thresholds = []
-    largest: tuple[float, int] | None = None  # share and tokens at the lowest threshold, which no budget moves
     for budget in budgets:
-        tried: list[tuple[float, float]] = []
-        seen, tokens = [alone], []
-        while len(tried) < TRIES:
-            epsilon = next_threshold(criterion, budget, seen, tried, match)
+        trials: list[_Trial] = []
+        seen = [alone]
+        while len(trials) < TRIES:
+            tried = [(trial.epsilon, trial.share) for trial in trials]
+            epsilon = next_threshold(arm.entry.name, budget, seen, tried)
             if epsilon is None:
                 break
-            responses, share, count = trial(epsilon)
-            tokens.append(count)
-            seen.append(responses)
-            tried.append((epsilon, share))
-            if abs(share - budget) <= CLOSE * budget:
+            trials.append(arm(epsilon))
+            seen.append(trials[-1].responses)
+            if abs(trials[-1].share - budget) <= CLOSE * budget:
                 break
-        enough = (1 - CLOSE) * budget
-        met = by_rule or max(share for _, share in tried) >= enough
-        if not met and lowest not in dict(tried):
-            largest = largest or trial(lowest)[1:]
-            met = largest[0] >= enough
-            if not met:
-                tried.append((lowest, largest[0]))
-                tokens.append(largest[1])
-        ratios = [abs(math.log(max(share, 1e-9) / budget)) for _, share in tried]
-        best = ratios.index(min(ratios))
-        found = (*tried[best], tokens[best], tried)
-        thresholds.append(Threshold(direction, criterion, gamma, budget, *found, match, sharpening, met))
+        met = by_rule or max(trial.share for trial in trials) >= (1 - CLOSE) * budget
+        if not met and arm.lowest not in [trial.epsilon for trial in trials]:
+            lowest = arm(arm.lowest)
+            met = lowest.share >= (1 - CLOSE) * budget
+            trials += [] if met else [lowest]
+        thresholds.append(arm.threshold(budget, trials, _near(trials, budget), met=met))
     return thresholds
 
 
+def _search_effective(arm: _Arm, budgets: Sequence[float]) -> list[Threshold]:
+    """A threshold for each budget, between those of a grid whose shares lie on either side of it.
+
+    The share need not fall as the threshold rises: early replacements can make later ones needless. So thresholds are
+    tried over the whole range, and of several that meet a budget the lowest is taken, which covers most disagreements.
+    """
+    alone = np.sort(_Trial(0.0, 0.0, 0, arm.alone()).disagreeing)
+    quantiles = alone[np.arange(GRID) * len(alone) // GRID] if len(alone) else []
+    grid = [arm(epsilon) for epsilon in sorted({arm.lowest, *map(arm.entry.clipped, quantiles)})]
+    nothing = _Trial(arm.entry.range[1], 0.0, 0, [])
+    thresholds = []
+    for budget in budgets:
+        trials = list(grid)
+        for _ in range(TRIES):
+            close = [trial for trial in trials if abs(trial.share - budget) <= CLOSE * budget]
+            epsilon = None if close else _between([*trials, nothing], budget, arm.entry)
+            if epsilon is None:
+                break
+            trials = sorted([*trials, arm(epsilon)], key=lambda trial: trial.epsilon)
+        close = [trial for trial in trials if abs(trial.share - budget) <= CLOSE * budget]
+        best = close[0] if close else _near(trials, budget)
+        met = max(trial.share for trial in trials) >= (1 - CLOSE) * budget
+        thresholds.append(arm.threshold(budget, trials, best, met=met))
+    return thresholds
+
+
+def _between(trials: Sequence[_Trial], budget: float, entry: Criterion) -> float | None:
+    """A score between the lowest two neighbouring thresholds whose shares lie on either side of a budget."""
+    scores = np.unique([score for trial in trials for score in trial.disagreeing])
+    for lower, upper in pairwise(trials):
+        between = scores[(scores > lower.epsilon) & (scores < upper.epsilon)]
+        if (lower.share > budget) != (upper.share > budget) and len(between):
+            part = (budget - lower.share) / (upper.share - lower.share)
+            return entry.clipped(between[min(int(part * len(between)), len(between) - 1)])
+    return None
+
+
 def next_threshold(
-    criterion: str,
-    budget: float,
-    seen: Sequence[Sequence[CrossResponse]],
-    tried: Sequence[tuple[float, float]],
-    match: str = INTERVENED,
+    criterion: str, budget: float, seen: Sequence[Sequence[CrossResponse]], tried: Sequence[tuple[float, float]]
 ) -> float | None:
     """The threshold to try, None where there is none left.
 
     The tokens that are drawn change what comes after, and the scores there: the share can leap from too many to too
     few, and following the last scores alone then swings from one side to the other.
     """
-    epsilon = threshold_for(criterion, budget, seen[-1], match)
+    epsilon = threshold_for(criterion, budget, seen[-1])
     low = max((epsilon for epsilon, share in tried if share > budget), default=-np.inf)
     high = min((epsilon for epsilon, share in tried if share < budget), default=np.inf)
     if not tried or low < epsilon < high:
         return epsilon
     entry = named_criterion(criterion)
-    if _by_rule(entry, match):
+    if entry.at_budget is not None:
         return None
-    scores = _scores((response for responses in seen for response in responses), match)
+    scores = np.sort(np.concatenate([response.scores for responses in seen for response in responses]))
     between = scores[(scores > low) & (scores < high)]
     return entry.clipped(between[len(between) // 2]) if len(between) else None
 
@@ -252,7 +309,10 @@ def find_thresholds(
         files = [folder.units("pilot") / f"{name}.json" for name in names]
 
         def work(unit: int, file: Path) -> int:
-            thresholds = _search(*units[unit], requests, run)
+            *of_arm, budgets = units[unit]
+            arm = _Arm(Budget(*of_arm, budgets[0]), requests, run)
+            search = _search_effective if arm.match == EFFECTIVE else _search_intervened
+            thresholds = search(arm, budgets)
             write_whole(file, json.dumps([asdict(threshold) for threshold in thresholds]))
             return sum(threshold.tokens * len(threshold.tried) for threshold in thresholds)
 

@@ -169,7 +169,8 @@ def area_of_first(
         end: `(...)` recovery there.
         limit: the share of tokens up to which the area is taken.
     """
-    last, last_share = (np.asarray(of_end, dtype=float)[..., None] for of_end in (end, end_share))
+    last = np.asarray(end, dtype=float)[..., None]
+    last_share = np.broadcast_to(np.asarray(end_share, dtype=float)[..., None], last.shape)
     x = np.concatenate([np.zeros_like(last_share), np.minimum(shares, last_share), last_share], axis=-1)
     y = np.concatenate([np.zeros_like(last), values, last], axis=-1)
     order = np.argsort(x, axis=-1, kind="stable")  # the ends stay the ends

@@ -35,6 +35,9 @@ from tokenshift.analysis.thresholds import CORRECT
 SHOWN = 4
 """Pairs of responses shown for each direction whose verdict changed as it should; of others there are fewer."""
 
+FAR = 0.25
+"""An effective budget that is missed by more than this part of it on the pilot is named."""
+
 CROSS_SAMPLING_METHOD = """Both policies see the same mixed text. Where the criterion's score lies above epsilon, the \
 intervention draws the token, else the primary does: forward, the base is the primary and RL intervenes; backward, \
 the other way. Both draw at every position, so it is known what the primary would itself have drawn: an intervention \
@@ -120,10 +123,12 @@ def write_cross_report(
     if summary["graded"] or threshold != CORRECT:
         summary["correct"] = rule
     remarks = [*([] if remark is None else [remark]), *([] if summary["defined"] else [UNDEFINED])]
-    remarks += map(unmet_text, unmet)
+    thresholds = {threshold.key: threshold for threshold in read_thresholds(folder)}
+    of_cells = (thresholds.get(_key(cell)) for cell in cells if cell.seed == cells[0].seed)
+    used = [threshold for threshold in of_cells if threshold is not None]
+    remarks += [*map(unmet_text, unmet), *map(far_text, filter(_is_far, used))]
     summary["unmet"] = [{**threshold.key._asdict(), "at_most": threshold.share} for threshold in unmet]
     summary["remarks"] = remarks
-    thresholds = {threshold.key: threshold for threshold in read_thresholds(folder)}
     record = report_metadata(metadata)
     write_whole(folder.path / "cross.json", json.dumps({"metadata": record, **summary}, indent=1) + "\n")
     numbers = _numbers(summary, str(metadata["dataset"]))
@@ -157,12 +162,10 @@ def write_cross_report(
         section = _side_by_side(folder, summary, cells, direction, tokenizer, metadata["prompts"])
         if section is not None:
             sections.append(section)
-    of_cells = (thresholds.get(_key(cell)) for cell in cells if cell.seed == cells[0].seed)
-    used = [*(threshold for threshold in of_cells if threshold is not None), *unmet]
-    if used:
-        matched = "effectively replaced" if used[0].match == EFFECTIVE else "intervened"
-        text = f"Found on a pilot for wanted shares of {matched} tokens; all that was tried is in {THRESHOLDS_FILE}."
-        sections.append(Section("Thresholds", text, _thresholds(used)))
+    if used or unmet:
+        matched = _matched([*used, *unmet][0])
+        text = f"Found on a pilot for wanted shares of tokens {matched}; all that was tried is in {THRESHOLDS_FILE}."
+        sections.append(Section("Thresholds", text, _thresholds([*used, *unmet])))
     write_report(
         folder.path / "report.html",
         title=f"Are those tokens the cause: {models}",
@@ -185,12 +188,30 @@ def _key(cell: SweptPolicy) -> Budget:
 
 def unmet_text(threshold: Threshold) -> str:
     """A line that names a budget that a criterion cannot meet, and the most that it can."""
-    name = curve_name({**asdict(threshold), "most": None})
-    tokens = "effectively replaced" if threshold.match == EFFECTIVE else "intervened"
     return (
-        f"{threshold.direction}: {name} cannot meet a budget of {PERCENT * threshold.budget:g} % of tokens {tokens}: "
-        f"at most {PERCENT * threshold.share:.3g} % on the pilot."
+        f"{_name(threshold)} cannot meet a budget of {PERCENT * threshold.budget:g} % of tokens "
+        f"{_matched(threshold)}: at most {PERCENT * threshold.share:.3g} % on the pilot."
     )
+
+
+def far_text(threshold: Threshold) -> str:
+    """A line that names a budget which no threshold comes near, and the share that is nearest."""
+    return (
+        f"{_name(threshold)} comes no nearer to a budget of {PERCENT * threshold.budget:g} % of tokens "
+        f"{_matched(threshold)} than {PERCENT * threshold.share:.3g} % on the pilot."
+    )
+
+
+def _is_far(threshold: Threshold) -> bool:
+    return threshold.match == EFFECTIVE and abs(threshold.share - threshold.budget) > FAR * threshold.budget
+
+
+def _name(threshold: Threshold) -> str:
+    return f"{threshold.direction}: {curve_name({**asdict(threshold), 'most': None})}"
+
+
+def _matched(threshold: Threshold) -> str:
+    return "effectively replaced" if threshold.match == EFFECTIVE else "intervened"
 
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]

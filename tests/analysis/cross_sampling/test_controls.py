@@ -22,9 +22,7 @@ from tokenshift.analysis.cross_sampling.pilot import (
     Budget,
     Threshold,
     find_thresholds,
-    next_threshold,
     read_thresholds,
-    threshold_for,
 )
 from tokenshift.analysis.cross_sampling.sweep import SweptPolicy, sweep_cells
 from tokenshift.analysis.divergence.from_logits import js_divergence
@@ -211,7 +209,7 @@ def test_effective_budgets_are_met_on_the_pilot(pocket: tuple[Any, Any, Any], tm
         assert share(responses, "effective") == pytest.approx(threshold.share)
         assert threshold.epsilon in [epsilon for epsilon, _ in threshold.tried]
         if threshold.met:
-            assert threshold.share == pytest.approx(0.05, rel=0.25), threshold
+            assert threshold.share == pytest.approx(0.05, abs=2 / threshold.tokens + 0.0025), threshold
     unmet = thresholds[3]
     assert [threshold for threshold in thresholds if not threshold.met] == [unmet]
     assert unmet.share == max(share for _, share in unmet.tried)
@@ -232,19 +230,6 @@ def test_intervened_budgets_that_cannot_be_met_are_told_apart(pocket: tuple[Any,
     assert (truncated_js.met, whole.met, rule.met) == (False, True, True)
     assert truncated_js.epsilon == 0
     assert whole.share == pytest.approx(0.9, rel=0.06)
-
-
-def test_thresholds_count_the_disagreements_alone() -> None:
-    scores, first = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.69], [1, 1, 1, 1, 1, 1, 1, 1]
-    second = [1, 2, 1, 2, 1, 2, 1, 1]  # the draws differ where scores are 0.2, 0.4, 0.6
-    responses = [CrossResponse(0, 0, [1], first, [False] * 8, first, second, scores, [0.0] * 8)]
-    assert threshold_for("js", 2 / 8, responses, "effective") == 0.2
-    assert threshold_for("js", 1 / 8, responses, "effective") == 0.4
-    assert threshold_for("js", 2 / 8, responses) == 0.6
-    assert threshold_for("js", 0.5, responses, "effective") == 0.0  # 4 of 3: all that there are
-    assert threshold_for("position", 0.5, responses, "effective") < -1e300
-    assert next_threshold("js", 0.25, [responses], [(0.2, 0.125)], "effective") is None
-    assert next_threshold("random", 0.125, [responses], [(0.5, 0.3)], "effective") is not None
 
 
 def test_sharpened_arms_of_a_sweep(tmp_path: Path) -> None:
