@@ -132,13 +132,11 @@ class _Arm:
 
     Attributes:
         entry: the criterion.
-        match: the tokens that are counted, one of `MATCHES`.
         lowest: the threshold above which most tokens lie.
     """
 
     def __init__(self, arm: Budget, requests: Sequence[Request], run: Decoding) -> None:
         self._arm, self._requests, self._run = arm, requests, run
-        self.match = arm.match
         self.entry = named_criterion(arm.criterion)
         self.lowest = max(self.entry.range[0], float(np.finfo(np.float32).min))  # scores are float32
         self._at_lowest: _Trial | None = None
@@ -149,7 +147,7 @@ class _Arm:
             return self._at_lowest
         plan = Intervention(self._arm.criterion, epsilon, most, self._arm.gamma, self._arm.sharpening)
         responses = self._run(self._arm.direction, plan, self._requests)
-        effective = self.match == EFFECTIVE
+        effective = self._arm.match == EFFECTIVE
         counted = sum(sum(response.effective if effective else response.switched) for response in responses)
         tokens = sum(len(response.switched) for response in responses)
         trial = _Trial(epsilon, counted / tokens, tokens, responses)
@@ -208,7 +206,7 @@ def _search_effective(arm: _Arm, budgets: Sequence[float]) -> list[Threshold]:
     tried over the whole range, and of several that meet a budget the lowest is taken, which covers most disagreements.
     """
     alone = np.sort(_Trial(0.0, 0.0, 0, arm.alone()).disagreeing)
-    quantiles = alone[np.arange(GRID) * len(alone) // GRID] if len(alone) else []
+    quantiles = alone[np.arange(GRID if len(alone) else 0) * len(alone) // GRID]
     grid = [arm(epsilon) for epsilon in sorted({arm.lowest, *map(arm.entry.clipped, quantiles)})]
     nothing = _Trial(arm.entry.range[1], 0.0, 0, [])
     thresholds = []
@@ -228,13 +226,12 @@ def _search_effective(arm: _Arm, budgets: Sequence[float]) -> list[Threshold]:
 
 
 def _between(trials: Sequence[_Trial], budget: float, entry: Criterion) -> float | None:
-    """A score between the lowest two neighbouring thresholds whose shares lie on either side of a budget."""
+    """The middle score between the lowest two neighbouring thresholds whose shares lie on either side of a budget."""
     scores = np.unique([score for trial in trials for score in trial.disagreeing])
     for lower, upper in pairwise(trials):
         between = scores[(scores > lower.epsilon) & (scores < upper.epsilon)]
         if (lower.share > budget) != (upper.share > budget) and len(between):
-            part = (budget - lower.share) / (upper.share - lower.share)
-            return entry.clipped(between[min(int(part * len(between)), len(between) - 1)])
+            return entry.clipped(between[len(between) // 2])
     return None
 
 
@@ -293,26 +290,25 @@ def find_thresholds(
     """
     state = state or PartialState()
     known = {threshold.key: threshold for threshold in read_thresholds(folder)}
-    groups: dict[tuple[str, str, float, float | None, str], list[float]] = {}
+    groups: dict[Budget, list[float]] = {}  # the budgets of each policy
     wanted = list(dict.fromkeys(wanted))
     for key in wanted:
         if key not in known:
-            groups.setdefault(key[:-1], []).append(key.budget)
+            groups.setdefault(key._replace(budget=0.0), []).append(key.budget)
     if groups:
         requests = requests_of(prompts, 1)
         # a budget's threshold does not depend on which others are looked for with it, its file's name does
-        units = [(*group, budgets) for group, budgets in groups.items()]
+        units = list(groups.items())
         names = [
-            "-".join(map(str, (direction, criterion_file_name(criterion), gamma, sharpening, match, *budgets)))
-            for direction, criterion, gamma, sharpening, match, budgets in units
+            "-".join(map(str, (*arm._replace(criterion=criterion_file_name(arm.criterion))[:-1], *budgets)))
+            for arm, budgets in units
         ]
         files = [folder.units("pilot") / f"{name}.json" for name in names]
 
         def work(unit: int, file: Path) -> int:
-            *of_arm, budgets = units[unit]
-            arm = _Arm(Budget(*of_arm, budgets[0]), requests, run)
-            search = _search_effective if arm.match == EFFECTIVE else _search_intervened
-            thresholds = search(arm, budgets)
+            key, budgets = units[unit]
+            search = _search_effective if key.match == EFFECTIVE else _search_intervened
+            thresholds = search(_Arm(key, requests, run), budgets)
             write_whole(file, json.dumps([asdict(threshold) for threshold in thresholds]))
             return sum(threshold.tokens * len(threshold.tried) for threshold in thresholds)
 

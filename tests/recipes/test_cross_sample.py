@@ -25,7 +25,7 @@ from tokenshift.recipes.pocket.problems import pocket_dataset
 
 RECIPE = ROOT / "recipes" / "cross_sample.py"
 QUICK = ["--size", "6", "--batch_size", "4", "--max_new_tokens", "24", "--resamples", "20", "--verify_workers", "1"]
-QUICK += ["--pilot", "5", "--budgets", "0.1", "0.3", "--criteria", "js", "random"]
+QUICK += ["--criteria", "js", "random", "--pilot", "5", "--budgets", "0.1", "0.3"]
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +116,9 @@ CONTROLS = ["--match", "effective", "--criteria", "js_top_p", "random_disagreeme
 def test_effective_budgets_and_a_sharpened_base(
     moved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = ["--directions", "forward", "--budgets", "0.05", "0.9", "--sharpening", "3", "--size", "4"]
+    more = ["--directions", "forward", "--budgets", "0.02", "0.9", "--sharpening", "3", "--size", "4"]
     cross_sample.run(cross_arguments.prepare(words(moved, tmp_path, *CONTROLS, *more)))
-    arms = [f"{name}-effective0.050000000000000003{arm}" for name in CONTROLS[3:5] for arm in ("", "-sharpening3")]
+    arms = [f"{name}-effective0.02{arm}" for name in CONTROLS[3:5] for arm in ("", "-sharpening3")]
     names = [f"forward-{name}-seed0.parquet" for name in ("none", "all", "all-sharpening3", *arms)]
     tables = contents(tmp_path)
     assert set(tables) == set(names)
@@ -284,7 +284,7 @@ def test_two_processes_write_the_same_rows(undisturbed: Path, moved: Path, tmp_p
     [
         (["--directions", "sideways"], "directions names 'sideways'; known are forward, backward."),
         (["--criteria", "js", "kl"], "criterion='kl' is no criterion. Known are js, forward_kl"),
-        (["--epsilons", "0.7"], "epsilon=0.7 must lie in [0, ln 2] for the criterion js."),
+        (["--criteria", "js", "--epsilons", "0.7"], "epsilon=0.7 must lie in [0, ln 2] for the criterion js."),
         (["--criteria", "position", "--epsilons", "0.1"], "epsilon=0.1 must lie in [-inf, 0]"),
         (["--budgets", "1"], "budgets has 1.0; shares of tokens lie in (0, 1)"),
         (["--criteria", "js_top_p(top_p=2)"], "top_p=2 must lie in (0, 1]"),

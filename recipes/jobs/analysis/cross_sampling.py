@@ -180,12 +180,12 @@ class CrossArguments(ShiftArguments):
         """The budgets that their criteria cannot meet.
 
         Raises:
-            ValueError: if a criterion cannot meet any of the effective budgets, so that nothing of it would be left.
+            ValueError: if a criterion can meet none of the effective budgets, so that nothing of it would be left.
         """
         unmet = [threshold for threshold in thresholds if not threshold.met]
-        met = {threshold.key[:-1] for threshold in thresholds if threshold.met}
+        met = {threshold.criterion for threshold in thresholds if threshold.met}
         for threshold in sorted(unmet, key=lambda threshold: threshold.budget):
-            if self.match == EFFECTIVE and not self.epsilons and threshold.key[:-1] not in met:
+            if self.match == EFFECTIVE and not self.epsilons and threshold.criterion not in met:
                 raise ValueError(f"{unmet_text(threshold)} Lower the budgets, or leave the criterion out.")
         return unmet
 
