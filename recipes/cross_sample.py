@@ -97,7 +97,8 @@ def _show(summary: dict[str, Any], rule: str | None) -> None:
         title = f"{direction}, in %; base {share_text(levels['base'])}, RL {share_text(levels['rl'])} correct"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for name in names:
-            table.add_column(name, justify="left" if name == "criterion" else "right", no_wrap=name != "criterion")
+            first = name == "criterion"
+            table.add_column(name, justify="left" if first else "right", no_wrap=not first, overflow="fold")
         for cell in summary["cells"]:
             if cell["direction"] == direction:
                 count = cell["effective_count"]
