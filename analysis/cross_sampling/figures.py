@@ -61,7 +61,7 @@ def criterion_looks(curves: Sequence[Numbers]) -> dict[str, Look]:
 
 
 def of_curve(cells: Sequence[Numbers], curve: Numbers) -> list[Numbers]:
-    """The cells of a curve in the order of their intervened shares, from `none` to `all`."""
+    """The cells of a curve from `none` to `all`, in the order of their thresholds, the highest first."""
     direction, gamma, sharpening = curve["direction"], curve["gamma"], curve["sharpening"]
     same_direction = [cell for cell in cells if cell["direction"] == direction]
     names = ("criterion", "gamma", "most", "sharpening")
@@ -69,7 +69,7 @@ def of_curve(cells: Sequence[Numbers], curve: Numbers) -> list[Numbers]:
     none = [cell for cell in same_direction if cell["criterion"] == "none"]
     ends = [cell for cell in same_direction if cell["criterion"] == "all"]
     whole = [cell for cell in ends if (cell["gamma"], cell["sharpening"]) == (gamma, sharpening)]
-    return [*none, *sorted(swept, key=lambda cell: (cell["intervened"] or {"value": 0})["value"]), *whole]
+    return [*none, *sorted(swept, key=lambda cell: -(cell["epsilon"] or 0.0)), *whole]
 
 
 def curve_name(curve: Numbers) -> str:

@@ -221,7 +221,7 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
         `responses`, `tokens`, entries of `POLICY_QUANTITIES`, and `recovery`, 0 at the primary's accuracy and 1 at the
         intervention's: forward (accuracy - base) / gain, backward (RL - accuracy) / gain. `curves`, one dictionary per
         direction, criterion, gamma, cap and sharpening: these; `needed`, for each of `NEEDED_OF` and of `NEEDED_FOR`
-        the tokens at which the straight lines between the swept policies first have that recovery, with `value`,
+        the fewest tokens at which straight lines between the swept policies have that recovery, with `value`,
         `low` and `high` None where it is not reached and `reached`, the share of resamples that reach it;
         `area_intervened_10` and `area_effective_10`, the mean recovery over the first 10 % of tokens (None under a
         cap), their differences `..._difference` to those of `reference`, the first of `REFERENCES` that was swept;
@@ -330,6 +330,7 @@ CurveKey = tuple[str, str, float, int | None, float | None]
 def _curves(
     index_of: dict[Policy, int], ends: _Ends, quantities: dict[str, list[Resampled]], recovery: Sequence[Resampled]
 ) -> list[dict[str, Any]]:
+    policies = list(index_of)
     groups: dict[CurveKey, list[int]] = {}
     for policy, index in index_of.items():
         if policy.criterion not in ENDS:
@@ -344,7 +345,8 @@ def _curves(
     for key, indices in groups.items():
         direction, criterion, gamma, most, sharpening = key
         curve: dict[str, Any] = {"direction": direction, "criterion": criterion, "gamma": gamma, "most": most}
-        curve |= {"sharpening": sharpening, "needed": _needed(indices, quantities, recovery)}
+        ordered = sorted(indices, key=lambda index: -(policies[index].epsilon or 0.0))
+        curve |= {"sharpening": sharpening, "needed": _needed(ordered, quantities, recovery)}
         named = {name: (direction, name, gamma, most, sharpening) for name in REFERENCES}
         curve["reference"] = next((name for name, other in named.items() if other in areas), None)
         for name in ("area_intervened_10", "area_effective_10"):
@@ -408,13 +410,12 @@ def _under(
 
 
 def _needed(
-    indices: list[int], quantities: dict[str, list[Resampled]], recovery: Sequence[Resampled]
+    ordered: Sequence[int], quantities: dict[str, list[Resampled]], recovery: Sequence[Resampled]
 ) -> dict[str, dict[str, dict[str, float | None] | None]]:
     """Entries of the tokens that a curve needs, by `NEEDED_OF` and `NEEDED_FOR`.
 
-    The points are in the order of their intervened shares, as a figure's line is.
+    The points are in the order of their thresholds, the highest first, as a figure's line is.
     """
-    ordered = sorted(indices, key=lambda index: quantities["intervened"][index].value)
     values = [recovery[index] for index in ordered]
     return {
         quantity: {

@@ -72,9 +72,9 @@ renormalised (token by token, which is the base at temperature 1/a and not the p
 of arXiv 2510.14901). What it recovers is due to sharpening alone, and not to what RL chose."""
 
 NEEDED_TEXT = """The fewest tokens at which the straight lines between a criterion's policies, from none on in the \
-order of their intervened shares, recover so much of the gain; "not reached" where no policy that was run does, and \
-as the end of an interval where some resamples do not. Between policies that are far apart a line says little: look at \
-the table above."""
+order of their thresholds, recover so much of the gain; "not reached" where no policy that was run does, and as the \
+end of an interval where some resamples do not. Between policies that are far apart a line says little: look at the \
+table above."""
 
 AREA_TEXT = """The area under straight lines through a criterion's points up to 10 % of all tokens, as a share of its \
 largest: the mean recovery over the first 10 % of tokens, in %. Beyond a criterion's last policy the line goes on to \
