@@ -2,15 +2,17 @@
 
     python recipes/cross_sample.py                                               # pocket, after `make demo`
     python recipes/cross_sample.py --criteria js random delta_logp --budgets 0.02 0.1 --seeds 0 1 2
+    python recipes/cross_sample.py --match effective --draws independent --output_dir outputs/pocket/cross_independent
     python recipes/cross_sample.py --criteria js my_criteria.margin              # a function in my_criteria.py
     python recipes/cross_sample.py --base_model Qwen/Qwen2.5-7B --rl_model org/rl-model --samples 32 \\
         --dataset_name problems.jsonl --epsilons 0.1 0.2 --criteria js --output_dir outputs/mine
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/cross_sample.py --output_dir outputs/ddp
 
 Forward, the base decodes and RL draws the token where the criterion lies above a threshold; backward, the other way.
-Thresholds are given, or found on a pilot for wanted shares of tokens. `output_dir` gets `cells/` (Parquet, one row per
-response), `thresholds.json`, `cross.json`, `cross.md`, `figures/` and `report.html`. Started again after a stop it
-goes on where it was; started with more criteria, budgets or seeds it runs those alone.
+Thresholds are given, or found on a pilot for wanted shares of tokens, intervened or effectively replaced. `output_dir`
+gets `cells/` (Parquet, one row per response), `thresholds.json`, `cross.json`, `cross.md`, `figures/` and
+`report.html`. Started again after a stop it goes on where it was; started with more criteria, budgets or seeds it runs
+those alone.
 """
 
 from tokenshift.recipes.command_line.start import start_script
@@ -29,13 +31,13 @@ from rich.table import Table
 from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.figures import curve_name
 from tokenshift.analysis.cross_sampling.pilot import find_thresholds
-from tokenshift.analysis.cross_sampling.report import share_text, write_cross_report
+from tokenshift.analysis.cross_sampling.report import needed_text, share_text, write_cross_report
 from tokenshift.analysis.cross_sampling.sweep import sweep_cells
 from tokenshift.analysis.cross_sampling.sweep_run import engines_run, run_cells
-from tokenshift.analysis.report.numbers import interval_text, number_text
+from tokenshift.analysis.report.numbers import number_text
 from tokenshift.analysis.sampling.correctness import correctness_words
 from tokenshift.recipes.command_line.console import console
-from tokenshift.recipes.command_line.entry import run_guarded
+from tokenshift.recipes.command_line.entry import LateMistakeError, run_guarded
 from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
 
@@ -47,26 +49,39 @@ def run(job: ShiftJob) -> None:
     """Find thresholds, cross-sample, summarise, draw."""
     args, state = job.args, PartialState()
     policies = functools.cache(lambda: (job.load(job.base), job.load(job.rl)))
-    decoding = Decoding(policies, job.base.tokenizer, args.sampling, args.engine, args.samples, args.batch_size)
-    wanted = [
-        (direction, criterion, gamma, budget)
-        for direction in args.directions
-        for criterion in args.swept
-        for gamma in args.gammas
-        for budget in args.budgets or ()
-    ]
-    thresholds = find_thresholds(job.folder, wanted, job.prompts[: args.pilot], decoding)
-    cells = sweep_cells(
-        args.directions, args.swept, args.epsilons or (), thresholds, args.gammas, args.seeds, args.most
+    decoding = Decoding(
+        policies, job.base.tokenizer, args.sampling, args.engine, args.samples, args.batch_size, args.draws
     )
-    run_cells(job.folder, cells, job.prompts, job.judge, decoding, job.metadata())
+    thresholds = find_thresholds(job.folder, args.wanted, job.prompts[: args.pilot], decoding)
+    try:
+        unmet = args.unmet(thresholds)
+    except ValueError as error:
+        raise LateMistakeError(str(error)) from error
+    cells = sweep_cells(
+        args.directions,
+        args.swept,
+        args.epsilons or (),
+        thresholds,
+        args.gammas,
+        args.seeds,
+        args.most,
+        args.sharpening or (),
+    )
+    run_cells(job.folder, cells, job.prompts, job.judge, decoding, job.metadata(draws=args.draws))
     if state.is_main_process:
         summary = write_cross_report(
             job.folder,
             cells,
             job.base.tokenizer,
-            job.metadata(engine=engines_run(job.folder, cells), seeds=args.seeds, pilot=args.pilot),
+            job.metadata(
+                engine=engines_run(job.folder, cells),
+                seeds=args.seeds,
+                pilot=args.pilot,
+                draws=args.draws,
+                match=args.match if args.budgets else None,
+            ),
             resamples=args.resamples,
+            unmet=unmet,
         )
         _show(summary, correctness_words(job.metadata()))
         for name in CROSS_FILES:
@@ -76,13 +91,14 @@ def run(job: ShiftJob) -> None:
 
 def _show(summary: dict[str, Any], rule: str | None) -> None:
     levels = summary["levels"]
-    names = ("criterion", "inter-\nvened", "effec-\ntive", "effec-\ntive #", "accu-\nracy")
+    names = ("criterion", "inter-\nvened", "effec-\ntive", "effec-\ntive #", "cov-\nered", "accu-\nracy")
     names = (*names, *(("mean\nreward",) if summary["graded"] else ()), "recovery")
     for direction in dict.fromkeys(cell["direction"] for cell in summary["cells"]):
         title = f"{direction}, in %; base {share_text(levels['base'])}, RL {share_text(levels['rl'])} correct"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for name in names:
-            table.add_column(name, justify="left" if name == "criterion" else "right", no_wrap=name != "criterion")
+            first = name == "criterion"
+            table.add_column(name, justify="left" if first else "right", no_wrap=not first, overflow="fold")
         for cell in summary["cells"]:
             if cell["direction"] == direction:
                 count = cell["effective_count"]
@@ -90,17 +106,18 @@ def _show(summary: dict[str, Any], rule: str | None) -> None:
                     curve_name(cell),
                     *(share_text(cell[name], with_interval=False) for name in ("intervened", "effective")),
                     mean_text(count),
-                    share_text(cell["accuracy"], with_interval=False),
+                    *(share_text(cell[name], with_interval=False) for name in ("covered", "accuracy")),
                     *([mean_text(cell["reward"])] if summary["graded"] else []),
                     share_text(cell["recovery"]),
                 )
         console.print(table)
-    table = Table(title="area under the recovery curve", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "criterion", "by intervened", "by effective"):
-        table.add_column(name, justify="right" if name.startswith("by") else "left")
+    title = "effective replacements a response for 50 % and 90 % of the gain"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("", "criterion", "50 %", "90 %"):
+        table.add_column(name, justify="right" if name.endswith("%") else "left")
     for curve in summary["curves"]:
-        areas = (curve[name] for name in ("area_intervened", "area_effective"))
-        table.add_row(curve["direction"], curve_name(curve), *map(interval_text, areas))
+        needed = curve["needed"]["effective_count"].values()
+        table.add_row(curve["direction"], curve_name(curve), *map(needed_text, needed))
     if summary["defined"] and summary["curves"]:
         console.print(table)
     if rule is not None:

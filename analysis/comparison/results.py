@@ -143,8 +143,9 @@ def _recovery(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     summary = json.loads(file.read_text(encoding="utf-8"))
-    cell = next(policy for policy in summary["cells"] if policy["criterion"] not in ("none", "all"))
-    if cell["recovery"] is None:
+    cells = (policy for policy in summary["cells"] if policy["criterion"] not in ("none", "all"))
+    cell = next(cells, None)  # there is none where the criterion cannot meet its budget
+    if cell is None or cell["recovery"] is None:
         return None
     shares = {name: (cell[name] or {}).get("value") for name in ("intervened", "effective", "accuracy")}
     return {**cell["recovery"], **shares}

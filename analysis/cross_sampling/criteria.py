@@ -1,7 +1,7 @@
 """The shipped criteria; importing the module registers them.
 
-`js` is the criterion of arXiv 2603.22446 (section 4) and `delta_logp` that of arXiv 2603.22117; the others are
-controls.
+`js_top_p` is the criterion of arXiv 2603.22446 (section 3), `js` is the same of whole distributions, and `delta_logp`
+is that of arXiv 2603.22117; the others are controls.
 """
 
 import math
@@ -21,6 +21,10 @@ from tokenshift.analysis.thresholds import LOG_2
 
 if TYPE_CHECKING:
     from tokenshift.analysis.cross_sampling.intervention import CrossResponse
+
+
+PUBLISHED_TOP_P = 0.7
+"""The nucleus to which the publication truncates both distributions."""
 
 
 def _random_at(share: float) -> float:
@@ -51,6 +55,12 @@ def reverse_kl(positions: Positions) -> torch.Tensor:
     return positions.reverse_kl
 
 
+@register_criterion(range=(0.0, LOG_2))
+def js_top_p(positions: Positions, *, top_p: float = PUBLISHED_TOP_P) -> torch.Tensor:
+    """JS between the policies truncated to the nucleus `top_p` and renormalised, nats, 0 to ln 2."""
+    return positions.js_top_p(top_p)
+
+
 @register_criterion(range=(0.0, math.inf), needs=("entropy_primary",))
 def entropy_primary(positions: Positions) -> torch.Tensor:
     """Entropy of the primary, nats."""
@@ -76,6 +86,12 @@ def random_position(positions: Positions) -> torch.Tensor:
     pairs = zip(positions.rows, positions.positions, strict=True)
     numbers = [mixed_seed(positions.seed, row, position, 1) / 2**64 for row, position in pairs]
     return torch.tensor(numbers, device=positions.drawn.device)
+
+
+@register_criterion(range=(0.0, 1.0))
+def random_disagreement(positions: Positions) -> torch.Tensor:
+    """The number of `random` where the two draws differ, else 0: above `1 - rate` it is a share `rate` of those."""
+    return torch.where(positions.drawn == positions.intervention_drawn, 0.0, random_position(positions))
 
 
 @register_criterion("position", range=(-math.inf, 0.0), at_budget=_position_at)

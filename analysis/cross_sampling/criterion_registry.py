@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
+from tokenshift.analysis.divergence.from_logits import check_sampling, js_divergence
 from tokenshift.analysis.divergence.row_sums import row_sums
+from tokenshift.analysis.divergence.top_k import block_maxima, top_k
+from tokenshift.analysis.divergence.top_p import DEPTH, NextTokens, truncated_divergences
 from tokenshift.analysis.registry import Registry, UserFunctionError
 from tokenshift.analysis.sampling.shared_noise import Row
 from tokenshift.analysis.storage.file_names import file_name
@@ -54,6 +57,34 @@ def pair_statistics(
     return {name: means[PAIR_STATISTICS[name]] for name in names}
 
 
+def truncated_js(primary: torch.Tensor, intervention: torch.Tensor, top_p: float) -> torch.Tensor:
+    """JS of two policies at B positions, both truncated to `top_p` and renormalised: `(B,)` float32, 0 to ln 2 nats.
+
+    Args:
+        primary, intervention: log-probabilities `(B, V)`.
+        top_p: in (0, 1]; 1 is the whole vocabulary.
+
+    Raises:
+        ValueError: for a top-p out of range.
+    """
+    check_sampling(1.0, top_p)
+    if top_p == 1:
+        return pair_statistics(primary, intervention, ("js",))["js"]
+    logps = primary.float(), intervention.float()
+    strip = max(1, STRIP // (4 * primary.shape[-1]))
+    first, second = map(_next_tokens, logps)
+    (js, _, _), sure = truncated_divergences(first, second, top_p, strip)
+    for row in (~sure).nonzero().squeeze(-1).tolist():  # rounding leaves their sets open
+        js[row] = js_divergence(*(logp[row].double() for logp in logps), top_p=top_p)
+    return js
+
+
+def _next_tokens(logp: torch.Tensor) -> NextTokens:
+    """Distributions from log-probabilities `(B, V)` float32, which need no normaliser."""
+    maxima, rows = block_maxima(logp), torch.arange(len(logp), device=logp.device)
+    return NextTokens(logp, maxima, rows, top_k(logp, DEPTH, maxima), torch.zeros_like(rows, dtype=torch.float64))
+
+
 @dataclass(frozen=True)
 class Positions:
     """B positions at which both policies have drawn, and one of the two draws is about to be taken.
@@ -64,7 +95,8 @@ class Positions:
         rows: (problem_id, sample_id) of each position's response.
         positions: the position of each token in its completion, from 0.
         seed: the seed of the run.
-        intervention_drawn: `(B,)` int64, the intervention's draws, with the primary's random numbers.
+        intervention_drawn: `(B,)` int64, the intervention's draws: with the primary's random numbers, or with its own
+            where the run's draws are independent.
     """
 
     primary: torch.Tensor
@@ -90,6 +122,17 @@ class Positions:
     def js(self) -> torch.Tensor:
         """JS between the policies, `(B,)` in nats, 0 to ln 2."""
         return self._statistic("js")
+
+    def js_top_p(self, top_p: float) -> torch.Tensor:
+        """JS between the policies truncated to `top_p`, `(B,)` in nats, 0 to ln 2.
+
+        Raises:
+            ValueError: for a top-p outside (0, 1].
+        """
+        name = f"js_top_p {top_p!r}"
+        if name not in self.known:
+            self.known[name] = truncated_js(self.primary, self.intervention, top_p)
+        return self.known[name]
 
     @property
     def forward_kl(self) -> torch.Tensor:

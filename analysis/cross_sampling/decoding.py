@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.cross_sampling.engines import cross_sample, engine_for
-from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
+from tokenshift.analysis.cross_sampling.intervention import DRAWS, CrossResponse, Intervention
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Request
 
@@ -26,6 +26,7 @@ class Decoding:
         engine: the engine of `cross_sample` that is asked for.
         samples: responses per problem.
         batch_size: responses at once.
+        draws: one of `DRAWS`.
     """
 
     policies: Policies
@@ -34,6 +35,7 @@ class Decoding:
     engine: str
     samples: int
     batch_size: int
+    draws: str = DRAWS[0]
 
     @property
     def engine_run(self) -> str:
@@ -43,16 +45,20 @@ class Decoding:
     def __call__(
         self, direction: str, plan: Intervention, requests: Sequence[Request], seed: int | None = None
     ) -> list[CrossResponse]:
-        """A response to each request, at most `batch_size` at once; the pilot's seed when None."""
+        """A response to each request, at most `batch_size` at once; the pilot's seed when None.
+
+        Forward, RL intervenes, and backward, the base; where the plan sharpens, the base does in both.
+        """
         base, rl = self.policies()
-        primary, intervention = (base, rl) if direction == "forward" else (rl, base)
+        primary = base if direction == "forward" else rl
+        intervention = rl if direction == "forward" and plan.sharpening is None else base
         sampling = self.sampling if seed is None else replace(self.sampling, seed=seed)
         return cross_sample(
             primary,
             intervention,
             self.tokenizer,
             requests,
-            plan=plan,
+            plan=replace(plan, draws=self.draws),
             sampling=sampling,
             engine=self.engine,
             batch_size=self.batch_size,

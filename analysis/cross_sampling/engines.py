@@ -1,4 +1,4 @@
-"""Cross-sampling: one policy decodes, another intervenes at chosen positions (arXiv 2603.22446, section 4).
+"""Cross-sampling: one policy decodes, another intervenes at chosen positions (arXiv 2603.22446, section 3).
 
 Two engines give the same output: `lockstep`, which reads as the definition does, and `draft`, which is fast.
 """

@@ -1,4 +1,4 @@
-"""Figures of cross-sampling: accuracy against what was replaced, and the areas under the curves."""
+"""Figures of cross-sampling: accuracy against what was replaced, and how few tokens suffice."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from tokenshift.analysis.figures.kit import (
     Look,
     Numbers,
+    Series,
     draw_rows,
     draw_series,
     heading,
@@ -22,8 +23,10 @@ from tokenshift.analysis.figures.kit import (
 from tokenshift.analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, style
 
 CRITERION_LOOKS = {
-    "js": Look(BLUE, "o"),
+    "js_top_p": Look(BLUE, "D"),
+    "js": Look(BLUE, "o", "--"),
     "random": Look(GREY, "s", "--"),
+    "random_disagreement": Look(GREY, "d"),
     "delta_logp": Look(ORANGE, "^", "-."),
     "forward_kl": Look(GREEN, "v"),
     "reverse_kl": Look(GREEN, "D", ":"),
@@ -34,7 +37,7 @@ CRITERION_LOOKS = {
 """A shipped criterion looks the same in every figure; others are black."""
 
 _OTHER_LOOKS = [Look("black", marker, line) for line in (":", "--") for marker in "h8pd<>"]
-_GAMMA_MARKERS = "<>pd"
+_GAMMA_MARKERS, _SHARPENING_MARKERS = "<>pd", "hH8X"
 
 AXES = {
     "effective": ("effective replacements, % of tokens", 100),
@@ -43,10 +46,12 @@ AXES = {
 }
 """Quantities that accuracy is drawn against: name -> (words of the axis, factor to the unit)."""
 
-AREAS = {
-    "area_intervened": "area under recovery against\nshare of intervened tokens",
-    "area_effective": "area under recovery against\neffective share relative to `all`",
+FEW_TOKENS: dict[tuple[str, ...], tuple[str, float]] = {
+    ("area_intervened_10",): ("mean recovery over the first\n10 % of intervened tokens, %", 100),
+    ("needed", "effective_count", "50"): ("effective replacements a\nresponse for 50 % of the gain", 1),
+    ("needed", "effective_count", "90"): ("effective replacements a\nresponse for 90 % of the gain", 1),
 }
+"""What says of a curve how few tokens suffice: keys of its entry -> (words of the axis, factor to the unit)."""
 
 
 def criterion_looks(curves: Sequence[Numbers]) -> dict[str, Look]:
@@ -56,20 +61,22 @@ def criterion_looks(curves: Sequence[Numbers]) -> dict[str, Look]:
 
 
 def of_curve(cells: Sequence[Numbers], curve: Numbers) -> list[Numbers]:
-    """The cells of a curve in the order of their intervened shares, from `none` to `all`."""
-    direction, gamma = curve["direction"], curve["gamma"]
+    """The cells of a curve from `none` to `all`, in the order of their thresholds, the highest first."""
+    direction, gamma, sharpening = curve["direction"], curve["gamma"], curve["sharpening"]
     same_direction = [cell for cell in cells if cell["direction"] == direction]
-    names = ("criterion", "gamma", "most")
+    names = ("criterion", "gamma", "most", "sharpening")
     swept = [cell for cell in same_direction if all(cell[name] == curve[name] for name in names)]
     none = [cell for cell in same_direction if cell["criterion"] == "none"]
-    whole = [cell for cell in same_direction if cell["criterion"] == "all" and cell["gamma"] == gamma]
-    return [*none, *sorted(swept, key=lambda cell: (cell["intervened"] or {"value": 0})["value"]), *whole]
+    ends = [cell for cell in same_direction if cell["criterion"] == "all"]
+    whole = [cell for cell in ends if (cell["gamma"], cell["sharpening"]) == (gamma, sharpening)]
+    return [*none, *sorted(swept, key=lambda cell: -(cell["epsilon"] or 0.0)), *whole]
 
 
 def curve_name(curve: Numbers) -> str:
-    """The curve's criterion, its gamma and its cap on replacements where it has them."""
+    """The curve's criterion; its gamma, its sharpened base and its cap on replacements where it has them."""
     gamma = f", gamma {curve['gamma']:g}" if curve["gamma"] else ""
-    return f"{curve['criterion']}{gamma}" + ("" if curve["most"] is None else f", at most {curve['most']}")
+    base = "" if curve["sharpening"] is None else f", base^{curve['sharpening']:g}"
+    return f"{curve['criterion']}{gamma}{base}" + ("" if curve["most"] is None else f", at most {curve['most']}")
 
 
 def _axis(axes: Axes, values: np.ndarray) -> None:
@@ -105,6 +112,7 @@ def accuracy_curves(summary: Numbers, direction: str, against: str, title: str) 
         axes = figure.subplots()
         all_shares = [np.zeros(1)]
         gammas = sorted({curve["gamma"] for curve in curves if curve["gamma"]})
+        powers = sorted({curve["sharpening"] for curve in curves if curve["sharpening"] is not None})
         drawn_curves = curves or _ends_alone(cells)
         looks = criterion_looks(drawn_curves)
         for curve in drawn_curves:
@@ -113,6 +121,9 @@ def accuracy_curves(summary: Numbers, direction: str, against: str, title: str) 
             look = looks[curve["criterion"]]
             if curve["gamma"]:
                 look = Look(look.color, _GAMMA_MARKERS[gammas.index(curve["gamma"]) % len(_GAMMA_MARKERS)], ":")
+            if curve["sharpening"] is not None:
+                marker = _SHARPENING_MARKERS[powers.index(curve["sharpening"]) % len(_SHARPENING_MARKERS)]
+                look = Look(look.color, marker, ":")
             draw_series(axes, shares, of_rows(points, "accuracy") * 100, look, curve_name(curve))
             all_shares.append(shares)
         _axis(axes, np.concatenate(all_shares))
@@ -146,7 +157,7 @@ def accuracy_curves(summary: Numbers, direction: str, against: str, title: str) 
 
 
 def _ends_alone(cells: Sequence[Numbers]) -> list[Numbers]:
-    """Cells of the curves where no criterion was swept: one curve per gamma, through the two ends."""
+    """Cells of the curves where no criterion was swept: a curve per gamma or sharpened base through the two ends."""
     return [{**cell, "criterion": "all", "most": None} for cell in cells if cell["criterion"] == "all"]
 
 
@@ -161,7 +172,9 @@ def counted(summary: Numbers, direction: str) -> str:
 
 
 def areas(summary: Numbers, direction: str, title: str) -> Figure:
-    """Area under the recovery curve of each criterion, with 95 % whiskers, the largest by intervened share first.
+    """How few tokens suffice by each criterion: `FEW_TOKENS` with 95 % whiskers, the largest area first.
+
+    A dotted whisker goes on to where some resamples do not reach the recovery.
 
     Args:
         summary: the numbers of `recovery_summary`.
@@ -169,22 +182,36 @@ def areas(summary: Numbers, direction: str, title: str) -> Figure:
         title: the title of the figure.
     """
     curves = [curve for curve in summary["curves"] if curve["direction"] == direction and curve["most"] is None]
-    curves = sorted(curves, key=lambda curve: -(curve["area_intervened"] or {"value": -np.inf})["value"])
+    curves = sorted(curves, key=lambda curve: -(curve["area_intervened_10"] or {"value": -np.inf})["value"])
     rows = [{**curve, "label": curve_name(curve)} for curve in curves]
     looks = criterion_looks([curve for curve in summary["curves"] if curve["direction"] == direction])
     with style():
-        figure = Figure(figsize=(5.6, max(2.7, 1.5 + 0.24 * len(rows))), layout="constrained")
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, (name, words) in zip(panels, AREAS.items(), strict=True):
+        figure = Figure(figsize=(7.6, max(2.7, 1.5 + 0.24 * len(rows))), layout="constrained")
+        panels = figure.subplots(1, len(FEW_TOKENS), sharey=True)
+        for axes, (path, (words, factor)) in zip(panels, FEW_TOKENS.items(), strict=True):
+            drawn = of_rows(rows, *path) * factor
             for height, row in enumerate(rows):
-                draw_rows(axes, np.array([height]), of_rows([row], name), looks[row["criterion"]])
+                draw_rows(axes, np.array([height]), drawn[height : height + 1], looks[row["criterion"]])
             axes.set_xlabel(words)
             axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.5)
             axes.locator_params(axis="x", nbins=5)
-            if not any(row[name] for row in rows):
+            if not summary["defined"]:
                 note(axes, "recovery is not defined")
+            elif path[0] == "needed":
+                _mark_not_reached(axes, drawn, [looks[row["criterion"]] for row in rows])
         panels[0].set_yticks(range(len(rows)), [row["label"] for row in rows])
         panels[0].set_ylim(max(len(rows), 1) - 0.5, -0.5)
         heading(figure, title, counted(summary, direction))
         tidy(figure)
     return figure
+
+
+def _mark_not_reached(axes: Axes, needed: Series, looks: Sequence[Look]) -> None:
+    """Say so where a curve does not reach the recovery, and dot the whiskers of those that some resamples do not."""
+    axes.set_xlim(0, 1.1 * needed.top if needed.top else 1)
+    right = axes.get_xlim()[1]
+    for height, look in enumerate(looks):
+        if np.isnan(needed.value[height]):
+            axes.text(0.03 * right, height, "not reached", va="center", fontsize=6.5, color=GREY)
+        elif np.isnan(needed.high[height]):
+            axes.hlines(height, needed.low[height], right, color=look.color, linewidth=1, linestyle=":")

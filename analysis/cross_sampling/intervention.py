@@ -1,12 +1,14 @@
 """Two policies at the same positions: which of the two draws is taken, and what comes of it.
 
 Both policies see the same mixed prefix. Where the criterion's score is above epsilon the token is the intervention's
-draw, else the primary's; both draws share one random number per position, so what the primary would itself have drawn
-is defined, and with it which interventions were effective (arXiv 2603.22446, section 4).
+draw, else the primary's. Both draw at every position, so what the primary would itself have drawn is defined, and with
+it which interventions were effective (arXiv 2603.22446, section 3). The draws share one random number per position, or
+are independent, as the publication's are.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
@@ -22,7 +24,14 @@ from tokenshift.analysis.cross_sampling.criterion_registry import (
 from tokenshift.analysis.divergence.from_logits import log_probabilities
 from tokenshift.analysis.sampling.draws import coupled_draw
 from tokenshift.analysis.sampling.generators import Sampling
+from tokenshift.analysis.sampling.shared_noise import mixed_seed
 from tokenshift.analysis.sampling.token_ids import end_tokens
+
+DRAWS = ("shared", "independent")
+"""Random numbers of the two policies at a position: one for both, or one for each."""
+
+OWN_NUMBERS = 2
+"""Mixed into the seed of the intervention's draws where they are independent; `random` mixes 1 into its own."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,11 @@ class Intervention:
         most: effective replacements per response at most, then the primary alone; any number when None.
         gamma: the intervention draws from logits `(1 + gamma) log intervention - gamma log primary` (arXiv
             2603.22117; with the primary as base that is test-time extrapolation); 0 leaves it as it is.
+        sharpening: the intervention's next-token distributions are raised to this power and renormalised, for the
+            criterion too; with the base as intervention that is mere sharpening (the distributions of arXiv
+            2510.14901, token by token). None leaves them as they are.
+        draws: `shared`: both policies draw with the position's one random number, and differ only where their
+            distributions do; `independent`: the intervention draws with a number of its own.
         entry: the criterion itself.
 
     Raises:
@@ -46,6 +60,8 @@ class Intervention:
     epsilon: float = 0.1
     most: int | None = None
     gamma: float = 0.0
+    sharpening: float | None = None
+    draws: str = "shared"
     entry: Criterion = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +71,10 @@ class Intervention:
             raise ValueError(f"most={self.most} must be at least 0.")
         if not -1 < self.gamma < float("inf"):
             raise ValueError(f"gamma={self.gamma} must be a number above -1.")
+        if self.sharpening is not None and not (self.sharpening > 0 and isfinite(self.sharpening)):
+            raise ValueError(f"sharpening={self.sharpening} must be a finite number above 0.")
+        if self.draws not in DRAWS:
+            raise ValueError(f"draws={self.draws!r} is not known; choose {' or '.join(DRAWS)}.")
 
 
 @dataclass
@@ -87,6 +107,14 @@ class CrossResponse:
         return [
             switched and token != primary_id
             for switched, token, primary_id in zip(self.switched, self.completion_ids, self.primary_ids, strict=True)
+        ]
+
+    @property
+    def disagreed(self) -> list[bool]:
+        """Whether the two draws differ, whichever is taken, for each token."""
+        return [
+            primary_id != intervention_id
+            for primary_id, intervention_id in zip(self.primary_ids, self.intervention_ids, strict=True)
         ]
 
 
@@ -169,8 +197,13 @@ def decide(
     """
     if primary_ids is None:
         primary_ids = coupled_draw(primary, rows, positions, **sampling.draw)
+    if plan.sharpening is not None:
+        intervention = log_probabilities(intervention, temperature=1 / plan.sharpening)
     target = _extrapolated(primary, intervention, plan.gamma)
-    intervention_ids = coupled_draw(target, rows, positions, **sampling.draw)
+    draw = sampling.draw
+    if plan.draws == "independent":
+        draw["seed"] = mixed_seed(sampling.seed, OWN_NUMBERS)
+    intervention_ids = coupled_draw(target, rows, positions, **draw)
     del target  # with gamma it is a third (B, V), which the criterion does not need
     drawn = Positions(primary, intervention, primary_ids, rows, positions, sampling.seed, intervention_ids)
     scores = plan.entry(drawn)

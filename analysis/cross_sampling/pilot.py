@@ -1,16 +1,18 @@
-"""Thresholds of criteria, found on a pilot so that a wanted share of tokens is intervened."""
+"""Thresholds of criteria, found on a pilot so that a wanted share of tokens is intervened, or effectively replaced."""
 
 import json
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from accelerate import PartialState
 
-from tokenshift.analysis.cross_sampling.criterion_registry import criterion_file_name, named_criterion
+from tokenshift.analysis.cross_sampling.criterion_registry import Criterion, criterion_file_name, named_criterion
 from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
 from tokenshift.analysis.sampling.requests import Prompt, Request, requests_of
@@ -20,9 +22,18 @@ from tokenshift.analysis.storage.work_units import run_units
 
 THRESHOLDS_FILE = "thresholds.json"
 
+MATCHES = ("intervened", "effective")
+"""Tokens that a budget can be a share of: those that the intervention draws, or those that it replaces by another."""
+
+INTERVENED, EFFECTIVE = MATCHES
+
 
 TRIES = 5
 """How many thresholds at most are tried on the mixed policy for a budget."""
+
+
+GRID = 8
+"""Quantiles of the scores along the primary's own disagreements that are tried first for effective budgets."""
 
 
 CLOSE = 0.05
@@ -36,9 +47,12 @@ class Threshold:
     Attributes:
         direction, criterion, gamma, budget: the policy, and the share of its tokens that was wanted.
         epsilon: the threshold tried whose share came nearest, as a ratio.
-        share: intervened share of the pilot's tokens with it.
+        share: the share of the pilot's tokens with it.
         tokens: tokens of the pilot's responses with it.
         tried: epsilons and shares, in order.
+        match: the tokens that are counted, one of `MATCHES`.
+        sharpening: the power of a base that intervenes; None where another model does.
+        met: whether some threshold gives a share as large as the budget. If not, `share` is the largest there is.
     """
 
     direction: str
@@ -49,11 +63,25 @@ class Threshold:
     share: float
     tokens: int
     tried: list[tuple[float, float]]
+    match: str = INTERVENED
+    sharpening: float | None = None
+    met: bool = True
 
     @property
-    def key(self) -> tuple[str, str, float, float]:
+    def key(self) -> "Budget":
         """The budget and the policy that it is for."""
-        return self.direction, self.criterion, self.gamma, self.budget
+        return Budget(self.direction, self.criterion, self.gamma, self.sharpening, self.match, self.budget)
+
+
+class Budget(NamedTuple):
+    """A share of tokens that is wanted of a policy; the fields are as those of `Threshold`."""
+
+    direction: str
+    criterion: str
+    gamma: float
+    sharpening: float | None
+    match: str
+    budget: float
 
 
 def threshold_for(criterion: str, share: float, responses: Sequence[CrossResponse]) -> float:
@@ -72,34 +100,139 @@ def threshold_for(criterion: str, share: float, responses: Sequence[CrossRespons
     return entry.clipped(scores[max(0, len(scores) - 1 - above)])
 
 
-def _search(
-    direction: str, criterion: str, gamma: float, budgets: Sequence[float], requests: Sequence[Request], run: Decoding
-) -> list[Threshold]:
+@dataclass(frozen=True)
+class _Trial:
+    """A threshold that was tried on the pilot.
+
+    Attributes:
+        epsilon: the threshold.
+        share: the share of tokens that are counted with it.
+        tokens: tokens of the responses.
+        responses: these.
+    """
+
+    epsilon: float
+    share: float
+    tokens: int
+    responses: list[CrossResponse] = field(repr=False)
+
+    @property
+    def disagreeing(self) -> list[float]:
+        """The scores where the two draws differ."""
+        return [score for response in self.responses for score in np.array(response.scores)[response.disagreed]]
+
+
+class _Arm:
+    """A policy on the pilot, whatever its threshold.
+
+    Args:
+        arm: the policy, with a budget that is not looked at.
+        requests: the pilot's.
+        run: how responses are made.
+
+    Attributes:
+        entry: the criterion.
+        lowest: the threshold above which most tokens lie.
+    """
+
+    def __init__(self, arm: Budget, requests: Sequence[Request], run: Decoding) -> None:
+        self._arm, self._requests, self._run = arm, requests, run
+        self.entry = named_criterion(arm.criterion)
+        self.lowest = max(self.entry.range[0], float(np.finfo(np.float32).min))  # scores are float32
+        self._at_lowest: _Trial | None = None
+
+    def __call__(self, epsilon: float, most: int | None = None) -> _Trial:
+        """Try a threshold, with at most so many effective replacements per response."""
+        if epsilon == self.lowest and most is None and self._at_lowest is not None:
+            return self._at_lowest
+        plan = Intervention(self._arm.criterion, epsilon, most, self._arm.gamma, self._arm.sharpening)
+        responses = self._run(self._arm.direction, plan, self._requests)
+        effective = self._arm.match == EFFECTIVE
+        counted = sum(sum(response.effective if effective else response.switched) for response in responses)
+        tokens = sum(len(response.switched) for response in responses)
+        trial = _Trial(epsilon, counted / tokens, tokens, responses)
+        if epsilon == self.lowest and most is None:
+            self._at_lowest = trial
+        return trial
+
+    def alone(self) -> list[CrossResponse]:
+        """The primary's own responses, with the scores along them."""
+        return self(self.entry.range[1], most=0).responses
+
+    def threshold(self, budget: float, trials: Sequence[_Trial], best: _Trial, *, met: bool) -> Threshold:
+        """What was found for a budget."""
+        tried = [(trial.epsilon, trial.share) for trial in trials]
+        key = self._arm._replace(budget=budget)
+        found = best.epsilon, best.share, best.tokens, tried
+        return Threshold(key.direction, key.criterion, key.gamma, budget, *found, key.match, key.sharpening, met)
+
+
+def _near(trials: Sequence[_Trial], budget: float) -> _Trial:
+    """The trial whose share is nearest, as a ratio; the first of several."""
+    return min(trials, key=lambda trial: abs(math.log(max(trial.share, 1e-9) / budget)))
+
+
+def _search_intervened(arm: _Arm, budgets: Sequence[float]) -> list[Threshold]:
     """A threshold for each budget: first by the scores along the primary's own responses, then along the mixed
     policy's."""
-    entry = named_criterion(criterion)
-    alone = (
-        run(direction, Intervention(criterion, entry.range[1], 0), requests) if entry.budget_reads_responses else []
-    )
+    by_rule = arm.entry.at_budget is not None
+    alone = arm.alone() if arm.entry.budget_reads_responses else []
     thresholds = []
     for budget in budgets:
-        tried: list[tuple[float, float]] = []
-        seen, tokens = [alone], []
-        while len(tried) < TRIES:
-            epsilon = next_threshold(criterion, budget, seen, tried)
+        trials: list[_Trial] = []
+        seen = [alone]
+        while len(trials) < TRIES:
+            tried = [(trial.epsilon, trial.share) for trial in trials]
+            epsilon = next_threshold(arm.entry.name, budget, seen, tried)
             if epsilon is None:
                 break
-            responses = run(direction, Intervention(criterion, epsilon, None, gamma), requests)
-            tokens.append(sum(len(response.switched) for response in responses))
-            share = sum(sum(response.switched) for response in responses) / tokens[-1]
-            seen.append(responses)
-            tried.append((epsilon, share))
-            if abs(share - budget) <= CLOSE * budget:
+            trials.append(arm(epsilon))
+            seen.append(trials[-1].responses)
+            if abs(trials[-1].share - budget) <= CLOSE * budget:
                 break
-        ratios = [abs(math.log(max(share, 1e-9) / budget)) for _, share in tried]
-        best = ratios.index(min(ratios))
-        thresholds.append(Threshold(direction, criterion, gamma, budget, *tried[best], tokens[best], tried))
+        met = by_rule or max(trial.share for trial in trials) >= (1 - CLOSE) * budget
+        if not met and arm.lowest not in [trial.epsilon for trial in trials]:
+            lowest = arm(arm.lowest)
+            met = lowest.share >= (1 - CLOSE) * budget
+            trials += [] if met else [lowest]
+        thresholds.append(arm.threshold(budget, trials, _near(trials, budget), met=met))
     return thresholds
+
+
+def _search_effective(arm: _Arm, budgets: Sequence[float]) -> list[Threshold]:
+    """A threshold for each budget, between those of a grid whose shares lie on either side of it.
+
+    The share need not fall as the threshold rises: early replacements can make later ones needless. So thresholds are
+    tried over the whole range, and of several that meet a budget the lowest is taken, which covers most disagreements.
+    """
+    alone = np.sort(_Trial(0.0, 0.0, 0, arm.alone()).disagreeing)
+    quantiles = alone[np.arange(GRID if len(alone) else 0) * len(alone) // GRID]
+    grid = [arm(epsilon) for epsilon in sorted({arm.lowest, *map(arm.entry.clipped, quantiles)})]
+    nothing = _Trial(arm.entry.range[1], 0.0, 0, [])
+    thresholds = []
+    for budget in budgets:
+        trials = list(grid)
+        for _ in range(TRIES):
+            close = [trial for trial in trials if abs(trial.share - budget) <= CLOSE * budget]
+            epsilon = None if close else _between([*trials, nothing], budget, arm.entry)
+            if epsilon is None:
+                break
+            trials = sorted([*trials, arm(epsilon)], key=lambda trial: trial.epsilon)
+        close = [trial for trial in trials if abs(trial.share - budget) <= CLOSE * budget]
+        best = close[0] if close else _near(trials, budget)
+        met = max(trial.share for trial in trials) >= (1 - CLOSE) * budget
+        thresholds.append(arm.threshold(budget, trials, best, met=met))
+    return thresholds
+
+
+def _between(trials: Sequence[_Trial], budget: float, entry: Criterion) -> float | None:
+    """The middle score between the lowest two neighbouring thresholds whose shares lie on either side of a budget."""
+    scores = np.unique([score for trial in trials for score in trial.disagreeing])
+    for lower, upper in pairwise(trials):
+        between = scores[(scores > lower.epsilon) & (scores < upper.epsilon)]
+        if (lower.share > budget) != (upper.share > budget) and len(between):
+            return entry.clipped(between[len(between) // 2])
+    return None
 
 
 def next_threshold(
@@ -140,7 +273,7 @@ def read_thresholds(folder: RunFolder) -> list[Threshold]:
 
 def find_thresholds(
     folder: RunFolder,
-    wanted: Sequence[tuple[str, str, float, float]],
+    wanted: Sequence[Budget],
     prompts: Sequence[Prompt],
     run: Decoding,
     *,
@@ -150,30 +283,32 @@ def find_thresholds(
 
     Args:
         folder: the folder of the run.
-        wanted: (direction, criterion, gamma, budget) of each threshold.
+        wanted: the budget of each threshold.
         prompts: the pilot's problems, one response each.
         run: how responses are made.
         state: the processes.
     """
     state = state or PartialState()
     known = {threshold.key: threshold for threshold in read_thresholds(folder)}
-    groups: dict[tuple[str, str, float], list[float]] = {}
+    groups: dict[Budget, list[float]] = {}  # the budgets of each policy
     wanted = list(dict.fromkeys(wanted))
     for key in wanted:
         if key not in known:
-            groups.setdefault(key[:3], []).append(key[3])
+            groups.setdefault(key._replace(budget=0.0), []).append(key.budget)
     if groups:
         requests = requests_of(prompts, 1)
         # a budget's threshold does not depend on which others are looked for with it, its file's name does
-        units = [(*group, budgets) for group, budgets in groups.items()]
+        units = list(groups.items())
         names = [
-            "-".join(map(str, (direction, criterion_file_name(criterion), gamma, *budgets)))
-            for direction, criterion, gamma, budgets in units
+            "-".join(map(str, (*arm._replace(criterion=criterion_file_name(arm.criterion))[:-1], *budgets)))
+            for arm, budgets in units
         ]
         files = [folder.units("pilot") / f"{name}.json" for name in names]
 
         def work(unit: int, file: Path) -> int:
-            thresholds = _search(*units[unit], requests, run)
+            key, budgets = units[unit]
+            search = _search_effective if key.match == EFFECTIVE else _search_intervened
+            thresholds = search(_Arm(key, requests, run), budgets)
             write_whole(file, json.dumps([asdict(threshold) for threshold in thresholds]))
             return sum(threshold.tokens * len(threshold.tried) for threshold in thresholds)
 

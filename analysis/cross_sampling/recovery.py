@@ -6,7 +6,8 @@ and differences are taken resample by resample.
 Shape legend: P problems, R resamples, C cells of a curve.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +16,22 @@ import pyarrow.compute as pc
 
 from tokenshift.analysis.cross_sampling.sweep import ENDS
 from tokenshift.analysis.sampling.correctness import are_graded
-from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, Resampled
+from tokenshift.analysis.statistics.bootstrap import LEVEL, ProblemBootstrap, Resampled
 
 ENOUGH = 0.9
 """Recovery that counts as nearly all."""
+
+NEEDED_FOR = {"50": 0.5, "90": ENOUGH}
+"""Recoveries for which the tokens that are needed are given: name -> level."""
+
+NEEDED_OF = ("effective_count", "effective", "intervened")
+"""Quantities of a policy in which the needed tokens are given."""
+
+FIRST = 0.1
+"""The share of tokens up to which the area under recovery is taken."""
+
+REFERENCES = ("js_top_p", "js")
+"""Criteria to which areas are set in relation: the first of them that was swept."""
 
 COLUMNS = (
     "direction",
@@ -27,19 +40,32 @@ COLUMNS = (
     "budget",
     "most",
     "gamma",
+    "sharpening",
     "seed",
     "problem_id",
     "length",
     "correct",
     "positions",
     "effective",
+    "disagreements",
 )
 """Columns that `recovery_summary` reads, and `REWARD`, where there is one."""
 
 REWARD = "reward"
 """The column with the rewards, and the quantity of their mean."""
 
-SUMMED_COUNTS = ("responses", "judged", "correct", "tokens", "intervened", "effective", "rewarded", "rewards")
+SUMMED_COUNTS = (
+    "responses",
+    "judged",
+    "correct",
+    "tokens",
+    "intervened",
+    "effective",
+    "disagreements",
+    "covered",
+    "rewarded",
+    "rewards",
+)
 
 POLICY_QUANTITIES = {
     "accuracy": ("correct", "judged"),
@@ -48,9 +74,14 @@ POLICY_QUANTITIES = {
     "intervened_count": ("intervened", "responses"),
     "effective": ("effective", "tokens"),
     "effective_count": ("effective", "responses"),
+    "covered": ("covered", "disagreements"),
     REWARD: ("rewards", "rewarded"),
 }
-"""Quantities of a policy: name -> (numerator, denominator). `REWARD` is left out where every reward is 0 or 1."""
+"""Quantities of a policy: name -> (numerator, denominator). `REWARD` is left out where every reward is 0 or 1.
+
+`covered` is the share of all disagreements that is replaced: effective replacements to the positions along the same
+responses at which the two draws differ.
+"""
 
 
 class Policy(NamedTuple):
@@ -62,6 +93,7 @@ class Policy(NamedTuple):
     budget: float | None
     most: int | None
     gamma: float
+    sharpening: float | None = None
 
 
 def problem_sums(table: pa.Table) -> tuple[dict[Policy, dict[str, np.ndarray]], np.ndarray]:
@@ -74,6 +106,8 @@ def problem_sums(table: pa.Table) -> tuple[dict[Policy, dict[str, np.ndarray]], 
     effective = table["effective"].combine_chunks()
     hits = pc.list_flatten(effective).to_numpy(zero_copy_only=False).astype(np.int64)
     correct = table["correct"]
+    replaced = np.bincount(pc.list_parent_indices(effective).to_numpy(), hits, minlength=table.num_rows)
+    disagreements = table["disagreements"].to_numpy().astype(float)  # NaN in files that were made before
     known = REWARD in table.column_names
     rewards = table[REWARD].to_numpy().astype(float) if known else np.full(table.num_rows, np.nan)
     values = {
@@ -82,7 +116,9 @@ def problem_sums(table: pa.Table) -> tuple[dict[Policy, dict[str, np.ndarray]], 
         "correct": pc.fill_null(correct, False).to_numpy().astype(float),
         "tokens": table["length"].to_numpy().astype(float),
         "intervened": pc.list_value_length(table["positions"]).to_numpy().astype(float),
-        "effective": np.bincount(pc.list_parent_indices(effective).to_numpy(), hits, minlength=table.num_rows),
+        "effective": replaced,
+        "disagreements": np.nan_to_num(disagreements),
+        "covered": np.where(np.isnan(disagreements), 0.0, replaced),
         "rewarded": np.isfinite(rewards).astype(float),
         "rewards": np.nan_to_num(rewards),
     }
@@ -115,6 +151,60 @@ def area(shares: np.ndarray, values: np.ndarray, end: np.ndarray | float) -> np.
     return np.asarray(((y[..., 1:] + y[..., :-1]) / 2 * np.diff(x, axis=-1)).sum(axis=-1))
 
 
+def area_of_first(
+    shares: np.ndarray,
+    values: np.ndarray,
+    end_share: np.ndarray | float,
+    end: np.ndarray | float,
+    limit: float = FIRST,
+) -> np.ndarray:
+    """Mean recovery `(...)` over the first tokens: the area under a curve up to a share of tokens, by that share.
+
+    The curve is made of straight lines from (0, 0) over its points to (end_share, end), and is level beyond.
+
+    Args:
+        shares: `(..., C)`, in any order; those above `end_share` count as that.
+        values: `(..., C)` recovery there.
+        end_share: `(...)` share where every token is the intervention's: 1 of intervened tokens, else less.
+        end: `(...)` recovery there.
+        limit: the share of tokens up to which the area is taken.
+    """
+    last = np.asarray(end, dtype=float)[..., None]
+    last_share = np.broadcast_to(np.asarray(end_share, dtype=float)[..., None], last.shape)
+    x = np.concatenate([np.zeros_like(last_share), np.minimum(shares, last_share), last_share], axis=-1)
+    y = np.concatenate([np.zeros_like(last), values, last], axis=-1)
+    order = np.argsort(x, axis=-1, kind="stable")  # the ends stay the ends
+    x, y = np.take_along_axis(x, order, -1), np.take_along_axis(y, order, -1)
+    left, right = x[..., :-1], np.minimum(x[..., 1:], limit)
+    width = np.maximum(right - left, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope = np.where(x[..., 1:] > left, (y[..., 1:] - y[..., :-1]) / (x[..., 1:] - left), 0.0)
+    under = (width * (y[..., :-1] + slope * width / 2)).sum(axis=-1)
+    return np.asarray((under + np.maximum(limit - x[..., -1], 0) * y[..., -1]) / limit)
+
+
+def tokens_needed(amounts: np.ndarray, values: np.ndarray, level: float) -> np.ndarray:
+    """The smallest amount of tokens `(...)` at which a curve has a recovery, inf where it does not reach it.
+
+    The curve is made of straight lines from (0, 0) over its points in the order given. Amounts may go back along it:
+    effective replacements become fewer where an earlier one makes later ones needless.
+
+    Args:
+        amounts: `(..., C)`.
+        values: `(..., C)` recovery there.
+        level: above 0.
+    """
+    nothing = np.zeros((*amounts.shape[:-1], 1))
+    x, y = np.concatenate([nothing, amounts], axis=-1), np.concatenate([nothing, values], axis=-1)
+    before, after = y[..., :-1], y[..., 1:]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        crossing = x[..., :-1] + (level - before) / (after - before) * (x[..., 1:] - x[..., :-1])
+    crosses = (before < level) != (after < level)
+    reached = np.concatenate([np.where(crosses, crossing, np.inf), np.where(after >= level, x[..., 1:], np.inf)], -1)
+    needed = reached.min(axis=-1, initial=np.inf)
+    return np.asarray(np.where(np.isnan(values).any(axis=-1), np.nan, needed))
+
+
 def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Numbers of all cells and curves, ready for JSON. An entry is `value`, `low`, `high` (95 %), or None.
 
@@ -130,10 +220,15 @@ def recovery_summary(table: pa.Table, resamples: int = 1000, seed: int = 0) -> d
         dictionary per policy: `Policy`'s fields, `seeds`,
         `responses`, `tokens`, entries of `POLICY_QUANTITIES`, and `recovery`, 0 at the primary's accuracy and 1 at the
         intervention's: forward (accuracy - base) / gain, backward (RL - accuracy) / gain. `curves`, one dictionary per
-        direction, criterion, gamma and cap: these, entries `area_intervened` and `area_effective` (against the share
-        of tokens, and against effective replacements relative to those of `all`; None under a cap), their differences
-        to js's `area_intervened_to_js`, `area_effective_to_js`, and `enough`: by `intervened` and `effective`, the
-        index in `cells` of the smallest share whose recovery is at least 0.9, or None.
+        direction, criterion, gamma, cap and sharpening: these; `needed`, for each of `NEEDED_OF` and of `NEEDED_FOR`
+        the fewest tokens at which straight lines between the swept policies have that recovery, with `value`,
+        `low` and `high` None where it is not reached and `reached`, the share of resamples that reach it;
+        `area_intervened_10` and `area_effective_10`, the mean recovery over the first 10 % of tokens (None under a
+        cap), their differences `..._difference` to those of `reference`, the first of `REFERENCES` that was swept;
+        `area_intervened` and `area_effective` up to all tokens, the latter against effective replacements relative to
+        those of `all`, with their differences to js's, `area_intervened_to_js` and `area_effective_to_js`; and
+        `enough`: by `intervened` and `effective`, the index in `cells` of the smallest share whose recovery is at
+        least 0.9, or None.
 
     Raises:
         ValueError: if a direction lacks its ends.
@@ -194,24 +289,27 @@ class _Ends:
 
     def __init__(self, index_of: dict[Policy, int]) -> None:
         self._index_of = {
-            (policy.direction, policy.criterion, policy.gamma): index
+            (policy.direction, policy.criterion, policy.gamma, policy.sharpening): index
             for policy, index in index_of.items()
             if policy.criterion in ENDS
         }
 
-    def whole(self, direction: str, gamma: float) -> int:
+    def whole(self, direction: str, gamma: float, sharpening: float | None) -> int:
         """The index of `all`."""
-        return self._get((direction, "all", gamma))
+        return self._get((direction, "all", gamma, sharpening))
 
     def level(self, model: str) -> int:
         """The index of a cell in which a model answers alone: `none` with it as primary, else `all`."""
         alone, other = ("forward", "backward") if model == "base" else ("backward", "forward")
-        key = (alone, "none", 0.0)
-        return self._index_of[key] if key in self._index_of else self._get((other, "all", 0.0))
+        key = (alone, "none", 0.0, None)
+        return self._index_of[key] if key in self._index_of else self._get((other, "all", 0.0, None))
 
-    def _get(self, key: tuple[str, str, float]) -> int:
+    def _get(self, key: tuple[str, str, float, float | None]) -> int:
         if key not in self._index_of:
-            raise ValueError(f"There is no cell {key[1]!r} of the direction {key[0]} with gamma={key[2]:g}.")
+            sharpened = "" if key[3] is None else f" and sharpening={key[3]:g}"
+            raise ValueError(
+                f"There is no cell {key[1]!r} of the direction {key[0]} with gamma={key[2]:g}{sharpened}."
+            )
         return self._index_of[key]
 
 
@@ -225,35 +323,38 @@ def _seeds(table: pa.Table) -> dict[Policy, list[int]]:
     return {policy: sorted(numbers) for policy, numbers in seeds.items()}
 
 
+CurveKey = tuple[str, str, float, int | None, float | None]
+"""Direction, criterion, gamma, cap and sharpening of a curve."""
+
+
 def _curves(
     index_of: dict[Policy, int], ends: _Ends, quantities: dict[str, list[Resampled]], recovery: Sequence[Resampled]
 ) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str, float, int | None], list[int]] = {}
+    policies = list(index_of)
+    groups: dict[CurveKey, list[int]] = {}
     for policy, index in index_of.items():
         if policy.criterion not in ENDS:
-            key = (policy.direction, policy.criterion, policy.gamma, policy.most)
+            key = (policy.direction, policy.criterion, policy.gamma, policy.most, policy.sharpening)
             groups.setdefault(key, []).append(index)
-    areas: dict[tuple[str, str, float, int | None], dict[str, Resampled]] = {}
-    for key, indices in groups.items():
-        direction, _criterion, gamma, most = key
-        if most is not None:
-            continue
-        whole = ends.whole(direction, gamma)
-        scaled = [effective / quantities["effective"][whole] for effective in quantities["effective"]]
-        areas[key] = {
-            "area_intervened": _area([quantities["intervened"][index] for index in indices], indices, recovery, whole),
-            "area_effective": _area([scaled[index] for index in indices], indices, recovery, whole),
-        }
+    areas = {
+        key: _areas(indices, ends.whole(key[0], key[2], key[4]), quantities, recovery)
+        for key, indices in groups.items()
+        if key[3] is None
+    }
     curves = []
     for key, indices in groups.items():
-        direction, criterion, gamma, most = key
-        js = areas.get((direction, "js", gamma, most))
+        direction, criterion, gamma, most, sharpening = key
         curve: dict[str, Any] = {"direction": direction, "criterion": criterion, "gamma": gamma, "most": most}
+        ordered = sorted(indices, key=lambda index: -(policies[index].epsilon or 0.0))
+        curve |= {"sharpening": sharpening, "needed": _needed(ordered, quantities, recovery)}
+        named = {name: (direction, name, gamma, most, sharpening) for name in REFERENCES}
+        curve["reference"] = next((name for name, other in named.items() if other in areas), None)
+        for name in ("area_intervened_10", "area_effective_10"):
+            curve[name] = areas[key][name].interval if key in areas else None
+            curve[f"{name}_difference"] = _difference(areas, key, named.get(curve["reference"]), name)
         for name in ("area_intervened", "area_effective"):
-            under = areas[key][name] if key in areas else None
-            curve[name] = None if under is None else under.interval
-            apart = None if under is None or js is None or criterion == "js" else under - js[name]
-            curve[f"{name}_to_js"] = None if apart is None else apart.interval
+            curve[name] = areas[key][name].interval if key in areas else None
+            curve[f"{name}_to_js"] = _difference(areas, key, named["js"], name)
         reached = [index for index in indices if recovery[index].value >= ENOUGH]
         curve["enough"] = {
             name: min(reached, key=lambda index: quantities[name][index].value, default=None)
@@ -263,14 +364,80 @@ def _curves(
     return curves
 
 
-def _area(shares: Sequence[Resampled], indices: Sequence[int], recovery: Sequence[Resampled], whole: int) -> Resampled:
+def _difference(
+    areas: dict[CurveKey, dict[str, Resampled]], key: CurveKey, reference: CurveKey | None, name: str
+) -> dict[str, float] | None:
+    """A curve's area less that of its reference; None for the reference itself."""
+    if key not in areas or reference not in areas or key == reference:
+        return None
+    return (areas[key][name] - areas[reference][name]).interval
+
+
+def _areas(
+    indices: list[int], whole: int, quantities: dict[str, list[Resampled]], recovery: Sequence[Resampled]
+) -> dict[str, Resampled]:
+    """The areas under a curve, by their names in its entry."""
     values = [recovery[index] for index in indices]
-    value = area(
-        np.array([share.value for share in shares]), np.array([point.value for point in values]), recovery[whole].value
+    intervened, effective = ([quantities[name][index] for index in indices] for name in ("intervened", "effective"))
+    of_all = quantities["effective"][whole]
+    all_tokens = Resampled(1.0, np.ones_like(of_all.samples))
+    return {
+        "area_intervened": _under(area, intervened, values, recovery[whole]),
+        "area_effective": _under(area, [share / of_all for share in effective], values, recovery[whole]),
+        "area_intervened_10": _under(area_of_first, intervened, values, all_tokens, recovery[whole]),
+        "area_effective_10": _under(area_of_first, effective, values, of_all, recovery[whole]),
+    }
+
+
+def _under(
+    function: Callable[..., np.ndarray],
+    shares: Sequence[Resampled],
+    values: Sequence[Resampled],
+    *of_end: Resampled,
+) -> Resampled:
+    """A function of a curve's points and of its end, of the numbers and of each resample."""
+    value = function(
+        np.array([share.value for share in shares]),
+        np.array([point.value for point in values]),
+        *(number.value for number in of_end),
     )
-    samples = area(
+    samples = function(
         np.stack([share.samples for share in shares], axis=-1),
         np.stack([point.samples for point in values], axis=-1),
-        recovery[whole].samples,
+        *(number.samples for number in of_end),
     )
     return Resampled(float(value), samples)
+
+
+def _needed(
+    ordered: Sequence[int], quantities: dict[str, list[Resampled]], recovery: Sequence[Resampled]
+) -> dict[str, dict[str, dict[str, float | None] | None]]:
+    """Entries of the tokens that a curve needs, by `NEEDED_OF` and `NEEDED_FOR`.
+
+    The points are in the order of their thresholds, the highest first, as a figure's line is.
+    """
+    values = [recovery[index] for index in ordered]
+    return {
+        quantity: {
+            name: _needed_entry(
+                _under(partial(tokens_needed, level=level), [quantities[quantity][index] for index in ordered], values)
+            )
+            for name, level in NEEDED_FOR.items()
+        }
+        for quantity in NEEDED_OF
+    }
+
+
+def _needed_entry(needed: Resampled) -> dict[str, float | None] | None:
+    """`value`, `low`, `high`, each None where it is not reached, and `reached`; None without recovery."""
+    samples = needed.samples[~np.isnan(needed.samples)]
+    if np.isnan(needed.value) or not len(samples):
+        return None
+    tail = (1 - LEVEL) / 2
+    if np.isfinite(samples).all():
+        low, high = np.quantile(samples, [tail, 1 - tail])
+    else:  # between a number and inf nothing can be interpolated
+        low, high = np.quantile(samples, tail, method="lower"), np.quantile(samples, 1 - tail, method="higher")
+    ends = {"value": needed.value, "low": float(low), "high": float(high)}
+    entry = {name: end if np.isfinite(end) else None for name, end in ends.items()}
+    return {**entry, "reached": float(np.isfinite(samples).mean())}

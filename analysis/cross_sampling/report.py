@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import groupby, takewhile
 from typing import Any
 
@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.cross_sampling.criteria import users_criteria_words
 from tokenshift.analysis.cross_sampling.figures import AXES, accuracy_curves, areas, curve_name
-from tokenshift.analysis.cross_sampling.pilot import THRESHOLDS_FILE, read_thresholds
-from tokenshift.analysis.cross_sampling.recovery import COLUMNS, ENOUGH, REWARD, recovery_summary
+from tokenshift.analysis.cross_sampling.intervention import DRAWS
+from tokenshift.analysis.cross_sampling.pilot import EFFECTIVE, THRESHOLDS_FILE, Budget, Threshold, read_thresholds
+from tokenshift.analysis.cross_sampling.recovery import COLUMNS, NEEDED_FOR, NEEDED_OF, REWARD, recovery_summary
 from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, SweptPolicy
 from tokenshift.analysis.cross_sampling.sweep_run import read_cells
 from tokenshift.analysis.report.markdown import markdown_table
@@ -34,26 +35,53 @@ from tokenshift.analysis.thresholds import CORRECT
 SHOWN = 4
 """Pairs of responses shown for each direction whose verdict changed as it should; of others there are fewer."""
 
+FAR = 0.25
+"""An effective budget that is missed by more than this part of it on the pilot is named."""
+
 CROSS_SAMPLING_METHOD = """Both policies see the same mixed text. Where the criterion's score lies above epsilon, the \
 intervention draws the token, else the primary does: forward, the base is the primary and RL intervenes; backward, \
-the other way. Both draws use the same random number (common random numbers), so it is known what the primary would \
-itself have drawn: an intervention is effective if its token is another one. Shares are of all tokens of all \
-responses; numbers (#) are means per response.
+the other way. Both draw at every position, so it is known what the primary would itself have drawn: an intervention \
+is effective if its token is another one, and a policy covers the share of all disagreements, positions along its \
+responses where the two draws differ, that it replaces. {draws} Shares are of all tokens of all responses; numbers \
+(#) are means per response.
+
+A policy that covers nearly every disagreement recovers nearly all by construction. The control that counts is \
+random_disagreement, the intervention's token at a random share of the disagreements, at as many effective \
+replacements: where the two draws agree, as they do at most random positions, an intervention changes nothing.
 
 Recovery is the part of RL's gain in accuracy that is there (forward) or gone (backward): 0 % at the primary's own \
 accuracy, 100 % at the intervention's. Brackets, bands and whiskers are 95 % bootstrap intervals, resampled by \
 problem, with seeds and samples pooled.
 
-The criteria: js, forward_kl = KL(primary‖intervention), reverse_kl = KL(intervention‖primary), the entropy of \
-either, delta_logp = how much less probable the primary's draw is under the intervention (arXiv 2603.22117), random \
-positions, position = the first tokens; none and all are the two models alone."""
+The criteria: js_top_p = JS of the distributions truncated to the nucleus of top-p 0.7, where no other is named \
+(arXiv 2603.22446), js = JS of the whole distributions, forward_kl = KL(primary‖intervention), reverse_kl = \
+KL(intervention‖primary), the entropy of either, delta_logp = how much less probable the primary's draw is under the \
+intervention (arXiv 2603.22117), random positions, random_disagreement = random ones of the disagreements, position = \
+the first tokens; none and all are the two models alone."""
 
-AREA_TEXT = """The area lies under straight lines from no recovery at no token, through the criterion's points in the \
-order of their shares, to the point where every token is the intervention's: the larger it is, the fewer tokens \
-suffice. Intervened shares are of all tokens; effective ones are relative to that of `all`, and count as 1 above it. \
-A sibling study (arXiv 2603.22117) ranks delta_logp before KL before entropy before random.
+DRAWS_TEXT = {
+    "shared": "Both draws use the same random number (common random numbers), so that they differ only where the two \
+distributions do. The publication's draws are independent, which makes effective shares larger than these.",
+    "independent": "The two draws are independent, as the publication's are: they can differ where the distributions \
+are the same.",
+}
+"""What a page says of the draws: value of `DRAWS` -> words."""
 
-The last two columns give the smallest share that recovers 90 %; a dash stands where no point does."""
+SHARPENING_TEXT = """base^a: the base itself intervenes, its next-token probabilities raised to the power a and \
+renormalised (token by token, which is the base at temperature 1/a and not the power distribution of whole responses \
+of arXiv 2510.14901). What it recovers is due to sharpening alone, and not to what RL chose."""
+
+NEEDED_TEXT = """The fewest tokens at which the straight lines between a criterion's policies, from none on in the \
+order of their thresholds, recover so much of the gain; "not reached" where no policy that was run does, and as the \
+end of an interval where some resamples do not. Between policies that are far apart a line says little: look at the \
+table above."""
+
+AREA_TEXT = """The area under straight lines through a criterion's points up to 10 % of all tokens, as a share of its \
+largest: the mean recovery over the first 10 % of tokens, in %. Beyond a criterion's last policy the line goes on to \
+the point where every token is the intervention's. A sibling study (arXiv 2603.22117) ranks delta_logp before KL \
+before entropy before random."""
+
+NOT_REACHED = "not reached"
 
 UNDEFINED = "Recovery is not defined here: the interval of RL's gain in accuracy does not lie above 0."
 
@@ -72,6 +100,7 @@ def write_cross_report(
     metadata: Mapping[str, Any],
     *,
     resamples: int = 1000,
+    unmet: Sequence[Threshold] = (),
 ) -> dict[str, Any]:
     """Write `cross.json`, `cross.md`, `figures/` and `report.html`.
 
@@ -81,10 +110,12 @@ def write_cross_report(
         tokenizer: The models' tokenizer.
         metadata: What the rows come from, with `prompts` by problem.
         resamples: Number of resamples of the bootstrap.
+        unmet: Budgets that their criteria cannot meet, which have no policies.
 
     Returns:
-        The numbers of `recovery_summary`; `remarks` about them; and `correct`, the rule by which responses count as
-        correct, where it is not that each reward is 0 or 1 and 1 is correct.
+        The numbers of `recovery_summary`; `unmet`, one dictionary per budget that its criterion cannot meet, with
+        `at_most`, the largest share on the pilot; `remarks` about them; and `correct`, the rule by which responses
+        count as correct, where it is not that each reward is 0 or 1 and 1 is correct.
     """
     responses = read_cells(folder, cells, (*COLUMNS, REWARD))
     summary = recovery_summary(responses, resamples)
@@ -93,25 +124,34 @@ def write_cross_report(
     if summary["graded"] or threshold != CORRECT:
         summary["correct"] = rule
     remarks = [*([] if remark is None else [remark]), *([] if summary["defined"] else [UNDEFINED])]
-    summary["remarks"] = remarks
     thresholds = {threshold.key: threshold for threshold in read_thresholds(folder)}
+    of_cells = (thresholds.get(_key(cell)) for cell in cells if cell.seed == cells[0].seed)
+    used = [threshold for threshold in of_cells if threshold is not None]
+    remarks += [*map(unmet_text, unmet), *map(far_text, filter(_is_far, used))]
+    summary["unmet"] = [{**threshold.key._asdict(), "at_most": threshold.share} for threshold in unmet]
+    summary["remarks"] = remarks
     record = report_metadata(metadata)
     write_whole(folder.path / "cross.json", json.dumps({"metadata": record, **summary}, indent=1) + "\n")
-    numbers, curves = _numbers(summary, str(metadata["dataset"])), _curves(summary)
-    text = f"{markdown_table(*numbers)}\n" + (f"{markdown_table(*curves)}" if curves[1] else "")
+    numbers = _numbers(summary, str(metadata["dataset"]))
+    tables = [numbers, *(table for table in (_needed(summary), _areas(summary)) if table[1])]
+    text = "\n".join(markdown_table(*table) for table in tables)
     counted = [] if rule is None else [f"Accuracy is the share of responses with {rule}."]
     write_whole(folder.path / "cross.md", text + "".join(f"\n{line}\n" for line in (*counted, *remarks)))
 
     models = f"{record['base_model']} to {record['rl_model']}"
-    method = CROSS_SAMPLING_METHOD + users_criteria_words(cell.criterion for cell in cells)
+    method = CROSS_SAMPLING_METHOD.format(draws=DRAWS_TEXT[metadata.get("draws", DRAWS[0])])
+    method += users_criteria_words(cell.criterion for cell in cells)
+    if any(cell.sharpening is not None for cell in cells):
+        method += f"\n\n{SHARPENING_TEXT}"
     sections = [
         Section("How to read this", "\n\n".join((method, *counted, *remarks))),
-        Section("Policies", "Shares, accuracies and recovery in %.", table=numbers),
+        Section("Policies", "Shares, accuracies, recovery, and disagreements covered, in %.", table=numbers),
     ]
-    if curves[1]:
-        sections.append(
-            Section("Area under the recovery curve, and the smallest share that recovers 90 %", AREA_TEXT, curves)
-        )
+    words = {
+        "Tokens needed for 50 % and for 90 % of the gain": NEEDED_TEXT,
+        "Area under the recovery curve, up to 10 % of tokens": AREA_TEXT,
+    }
+    sections += [Section(*said, table) for said, table in zip(words.items(), tables[1:], strict=False)]
     for direction in DIRECTIONS:  # a direction that is no longer asked for may have figures of an earlier run
         for stale in (folder.path / "figures").glob(f"{direction}_*"):
             stale.unlink()
@@ -123,23 +163,10 @@ def write_cross_report(
         section = _side_by_side(folder, summary, cells, direction, tokenizer, metadata["prompts"])
         if section is not None:
             sections.append(section)
-    used = [thresholds[key] for cell in cells if (key := _key(cell)) in thresholds and cell.seed == cells[0].seed]
-    if used:
-        header = ("direction", "criterion", "gamma", "wanted, %", "epsilon", "on the pilot, %", "pilot's tokens")
-        rows = [
-            (
-                threshold.direction,
-                threshold.criterion,
-                f"{threshold.gamma:g}",
-                f"{PERCENT * threshold.budget:g}",
-                f"{threshold.epsilon:.4g}",
-                f"{PERCENT * threshold.share:.3g}",
-                f"{threshold.tokens:,}",
-            )
-            for threshold in used
-        ]
-        words = f"Found on a pilot for wanted shares of intervened tokens; all that was tried is in {THRESHOLDS_FILE}."
-        sections.append(Section("Thresholds", words, (header, rows)))
+    if used or unmet:
+        matched = _matched([*used, *unmet][0])
+        text = f"Found on a pilot for wanted shares of tokens {matched}; all that was tried is in {THRESHOLDS_FILE}."
+        sections.append(Section("Thresholds", text, _thresholds([*used, *unmet])))
     write_report(
         folder.path / "report.html",
         title=f"Are those tokens the cause: {models}",
@@ -155,8 +182,37 @@ def write_cross_report(
     return summary
 
 
-def _key(cell: SweptPolicy) -> tuple[str, str, float, float]:
-    return cell.direction, cell.criterion, cell.gamma, -1.0 if cell.budget is None else cell.budget
+def _key(cell: SweptPolicy) -> Budget:
+    budget = -1.0 if cell.budget is None else cell.budget
+    return Budget(cell.direction, cell.criterion, cell.gamma, cell.sharpening, cell.match, budget)
+
+
+def unmet_text(threshold: Threshold) -> str:
+    """A line that names a budget that a criterion cannot meet, and the most that it can."""
+    return (
+        f"{_name(threshold)} cannot meet a budget of {PERCENT * threshold.budget:g} % of tokens "
+        f"{_matched(threshold)}: at most {PERCENT * threshold.share:.3g} % on the pilot."
+    )
+
+
+def far_text(threshold: Threshold) -> str:
+    """A line that names a budget which no threshold comes near, and the share that is nearest."""
+    return (
+        f"{_name(threshold)} comes no nearer to a budget of {PERCENT * threshold.budget:g} % of tokens "
+        f"{_matched(threshold)} than {PERCENT * threshold.share:.3g} % on the pilot."
+    )
+
+
+def _is_far(threshold: Threshold) -> bool:
+    return threshold.match == EFFECTIVE and abs(threshold.share - threshold.budget) > FAR * threshold.budget
+
+
+def _name(threshold: Threshold) -> str:
+    return f"{threshold.direction}: {curve_name({**asdict(threshold), 'most': None})}"
+
+
+def _matched(threshold: Threshold) -> str:
+    return "effectively replaced" if threshold.match == EFFECTIVE else "intervened"
 
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -173,6 +229,7 @@ def _numbers(summary: Mapping[str, Any], name: str) -> Table:
         "intervened %",
         "effective %",
         "effective #",
+        "covered %",
         "length",
         "accuracy from",
         "to",
@@ -181,6 +238,7 @@ def _numbers(summary: Mapping[str, Any], name: str) -> Table:
     ]
     rows = []
     gammas, caps = (any(cell[key] for cell in summary["cells"]) for key in ("gamma", "most"))
+    powers = any(cell["sharpening"] is not None for cell in summary["cells"])
     for cell in summary["cells"]:
         start = summary["levels"]["base" if cell["direction"] == "forward" else "rl"]
         rows.append(
@@ -189,11 +247,13 @@ def _numbers(summary: Mapping[str, Any], name: str) -> Table:
                 cell["direction"],
                 cell["criterion"],
                 *([f"{cell['gamma']:g}"] if gammas else []),
+                *([number_text(cell["sharpening"], digits="g")] if powers else []),
                 *([NOT_DEFINED if cell["most"] is None else str(cell["most"])] if caps else []),
                 number_text(cell["epsilon"]),
                 share_text(cell["intervened"]),
                 share_text(cell["effective"]),
                 interval_text(cell["effective_count"]),
+                share_text(cell["covered"]),
                 interval_text(cell["length"]),
                 share_text(start, with_interval=False),
                 share_text(cell["accuracy"]),
@@ -201,31 +261,65 @@ def _numbers(summary: Mapping[str, Any], name: str) -> Table:
                 share_text(cell["recovery"]),
             ]
         )
-    return [*header[:3], *["gamma"] * gammas, *["at most #"] * caps, *header[3:]], rows
+    more = [*["gamma"] * gammas, *["base to the power"] * powers, *["at most #"] * caps]
+    return [*header[:3], *more, *header[3:]], rows
 
 
-def _curves(summary: Mapping[str, Any]) -> Table:
-    """Areas, their differences to that of js, and the smallest shares that recover 90 %; one row per curve."""
-    header = (
-        "direction",
-        "criterion",
-        "area, intervened",
-        "to js",
-        "area, effective",
-        "to js",
-        f"smallest intervened % that recovers {ENOUGH:.0%}",
-        f"smallest effective % that recovers {ENOUGH:.0%}",
-    )
-    rows = []
-    for curve in summary["curves"]:
-        enough = [
-            share_text(None if index is None else summary["cells"][index][name])
-            for name, index in curve["enough"].items()
+def needed_text(entry: Mapping[str, float | None] | None, *, scale: float = 1.0, with_interval: bool = True) -> str:
+    """The tokens that a recovery needs, with the interval or without; `-` where there is no recovery."""
+    if entry is None:
+        return NOT_DEFINED
+    value, low, high = (number_text(entry[end], scale=scale, missing=NOT_REACHED) for end in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]" if with_interval and entry["low"] is not None else value
+
+
+def _needed(summary: Mapping[str, Any]) -> Table:
+    """The tokens that are needed for a part of the gain; one row per curve."""
+    units = {"effective_count": ("effective #", 1.0), "effective": ("effective %", PERCENT)}
+    units["intervened"] = ("intervened %", PERCENT)
+    columns = [(quantity, level) for quantity in NEEDED_OF for level in NEEDED_FOR]
+    header = [f"{units[quantity][0]} for {level} %" for quantity, level in columns]
+    rows = [
+        [
+            curve["direction"],
+            curve_name(curve),
+            *(needed_text(curve["needed"][quantity][level], scale=units[quantity][1]) for quantity, level in columns),
         ]
-        quantities = ("area_intervened", "area_intervened_to_js", "area_effective", "area_effective_to_js")
-        rows.append(
-            (curve["direction"], curve_name(curve), *(interval_text(curve[area]) for area in quantities), *enough)
+        for curve in summary["curves"]
+    ]
+    return ["direction", "criterion", *header], rows
+
+
+def _areas(summary: Mapping[str, Any]) -> Table:
+    """Areas up to 10 % of tokens and their differences to that of the reference; one row per curve."""
+    references = dict.fromkeys(curve["reference"] for curve in summary["curves"] if curve["reference"] is not None)
+    to_reference = f"to {' or '.join(references)}" if references else "difference"
+    header = ("direction", "criterion", "area, intervened", to_reference, "area, effective", to_reference)
+    names = ("area_intervened_10", "area_effective_10")
+    columns = [column for name in names for column in (name, f"{name}_difference")]
+    rows = [
+        (curve["direction"], curve_name(curve), *(share_text(curve[column]) for column in columns))
+        for curve in summary["curves"]
+        if curve["most"] is None
+    ]
+    return header, rows
+
+
+def _thresholds(thresholds: Sequence[Threshold]) -> Table:
+    """The thresholds of budgets, and the budgets that have none."""
+    header = ("direction", "criterion", "gamma", "wanted, %", "epsilon", "on the pilot, %", "pilot's tokens")
+    rows = [
+        (
+            threshold.direction,
+            curve_name({**asdict(threshold), "gamma": 0.0, "most": None}),
+            f"{threshold.gamma:g}",
+            f"{PERCENT * threshold.budget:g}",
+            f"{threshold.epsilon:.4g}" if threshold.met else "cannot meet it",
+            f"{'' if threshold.met else 'at most '}{PERCENT * threshold.share:.3g}",
+            f"{threshold.tokens:,}",
         )
+        for threshold in thresholds
+    ]
     return header, rows
 
 
@@ -237,7 +331,10 @@ def _figures(summary: Mapping[str, Any], direction: str, title: str) -> dict[str
         )
         drawn[f"{direction}_accuracy_{against}"] = (accuracy_curves(summary, direction, against, title), caption)
     if any(curve["direction"] == direction and curve["most"] is None for curve in summary["curves"]):
-        caption = "Area under the recovery curve of each criterion, with 95 % intervals."
+        caption = (
+            "How few tokens suffice by each criterion: mean recovery over the first 10 % of tokens, and effective "
+            "replacements for 50 % and 90 % of the gain, with 95 % intervals."
+        )
         drawn[f"{direction}_areas"] = (areas(summary, direction, title), caption)
     return drawn
 
@@ -257,7 +354,7 @@ def shown_policy(summary: Mapping[str, Any], direction: str) -> dict[str, Any] |
     on_curve = [
         cell
         for cell in summary["cells"]
-        if all(cell[name] == curve[name] for name in ("direction", "criterion", "gamma", "most"))
+        if all(cell[name] == curve[name] for name in ("direction", "criterion", "gamma", "most", "sharpening"))
     ]
     sign = 1 if direction == "forward" else -1
     return dict(max(on_curve, key=lambda cell: sign * (cell["accuracy"] or {"value": 0.0})["value"]))
@@ -274,7 +371,7 @@ def _side_by_side(
     policy = shown_policy(summary, direction)
     if policy is None:
         return None
-    fields = ("direction", "criterion", "epsilon", "budget", "most", "gamma")
+    fields = ("direction", "criterion", "epsilon", "budget", "most", "gamma", "sharpening")
     cell = next(cell for cell in cells if all(getattr(cell, name) == policy[name] for name in fields))
     alone = replace(SweptPolicy(direction, "none"), seed=cell.seed)
     before, after = (read_cells(folder, [swept]).to_pylist() for swept in (alone, cell))

@@ -6,7 +6,7 @@ from typing import Any
 
 from tokenshift.analysis.cross_sampling.criterion_registry import criterion_file_name
 from tokenshift.analysis.cross_sampling.intervention import Intervention
-from tokenshift.analysis.cross_sampling.pilot import Threshold
+from tokenshift.analysis.cross_sampling.pilot import INTERVENED, Threshold
 
 DIRECTIONS = ("forward", "backward")
 """Forward: the base decodes and RL intervenes. Backward: the other way."""
@@ -27,20 +27,26 @@ class SweptPolicy:
     most: int | None = None
     gamma: float = 0.0
     seed: int = 0
+    sharpening: float | None = None
+    match: str = INTERVENED
 
     @property
     def plan(self) -> Intervention:
         """When the intervention's draw is taken."""
-        return Intervention(self.criterion, self.epsilon or 0.0, self.most, self.gamma)
+        return Intervention(self.criterion, self.epsilon or 0.0, self.most, self.gamma, self.sharpening)
 
     @property
     def name(self) -> str:
         """The name of the file with the policy's rows; a budget stands for the epsilon that was found for it."""
         threshold = "" if self.epsilon is None else f"-epsilon{self.epsilon:.17g}"
-        threshold = threshold if self.budget is None else f"-budget{self.budget:.17g}"
+        if self.budget is not None:
+            matched = "budget" if self.match == INTERVENED else self.match
+            threshold = f"-{matched}{self.budget:.17g}"
         most = "" if self.most is None else f"-most{self.most}"
         gamma = f"-gamma{self.gamma:.17g}" if self.gamma else ""
-        return f"{self.direction}-{criterion_file_name(self.criterion)}{threshold}{most}{gamma}-seed{self.seed}"
+        sharpening = "" if self.sharpening is None else f"-sharpening{self.sharpening:.17g}"
+        criterion = criterion_file_name(self.criterion)
+        return f"{self.direction}-{criterion}{threshold}{most}{gamma}{sharpening}-seed{self.seed}"
 
 
 def sweep_cells(
@@ -51,6 +57,7 @@ def sweep_cells(
     gammas: Sequence[float],
     seeds: Sequence[int],
     most: int | None = None,
+    sharpening: Sequence[float] = (),
 ) -> list[SweptPolicy]:
     """All policies of a sweep: `none` and `all` of each direction and seed, then each criterion at each threshold.
 
@@ -60,25 +67,31 @@ def sweep_cells(
     Args:
         directions, criteria, gammas, seeds: the values that are swept over.
         epsilons: thresholds given, for all criteria.
-        found: thresholds found for budgets.
+        found: thresholds found for budgets; those that do not meet theirs are left out.
         most: effective replacements per response at most, of all policies but `none` and `all`.
+        sharpening: powers to which the base is raised to intervene in place of the other model, in policies of their
+            own without gamma.
     """
-    thresholds = list(found)
+    thresholds = [threshold for threshold in found if threshold.met]
+    arms: list[tuple[float, float | None]] = [(gamma, None) for gamma in gammas]
+    arms += [(0.0, power) for power in sharpening]
     policies: dict[tuple[Any, ...], SweptPolicy] = {}
     for direction in directions:
-        all_gammas = dict.fromkeys([0.0, *gammas])
-        ends = [SweptPolicy(direction, "none"), *(SweptPolicy(direction, "all", gamma=gamma) for gamma in all_gammas)]
+        ends = [
+            SweptPolicy(direction, "none"),
+            *(SweptPolicy(direction, "all", gamma=gamma, sharpening=power) for gamma, power in [(0.0, None), *arms]),
+        ]
         swept = [
-            SweptPolicy(direction, criterion, epsilon, budget, most, gamma)
+            SweptPolicy(direction, criterion, epsilon, budget, most, gamma, sharpening=power, match=match)
             for criterion in criteria
             if criterion not in ENDS
-            for gamma in gammas
-            for epsilon, budget in [
-                *((epsilon, None) for epsilon in epsilons),
+            for gamma, power in arms
+            for epsilon, budget, match in [
+                *((epsilon, None, INTERVENED) for epsilon in epsilons),
                 *(
-                    (threshold.epsilon, threshold.budget)
+                    (threshold.epsilon, threshold.budget, threshold.match)
                     for threshold in thresholds
-                    if threshold.key[:3] == (direction, criterion, gamma)
+                    if threshold.key[:4] == (direction, criterion, gamma, power)
                 ),
             ]
         ]

@@ -36,7 +36,7 @@ SWEEP_SCHEMA = pa.schema(
         ("direction", pa.string()),
         ("criterion", pa.string()),
         ("epsilon", pa.float64()),  # null for none and all
-        ("budget", pa.float64()),  # wanted intervened share; null where epsilon was given
+        ("budget", pa.float64()),  # wanted share of `match`; null where epsilon was given
         ("most", pa.int32()),
         ("gamma", pa.float64()),
         ("seed", pa.int64()),
@@ -53,6 +53,9 @@ SWEEP_SCHEMA = pa.schema(
         ("scores", pa.list_(pa.float32())),
         ("js", pa.list_(pa.float32())),
         ("reward", pa.float64()),  # null where nothing judged, and in files that were made before
+        ("disagreements", pa.int32()),  # positions where the two draws differ; null in files that were made before
+        ("sharpening", pa.float64()),  # the intervention is the base to this power; null where it is no such base
+        ("match", pa.string()),  # tokens that a budget is a share of; null in files that were made before: intervened
     ]
 )
 
@@ -143,6 +146,7 @@ def _rows(
                 "scores": [response.scores[position] for position in positions],
                 "js": [response.js[position] for position in positions],
                 "reward": reward,
+                "disagreements": sum(response.disagreed),
             }
         )
     return pa.Table.from_pylist(rows, schema=SWEEP_SCHEMA)

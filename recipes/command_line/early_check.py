@@ -55,6 +55,8 @@ LISTED = {
     "parts": ("tokenshift.recipes.benchmark", "BENCHMARK_PARTS"),
     "directions": ("tokenshift.analysis.cross_sampling.sweep", "DIRECTIONS"),
     "engine": ("tokenshift.analysis.cross_sampling.engines", "ENGINES"),
+    "match": ("tokenshift.analysis.cross_sampling.pilot", "MATCHES"),
+    "draws": ("tokenshift.analysis.cross_sampling.intervention", "DRAWS"),
     "kinds": ("tokenshift.recipes.jobs.analysis.robustness", "TRAJECTORY_KINDS"),
     "wording": ("tokenshift.recipes.jobs.sft.solutions", "WORDINGS"),
 }

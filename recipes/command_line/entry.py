@@ -14,6 +14,10 @@ from tokenshift.recipes.command_line.start import INTERRUPTED, MISTAKE, is_main_
 Job = TypeVar("Job")
 
 
+class LateMistakeError(ValueError):
+    """A user's mistake that shows only while a run is under way."""
+
+
 class RememberedInterrupt:
     """Handler of Ctrl-C that raises KeyboardInterrupt and remembers: raised in a destructor it would be lost.
 
@@ -64,7 +68,7 @@ def run_guarded(
         if is_main_process():
             print(f"\n{stopped}")
         return INTERRUPTED
-    except UserFunctionError as error:
+    except (UserFunctionError, LateMistakeError) as error:
         report_mistake(Path(file).name, error)
         return MISTAKE
     finally:

@@ -25,7 +25,7 @@ from tokenshift.recipes.pocket.problems import pocket_dataset
 
 RECIPE = ROOT / "recipes" / "cross_sample.py"
 QUICK = ["--size", "6", "--batch_size", "4", "--max_new_tokens", "24", "--resamples", "20", "--verify_workers", "1"]
-QUICK += ["--pilot", "5", "--budgets", "0.1", "0.3"]
+QUICK += ["--criteria", "js", "random", "--pilot", "5", "--budgets", "0.1", "0.3"]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,8 @@ def test_leaves_what_it_promises(undisturbed: Path, moved: Path) -> None:
             assert [ids[place] for place in places] == row["intervention_ids"]
             taken = zip(row["intervention_ids"], row["primary_ids"], strict=True)
             assert row["effective"] == [token != own for token, own in taken]
+            assert sum(row["effective"]) <= row["disagreements"] <= row["length"]
+            assert row["criterion"] != "all" or sum(row["effective"]) == row["disagreements"]
             assert row["criterion"] in ("all", "none") or all(score > row["epsilon"] for score in row["scores"])
 
     # the ends are the models alone
@@ -106,6 +108,55 @@ def test_more_cells_leave_the_others_as_they_are(
     assert [(cell["criterion"], cell["seeds"], cell["responses"]) for cell in cells] == [
         (name, [0, 1], 12) for name in ("none", "all", "js")
     ]
+
+
+CONTROLS = ["--match", "effective", "--criteria", "js_top_p", "random_disagreement", "--draws", "independent"]
+
+
+def test_effective_budgets_and_a_sharpened_base(
+    moved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--directions", "forward", "--budgets", "0.02", "0.9", "--sharpening", "3", "--size", "4"]
+    cross_sample.run(cross_arguments.prepare(words(moved, tmp_path, *CONTROLS, *more)))
+    arms = [f"{name}-effective0.02{arm}" for name in CONTROLS[3:5] for arm in ("", "-sharpening3")]
+    names = [f"forward-{name}-seed0.parquet" for name in ("none", "all", "all-sharpening3", *arms)]
+    tables = contents(tmp_path)
+    assert set(tables) == set(names)
+    for name, table in tables.items():
+        assert table["sharpening"].to_pylist() == [3.0 if "sharpening3" in name else None] * 4
+        assert read_metadata(tmp_path / "cells" / name)["draws"] == "independent"
+        for row in table.to_pylist():
+            assert row["match"] == ("effective" if row["budget"] else "intervened")
+            assert row["criterion"] != "random_disagreement" or all(row["effective"])
+    summary = json.loads((tmp_path / "cross.json").read_text())
+    assert (summary["metadata"]["draws"], summary["metadata"]["match"]) == ("independent", "effective")
+    unmet = [(budget["criterion"], budget["sharpening"], budget["budget"]) for budget in summary["unmet"]]
+    assert unmet == [(name, power, 0.9) for name in CONTROLS[3:5] for power in (None, 3.0)]
+    assert all(0 < budget["at_most"] < 0.9 for budget in summary["unmet"])
+    line = "forward: js_top_p, base^3 cannot meet a budget of 90 % of tokens effectively replaced: at most "
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    printed = capsys.readouterr().out
+    assert line in (tmp_path / "cross.md").read_text()
+    assert line in page
+    assert line in " ".join(printed.split()) + " "
+    assert "Tokens needed for 50 % and for 90 % of the gain" in page
+    assert "The two draws are independent" in page
+    assert "| covered % |" in (tmp_path / "cross.md").read_text()
+    whole = next(cell for cell in summary["cells"] if (cell["criterion"], cell["sharpening"]) == ("all", None))
+    assert whole["covered"]["value"] == 1
+    with pytest.raises(ValueError, match=r"holds an analysis .*draws"):
+        cross_arguments.prepare(words(moved, tmp_path, *CONTROLS[:-1], "shared", *more))
+
+
+def test_effective_budgets_of_which_none_can_be_met_are_refused(
+    moved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = words(moved, tmp_path, *CONTROLS, "--directions", "forward", "--budgets", "0.8", "0.9", "--size", "3")
+    assert cross_sample.main(asked) == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert "forward: js_top_p cannot meet a budget of 80 % of tokens effectively replaced: at most " in said
+    assert said.endswith("Lower the budgets, or leave the criterion out.")
+    assert not (tmp_path / "cells").exists()
 
 
 def test_given_thresholds_and_a_cap(moved: Path, tmp_path: Path) -> None:
@@ -233,9 +284,16 @@ def test_two_processes_write_the_same_rows(undisturbed: Path, moved: Path, tmp_p
     [
         (["--directions", "sideways"], "directions names 'sideways'; known are forward, backward."),
         (["--criteria", "js", "kl"], "criterion='kl' is no criterion. Known are js, forward_kl"),
-        (["--epsilons", "0.7"], "epsilon=0.7 must lie in [0, ln 2] for the criterion js."),
+        (["--criteria", "js", "--epsilons", "0.7"], "epsilon=0.7 must lie in [0, ln 2] for the criterion js."),
         (["--criteria", "position", "--epsilons", "0.1"], "epsilon=0.1 must lie in [-inf, 0]"),
         (["--budgets", "1"], "budgets has 1.0; shares of tokens lie in (0, 1)"),
+        (["--criteria", "js_top_p(top_p=2)"], "top_p=2 must lie in (0, 1]"),
+        (["--criteria", "random_disagreement", "--epsilons", "2"], "epsilon=2 must lie in [0, 1]"),
+        (["--match", "replaced"], "match='replaced' is not known; choose intervened or effective."),
+        (["--draws", "own"], "draws='own' is not known; choose shared or independent."),
+        (["--sharpening", "0"], "sharpening=0.0 must be a finite number above 0."),
+        (["--sharpening", "-2"], "sharpening=-2.0 must be a finite number above 0."),
+        (["--sharpening", "2", "1"], "sharpening has 1, which leaves the base as it is"),
         (["--seeds", "-1"], "seeds has -1, which must be at least 0"),
         (["--most", "-1"], "most=-1 must be at least 0"),
         (["--gammas", "-1"], "gamma=-1.0 must be a number above -1"),

@@ -1,13 +1,15 @@
 """Arguments of cross-sampling, and what can be looked at before a model is loaded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tokenshift.analysis.cross_sampling.criteria import SHIPPED_CRITERIA
 from tokenshift.analysis.cross_sampling.criterion_registry import check_threshold, named_criterion, rehearse
 from tokenshift.analysis.cross_sampling.engines import ENGINES
-from tokenshift.analysis.cross_sampling.intervention import Intervention
-from tokenshift.analysis.cross_sampling.pilot import read_thresholds
+from tokenshift.analysis.cross_sampling.intervention import DRAWS, Intervention
+from tokenshift.analysis.cross_sampling.pilot import EFFECTIVE, MATCHES, Budget, Threshold, read_thresholds
+from tokenshift.analysis.cross_sampling.report import unmet_text
 from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, ENDS
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
@@ -15,8 +17,15 @@ from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
 
 BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
+"""Wanted shares of intervened tokens where none are given."""
 
-SWEPT = ("directions", "criteria", "epsilons", "budgets", "seeds", "most", "gammas", "resamples")
+EFFECTIVE_BUDGETS = (0.0025, 0.005, 0.01, 0.02, 0.05)
+"""The same of effective tokens."""
+
+SWEPT = (
+    *("directions", "criteria", "epsilons", "budgets", "match", "seeds", "most", "gammas", "sharpening"),
+    "resamples",
+)
 """Settings that may differ when a run is gone on with: rows of other policies do not depend on them."""
 
 
@@ -32,14 +41,20 @@ class CrossArguments(ShiftArguments):
         epsilons (`list[float]`, *optional*):
             Thresholds, for each of the criteria.
         budgets (`list[float]`, *optional*):
-            Wanted shares of intervened tokens, for which thresholds are found; a row of them when neither these nor
-            epsilons are given.
+            Wanted shares of tokens, for which thresholds are found; a row of them when neither these nor epsilons are
+            given. Those that a criterion cannot meet are left out, and named.
+        match (`str`):
+            The tokens that budgets are shares of: `intervened`, or `effective`, those that are replaced by another.
         seeds (`list[int]`):
             Seeds of the responses; numbers are pooled over them.
         most (`int`, *optional*):
             Effective replacements per response at most.
         gammas (`list[float]`):
             The intervention draws from `(1 + gamma) log intervention - gamma log primary`.
+        sharpening (`list[float]`, *optional*):
+            Powers to which the base's next-token probabilities are raised to intervene themselves, as a control.
+        draws (`str`):
+            `shared`: both policies draw with one random number per position; `independent`: with one each.
         engine (`str`):
             `draft` or `lockstep`, which give the same responses.
         pilot (`int`):
@@ -52,29 +67,41 @@ class CrossArguments(ShiftArguments):
         default=None, metadata={"help": "Split; by default one not trained on, pocket's `analysis`."}
     )
     seed: int = field(default=0, metadata={"help": "Of the pilot's responses; those that count have --seeds."})
+    top_p: float = field(
+        default=0.7, metadata={"help": 'Nucleus of sampling. js_top_p has its own: "js_top_p(top_p=0.9)".'}
+    )
     directions: list[str] = field(default_factory=lambda: list(DIRECTIONS), metadata={"help": "forward, backward."})
     criteria: list[str] = field(
-        default_factory=lambda: ["js", "random"],
+        default_factory=lambda: ["js_top_p", "js", "random_disagreement"],
         metadata={
             "help": f"Of {', '.join(SHIPPED_CRITERIA)}, the last two always; or dotted paths of functions of yours."
         },
     )
     epsilons: list[float] | None = field(
         default=None,
-        metadata={
-            "help": "Thresholds, the same for each of the criteria; random's rate is 1 minus it. Budgets match rates."
-        },
+        metadata={"help": "Thresholds, the same for each of the criteria; rates of random ones are 1 minus it."},
     )
     budgets: list[float] | None = field(
         default=None,
         metadata={
-            "help": f"Wanted shares of intervened tokens; without them and epsilons {' '.join(map(str, BUDGETS))}."
+            "help": f"Wanted shares of tokens; without them and epsilons {' '.join(map(str, BUDGETS))}; with "
+            f"--match effective {' '.join(map(str, EFFECTIVE_BUDGETS))}."
         },
+    )
+    match: str = field(
+        default="intervened",
+        metadata={"help": "Tokens that budgets are shares of: intervened, or effective (replaced by another)."},
     )
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "Of the responses; pooled."})
     most: int | None = field(default=None, metadata={"help": "Effective replacements a response at most."})
     gammas: list[float] = field(
         default_factory=lambda: [0.0], metadata={"help": "Above 0 extrapolates beyond the intervention."}
+    )
+    sharpening: list[float] | None = field(
+        default=None, metadata={"help": "Intervene with the base's own p^a too, for each of these a; 1 is the base."}
+    )
+    draws: str = field(
+        default="shared", metadata={"help": "Random numbers of the two policies: shared, or independent."}
     )
     engine: str = field(default="draft", metadata={"help": f"{' or '.join(ENGINES)}."})
     pilot: int = field(default=64, metadata={"help": "Problems on which thresholds for budgets are found."})
@@ -93,8 +120,12 @@ class CrossArguments(ShiftArguments):
         self.criteria = [named_criterion(criterion).name for criterion in self.criteria]
         if self.engine not in ENGINES:
             raise ValueError(f"engine={self.engine!r} is not known; choose {' or '.join(ENGINES)}.")
+        if self.match not in MATCHES:
+            raise ValueError(f"match={self.match!r} is not known; choose {' or '.join(MATCHES)}.")
+        if self.draws not in DRAWS:
+            raise ValueError(f"draws={self.draws!r} is not known; choose {' or '.join(DRAWS)}.")
         if self.epsilons is None and self.budgets is None:
-            self.budgets = list(BUDGETS)
+            self.budgets = list(EFFECTIVE_BUDGETS if self.match == EFFECTIVE else BUDGETS)
         if wrong := [budget for budget in self.budgets or () if not 0 < budget < 1]:
             raise ValueError(f"budgets has {wrong[0]}; shares of tokens lie in (0, 1), and 0 and 1 are always there.")
         if wrong := [seed for seed in self.seeds if not 0 <= seed < 2**63]:
@@ -106,6 +137,10 @@ class CrossArguments(ShiftArguments):
                 check_threshold(criterion, epsilon)
         for gamma in self.gammas:
             Intervention("all", 0.0, self.most, gamma)  # checks both
+        for power in self.sharpening or ():
+            Intervention("all", 0.0, sharpening=power)  # checks it
+            if power == 1:
+                raise ValueError("sharpening has 1, which leaves the base as it is; give powers above 1, as 2 or 4.")
         for name in ("pilot", "resamples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
@@ -116,16 +151,43 @@ class CrossArguments(ShiftArguments):
         reasons["batch_tokens"] = "cross-sampling scores no responses; batch_size says how many are sampled at once."
         if not self.swept:
             reason = "criteria names none and all alone, which have no threshold; name another, or leave it out."
-            reasons |= dict.fromkeys(("epsilons", "budgets", "most", "pilot", "seed"), reason)
+            reasons |= dict.fromkeys(("epsilons", "budgets", "match", "most", "pilot", "seed"), reason)
         elif not self.budgets:
             reason = "it is of the pilot, which finds thresholds for budgets; give budgets, or leave it out."
             reasons |= dict.fromkeys(("pilot", "seed"), reason)
+            reasons["match"] = "it is of budgets; give budgets in place of epsilons, or leave it out."
         return reasons
 
     @property
     def swept(self) -> list[str]:
         """The criteria that have a threshold, each once."""
         return [criterion for criterion in dict.fromkeys(self.criteria) if criterion not in ENDS]
+
+    @property
+    def wanted(self) -> list[Budget]:
+        """The budgets for which thresholds are to be found, one for each policy."""
+        arms: list[tuple[float, float | None]] = [(gamma, None) for gamma in self.gammas]
+        arms += [(0.0, power) for power in self.sharpening or ()]
+        return [
+            Budget(direction, criterion, *arm, self.match, budget)
+            for direction in self.directions
+            for criterion in self.swept
+            for arm in arms
+            for budget in self.budgets or ()
+        ]
+
+    def unmet(self, thresholds: Sequence[Threshold]) -> list[Threshold]:
+        """The budgets that their criteria cannot meet.
+
+        Raises:
+            ValueError: if a criterion can meet none of the effective budgets, so that nothing of it would be left.
+        """
+        unmet = [threshold for threshold in thresholds if not threshold.met]
+        met = {threshold.criterion for threshold in thresholds if threshold.met}
+        for threshold in sorted(unmet, key=lambda threshold: threshold.budget):
+            if self.match == EFFECTIVE and not self.epsilons and threshold.criterion not in met:
+                raise ValueError(f"{unmet_text(threshold)} Lower the budgets, or leave the criterion out.")
+        return unmet
 
 
 def prepare(arguments: list[str] | None = None) -> ShiftJob:
@@ -144,6 +206,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
     vocabulary = min(source.config.get_text_config().vocab_size for source in (job.base, job.rl))
     for criterion in args.swept:
         rehearse(named_criterion(criterion), vocabulary)
-    open_folder(job, row_settings(job, *SWEPT))
+    shared = ("draws",) if args.draws == DRAWS[0] else ()  # as in folders that were made before it could be chosen
+    open_folder(job, row_settings(job, *SWEPT, *shared))
     read_thresholds(job.folder)  # a damaged file is named before a model is loaded
     return job

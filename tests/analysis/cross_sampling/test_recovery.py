@@ -9,8 +9,8 @@ import pytest
 from tokenshift.analysis.cross_sampling.figures import accuracy_curves, areas
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse
 from tokenshift.analysis.cross_sampling.pilot import Threshold, next_threshold, threshold_for
-from tokenshift.analysis.cross_sampling.recovery import area, recovery_summary
-from tokenshift.analysis.cross_sampling.report import shown_policy, side_by_side
+from tokenshift.analysis.cross_sampling.recovery import area, area_of_first, recovery_summary, tokens_needed
+from tokenshift.analysis.cross_sampling.report import needed_text, shown_policy, side_by_side
 from tokenshift.analysis.cross_sampling.sweep import SweptPolicy, sweep_cells
 from tokenshift.analysis.cross_sampling.sweep_run import SWEEP_SCHEMA
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap
@@ -161,6 +161,88 @@ def test_intervals_are_those_of_resampling_row_by_row() -> None:
     for name, values in samples.items():
         expected = np.quantile(values, [0.025, 0.975]).tolist()
         assert [entries[name]["low"], entries[name]["high"]] == pytest.approx(expected, abs=1e-6), name
+
+
+def test_few_tokens_by_hand() -> None:
+    """Forward js has recoveries 0.2 at 0.5 effective a response and 1 at 1; random has 0.4 at 0.25."""
+    summary = recovery_summary(small(), resamples=50)
+    js, random, backward = summary["curves"]
+    half, most = (js["needed"]["effective_count"][level]["value"] for level in ("50", "90"))
+    assert (half, most) == pytest.approx((0.5 + 0.5 * 0.3 / 0.8, 0.5 + 0.5 * 0.7 / 0.8))
+    assert js["needed"]["effective"]["50"]["value"] == pytest.approx(half / 10)
+    assert js["needed"]["intervened"]["50"]["value"] == pytest.approx(0.05 + 0.15 * 0.3 / 0.8)
+    assert random["needed"]["effective_count"]["50"]["value"] is None
+    assert random["needed"]["effective_count"]["90"]["high"] is None
+    assert random["needed"]["effective_count"]["90"]["reached"] < 0.5
+    assert backward["needed"]["effective_count"]["50"]["value"] == pytest.approx(5 / 8)  # 4 of 5 at one a response
+    # by intervened share the lines go over (0.05, 0.2), and are at 0.2 + 0.8 / 3 at 0.1
+    at_limit = 0.2 + 0.8 / 3
+    assert js["area_intervened_10"]["value"] == pytest.approx((0.05 * 0.1 + 0.05 * (0.2 + at_limit) / 2) / 0.1)
+    assert js["area_intervened_10_difference"] is None
+    assert (js["reference"], random["reference"]) == ("js", "js")
+    apart = random["area_intervened_10"]["value"] - js["area_intervened_10"]["value"]
+    assert random["area_intervened_10"]["value"] == pytest.approx(0.1 * 0.2 / 2 / 0.1)
+    assert random["area_intervened_10_difference"]["value"] == pytest.approx(apart)
+    assert needed_text(js["needed"]["effective_count"]["50"], with_interval=False) == f"{half:.3g}"
+    assert needed_text(random["needed"]["effective_count"]["90"]).startswith("not reached [")
+    assert needed_text({"value": 1.0, "low": 0.5, "high": None}, scale=100) == "100 [50, not reached]"
+    assert needed_text(None) == "-"
+
+
+def test_tokens_needed_along_a_line_that_goes_back() -> None:
+    """The first crossing is at the most tokens: they are fewer where the line comes back."""
+    amounts, values = np.array([2.0, 1.0, 3.0]), np.array([0.2, 1.0, 0.4])
+    assert tokens_needed(amounts, values, 0.6) == 1.0
+    assert tokens_needed(np.array([2.0, 4.0]), np.array([0.2, 1.0]), 0.6) == pytest.approx(3)
+    assert tokens_needed(np.array([2.0, 4.0]), np.array([1.0, 0.0]), 0.5) == pytest.approx(1)
+    assert tokens_needed(np.array([2.0]), np.array([0.4]), 0.5) == np.inf
+    assert tokens_needed(np.array([]), np.array([]), 0.5) == np.inf
+    assert np.isnan(tokens_needed(np.array([2.0]), np.array([np.nan]), 0.5))
+    both = tokens_needed(np.array([[2.0, 4.0], [2.0, 4.0]]), np.array([[0.2, 1.0], [0.1, 0.2]]), 0.6)
+    assert both.tolist() == pytest.approx([3, np.inf])
+
+
+def test_area_of_the_first_tokens() -> None:
+    assert area_of_first(np.array([]), np.array([]), 1.0, 1.0) == pytest.approx(0.05)
+    assert area_of_first(np.array([]), np.array([]), 0.05, 1.0) == pytest.approx(0.75)  # level beyond the end
+    assert area_of_first(np.array([0.05]), np.array([1.0]), 1.0, 1.0) == pytest.approx(0.75)
+    assert area_of_first(np.array([0.5]), np.array([0.0]), 0.05, 1.0) == pytest.approx(0.75 - 0.25 + 0.0)
+    rng = np.random.default_rng(0)
+    shares, values, grid = rng.random((20, 3)) * 0.3, rng.random((20, 3)), np.linspace(0, 0.1, 20001)
+    for row, (x, y) in enumerate(zip(shares, values, strict=True)):
+        order = np.argsort(x)
+        line = np.interp(grid, [0, *x[order], 1], [0, *y[order], 0.9])
+        assert area_of_first(shares, values, 1.0, np.full(20, 0.9))[row] == pytest.approx(line.mean(), abs=1e-4)
+
+
+def test_disagreements_covered() -> None:
+    """Effective replacements of all positions where the draws differ; nothing of files that were made before."""
+    cell = SweptPolicy("forward", "js", 0.3)
+    counted = rows(cell, BASE, [[True, False]] * 4 + [[]] * 4)
+    for row, disagreements in zip(counted, (2, 1, 4, 1, 0, 3, 0, 1), strict=True):
+        row["disagreements"] = disagreements
+    ends = rows(SweptPolicy("forward", "none"), BASE, [[]] * 8) + rows(SweptPolicy("forward", "all"), RL, [[True]] * 8)
+    summary = recovery_summary(table(ends + counted), resamples=50)
+    none, _, js = summary["cells"]
+    assert js["covered"]["value"] == pytest.approx(4 / 12)
+    assert 0 < js["covered"]["low"] < js["covered"]["high"]
+    assert none["covered"] is None
+
+
+def test_a_sharpened_base_has_curves_and_ends_of_its_own() -> None:
+    found = small().to_pylist()
+    sharpened = SweptPolicy("forward", "all", sharpening=2.0), SweptPolicy("forward", "js", 0.3, sharpening=2.0)
+    for cell in sharpened:
+        found += [{**row, "sharpening": 2.0} for row in rows(cell, [1, 1, 0, 0, 0, 0, 0, 1], [[True]] * 8)]
+    summary, before = recovery_summary(table(found), resamples=50), recovery_summary(small(), resamples=50)
+    assert summary["levels"] == before["levels"]
+    assert [curve for curve in summary["curves"] if curve["sharpening"] is None] == before["curves"]
+    (curve,) = (curve for curve in summary["curves"] if curve["sharpening"] is not None)
+    assert curve["needed"]["effective_count"]["50"]["value"] is None
+    assert [cell["recovery"]["value"] for cell in summary["cells"][-2:]] == pytest.approx([1 / 5, 1 / 5])
+    labels = [text.get_text() for text in accuracy_curves(summary, "forward", "effective", "t").legends[0].texts]
+    assert labels == ["js", "random", "js, base^2"]
+    areas(summary, "forward", "title")
 
 
 def test_no_recovery_without_a_gain() -> None:
