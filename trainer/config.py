@@ -97,7 +97,9 @@ class DivergenceGRPOConfig(GRPOConfig):
 
     advantage_weighting: str = field(
         default="sigmoid",
-        metadata={"help": "How a token's advantage is weighted: sigmoid, low_prob, random_share, none, or a dotted path."},
+        metadata={
+            "help": "How a token's advantage is weighted: sigmoid, low_prob, random_share, none, or a dotted path."
+        },
     )
     weighting_options: dict | str | None = field(
         default=None,

@@ -8,10 +8,11 @@ from collections.abc import Collection
 from dataclasses import fields
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 from pydantic import ValidationError as SchemaError
 from pydantic_core import PydanticCustomError
 
+from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
@@ -83,6 +84,7 @@ TrainingField = Annotated[
 Overrides = Annotated[dict[TrainingField, Any], BeforeValidator(lambda value: {} if value is None else value)]
 EvaluationField = Annotated[str, _one_of(EVALUATION_FIELDS)]
 RecoveryField = Annotated[str, _one_of(RECOVERY_FIELDS)]
+OutcomeName = Annotated[StrictStr, _one_of(list(OUTCOMES))]
 
 
 class LaunchSettings(BaseModel):
@@ -104,6 +106,8 @@ class ComparisonFile(BaseModel):
     config: Text = Field(description="name a training config, of recipes/configs or by its path")
     overrides: Overrides = {}
     seeds: list[Seed] = Field(min_length=1, description="name at least one, for example seeds: [0, 1]")
+    replication_seeds: list[Seed] = []
+    outcome: OutcomeName = DEFAULT_OUTCOME
     baseline: Text = Field(description="name the variant that the others are compared with")
     variants: dict[FolderName, Overrides] = Field(description="name each with its overrides, shipped ones without")
     evaluation: dict[EvaluationField, Any] = Field(

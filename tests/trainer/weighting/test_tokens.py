@@ -304,7 +304,10 @@ def test_a_random_share_alike_in_a_few_tokens_and_refused_where_it_is_none() -> 
     )
     assert token_values(entry, {"share": 0.2}, tokens, "a batch").tolist() == [1.0, 0.0, 0.0]
     assert token_values(entry, {"share": 0.7}, tokens, "a batch").tolist() == [1.0, 1.0, 0.0]
-    for options, words in (({"share": 0.0}, "share=0.0 must lie between 0 and 1"), ({"share": 1}, "share=1.0 must lie")):
+    for options, words in (
+        ({"share": 0.0}, "share=0.0 must lie between 0 and 1"),
+        ({"share": 1}, "share=1.0 must lie"),
+    ):
         with pytest.raises(ValueError, match=words):
             DivergenceGRPOConfig("x", advantage_weighting="random_share", weighting_options=options, use_cpu=True)
     with pytest.raises(ValueError, match=r"weight_control='shuffle' changes nothing: random_share is random already"):
