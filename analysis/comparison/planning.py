@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from tokenshift.analysis.comparison.coverage import ENOUGH_SEEDS
-from tokenshift.analysis.statistics.paired import ALPHA, POWER
+from tokenshift.analysis.statistics.paired import ALPHA, POWER, ROUNDING
 
 MOST_SEEDS = 10_000
 """The number of seeds at which the search ends."""
@@ -50,7 +50,8 @@ def pilot_spread(by_variant: Sequence[Mapping[str, float | None]]) -> Spread:
         by_variant: For each variant, the outcome by seed; None where a model has none.
 
     Raises:
-        ValueError: if fewer than two variants have the outcome, or fewer than two seeds have it for all of them.
+        ValueError: if fewer than two variants have the outcome, fewer than two seeds have it for all of them, or all
+            differences are the same for every seed.
     """
     known = [{seed: value for seed, value in row.items() if value is not None} for row in by_variant]
     known = [row for row in known if row]
@@ -61,6 +62,8 @@ def pilot_spread(by_variant: Sequence[Mapping[str, float | None]]) -> Spread:
         raise ValueError(f"{len(seeds)} of its seeds has the outcome for every variant; a spread needs two")
     table = np.array([[row[seed] for seed in seeds] for row in known])  # (V, S)
     residuals = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    if np.abs(residuals).max() <= ROUNDING:
+        raise ValueError("its differences are the same for every seed, which tells nothing of their spread")
     degrees = (len(known) - 1) * (len(seeds) - 1)
     return Spread(float(np.sqrt(2 * (residuals**2).sum() / degrees)), degrees, len(known), len(seeds))
 
@@ -102,8 +105,6 @@ def seeds_needed(effect: float, spread: Spread, comparisons: int = 1) -> int | N
     Returns:
         None where `MOST_SEEDS` are not enough.
     """
-    if spread.value == 0:
-        return 2
     low, high = 1, 2
     while power(high, effect, spread, comparisons) < POWER:
         low, high = high, 2 * high

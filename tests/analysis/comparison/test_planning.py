@@ -81,10 +81,12 @@ def test_the_spread_of_a_pilot() -> None:
         pilot_spread([rows[0], {"0": None}])
     with pytest.raises(ValueError, match="0 of its seeds has the outcome for every variant"):
         pilot_spread([{"0": 0.5}, {"1": 0.5}])
+    with pytest.raises(ValueError, match="differences are the same for every seed"):
+        pilot_spread([{"0": 0.5, "1": 0.6}, {"0": 0.3, "1": 0.4}])
 
 
 def test_ends_of_a_plan() -> None:
-    assert seeds_needed(1.0, Spread(0.0)) == 2
+    assert seeds_needed(1.0, Spread(1e-3)) == 2
     assert seeds_needed(1e-4, Spread(1.0)) is None
     assert recommended_seeds(1e-4, Spread(1.0), area=True) is None
     assert recommended_seeds(5.0, Spread(1.0), area=False) == ENOUGH_SEEDS[False]
