@@ -212,12 +212,6 @@ def _none_correct(summary: Mapping[str, Any]) -> str | None:
 def remarks(summary: Mapping[str, Any], failures: Mapping[str, str]) -> list[str]:
     """Lines about what a reader must know of these numbers."""
     lines = []
-    outcome = summary["outcome"]
-    if outcome["name"] != outcome["asked"]:
-        lines.append(_without_outcome(outcome))
-    elif outcome["name"] in AREAS and len(outcome["updates"]) > 1:
-        ends = ", ".join(map(str, outcome["updates"]))
-        lines.append(f"The trainings have different numbers of updates ({ends}); each area is over its own training.")
     if rule := correctness_rule(summary):
         lines.append(f"Accuracy is the share of responses with {rule}.")
     if none_correct := _none_correct(summary):
@@ -250,6 +244,12 @@ def remarks(summary: Mapping[str, Any], failures: Mapping[str, str]) -> list[str
     ]
     if summary["recovery"] is not None and undefined:
         lines.append(f"Recovery is not defined for {', '.join(undefined)}: no gain in accuracy to recover.")
+    outcome = summary["outcome"]
+    if outcome["name"] != outcome["asked"]:
+        lines.append(_without_outcome(outcome))
+    elif outcome["name"] in AREAS and len(outcome["updates"]) > 1:
+        ends = ", ".join(map(str, outcome["updates"]))
+        lines.append(f"The trainings have different numbers of updates ({ends}); each area is over its own training.")
     return lines + coverage_lines(summary)
 
 
