@@ -28,9 +28,8 @@ def main(trials: int = TRIALS) -> None:
             shown = "  ".join(f"{100 * coverage:.1f}" for coverage in coverages.values())
             print(f"  {seeds:4} seeds: worst {100 * min(coverages.values()):.1f} %  ({shown})", flush=True)
     print("Cases: " + "; ".join(PAIRS))
-    print(
-        f"Plans for the area under the learning curve, {trials:,} comparisons each: spread, effect, seeds, power, null"
-    )
+    print(f"Plans for the area under the learning curve, {trials:,} comparisons each:")
+    print("spread, effect, seeds, power (of the opposite effect), null")
     for index, (name, (variant, baseline)) in enumerate(PAIRS.items()):
         rng = np.random.default_rng([2, index])
         arms = [arm.draw(rng, (400_000,), True) for arm in (variant, baseline)]
@@ -47,8 +46,7 @@ def main(trials: int = TRIALS) -> None:
                 rates.append(float(((low > 0) | (high < 0)).mean()))
             power, opposite, null = (100 * rate for rate in rates)
             print(
-                f"  {spread.value:.2f}  {effect:+.1f}  {seeds:3}  {power:.1f} % ({opposite:.1f} % for {-effect:+.1f})  "
-                f"{null:.1f} %  {name}",
+                f"  {spread.value:.2f}  {effect:+.1f}  {seeds:3}  {power:.1f} % ({opposite:.1f} %)  {null:.1f} %  {name}",
                 flush=True,
             )
 
