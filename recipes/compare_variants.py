@@ -41,7 +41,7 @@ from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.comparison.arguments import CompareJob, PlanJob, prepare_plan_or_comparison
 from tokenshift.recipes.jobs.comparison.cell_results import REWARD_FUNC, cell_result
-from tokenshift.recipes.jobs.comparison.cells import EVALUATION_DIR, SCRIPTS, Scripts
+from tokenshift.recipes.jobs.comparison.cells import EVALUATION_DIR, SCRIPTS, Scripts, TrainedCell
 from tokenshift.recipes.jobs.comparison.cost import measured_cost
 from tokenshift.recipes.jobs.comparison.doses import doses_of
 from tokenshift.recipes.jobs.comparison.plan import Plan
@@ -64,7 +64,7 @@ def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
     for cell in job.cells:
         if cell.accuracy is not None:
             try:
-                results.append(cell_result(cell.variant.name, cell.seed, cell.folder, reward_func))
+                results.append(result_of(cell, reward_func))
             except (ValueError, OSError, KeyError) as error:  # whatever a damaged file raises
                 cell.failure = f"its files cannot be read: {' '.join(str(error).split())}"
     failures = {cell.name: cell.failure for cell in job.cells if cell.failure is not None}
@@ -79,6 +79,11 @@ def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
 def accuracy_of(folder: Path) -> float:
     """The accuracy in the evaluation in a cell's folder."""
     return mean_accuracy(problem_accuracies(folder / EVALUATION_DIR / "responses"))
+
+
+def result_of(cell: TrainedCell, reward_func: str = REWARD_FUNC) -> CellResult:
+    """The results of a cell that is done; the learning curve is of the reward function that judges the evaluation."""
+    return cell_result(cell.variant.name, cell.seed, cell.folder, reward_func)
 
 
 def summary_of(job: CompareJob, results: list[CellResult]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def variant_figures(summary: Summary, results: Sequence[CellResult]) -> dict[str
     figures = {name: outcome_figure(summary, name) for name in outcomes}
     if summary.get("doses"):
         figures["dose"] = dose(summary)
+    results = [cell for cell in results if cell.seed in summary["seeds"]]  # of the discovery
     if any(cell.rewards for cell in results):
         figures["training_reward"] = learning_curves(summary, results, "rewards")
     if any(len(cell.probed) > 2 for cell in results):
@@ -64,7 +65,8 @@ def _band(curves: Sequence[Curve], smooth: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def learning_curves(summary: Summary, results: Sequence[CellResult], what: str) -> Figure:
-    """Reward or accuracy against updates, one panel per variant, with the baseline: mean and range over seeds.
+    """Reward or accuracy against updates, one panel per variant, with the baseline: mean and range over the seeds of
+    the discovery.
 
     Args:
         summary: As for `variant_figures`.
@@ -74,7 +76,7 @@ def learning_curves(summary: Summary, results: Sequence[CellResult], what: str) 
     baseline = summary["baseline"]
     curves: dict[str, list[Curve]] = {}
     for cell in results:
-        if getattr(cell, what):
+        if cell.seed in summary["seeds"] and getattr(cell, what):
             curves.setdefault(cell.variant, []).append(getattr(cell, what))
     others = [row["variant"] for row in summary["variants"] if row["variant"] != baseline]
     columns = min(PANELS_PER_ROW, max(1, len(others)))
@@ -106,17 +108,27 @@ def learning_curves(summary: Summary, results: Sequence[CellResult], what: str) 
         figure.supxlabel("update", fontsize=8.5)
         figure.supylabel(words, fontsize=8.5)
         trailing = f"; trailing means of {smooth} logs" if smooth > 1 else ""
-        count = f"{_seeds(summary)}; line: mean, band: smallest to largest{trailing}; dashed grey: {baseline}"
+        count = (
+            f"{_discovery_seeds(summary)}; line: mean, band: smallest to largest{trailing}; dashed grey: {baseline}"
+        )
         heading(figure, summary["name"], count)
         tidy(figure)
     return figure
 
 
-def _seeds(summary: Summary) -> str:
-    count = len(summary["seeds"])
-    text = f"n = {count} seed{'s' * (count != 1)}"
+def _seeds(summary: Summary, places: tuple[str, str] = ("", "")) -> str:
+    """The numbers of seeds of both sets, each with the place where it is drawn."""
     replication = summary.get("replication")
-    return text if replication is None else f"{text} (above), {len(replication['seeds'])} of the replication (below)"
+    text = _discovery_seeds(summary)
+    if replication is None:
+        return text
+    return f"{text}{places[0]}, {len(replication['seeds'])} of the replication{places[1]}"
+
+
+def _discovery_seeds(summary: Summary) -> str:
+    count = len(summary["seeds"])
+    discovery = "" if summary.get("replication") is None else " of the discovery"
+    return f"n = {count} seed{'s' * (count != 1)}{discovery}"
 
 
 def _seed_sets(summary: Summary) -> dict[str, tuple[Sequence[Summary], float]]:
@@ -215,7 +227,7 @@ def outcome_figure(summary: Summary, name: str) -> Figure:
         if name != FINAL_ACCURACY:
             over = "; 95 % intervals over seeds"
         dashed = "; dashed: approximate" if _has_approximate(summary, key) else ""
-        count = f"{_seeds(summary)} (circles; bar: mean){over}{dashed}"
+        count = f"{_seeds(summary, (' (above)', ' (below)'))} (circles; bar: mean){over}{dashed}"
         heading(figure, f"{summary['name']}\n", f"{count}; filled: p (Holm) <= 0.05")
         tidy(figure)
     return figure
@@ -276,8 +288,7 @@ def dose(summary: Summary) -> Figure:
         panels[0, 1].set_title(f"difference to {short(summary['baseline'])}", fontsize=8, loc="left")
         if summary.get("replication") is not None:
             panels[0, 1].legend(fontsize=7)
-        count = _seeds(summary).replace(" (above)", "").replace(" (below)", "")
-        words = f"{OUTCOMES[name].words}; {count}; 95 % intervals; dashed: {summary['baseline']}"
+        words = f"{OUTCOMES[name].words}; {_seeds(summary)}; 95 % intervals; dashed: {summary['baseline']}"
         heading(figure, f"{summary['name']}\n", words)
         tidy(figure)
     return figure
@@ -312,7 +323,7 @@ def shift(summary: Summary) -> Figure:
         series = of_rows(tails, "p99")
         js_axis(drawn[1], "x", js_floor([series], 1e-6), series.top * 1.5)
         _rows_axis(figure, rows)
-        count = f"{_seeds(summary)} (circles; bar: mean); final probe, the model's own responses"
+        count = f"{_discovery_seeds(summary)} (circles; bar: mean); final probe, the model's own responses"
         heading(figure, summary["name"], count)
         tidy(figure)
     return figure

@@ -306,6 +306,8 @@ def comparison_markdown(summary: Mapping[str, Any], failures: Mapping[str, str])
         words = "" if recovery is None else RECOVERY_TEXT.format(budget=100 * recovery["budgets"][0])
         text = MOVED_TEXT.format(near_zero=NEAR_ZERO, baseline=summary["baseline"], recovery=words)
         parts += ["## What moved\n", text + "\n", markdown_table(*moved_table(summary))]
+        if replication is not None:
+            parts += ["## What moved, replication seeds\n", markdown_table(*moved_table({**summary, **replication}))]
     notes = remarks(summary, failures)
     if notes:
         parts += ["## Remarks\n", "\n".join(notes) + "\n"]

@@ -45,10 +45,8 @@ def main(trials: int = TRIALS) -> None:
                 low, high = t_intervals(gaps + true)
                 rates.append(float(((low > 0) | (high < 0)).mean()))
             power, opposite, null = (100 * rate for rate in rates)
-            print(
-                f"  {spread.value:.2f}  {effect:+.1f}  {seeds:3}  {power:.1f} % ({opposite:.1f} %)  {null:.1f} %  {name}",
-                flush=True,
-            )
+            shown = f"{power:.1f} % ({opposite:.1f} %)  {null:.1f} %"
+            print(f"  {spread.value:.2f}  {effect:+.1f}  {seeds:3}  {shown}  {name}", flush=True)
 
 
 if __name__ == "__main__":
