@@ -173,7 +173,7 @@ def _differences(
         line = (0, (3, 1.5)) if difference.get("coverage") is not None else "-"
         ends = series.low[index], series.high[index]
         axes.hlines([index + offset], *ends, color=colour, linewidth=1.2, linestyle=line, zorder=2)
-        mark = {"marker": "s" if offset > 0 else "D", "markersize": 4, "mfc": face, "zorder": 3}
+        mark: dict[str, Any] = {"marker": "s" if offset > 0 else "D", "markersize": 4, "mfc": face, "zorder": 3}
         axes.plot(series.value[index], index + offset, linestyle="none", color=colour, **mark)
     axes.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
 
