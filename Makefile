@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint types format install clean gold-answers architectures
+.PHONY: demo test lint types format install clean gold-answers architectures comparison-coverage
 
 install: $(STAMP)
 
@@ -44,6 +44,10 @@ types: $(STAMP)
 # Every causal-LM architecture of the installed transformers, in about 20 minutes.
 architectures: $(STAMP)
 	cd tests && OMP_NUM_THREADS=1 WANDB_MODE=offline ../$(VENV)/bin/python -m helpers.architecture_table --output ../docs/architectures.md
+
+# How often a comparison's intervals hold the true difference, and how often its plans find an effect; two minutes.
+comparison-coverage: $(STAMP)
+	cd tests && OMP_NUM_THREADS=1 ../$(VENV)/bin/python -m helpers.comparison_coverage
 
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .

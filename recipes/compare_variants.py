@@ -3,6 +3,7 @@
     python recipes/compare_variants.py --dry_run                # the cells, and what they take by a measured step
     python recipes/compare_variants.py                          # recipes/configs/compare_pocket.yaml
     python recipes/compare_variants.py --config mine.yaml --output_dir outputs/mine --parallel 2
+    python recipes/compare_variants.py --plan outputs/mine --effect 2   # how many seeds show 2 points
 
 The YAML names a training config, variants (each a set of overrides), seeds, and what models are evaluated on; `launch`
 names an accelerate config for it. Each cell is trained by `grpo_divweighted.py`, evaluated by `evaluate.py`, and, if
@@ -23,15 +24,27 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tokenshift.analysis.comparison.report import WRITTEN, accuracy_table, remarks, write_comparison
-from tokenshift.analysis.comparison.results import CellResult, mean_accuracy, problem_accuracies, read_cell
+from tokenshift.analysis.comparison.coverage import ENOUGH_SEEDS, WANTED_COVERAGE
+from tokenshift.analysis.comparison.outcomes import FINAL_ACCURACY, OUTCOMES
+from tokenshift.analysis.comparison.planning import MOST_SEEDS
+from tokenshift.analysis.comparison.report import (
+    WRITTEN,
+    accuracy_table,
+    outcome_table,
+    remarks,
+    verdict_lines,
+    write_comparison,
+)
+from tokenshift.analysis.comparison.results import CellResult, mean_accuracy, problem_accuracies
 from tokenshift.analysis.comparison.summary import comparison_summary
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
-from tokenshift.recipes.command_line.products import LOG_HISTORY_FILE
-from tokenshift.recipes.jobs.comparison.arguments import CompareJob, prepare
-from tokenshift.recipes.jobs.comparison.cells import CROSS_DIR, EVALUATION_DIR, SCRIPTS, Scripts, TrainedCell
+from tokenshift.recipes.jobs.comparison.arguments import CompareJob, PlanJob, prepare_plan_or_comparison
+from tokenshift.recipes.jobs.comparison.cell_results import REWARD_FUNC, cell_result
+from tokenshift.recipes.jobs.comparison.cells import EVALUATION_DIR, SCRIPTS, Scripts, TrainedCell
 from tokenshift.recipes.jobs.comparison.cost import measured_cost
+from tokenshift.recipes.jobs.comparison.doses import doses_of
+from tokenshift.recipes.jobs.comparison.plan import Plan
 from tokenshift.recipes.jobs.comparison.run import run_comparison
 from tokenshift.recipes.jobs.comparison.tracking import log_evaluations
 from tokenshift.recipes.jobs.comparison.view import duration
@@ -47,10 +60,11 @@ def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
         return
     run_comparison(job.cells, job.comparison, accuracy_of, console, scripts)
     results = []
+    reward_func = str(job.comparison.evaluation.get("reward_func", REWARD_FUNC))
     for cell in job.cells:
         if cell.accuracy is not None:
             try:
-                results.append(result_of(cell))
+                results.append(result_of(cell, reward_func))
             except (ValueError, OSError, KeyError) as error:  # whatever a damaged file raises
                 cell.failure = f"its files cannot be read: {' '.join(str(error).split())}"
     failures = {cell.name: cell.failure for cell in job.cells if cell.failure is not None}
@@ -67,16 +81,9 @@ def accuracy_of(folder: Path) -> float:
     return mean_accuracy(problem_accuracies(folder / EVALUATION_DIR / "responses"))
 
 
-def result_of(cell: TrainedCell) -> CellResult:
-    """The results of a cell that is done."""
-    return read_cell(
-        cell.variant.name,
-        cell.seed,
-        cell.folder,
-        responses=cell.folder / EVALUATION_DIR / "responses",
-        cross=cell.folder / CROSS_DIR / "cross.json",
-        log=cell.folder / LOG_HISTORY_FILE,
-    )
+def result_of(cell: TrainedCell, reward_func: str = REWARD_FUNC) -> CellResult:
+    """The results of a cell that is done; the learning curve is of the reward function that judges the evaluation."""
+    return cell_result(cell.variant.name, cell.seed, cell.folder, reward_func)
 
 
 def summary_of(job: CompareJob, results: list[CellResult]) -> dict[str, Any]:
@@ -84,20 +91,38 @@ def summary_of(job: CompareJob, results: list[CellResult]) -> dict[str, Any]:
     comparison = job.comparison
     return {
         "name": comparison.name,
-        **comparison_summary(results, list(comparison.variants), comparison.baseline, comparison.seeds),
+        **comparison_summary(
+            results,
+            list(comparison.variants),
+            comparison.baseline,
+            comparison.seeds,
+            comparison.replication_seeds,
+            comparison.outcome,
+        ),
         "evaluation": comparison.evaluation,
         "recovery": comparison.recovery,
         "overrides": {name: variant.overrides for name, variant in comparison.variants.items()},
         "distinguishing": {name: comparison.distinguishing(name) for name in comparison.variants},
+        "doses": doses_of(comparison.variants),
     }
 
 
 def show_comparison(summary: dict[str, Any], failures: dict[str, str]) -> None:
-    """Print the table of accuracies, and what a reader must know."""
-    header, rows = accuracy_table(summary)
-    table = Table(
-        title=f"{summary['name']}, in %", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-    )
+    """Print the tables of the outcome and of accuracies, the verdicts, and what a reader must know."""
+    name = summary["outcome"]["name"]
+    tables = {} if name == FINAL_ACCURACY else {OUTCOMES[name].words: outcome_table(summary, name)}
+    tables["accuracy"] = accuracy_table(summary)
+    if summary["replication"] is not None:
+        tables["accuracy, replication seeds"] = accuracy_table({**summary, **summary["replication"]})
+    for words, (header, rows) in tables.items():
+        show_table(f"{summary['name']}, {words}, in %", header, rows)
+    for line in [*verdict_lines(summary), *remarks(summary, failures)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """Print a table whose first column is text, and whose other columns are numbers."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, name in enumerate(header):
         words = "\n".join(name.rsplit(" ", 1))  # a narrow terminal has room for the numbers
         whole = "difference" not in name
@@ -105,8 +130,36 @@ def show_comparison(summary: dict[str, Any], failures: dict[str, str]) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    for line in remarks(summary, failures):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_plan(plan: Plan) -> None:
+    """Print how many seeds show which difference."""
+    words, area = OUTCOMES[plan.outcome].words, OUTCOMES[plan.outcome].averages_training
+    degrees = "" if plan.spread.degrees is None else f" with {plan.spread.degrees} degrees of freedom"
+    lines = [
+        f"Outcome: {words}. From seed to seed a difference between two variants has a standard deviation of "
+        f"{plan.spread.value:.3g} points{degrees} ({plan.source})."
+    ]
+    header = ["true difference, points", "seeds, one comparison"]
+    header += [f"seeds, {plan.comparisons} comparisons (Holm)"] if plan.comparisons > 1 else []
+    rows = []
+    for effect, counts in plan.seeds.items():
+        shown = [f"more than {MOST_SEEDS:,}" if count is None else f"{count:,}" for count in counts]
+        rows.append([f"{effect:g}", *shown[: len(header) - 1]])
+    if plan.recommended is not None:
+        lines.append(
+            f"{plan.recommended:,} seeds of each variant show a true difference of {plan.effect:g} points with a "
+            "power of at least 80 % at a level of 5 %, paired by seed."
+        )
+    if plan.recommended == ENOUGH_SEEDS[area] > 2:
+        lines.append(
+            f"With fewer than {ENOUGH_SEEDS[area]} seeds, intervals of the {words} are approximate: with seeds that "
+            f"jump and sag as pocket's do, they hold the true difference in less than {100 * WANTED_COVERAGE:.0f} %."
+        )
+    console.print(lines[0], highlight=False, soft_wrap=True)
+    show_table("Seeds for a power of 80 % at a level of 5 %", header, rows)
+    for line in lines[1:]:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def show_cells(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
@@ -120,7 +173,10 @@ def show_cells(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
         distinguishing = ", ".join(
             f"{name}: {value}" for name, value in comparison.distinguishing(variant.name).items()
         )
-        table.add_row(variant.name, " ".join(map(str, comparison.seeds)), distinguishing)
+        seeds = " ".join(map(str, comparison.seeds))
+        if comparison.replication_seeds:
+            seeds += f" / {' '.join(map(str, comparison.replication_seeds))}"
+        table.add_row(variant.name, seeds, distinguishing)
     console.print(table)
     cost = measured_cost(comparison, scripts)
     parallel = comparison.parallel
@@ -138,11 +194,14 @@ def main(arguments: list[str] | None = None, scripts: Scripts = SCRIPTS) -> int:
     """Exit status: 0; 1 if some cell failed; 2 after a user's mistake; 130 after Ctrl-C."""
     jobs: list[CompareJob] = []
 
-    def start(job: CompareJob) -> None:
+    def start(job: CompareJob | PlanJob) -> None:
+        if isinstance(job, PlanJob):
+            show_plan(job.plan)
+            return
         jobs.append(job)
         run(job, scripts)
 
-    status = run_guarded(__file__, lambda: prepare(arguments), start)
+    status = run_guarded(__file__, lambda: prepare_plan_or_comparison(arguments), start)
     return status or int(any(cell.failure is not None for job in jobs for cell in job.cells))
 
 

@@ -38,11 +38,12 @@ class DivergenceGRPOConfig(GRPOConfig):
     Parameters:
         advantage_weighting (`str`, *optional*, defaults to `"sigmoid"`):
             `"sigmoid"` as above; `"low_prob"`, `w_t = 1 + c - c * pi_old(token)` with `c = low_prob_coef`
-            (arXiv 2603.22117); `"none"`, stock GRPO, bit for bit; or the name or dotted path (`my_weights.saturated`)
-            of a function registered by [`register_weighting`].
+            (arXiv 2603.22117); `"random_share"`, a mask that keeps a random share of the batch's valid tokens, the
+            control of `top_entropy_quantile`; `"none"`, stock GRPO, bit for bit; or the name or dotted path
+            (`my_weights.saturated`) of a function registered by [`register_weighting`].
         weighting_options (`dict`, *optional*):
             Options of a weighting of your own: its keyword-only arguments, a mapping or its JSON. Those of the shipped
-            ones are the fields below.
+            ones are the fields below, and `share` of `"random_share"`, 0.2 by default.
         divergence (`str`, *optional*, defaults to `"k3"`):
             D_t in nats. At the sampled token, estimators of KL(pi_old‖pi_theta), which cost nothing: `"k3"`, `"k1"`,
             `"k2"`. Between whole next-token distributions: `"js"`, `"forward_kl"` = KL(reference‖pi_theta),
@@ -104,7 +105,9 @@ class DivergenceGRPOConfig(GRPOConfig):
 
     advantage_weighting: str = field(
         default="sigmoid",
-        metadata={"help": "How a token's advantage is weighted: sigmoid, low_prob, none, or a dotted path."},
+        metadata={
+            "help": "How a token's advantage is weighted: sigmoid, low_prob, random_share, none, or a dotted path."
+        },
     )
     weighting_options: dict | str | None = field(
         default=None,
@@ -352,6 +355,8 @@ class DivergenceGRPOConfig(GRPOConfig):
                 "weight_control='mean' with normalize_weights=True makes every weight 1; drop one of them."
             )
         weighting = self.weighting
+        if self.weight_control == "shuffle" and weighting.shuffled:
+            raise ValueError(f"weight_control='shuffle' changes nothing: {weighting.name} is random already; drop it.")
         if self.normalize_weights and not weighting.behaviour.normalizes:
             raise ValueError(
                 f"normalize_weights=True divides by the mean, which is near 0 for a term that is added; "

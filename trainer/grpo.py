@@ -396,9 +396,9 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
 
     def _controlled(self, weights: torch.Tensor) -> torch.Tensor:
         """The weights `(N,)` after the control and the normalisation asked for."""
-        if self.args.weight_control == "shuffle":
+        if self.args.weight_control == "shuffle" or self._weighting.shuffled:
             weights = shuffle_weights(self.accelerator, weights, self.args.seed, self._step)
-        elif self.args.weight_control == "mean":
+        if self.args.weight_control == "mean":
             weights = mean_weights(self.accelerator, weights)
         return normalize_weights(self.accelerator, weights) if self.args.normalize_weights else weights
 

@@ -11,7 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tokenshift.analysis.comparison.results import CellResult, Curve
+from tokenshift.analysis.comparison.curves import Curve
+from tokenshift.analysis.comparison.outcomes import FINAL_ACCURACY, OUTCOMES
+from tokenshift.analysis.comparison.results import CellResult
+from tokenshift.analysis.comparison.verdicts import DISCOVERY, REPLICATION
 from tokenshift.analysis.figures.kit import heading, js_axis, js_floor, note, of_rows, short, tidy
 from tokenshift.analysis.figures.style import BLUE, GREY, ORANGE, style
 from tokenshift.analysis.thresholds import NEAR_ZERO
@@ -25,7 +28,10 @@ PANELS_PER_ROW = 5
 SMOOTH = 5
 """The number of logs in a trailing mean of the training reward."""
 
-FIGURES = {"final_accuracy", "training_reward", "probed_accuracy", "shift"}
+APART = 0.2
+"""The distance of the two sets of seeds from a row's middle, where there are two."""
+
+FIGURES = {*OUTCOMES, "dose", "training_reward", "probed_accuracy", "shift"}
 """Names of all figures."""
 
 
@@ -36,7 +42,11 @@ def variant_figures(summary: Summary, results: Sequence[CellResult]) -> dict[str
         summary: The result of `comparison_summary`, with the comparison's `name`.
         results: The results of the trained models.
     """
-    figures = {"final_accuracy": final_accuracy(summary)}
+    outcomes = dict.fromkeys((summary["outcome"]["name"], FINAL_ACCURACY))
+    figures = {name: outcome_figure(summary, name) for name in outcomes}
+    if summary.get("doses"):
+        figures["dose"] = dose(summary)
+    results = [cell for cell in results if cell.seed in summary["seeds"]]  # of the discovery
     if any(cell.rewards for cell in results):
         figures["training_reward"] = learning_curves(summary, results, "rewards")
     if any(len(cell.probed) > 2 for cell in results):
@@ -55,7 +65,8 @@ def _band(curves: Sequence[Curve], smooth: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def learning_curves(summary: Summary, results: Sequence[CellResult], what: str) -> Figure:
-    """Reward or accuracy against updates, one panel per variant, with the baseline: mean and range over seeds.
+    """Reward or accuracy against updates, one panel per variant, with the baseline: mean and range over the seeds of
+    the discovery.
 
     Args:
         summary: As for `variant_figures`.
@@ -65,7 +76,7 @@ def learning_curves(summary: Summary, results: Sequence[CellResult], what: str) 
     baseline = summary["baseline"]
     curves: dict[str, list[Curve]] = {}
     for cell in results:
-        if getattr(cell, what):
+        if cell.seed in summary["seeds"] and getattr(cell, what):
             curves.setdefault(cell.variant, []).append(getattr(cell, what))
     others = [row["variant"] for row in summary["variants"] if row["variant"] != baseline]
     columns = min(PANELS_PER_ROW, max(1, len(others)))
@@ -97,44 +108,73 @@ def learning_curves(summary: Summary, results: Sequence[CellResult], what: str) 
         figure.supxlabel("update", fontsize=8.5)
         figure.supylabel(words, fontsize=8.5)
         trailing = f"; trailing means of {smooth} logs" if smooth > 1 else ""
-        count = f"{_seeds(summary)}; line: mean, band: smallest to largest{trailing}; dashed grey: {baseline}"
+        count = (
+            f"{_discovery_seeds(summary)}; line: mean, band: smallest to largest{trailing}; dashed grey: {baseline}"
+        )
         heading(figure, summary["name"], count)
         tidy(figure)
     return figure
 
 
-def _seeds(summary: Summary) -> str:
+def _seeds(summary: Summary, places: tuple[str, str] = ("", "")) -> str:
+    """The numbers of seeds of both sets, each with the place where it is drawn."""
+    replication = summary.get("replication")
+    text = _discovery_seeds(summary)
+    if replication is None:
+        return text
+    return f"{text}{places[0]}, {len(replication['seeds'])} of the replication{places[1]}"
+
+
+def _discovery_seeds(summary: Summary) -> str:
     count = len(summary["seeds"])
-    return f"n = {count} seed{'s' * (count != 1)}"
+    discovery = "" if summary.get("replication") is None else " of the discovery"
+    return f"n = {count} seed{'s' * (count != 1)}{discovery}"
 
 
-def _points(axes: Axes, rows: Sequence[Summary], entry: Callable[[Summary], Summary], scale: float) -> None:
+def _seed_sets(summary: Summary) -> dict[str, tuple[Sequence[Summary], float]]:
+    """By set of seeds: its rows, and how far from the middle of a row it is drawn."""
+    replication = summary.get("replication")
+    if replication is None:
+        return {DISCOVERY: (summary["variants"], 0.0)}
+    return {DISCOVERY: (summary["variants"], -APART), REPLICATION: (replication["variants"], APART)}
+
+
+def _points(
+    axes: Axes, rows: Sequence[Summary], entry: Callable[[Summary], Summary], scale: float, offset: float = 0.0
+) -> None:
     """One row per variant: an open point for each seed, a bar at the mean, and a line for its interval if any."""
     for index, row in enumerate(rows):
-        number = entry(row)
+        number, middle = entry(row), index + offset
         values = [scale * value for value in number["by_seed"].values() if value is not None]
         # seeds a little apart, so that equal ones are seen
-        heights = index + 0.11 * (np.arange(len(values)) - (len(values) - 1) / 2)
+        step = 0.11 if not offset else min(0.11, 0.3 / max(1, len(values)))
+        heights = middle + step * (np.arange(len(values)) - (len(values) - 1) / 2)
         axes.plot(values, heights, marker="o", markersize=3.5, linestyle="none", markerfacecolor="none", color=GREY)
         if number["value"] is not None:
             mean = scale * number["value"]
             if number.get("low") is not None:
-                axes.hlines([index], scale * number["low"], scale * number["high"], color=BLUE, linewidth=1, alpha=0.6)
-            axes.plot([mean], [index], marker="|", markersize=13, markeredgewidth=1.8, linestyle="none", color=BLUE)
+                ends = scale * number["low"], scale * number["high"]
+                axes.hlines([middle], *ends, color=BLUE, linewidth=1, alpha=0.6)
+            size = 7 if offset else 13
+            axes.plot([mean], [middle], marker="|", markersize=size, markeredgewidth=1.8, linestyle="none", color=BLUE)
 
 
-def _differences(axes: Axes, rows: Sequence[Summary], entry: Callable[[Summary], Summary], scale: float) -> None:
-    """One row per variant: the difference and its interval, filled where it is significant after Holm's correction."""
+def _differences(
+    axes: Axes, rows: Sequence[Summary], entry: Callable[[Summary], Summary], scale: float, offset: float = 0.0
+) -> None:
+    """One row per variant: the difference and its interval, filled where it is significant after Holm's correction and
+    dashed where it is approximate; squares for the replication."""
     series = of_rows([{"label": row["variant"], "entry": _with_value(entry(row))} for row in rows], "entry") * scale
     for index, row in enumerate(rows):
         difference = entry(row)["difference"] or {}
         significant = difference.get("p_holm") is not None and difference["p_holm"] <= 0.05
         colour = ORANGE if significant else BLUE
         face = colour if significant else "white"
-        axes.hlines([index], series.low[index], series.high[index], color=colour, linewidth=1.2, zorder=2)
-        axes.plot(
-            series.value[index], index, marker="D", markersize=4, linestyle="none", color=colour, mfc=face, zorder=3
-        )
+        line = (0, (3, 1.5)) if difference.get("coverage") is not None else "-"
+        ends = series.low[index], series.high[index]
+        axes.hlines([index + offset], *ends, color=colour, linewidth=1.2, linestyle=line, zorder=2)
+        mark: dict[str, Any] = {"marker": "s" if offset > 0 else "D", "markersize": 4, "mfc": face, "zorder": 3}
+        axes.plot(series.value[index], index + offset, linestyle="none", color=colour, **mark)
     axes.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
 
 
@@ -162,19 +202,94 @@ def final_accuracy(summary: Summary) -> Figure:
     Args:
         summary: As for `variant_figures`.
     """
-    rows = summary["variants"]
+    return outcome_figure(summary, FINAL_ACCURACY)
+
+
+def outcome_figure(summary: Summary, name: str) -> Figure:
+    """An outcome (%) of each variant with one point per seed, and its difference from the baseline (points).
+
+    Args:
+        summary: As for `variant_figures`.
+        name: The outcome, a name of `OUTCOMES`.
+    """
+    rows, key = summary["variants"], OUTCOMES[name].key
     with style():
         figure = Figure(figsize=(7.0, _height(rows)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        _points(left, rows, lambda row: row["accuracy"], 100)
-        _differences(right, rows, lambda row: row["accuracy"], 100)
+        for of_seeds, offset in _seed_sets(summary).values():
+            _points(left, of_seeds, lambda row: row[key], 100, offset)
+            _differences(right, of_seeds, lambda row: row[key], 100, offset)
         _rows_axis(figure, rows)
-        rule = summary.get("correct")
-        left.set_xlabel("accuracy, %" if rule is None else f"responses with {rule}, %")
+        left.set_xlabel(_outcome_words(summary, name))
         right.set_xlabel(f"difference to {summary['baseline']}, points")
-        sets = ", ".join(f"{count:,} of {name}" for name, count in summary["sets"].items())
-        count = f"{_seeds(summary)} (circles; bar: mean), problems: {sets}; 95 % intervals over seeds and problems"
+        sets = ", ".join(f"{count:,} of {set_name}" for set_name, count in summary["sets"].items())
+        over = f", problems: {sets}; 95 % intervals over seeds and problems"
+        if name != FINAL_ACCURACY:
+            over = "; 95 % intervals over seeds"
+        dashed = "; dashed: approximate" if _has_approximate(summary, key) else ""
+        count = f"{_seeds(summary, (' (above)', ' (below)'))} (circles; bar: mean){over}{dashed}"
         heading(figure, f"{summary['name']}\n", f"{count}; filled: p (Holm) <= 0.05")
+        tidy(figure)
+    return figure
+
+
+def _outcome_words(summary: Summary, name: str) -> str:
+    if name == FINAL_ACCURACY:
+        rule = summary.get("correct")
+        return "accuracy, %" if rule is None else f"responses with {rule}, %"
+    rewards = summary["outcome"]["rewards"]
+    reward = f"\n(mean over updates of {short(rewards[0])})" if name == "learning_area" and rewards else ""
+    return f"{OUTCOMES[name].words}, %{reward}"
+
+
+def _has_approximate(summary: Summary, key: str) -> bool:
+    rows = [row for of_seeds, _ in _seed_sets(summary).values() for row in of_seeds]
+    return any((row[key]["difference"] or {}).get("coverage") is not None for row in rows)
+
+
+def dose(summary: Summary) -> Figure:
+    """The outcome (%) against the dose, and its difference from the baseline, one row of panels per weighting.
+
+    Args:
+        summary: As for `variant_figures`, with `doses`: for each weighting its name `of`, the `axis`, and the dose by
+            variant, `doses`.
+    """
+    name = summary["outcome"]["name"]
+    key, axes_of_doses = OUTCOMES[name].key, summary["doses"]
+    with style():
+        size = (7.0, 0.9 + 1.9 * len(axes_of_doses))
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(len(axes_of_doses), 2, squeeze=False, sharey="col")
+        for (left, right), axis in zip(panels, axes_of_doses, strict=True):
+            doses = sorted(axis["doses"], key=axis["doses"].get)
+            for (seeds, (rows, offset)), colour, marker in zip(
+                _seed_sets(summary).items(), (BLUE, ORANGE), "os", strict=False
+            ):
+                by_name = {row["variant"]: row[key] for row in rows}
+                places = np.arange(len(doses)) + offset / 3
+                level = of_rows([{"label": variant, "entry": by_name[variant]} for variant in doses], "entry") * 100
+                gain = [{"label": variant, "entry": _with_value(by_name[variant])} for variant in doses]
+                for panel, series in ((left, level), (right, of_rows(gain, "entry") * 100)):
+                    reach = np.abs(np.stack([series.value - series.low, series.high - series.value]))
+                    look = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.1, "capsize": 2}
+                    panel.errorbar(places, series.value, np.nan_to_num(reach), label=seeds, **look)
+                baseline = by_name[summary["baseline"]]["value"]
+                if baseline is not None:
+                    left.axhline(100 * baseline, color=colour, linewidth=0.9, linestyle=(0, (4, 3)), alpha=0.7)
+            right.axhline(0, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+            for panel in (left, right):
+                panel.set_xticks(range(len(doses)), [f"{axis['doses'][variant]:g}" for variant in doses])
+                panel.set_xlim(-0.5, len(doses) - 0.5)
+                panel.set_xlabel(axis["axis"])
+                panel.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.5)
+            left.set_title(short(axis["of"], 44), fontsize=8, loc="left")
+            left.set_ylabel("%")
+            right.set_ylabel("points")
+        panels[0, 1].set_title(f"difference to {short(summary['baseline'])}", fontsize=8, loc="left")
+        if summary.get("replication") is not None:
+            panels[0, 1].legend(fontsize=7)
+        words = f"{OUTCOMES[name].words}; {_seeds(summary)}; 95 % intervals; dashed: {summary['baseline']}"
+        heading(figure, f"{summary['name']}\n", words)
         tidy(figure)
     return figure
 
@@ -208,7 +323,7 @@ def shift(summary: Summary) -> Figure:
         series = of_rows(tails, "p99")
         js_axis(drawn[1], "x", js_floor([series], 1e-6), series.top * 1.5)
         _rows_axis(figure, rows)
-        count = f"{_seeds(summary)} (circles; bar: mean); final probe, the model's own responses"
+        count = f"{_discovery_seeds(summary)} (circles; bar: mean); final probe, the model's own responses"
         heading(figure, summary["name"], count)
         tidy(figure)
     return figure

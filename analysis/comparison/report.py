@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenshift.analysis.comparison.coverage import ENOUGH_SEEDS, PAIRS, trials_of
 from tokenshift.analysis.comparison.figures import FIGURES, variant_figures
+from tokenshift.analysis.comparison.outcomes import AREAS, FINAL_ACCURACY, OUTCOMES, Outcome
 from tokenshift.analysis.comparison.results import FIXED_TRAJECTORIES, OWN_TRAJECTORIES, SHIFT, CellResult
+from tokenshift.analysis.comparison.verdicts import DISCOVERY, NO_INTERVAL, NOT_SHOWN, REPLICATION
 from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.report.markdown import markdown_table
 from tokenshift.analysis.report.numbers import PERCENT, interval_text, number_text, spread_text
@@ -27,6 +30,12 @@ place of a smaller sum), with Satterthwaite's degrees of freedom, so intervals s
 problems. "Minimum detectable" is the smallest true difference that this many seeds and problems find with a power \
 of 80 % at a level of 5 %, not corrected for the number of variants."""
 
+OUTCOME_METHOD = """{definition} In %: mean ± standard deviation (n - 1) over seeds. Differences to {baseline} are \
+paired by seed, with 95 % intervals of Student's t over seeds; p and "minimum detectable" as for accuracies."""
+
+NEVER_POOLED = """The discovery seeds and the replication seeds are tested apart and never pooled; the verdict is \
+that of the {deciding} seeds."""
+
 MOVED_TEXT = """JS between the model before and after training, in nats, per token, of the final probe's own \
 responses; near zero: JS < {near_zero:g}, this project's value. Differences to {baseline} are paired by seed, with \
 95 % intervals of Student's t over seeds; p as above, for each column by itself.{recovery}"""
@@ -41,11 +50,22 @@ def _spread(entry: Mapping[str, Any], scale: float = PERCENT, digits: str = ".2f
 
 
 def _difference(entry: Mapping[str, Any], scale: float = PERCENT, digits: str = ".2f") -> str:
-    return interval_text(entry["difference"], key="difference", scale=scale, digits=f"+{digits}")
+    return _difference_text(entry["difference"], scale, digits)
+
+
+def _difference_text(difference: Mapping[str, Any] | None, scale: float = PERCENT, digits: str = ".2f") -> str:
+    """A difference with its interval, which begins with ≈ where it is approximate."""
+    text = interval_text(difference, key="difference", scale=scale, digits=f"+{digits}")
+    approximate = difference is not None and difference.get("coverage") is not None
+    return text.replace("[", "[≈ ") if approximate else text
 
 
 def _p_value(entry: Mapping[str, Any]) -> str:
-    p_value = (entry["difference"] or {}).get("p_holm")
+    return _p_text(entry["difference"])
+
+
+def _p_text(difference: Mapping[str, Any] | None) -> str:
+    p_value = (difference or {}).get("p_holm")
     return "< 0.001" if p_value is not None and p_value < 0.001 else number_text(p_value, digits=".3f")
 
 
@@ -73,6 +93,84 @@ def accuracy_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str
             tests += [_spread(reward, 1, ".3f"), _difference(reward, 1, ".3f"), _p_value(reward)]
         rows.append([row["variant"], *values, *tests, str(len(row["seeds"]))])
     return header, rows
+
+
+def outcome_table(summary: Mapping[str, Any], name: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of an area, one row per variant, with the replication beside the discovery.
+
+    Args:
+        summary: As for `write_comparison`.
+        name: The outcome, a name of `OUTCOMES`.
+    """
+    key, replication = OUTCOMES[name].key, summary.get("replication")
+    tests = [f"difference to {summary['baseline']}", "p (Holm)", "minimum detectable", "seeds"]
+    header = ["variant", OUTCOMES[name].words, *tests]
+    header += [f"replication: {words}" for words in (OUTCOMES[name].words, *tests)] if replication else []
+    replicated = {row["variant"]: row for row in replication["variants"]} if replication else {}
+    rows = []
+    for row in summary["variants"]:
+        cells = [row["variant"]]
+        for of_seeds in (row, replicated.get(row["variant"])):
+            if of_seeds is not None:
+                entry, count = of_seeds[key], len(of_seeds["seeds"])
+                cells += [_spread(entry), _difference(entry), _p_value(entry), _detectable(entry), str(count)]
+        rows.append(cells)
+    return header, rows
+
+
+def dose_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of doses, one row per weighting and dose."""
+    key = OUTCOMES[summary["outcome"]["name"]].key
+    sets = {DISCOVERY: summary["variants"]}
+    if summary.get("replication"):
+        sets[REPLICATION] = summary["replication"]["variants"]
+    header = ["weighting", "axis", "dose", "variant"]
+    for seeds in sets:
+        prefix = "" if len(sets) == 1 else f"{seeds}: "
+        header += [f"{prefix}outcome", f"{prefix}difference to {summary['baseline']}"]
+    entries = {seeds: {row["variant"]: row[key] for row in rows} for seeds, rows in sets.items()}
+    rows = []
+    for axis in summary["doses"]:
+        for variant in sorted(axis["doses"], key=axis["doses"].get):
+            cells = [axis["of"], axis["axis"], f"{axis['doses'][variant]:g}", variant]
+            for of_seeds in entries.values():
+                cells += [_spread(of_seeds[variant]), _difference(of_seeds[variant])]
+            rows.append(cells)
+    return header, rows
+
+
+def verdict_lines(summary: Mapping[str, Any]) -> list[str]:
+    """One line per variant: what its outcome is beside the baseline's, by which seeds."""
+    baseline, lines = summary["baseline"], []
+    for verdict in summary["verdicts"]:
+        seeds = verdict["seeds"]
+        difference = verdict[seeds]
+        words = f"{verdict['verdict']} than {baseline}"
+        if verdict["verdict"] in (NOT_SHOWN, NO_INTERVAL):
+            words = f"a difference to {baseline} is not shown" if verdict["verdict"] == NOT_SHOWN else NO_INTERVAL
+        line = f"{verdict['variant']}: {words} ({_difference_text(difference)}, p {_p_text(difference)}"
+        if seeds == REPLICATION:
+            line += f", replication seeds; discovery seeds: {_difference_text(verdict[DISCOVERY])}"
+        lines.append(f"{line})")
+    return lines
+
+
+def coverage_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Lines on how often intervals that are marked as approximate hold the true difference."""
+    lines = []
+    for name in dict.fromkeys((summary["outcome"]["name"], FINAL_ACCURACY)):
+        outcome = OUTCOMES[name]
+        rows = [*summary["variants"], *(summary.get("replication") or {"variants": []})["variants"]]
+        differences = [row[outcome.key]["difference"] or {} for row in rows]
+        marked = {entry["seeds"]: entry["coverage"] for entry in differences if entry.get("coverage") is not None}
+        for seeds, coverage in sorted(marked.items()):
+            lines.append(
+                f"≈ marks an approximate interval: with {seeds} seeds, 95 % intervals of the {outcome.words} held the "
+                f"true difference in {100 * coverage:.0f} % of {trials_of(seeds):,} simulated comparisons with seeds "
+                f"that jump and sag as pocket's do, in the worst of {len(PAIRS)} cases; "
+                f"{ENOUGH_SEEDS[outcome.averages_training]} seeds hold it in 94 %."
+            )
+    return lines
 
 
 def moved_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -123,7 +221,8 @@ def remarks(summary: Mapping[str, Any], failures: Mapping[str, str]) -> list[str
             "One seed: there is no interval and no p-value, since nothing tells how much another seed would change; "
             "add seeds."
         )
-    evaluated = {f"{row['variant']}-seed{seed}" for row in summary["variants"] for seed in row["seeds"]}
+    every_row = [*summary["variants"], *(summary.get("replication") or {"variants": []})["variants"]]
+    evaluated = {f"{row['variant']}-seed{seed}" for row in every_row for seed in row["seeds"]}
     for words, names in (
         ("failed, and the table is without them", [name for name in failures if name not in evaluated]),
         ("failed in what follows their evaluation", [name for name in failures if name in evaluated]),
@@ -145,7 +244,25 @@ def remarks(summary: Mapping[str, Any], failures: Mapping[str, str]) -> list[str
     ]
     if summary["recovery"] is not None and undefined:
         lines.append(f"Recovery is not defined for {', '.join(undefined)}: no gain in accuracy to recover.")
-    return lines
+    outcome = summary["outcome"]
+    if outcome["name"] != outcome["asked"]:
+        lines.append(_without_outcome(outcome))
+    elif outcome["name"] in AREAS and len(outcome["updates"]) > 1:
+        ends = ", ".join(map(str, outcome["updates"]))
+        lines.append(f"The trainings have different numbers of updates ({ends}); each area is over its own training.")
+    return lines + coverage_lines(summary)
+
+
+def _without_outcome(outcome: Mapping[str, Any]) -> str:
+    """The line for an outcome that was asked for and that the models do not have."""
+    words = OUTCOMES[outcome["asked"]].words
+    if outcome["asked"] == "learning_area" and len(outcome["rewards"]) > 1:
+        reason = f"the trainings' rewards differ ({', '.join(outcome['rewards'])})"
+    elif outcome["asked"] == "learning_area":
+        reason = "no training logged a reward"
+    else:
+        reason = "no training has three probes or more"
+    return f"The outcome is the final accuracy, since there is no {words}: {reason}."
 
 
 def comparison_markdown(summary: Mapping[str, Any], failures: Mapping[str, str]) -> str:
@@ -159,24 +276,49 @@ def comparison_markdown(summary: Mapping[str, Any], failures: Mapping[str, str])
     evaluation = ", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in summary["evaluation"].items())
     seeds = ", ".join(map(str, summary["seeds"]))
     several = "; their mean counts each set alike (macro average)" if len(summary["sets"]) > 1 else ""
+    replication, name = summary.get("replication"), summary["outcome"]["name"]
+    if replication is not None:
+        seeds += f", replication seeds {', '.join(map(str, replication['seeds']))}"
     parts = [
         f"# Comparison: {summary['name']}\n",
         f"{len(summary['variants'])} variants, seeds {seeds}; {sets or 'no problems'}; evaluation: {evaluation}.\n",
-        COMPARISON_METHOD.format(sets=several, baseline=summary["baseline"]) + "\n",
+        f"The outcome is the {OUTCOMES[name].words} (`outcome: {name}`).\n",
+    ]
+    if replication is not None:
+        parts.append(NEVER_POOLED.format(deciding=REPLICATION) + "\n")
+    if summary["verdicts"]:
+        parts.append("\n".join(f"- {line}" for line in verdict_lines(summary)) + "\n")
+    if name != FINAL_ACCURACY:
+        method = OUTCOME_METHOD.format(definition=_definition(summary, OUTCOMES[name]), baseline=summary["baseline"])
+        parts += [f"## {OUTCOMES[name].words.capitalize()}\n", method + "\n"]
+        parts.append(markdown_table(*outcome_table(summary, name)))
+    if summary.get("doses"):
+        parts += ["## Dose\n", f"{OUTCOMES[name].words.capitalize()}, in %.\n", markdown_table(*dose_table(summary))]
+    parts += [
         "## Accuracy\n",
+        COMPARISON_METHOD.format(sets=several, baseline=summary["baseline"]) + "\n",
         markdown_table(*accuracy_table(summary)),
     ]
+    if replication is not None:
+        parts += ["## Accuracy, replication seeds\n", markdown_table(*accuracy_table({**summary, **replication}))]
     if any(row["js_p99"]["value"] is not None for row in summary["variants"]):
         recovery = summary["recovery"]
         words = "" if recovery is None else RECOVERY_TEXT.format(budget=100 * recovery["budgets"][0])
         text = MOVED_TEXT.format(near_zero=NEAR_ZERO, baseline=summary["baseline"], recovery=words)
         parts += ["## What moved\n", text + "\n", markdown_table(*moved_table(summary))]
+        if replication is not None:
+            parts += ["## What moved, replication seeds\n", markdown_table(*moved_table({**summary, **replication}))]
     notes = remarks(summary, failures)
     if notes:
         parts += ["## Remarks\n", "\n".join(notes) + "\n"]
     header = ("variant", f"set otherwise than {summary['baseline']}")
     parts += ["## Variants\n", markdown_table(header, _settings(summary))]
     return "\n".join(parts)
+
+
+def _definition(summary: Mapping[str, Any], outcome: Outcome) -> str:
+    rewards = summary["outcome"]["rewards"]
+    return outcome.definition.format(reward=f"`{rewards[0]}`" if rewards else "the reward")
 
 
 def _settings(summary: Mapping[str, Any]) -> list[list[str]]:
@@ -201,19 +343,25 @@ def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) ->
     header = ["variant", "seed", "accuracy", *(f"accuracy_{name}" for name in sets), *shift]
     header += [f"recovery_{name}" for name in recovery]
     graded = summary.get("reward_range") is not None
-    header += ["reward"] if graded else []
+    areas = [name for name in AREAS if any(OUTCOMES[name].key in row for row in summary["variants"])]
+    replication = summary.get("replication")
+    header += [*areas, *(["seed_set"] if replication is not None else []), *(["reward"] if graded else [])]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
+    replicated = {row["variant"]: row for row in (replication or {"variants": []})["variants"]}
     for cell in results:
-        numbers, seed = variants[cell.variant], str(cell.seed)
+        of_discovery, seed = cell.seed in summary["seeds"], str(cell.seed)
+        numbers = (variants if of_discovery else replicated)[cell.variant]
         row: list[Any] = [cell.variant, cell.seed, numbers["accuracy"]["by_seed"][seed]]
-        row += [numbers["sets"][name]["by_seed"][seed] for name in sets]
+        row += [numbers["sets"].get(name, {"by_seed": {}})["by_seed"].get(seed) for name in sets]
         row += [
             cell.shift.get(kind, {}).get(name) for kind in (OWN_TRAJECTORIES, FIXED_TRAJECTORIES) for name in SHIFT
         ]
         row += [(cell.recovery or {}).get(name) for name in recovery]
-        row += [numbers["reward"]["by_seed"][seed]] if graded else []
+        row += [numbers[name]["by_seed"][seed] for name in areas]
+        row += [DISCOVERY if of_discovery else REPLICATION] if replication is not None else []
+        row += [numbers["reward"]["by_seed"][seed] if "reward" in numbers else None] if graded else []
         writer.writerow(row)
     return text.getvalue()
 
@@ -225,8 +373,9 @@ def write_comparison(
 
     Args:
         folder: Where the files go.
-        summary: The numbers of `comparison_summary`, with `name`, `evaluation`, `recovery`, and `distinguishing` by
-            variant.
+        summary: The numbers of `comparison_summary`, with `name`, `evaluation`, `recovery`, `distinguishing` by
+            variant, and `doses`, for each weighting with several of them its name `of`, the `axis`, and the dose by
+            variant, `doses`.
         results: The results of the trained models.
         failures: Why each cell that failed did, by its name.
     """

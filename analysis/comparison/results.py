@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tokenshift.analysis.comparison.curves import Curve, LearningCurve, training_curve
 from tokenshift.analysis.divergence.summary import divergence_summary
 from tokenshift.analysis.sampling.correctness import are_graded, given_rewards
 from tokenshift.analysis.token_table.columns import column
@@ -23,9 +24,6 @@ OWN_TRAJECTORIES, FIXED_TRAJECTORIES = "own", "fixed"
 
 SHIFT = ("frac_near_zero", "mean", "p50", "p90", "p95", "p99", "frac_high")
 """Numbers of the distribution of JS(base, trained) over tokens: nats, and shares of tokens for `frac_*`."""
-
-Curve = list[tuple[int, float]]
-"""Pairs of an update and the value after it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class CellResult:
             was judged, and empty where the files have no rewards.
         reward_range: The smallest and the largest of these rewards; None where there is none.
         graded: Whether some of them is neither 0 nor 1.
+        learning: Mean reward of the training's completions against updates; None where the training logged none.
     """
 
     variant: str
@@ -57,6 +56,7 @@ class CellResult:
     reward: dict[str, np.ndarray] = field(default_factory=dict)
     reward_range: tuple[float, float] | None = None
     graded: bool = False
+    learning: LearningCurve | None = None
 
 
 def problem_accuracies(folder: Path) -> dict[str, np.ndarray]:
@@ -155,7 +155,9 @@ def _curve(log: Sequence[dict[str, Any]], name: str) -> Curve:
     return [(int(entry["step"]), float(entry[name])) for entry in log if entry.get(name) is not None]
 
 
-def read_cell(variant: str, seed: int, folder: Path, *, responses: Path, cross: Path, log: Path) -> CellResult:
+def read_cell(
+    variant: str, seed: int, folder: Path, *, responses: Path, cross: Path, log: Path, reward_func: str | None = None
+) -> CellResult:
     """Read the files that the recipes of a cell left.
 
     Args:
@@ -164,6 +166,7 @@ def read_cell(variant: str, seed: int, folder: Path, *, responses: Path, cross: 
         responses: The folder of the evaluation's response files.
         cross: The cross-sampling's `cross.json`; it need not exist.
         log: A JSON list of the dictionaries that the training logged; it need not exist.
+        reward_func: The reward function that judges the evaluation, for the learning curve.
 
     Raises:
         ValueError: if there are no responses, or a file is damaged.
@@ -183,4 +186,5 @@ def read_cell(variant: str, seed: int, folder: Path, *, responses: Path, cross: 
         reward,
         (min(values), max(values)) if values else None,
         are_graded(values),
+        training_curve(history, reward_func),
     )

@@ -1,4 +1,4 @@
-"""Summary of a comparison of training variants: means over seeds, differences from the baseline, what moved.
+"""Summary of a comparison of training variants: outcomes over seeds, differences from the baseline, what moved.
 
 Shape legend: S seeds, P problems of a set.
 """
@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tokenshift.analysis.comparison.coverage import approximate_coverage
+from tokenshift.analysis.comparison.outcomes import AREAS, DEFAULT_OUTCOME, FINAL_ACCURACY, OUTCOMES
 from tokenshift.analysis.comparison.results import OWN_TRAJECTORIES, SHIFT, CellResult
+from tokenshift.analysis.comparison.verdicts import verdicts
 from tokenshift.analysis.statistics.crossed_design import CrossedDifference, crossed_difference, seed_difference
 from tokenshift.analysis.statistics.paired import holm
 
@@ -28,7 +31,12 @@ MOVED: dict[str, Number] = {
 
 
 def comparison_summary(
-    results: Sequence[CellResult], variants: Sequence[str], baseline: str, seeds: Sequence[int]
+    results: Sequence[CellResult],
+    variants: Sequence[str],
+    baseline: str,
+    seeds: Sequence[int],
+    replication_seeds: Sequence[int] = (),
+    outcome: str = DEFAULT_OUTCOME,
 ) -> dict[str, Any]:
     """The numbers of all variants, ready for JSON.
 
@@ -36,20 +44,65 @@ def comparison_summary(
         results: The results of all cells that are done.
         variants: Names of all variants, in the order of the table.
         baseline: The variant that the others are compared with.
-        seeds: All seeds.
+        seeds: All seeds of the discovery.
+        replication_seeds: All seeds of the replication, none of them among `seeds`; they are never pooled.
+        outcome: What the verdicts are about, a name of `OUTCOMES`. Where no cell has it, it is the final accuracy.
 
     Returns:
-        A dictionary with `baseline`, `seeds`, `sets` (the number of problems by set), `unjudged` (the number of
+        A dictionary with `baseline`, `outcome` (its `name`; the one `asked` for; and of the learning curve the
+        `rewards` that it is of and the `updates` of the trainings, one each where all are alike), `replication` (None
+        without replication seeds, else what the following are with them), `verdicts` (see `verdicts`), and
+        `seeds`, `sets` (the number of problems by set), `unjudged` (the number of
         problems by set that are left out, since some model has no verdict on them), `reward_range` (the smallest and
         the largest reward, where some are neither 0 nor 1; else None), and `variants`, a list with one
         dictionary per variant: `variant`, `seeds` (those with a result), `missing` (those without), `accuracy` (the
-        macro average over the sets), `reward` (the mean reward in the same way, where some are neither 0 nor 1),
+        macro average over the sets), `learning_area` and `held_out_area` where some model has them, `reward` (the mean
+        reward in the same way as the accuracy, where some are neither 0 nor 1),
         `sets` (the accuracy on each set), and the numbers of `MOVED`. Each number is a dictionary with `value` (mean
         over seeds), `sd` (standard deviation over seeds, n - 1; None for a single seed),
         `by_seed`, and `difference` from the baseline: the fields of `CrossedDifference`, and `p_holm`, the p-value
-        corrected over the variants; None for the baseline itself, or where there is nothing to compare. `accuracy`
-        also has the ends of its own 95 % interval, `low` and `high`.
+        corrected over the variants; None for the baseline itself, or where there is nothing to compare. The
+        differences of outcomes also have `coverage`: None where intervals of so many seeds hold the true difference in
+        at least 94 % of simulated comparisons, and else the share in which they do. `accuracy`
+        also has the ends of its own 95 % interval, `low` and `high`, and so have the areas.
+
+    Raises:
+        ValueError: if the outcome is not known, or a seed is in both sets of seeds.
     """
+    if outcome not in OUTCOMES:
+        raise ValueError(f"outcome={outcome!r} is not known; choose one of {', '.join(OUTCOMES)}.")
+    both = sorted(set(seeds) & set(replication_seeds))
+    if both:
+        raise ValueError(f"The seed {both[0]} is in seeds and in replication_seeds; they are never pooled.")
+    curves = [cell.learning for cell in results if cell.learning is not None]
+    rewards = sorted({curve.reward for curve in curves})
+    areas = [name for name in AREAS if any(OUTCOMES[name].number(cell) is not None for cell in results)]
+    if len(rewards) > 1:  # areas of different rewards are no outcome of one comparison
+        areas = [name for name in areas if name != "learning_area"]
+    used = outcome if outcome in (*areas, FINAL_ACCURACY) else FINAL_ACCURACY
+    summary: dict[str, Any] = {
+        "baseline": baseline,
+        "outcome": {
+            "name": used,
+            "asked": outcome,
+            "rewards": rewards,
+            "updates": sorted({curve.end for curve in curves}),
+        },
+        **_of_seeds(results, variants, baseline, seeds, areas),
+        "replication": _of_seeds(results, variants, baseline, replication_seeds, areas) if replication_seeds else None,
+    }
+    return {**summary, "verdicts": verdicts(summary)}
+
+
+def _of_seeds(
+    every_result: Sequence[CellResult],
+    variants: Sequence[str],
+    baseline: str,
+    seeds: Sequence[int],
+    areas: Sequence[str],
+) -> dict[str, Any]:
+    """The numbers of one set of seeds."""
+    results = [cell for cell in every_result if cell.seed in set(seeds)]
     judged = _judged(results)
     graded = any(cell.graded for cell in results) and all(cell.reward for cell in results)
     ranges = [cell.reward_range for cell in results if cell.reward_range is not None]
@@ -70,13 +123,21 @@ def comparison_summary(
         level = _crossed([(cell, None) for cell in done.values()], judged, list(judged))
         ends = {"low": level.low, "high": level.high}
         row["accuracy"] |= {name: None if end is None else min(1.0, max(0.0, end)) for name, end in ends.items()}
+        for name in areas:
+            number = OUTCOMES[name].number
+            row[name] = _entry({seed: number(cell) for seed, cell in done.items()})
+            known = [value for value in row[name]["by_seed"].values() if value is not None]
+            over_seeds = seed_difference(np.array(known, dtype=float))
+            row[name] |= {"low": over_seeds.low, "high": over_seeds.high}
         for name, number in MOVED.items():
             row[name] = _entry({seed: number(cell) for seed, cell in done.items()})
         if graded:
             row["reward"] = _entry({seed: _macro_mean(cell.reward, judged) for seed, cell in done.items()})
         if variant != baseline:
             pairs = [(done[seed], cell) for seed, cell in reference.items()]
-            row["accuracy"]["difference"] = _difference_entry(_crossed(pairs, judged, list(judged)))
+            row["accuracy"]["difference"] = _difference_entry(_crossed(pairs, judged, list(judged)), FINAL_ACCURACY)
+            for name in areas:
+                row[name]["difference"] = _difference_entry(_paired(pairs, OUTCOMES[name].number), name)
             for name in judged:
                 row["sets"][name]["difference"] = _difference_entry(_crossed(pairs, judged, [name]))
             for name, number in MOVED.items():
@@ -87,10 +148,9 @@ def comparison_summary(
     _correct([row["accuracy"] for row in rows])
     for name in judged:
         _correct([row["sets"][name] for row in rows])
-    for name in [*MOVED, *(["reward"] if graded else [])]:
+    for name in [*areas, *MOVED, *(["reward"] if graded else [])]:
         _correct([row[name] for row in rows])
     return {
-        "baseline": baseline,
         "seeds": list(seeds),
         "sets": {name: int(known.sum()) for name, known in judged.items()},
         "unjudged": {name: int((~known).sum()) for name, known in judged.items()},
@@ -162,8 +222,15 @@ def _paired(pairs: Sequence[tuple[CellResult, CellResult]], number: Number) -> C
     return seed_difference(np.array(known, dtype=float))
 
 
-def _difference_entry(result: CrossedDifference) -> dict[str, Any] | None:
-    return None if result.difference is None else {**asdict(result), "p_holm": None}
+def _difference_entry(result: CrossedDifference, outcome: str | None = None) -> dict[str, Any] | None:
+    """The entry of a difference; that of an outcome, by its name, says whether its interval is approximate."""
+    if result.difference is None:
+        return None
+    entry: dict[str, Any] = {**asdict(result), "p_holm": None}
+    if outcome is not None:
+        area = OUTCOMES[outcome].averages_training
+        entry["coverage"] = None if result.low is None else approximate_coverage(result.seeds, area)
+    return entry
 
 
 def _correct(entries: Sequence[dict[str, Any]]) -> None:

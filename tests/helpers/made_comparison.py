@@ -1,9 +1,12 @@
 """Made-up results of a comparison's models."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from tokenshift.analysis.comparison.curves import LearningCurve
 from tokenshift.analysis.comparison.results import SHIFT, CellResult
 from tokenshift.analysis.comparison.summary import comparison_summary
 
@@ -36,8 +39,22 @@ def made(variant: str, seed: int, gain: float = 0.0, sets: int = 1) -> CellResul
     )
 
 
-def summary_of(results: list[CellResult], variants: list[str], seeds: list[int] = SEEDS) -> dict[str, Any]:
-    found = comparison_summary(results, variants, "dapo", seeds)
+def learned(
+    results: list[CellResult], gains: Mapping[str, float] | None = None, reward: str = "accuracy_reward", end: int = 48
+) -> list[CellResult]:
+    """The same models with a learning curve each, of three generations, and an area that is higher by so much."""
+    gains, curves = gains or {}, []
+    for cell in results:
+        noise = np.random.default_rng([1, cell.seed, *cell.variant.encode()]).normal(0, 0.01, 3)
+        values = [float(0.5 + 0.1 * index + gains.get(cell.variant, 0) + noise[index]) for index in range(3)]
+        curves.append(replace(cell, learning=LearningCurve(reward, [0, 8, 16], values, end)))
+    return curves
+
+
+def summary_of(
+    results: list[CellResult], variants: list[str], seeds: list[int] = SEEDS, replication: Sequence[int] = ()
+) -> dict[str, Any]:
+    found = comparison_summary(results, variants, "dapo", seeds, replication)
     return {
         "name": "mine",
         **found,

@@ -115,6 +115,9 @@ def test_a_finished_run_is_found_finished(made_before: Path, kind: str, capsys: 
     if isinstance(again, dict) and rule in again.get("notes", []):  # some are lists of rows
         again["notes"].remove(rule)
     assert differences(before, again) == []
+    if kind == "comparison":  # the outcome that there was not then, of what the trainings logged
+        assert again["outcome"]["name"] == "learning_area"
+        assert [row["learning_area"]["by_seed"] for row in again["variants"]] == [{"0": 0.0}, {"0": 0.0}]
 
 
 @pytest.mark.slow

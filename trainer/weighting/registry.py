@@ -52,6 +52,8 @@ class Weighting:
         fields: options that a field of the config sets, and which.
         check: what is wrong with options and divergence together, or None.
         variant: its name with these options and this divergence, where that says more than `name`.
+        shuffled: whether its values are always shuffled over the batch's valid tokens, as `weight_control="shuffle"`
+            does it.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Weighting:
     fields: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[Mapping[str, Any], Divergence], str | None] | None = None
     variant: Callable[[Mapping[str, Any], Divergence], str] | None = None
+    shuffled: bool = False
 
     @property
     def behaviour(self) -> Kind:
@@ -90,6 +93,7 @@ def register_weighting(
     fields: Mapping[str, str] | None = None,
     check: Callable[[Mapping[str, Any], Divergence], str | None] | None = None,
     variant: Callable[[Mapping[str, Any], Divergence], str] | None = None,
+    shuffled: bool = False,
 ) -> Callable[[_Function], _Function]:
     """Register a function as a weighting of advantages. How to add one, in `my_weights.py`:
 
@@ -115,6 +119,8 @@ def register_weighting(
         fields: options that a field of the config sets, and which: for the shipped weightings.
         check: what is wrong with the options' values and the divergence together, as one line of text, or None.
         variant: a short name for tables that depends on the options and the divergence.
+        shuffled: whether its values are put on random valid tokens of the batch, those of all ranks, by the run's seed
+            and the micro-step, as `weight_control="shuffle"` does it.
 
     Raises:
         ValueError: if the function takes other arguments, `needs` or `kind` has an unknown name, the formula is empty
@@ -147,6 +153,7 @@ def register_weighting(
             fields=dict(fields or {}),
             check=check,
             variant=variant,
+            shuffled=shuffled,
         )
         WEIGHTINGS.add(own_name, function, entry)
         return function

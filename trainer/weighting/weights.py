@@ -1,7 +1,8 @@
 """The shipped divergences and weightings: pure functions on tensors, and their entries in the registries.
 
 Shapes of the pure functions are free (elementwise). All logs are natural. Source of the formulas: arXiv 2603.22446,
-section 5 (sigmoid weighting), and arXiv 2603.22117 (low-probability boost).
+section 5 (sigmoid weighting), and arXiv 2603.22117 (low-probability boost). The random share is the control of arXiv
+2506.01939's high-entropy mask.
 """
 
 from collections.abc import Mapping
@@ -116,3 +117,27 @@ WEIGHTINGS.add("none", _no_weighting, Weighting(name="none", function=None, form
 def low_prob(tokens: Tokens, *, c: float = 0.2) -> torch.Tensor:
     """The low-probability boost, `low_prob_weights`."""
     return low_prob_weights(tokens.old_logps, c)
+
+
+def _share_mistake(options: Mapping[str, Any], divergence: Divergence) -> str | None:
+    share = options["share"]
+    return None if 0 < share < 1 else f"weighting_options: share={share!r} must lie between 0 and 1."
+
+
+@register_weighting(
+    formula="m = [the token is in a random share]",
+    kind="mask",
+    varies_at_first_update=True,
+    check=_share_mistake,
+    variant=lambda options, divergence: f"random_{100 * options['share']:g}",
+    shuffled=True,
+)
+def random_share(tokens: Tokens, *, share: float = 0.2) -> torch.Tensor:
+    """The control of a mask that keeps a share of the tokens, as `top_entropy_quantile` does: a random share.
+
+    What it returns keeps the first tokens, as many as the share, and at least one; the trainer then shuffles it over
+    the valid tokens of all ranks.
+    """
+    index = tokens.mask.flatten().cumsum(0).view(tokens.mask.shape)  # 1 for the first valid token of this rank
+    count = int(tokens.mask.sum())
+    return tokens.mask & (index <= max(1, round(share * count)))

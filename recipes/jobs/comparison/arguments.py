@@ -7,12 +7,15 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
+from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
+from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
 from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
 from tokenshift.recipes.command_line.parser import OneLineErrors
 from tokenshift.recipes.command_line.products import CELL_FILE
 from tokenshift.recipes.jobs.comparison.cells import TrainedCell, cells_of, changed_setting, forget
 from tokenshift.recipes.jobs.comparison.file import Comparison, read_comparison
+from tokenshift.recipes.jobs.comparison.plan import Plan, make_plan
 
 
 @dataclass
@@ -27,6 +30,13 @@ class CompareArguments:
             Show the cells, and what they will take by a measured step, and launch none.
         overwrite (`bool`):
             Make cells anew that are there with other settings.
+        outcome (`str`, *optional*):
+            What variants are compared by, in place of the file's.
+        plan (`str`, *optional*):
+            Say how many seeds show a difference of `effect`, and launch none: by a former comparison (its folder or
+            its `comparison.json`), or by the standard deviation of a difference over seeds, in points.
+        effect (`float`, *optional*):
+            The true difference of the plan, in points.
     """
 
     config: str = field(
@@ -36,6 +46,14 @@ class CompareArguments:
     parallel: int | None = field(default=None, metadata={"help": "Cells at once; the file's when not given."})
     dry_run: bool = field(default=False, metadata={"help": "Show the cells and their cost by a measured step."})
     overwrite: bool = field(default=False, metadata={"help": "Make cells with other settings anew."})
+    outcome: str | None = field(
+        default=None, metadata={"help": f"Compare by {', '.join(OUTCOMES)}; by the file's when not given."}
+    )
+    plan: str | None = field(
+        default=None,
+        metadata={"help": "Say how many seeds show --effect: a former comparison's folder, or a spread in points."},
+    )
+    effect: float | None = field(default=None, metadata={"help": "The true difference of --plan, in points."})
 
 
 class _Parser(OneLineErrors, HfArgumentParser):
@@ -59,6 +77,30 @@ class CompareJob(FolderOwner):
     cells: list[TrainedCell]
 
 
+@dataclass
+class PlanJob(FolderOwner):
+    """A plan ready to be shown; it has no output folder.
+
+    Attributes:
+        plan: The plan.
+    """
+
+    plan: Plan
+
+
+def prepare_plan_or_comparison(arguments: list[str] | None = None) -> PlanJob | CompareJob:
+    """The plan where the arguments ask for one, else the comparison of `prepare`.
+
+    Args:
+        arguments: The words of the command line; those of `sys.argv` when None.
+
+    Raises:
+        ValueError: for whatever is wrong, in one line.
+    """
+    args = _parse(arguments)
+    return _comparison(args) if args.plan is None else _plan(args)
+
+
 def prepare(arguments: list[str] | None = None) -> CompareJob:
     """Parse the arguments, check the file down to the arguments of every training, and lock the output folder.
 
@@ -68,12 +110,46 @@ def prepare(arguments: list[str] | None = None) -> CompareJob:
     Raises:
         ValueError: for whatever is wrong, in one line.
     """
+    return _comparison(_parse(arguments))
+
+
+def _parse(arguments: list[str] | None) -> CompareArguments:
     kinds: Any = (CompareArguments,)
     args, left = _Parser(kinds, allow_abbrev=False).parse_args_into_dataclasses(
         arguments, return_remaining_strings=True, look_for_args_file=False
     )
     if left:
         raise ValueError(f"{left[0]} is no argument; --help lists them.")
+    if args.outcome is not None and args.outcome not in OUTCOMES:
+        hint = close_match(args.outcome, OUTCOMES) or f"; choose one of {', '.join(OUTCOMES)}."
+        raise ValueError(f"outcome={args.outcome!r} is not known{hint}")
+    if args.plan is None and args.effect is not None:
+        raise ValueError(f"effect={args.effect:g} has no effect without plan; give --plan, or leave it out.")
+    parsed: CompareArguments = args
+    return parsed
+
+
+def _plan(args: CompareArguments) -> PlanJob:
+    """The plan that the arguments ask for.
+
+    Raises:
+        ValueError: for an argument without effect on a plan, an effect that is missing or is not above 0, or a pilot
+            that cannot be read.
+    """
+    defaults = CompareArguments()
+    for name in ("config", "output_dir", "parallel", "dry_run", "overwrite"):
+        value = getattr(args, name)
+        if value != getattr(defaults, name):
+            raise ValueError(f"{name}={value!r} has no effect: plan launches nothing; leave one of them out.")
+    if args.effect is None:
+        raise ValueError(f"plan={args.plan!r} needs an effect; give the true difference in points, as in --effect 2.")
+    if not 0 < args.effect < float("inf"):
+        raise ValueError(f"effect={args.effect:g} must be above 0: a difference in points, whatever its sign.")
+    return PlanJob(make_plan(str(args.plan), args.effect, args.outcome or DEFAULT_OUTCOME))
+
+
+def _comparison(args: CompareArguments) -> CompareJob:
+    """The comparison that the arguments ask for, its file checked and its folder locked."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
             "A comparison launches its trainings itself: start it with plain python, and name the accelerate config "
@@ -85,7 +161,7 @@ def prepare(arguments: list[str] | None = None) -> CompareJob:
     parallel = comparison.parallel if args.parallel is None else args.parallel
     if parallel < 1:
         raise ValueError(f"parallel={parallel} must be at least 1.")
-    comparison = replace(comparison, parallel=parallel)
+    comparison = replace(comparison, parallel=parallel, outcome=args.outcome or comparison.outcome)
     folder = Path(args.output_dir or comparison.output_dir).expanduser()
     job = CompareJob(args, comparison, folder, cells_of(comparison, folder))
     if not args.dry_run:

@@ -154,10 +154,11 @@ def _tail(file: Path) -> str:
 
 
 def cells_of(comparison: Comparison, folder: Path) -> list[TrainedCell]:
-    """All variants with the first seed, then with the next: what is stopped early is a fair comparison too."""
+    """All variants with the first seed, then with the next: what is stopped early is a fair comparison too. The seeds
+    of the replication come last."""
     return [
         TrainedCell(variant, seed, folder / "cells" / f"{variant.name}-seed{seed}")
-        for seed in comparison.seeds
+        for seed in [*comparison.seeds, *comparison.replication_seeds]
         for variant in comparison.variants.values()
     ]
 

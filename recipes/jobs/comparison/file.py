@@ -1,11 +1,12 @@
 """The YAML file of a comparison: which variants and seeds, judged how. Mistakes are named with their line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME
 from tokenshift.recipes.command_line.config_files import LAUNCH_CONFIGS
 from tokenshift.recipes.jobs.analysis.evaluation import set_contents
 from tokenshift.recipes.jobs.comparison.judging import read_evaluation, read_recovery, refuse_trained_on
@@ -30,7 +31,7 @@ class Comparison:
         path: The file.
         name: The name of the comparison, and of the W&B group.
         output_dir: Where results go.
-        seeds: The seeds of the trainings.
+        seeds: The seeds of the trainings: those of the discovery.
         baseline: The variant that the others are compared with.
         variants: Variants by name, in the file's order.
         evaluation: Arguments of `recipes/evaluate.py`.
@@ -39,6 +40,8 @@ class Comparison:
         launch: How each step is launched.
         parallel: Cells at once.
         keep_checkpoints: Whether a trained cell's checkpoints stay.
+        replication_seeds: More seeds, which are never pooled with the others; none of them is among `seeds`.
+        outcome: What variants are compared by, a name of `OUTCOMES`.
     """
 
     path: Path
@@ -53,6 +56,8 @@ class Comparison:
     launch: Launch
     parallel: int = 1
     keep_checkpoints: bool = False
+    replication_seeds: list[int] = field(default_factory=list)
+    outcome: str = DEFAULT_OUTCOME
 
     def distinguishing(self, name: str) -> dict[str, Any]:
         """The arguments that a variant sets otherwise than the baseline; for the baseline itself, all arguments in
@@ -74,9 +79,15 @@ def read_comparison(path: Path) -> Comparison:
         raise ValueError(f"--config {str(path)!r} is not a file; recipes/configs/compare_pocket.yaml is one.")
     document = LinedYaml(path)
     settings = read_settings(document)
-    for index, seed in enumerate(settings.seeds):
-        if seed in settings.seeds[:index]:
-            raise document.wrong(("seeds", index), f"seeds has {seed} twice; a seed trained again is the same cell.")
+    for name in ("seeds", "replication_seeds"):
+        seeds = getattr(settings, name)
+        for index, seed in enumerate(seeds):
+            if seed in seeds[:index]:
+                reason = "a seed trained again is the same cell."
+                raise document.wrong((name, index), f"{name} has {seed} twice; {reason}")
+            if name != "seeds" and seed in settings.seeds:
+                reason = "a seed that suggested a difference cannot confirm it; name others."
+                raise document.wrong((name, index), f"{name} has {seed}, which is in seeds: {reason}")
     if settings.baseline not in settings.variants:
         names = ", ".join(settings.variants)
         raise document.wrong(("baseline",), f"baseline={settings.baseline!r} is none of the variants: {names}.")
@@ -99,6 +110,8 @@ def read_comparison(path: Path) -> Comparison:
         launch=launch,
         parallel=settings.parallel,
         keep_checkpoints=settings.keep_checkpoints,
+        replication_seeds=settings.replication_seeds,
+        outcome=settings.outcome,
     )
 
 

@@ -6,12 +6,13 @@ types here: those recipes' own arguments check them, so that whatever a recipe a
 
 from collections.abc import Collection
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 from pydantic import ValidationError as SchemaError
 from pydantic_core import PydanticCustomError
 
+from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
@@ -32,6 +33,7 @@ MESSAGES = {
     "missing": "{setting} is missing: {description}.",
     "too_short": "{setting} is empty: {description}.",
     "unknown_field": "{setting}: the field {value} is not known{hint}",
+    "unknown_value": "{setting}={value} is not known{hint}",
     "reserved_field": "{setting} sets {name}, which the comparison sets for each cell; drop it.",
     "dict_type": "{setting} must be a mapping of names to values, not {value}.",
     "model_type": "{setting} must be a mapping of names to values, not {value}.",
@@ -47,19 +49,22 @@ MESSAGES = {
 """Messages by pydantic's type of an error. A name in a mapping that is wrong is the value of the mapping's setting."""
 
 
-def _one_of(known: Collection[str], listed: str = "") -> AfterValidator:
+def _one_of(
+    known: Collection[str], listed: str = "", error: Literal["unknown_field", "unknown_value"] = "unknown_field"
+) -> AfterValidator:
     """A check that a name is known.
 
     Args:
         known: The known names.
         listed: How to see them, where they are too many for a message.
+        error: Whether the name is a field's, or a setting's value.
     """
     listed = listed or f"known are {', '.join(sorted(known))}."
 
     def check(name: str) -> str:
         if name not in known:
             hint = close_match(name, known) or f"; {listed}"
-            raise PydanticCustomError("unknown_field", "unknown", {"hint": hint})
+            raise PydanticCustomError(error, "unknown", {"hint": hint})
         return name
 
     return AfterValidator(check)
@@ -83,6 +88,7 @@ TrainingField = Annotated[
 Overrides = Annotated[dict[TrainingField, Any], BeforeValidator(lambda value: {} if value is None else value)]
 EvaluationField = Annotated[str, _one_of(EVALUATION_FIELDS)]
 RecoveryField = Annotated[str, _one_of(RECOVERY_FIELDS)]
+OutcomeName = Annotated[StrictStr, _one_of(list(OUTCOMES), error="unknown_value")]
 
 
 class LaunchSettings(BaseModel):
@@ -104,6 +110,8 @@ class ComparisonFile(BaseModel):
     config: Text = Field(description="name a training config, of recipes/configs or by its path")
     overrides: Overrides = {}
     seeds: list[Seed] = Field(min_length=1, description="name at least one, for example seeds: [0, 1]")
+    replication_seeds: list[Seed] = []
+    outcome: OutcomeName = DEFAULT_OUTCOME
     baseline: Text = Field(description="name the variant that the others are compared with")
     variants: dict[FolderName, Overrides] = Field(description="name each with its overrides, shipped ones without")
     evaluation: dict[EvaluationField, Any] = Field(

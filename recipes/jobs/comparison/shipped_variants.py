@@ -32,6 +32,8 @@ SHIPPED: dict[str, dict[str, Any]] = {
     "high_js_base": _HIGH_JS_BASE,
     "low_js_base": _LOW_JS_BASE,
     "entropy_top20": {**_UNWEIGHTED, "top_entropy_quantile": 0.2},  # arXiv 2506.01939
+    # the same share of the tokens, whatever their entropy
+    "random_20": {**_UNWEIGHTED, "advantage_weighting": "random_share", "weighting_options": {"share": 0.2}},
     "low_prob": {**_UNWEIGHTED, "advantage_weighting": "low_prob", "low_prob_coef": 0.2},  # arXiv 2603.22117
     # is it the targeting, or noise of the same size, or another step size?
     "high_kl_shuffle": {**_HIGH_KL, "weight_control": "shuffle"},

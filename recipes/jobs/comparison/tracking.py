@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import wandb
 import yaml
 
+from tokenshift.analysis.comparison.outcomes import AREAS, OUTCOMES
 from tokenshift.analysis.comparison.results import OWN_TRAJECTORIES, CellResult, mean_accuracy
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.products import RUN_ID_FILE
@@ -41,6 +42,8 @@ def log_evaluations(cells: Sequence[TrainedCell], results: Sequence[CellResult])
         for name, correct in result.correct.items():
             numbers[f"evaluation/accuracy/{name}"] = mean_accuracy({name: correct})
         numbers |= {f"evaluation/js_{name}": value for name, value in result.shift.get(OWN_TRAJECTORIES, {}).items()}
+        areas = {name: OUTCOMES[name].number(result) for name in AREAS}
+        numbers |= {f"evaluation/{name}": value for name, value in areas.items() if value is not None}
         if result.recovery is not None:
             numbers["evaluation/recovery"] = result.recovery["value"]
         run.summary.update(numbers)

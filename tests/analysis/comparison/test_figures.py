@@ -1,7 +1,7 @@
 """Figures of a comparison, from made-up models."""
 
 import pytest
-from helpers.made_comparison import MANY, everything, summary_of
+from helpers.made_comparison import MANY, everything, learned, summary_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -58,3 +58,31 @@ def test_figures_of_little() -> None:
         inside(figure)
     empty = summary_of([], ["dapo", "high_kl"])
     inside(final_accuracy(empty))
+
+
+def test_figures_of_two_sets_of_seeds_and_of_doses() -> None:
+    variants, fresh = ["dapo", "low", "some", "much"], [10, 11, 12, 13]
+    results = learned(everything(variants) + everything(variants, fresh), {"some": 0.1, "much": 0.2})
+    summary = summary_of(results, variants, replication=fresh)
+    doses = {"some": 10.0, "low": -100.0, "much": 1000.0}
+    summary["doses"] = [{"axis": "divergence_alpha", "of": "sigmoid, k3 against old, s = 1", "doses": doses}]
+    figures = variant_figures(summary, results)
+    assert list(figures)[:3] == ["learning_area", "final_accuracy", "dose"]
+    for figure in figures.values():
+        inside(figure)
+    alone = learning_curves(summary, [cell for cell in results if cell.seed not in fresh], "rewards")
+    for one, other in zip(figures["training_reward"].axes, alone.axes, strict=True):  # it is of the discovery
+        assert one.get_ylim() == other.get_ylim()
+    for name in ("training_reward", "probed_accuracy", "shift"):
+        assert "3 seeds of the discovery" in figures[name].get_suptitle()
+    left, right = figures["learning_area"].axes
+    circles = [line for line in left.lines if line.get_marker() == "o"]
+    assert [len(line.get_xdata()) for line in circles] == [3] * 4 + [4] * 4  # type: ignore[arg-type]
+    assert [line.get_marker() for line in right.lines if line.get_marker() != "None"] == ["D"] * 4 + ["s"] * 4
+    level, gain = figures["dose"].axes
+    assert [label.get_text() for label in level.get_xticklabels()] == ["-100", "10", "1000"]
+    for panel, key in ((level, "value"), (gain, "difference")):
+        for container, part in zip(panel.containers, (summary, summary["replication"]), strict=True):
+            rows = {row["variant"]: row["learning_area"] for row in part["variants"]}
+            entries = [rows[name] if key == "value" else rows[name]["difference"] for name in ("low", "some", "much")]
+            assert list(container[0].get_ydata()) == pytest.approx([100 * entry[key] for entry in entries])

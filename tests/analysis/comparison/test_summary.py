@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.made_comparison import SEEDS, everything, summary_of
+from helpers.made_comparison import SEEDS, everything, learned, summary_of
 
 from tokenshift.analysis.comparison.figures import final_accuracy
 from tokenshift.analysis.comparison.report import (
@@ -12,9 +12,12 @@ from tokenshift.analysis.comparison.report import (
     comparison_csv,
     comparison_markdown,
     moved_table,
+    outcome_table,
     remarks,
+    verdict_lines,
 )
-from tokenshift.analysis.statistics.crossed_design import crossed_difference
+from tokenshift.analysis.comparison.summary import comparison_summary
+from tokenshift.analysis.statistics.crossed_design import crossed_difference, seed_difference
 from tokenshift.analysis.statistics.paired import holm
 
 
@@ -129,3 +132,106 @@ def test_the_mean_of_graded_rewards_stands_beside_the_accuracy() -> None:
     # rewards of 0 and 1 alone change nothing
     same = summary_of([replace(cell, reward=cell.correct, reward_range=(0.0, 1.0)) for cell in plain], variants)
     assert same == summary_of(plain, variants)
+
+
+def test_the_outcome_is_the_area_under_the_learning_curve_unless_another_is_asked_for() -> None:
+    variants = ["dapo", "high_kl"]
+    results = learned(everything(variants), {"high_kl": 0.1})
+    summary = summary_of(results, variants)
+    assert summary["outcome"] == {
+        "name": "learning_area",
+        "asked": "learning_area",
+        "rewards": ["accuracy_reward"],
+        "updates": [48],
+    }
+    areas = {(cell.variant, cell.seed): cell.learning.area for cell in results if cell.learning is not None}
+    gaps = np.array([areas["high_kl", seed] - areas["dapo", seed] for seed in SEEDS])
+    entry, expected = summary["variants"][1]["learning_area"], seed_difference(gaps)
+    assert entry["by_seed"] == {str(seed): areas["high_kl", seed] for seed in SEEDS}
+    assert (entry["difference"]["low"], entry["difference"]["p_value"]) == (expected.low, expected.p_value)
+    assert entry["difference"]["coverage"] is None
+    header, rows = outcome_table(summary, "learning_area")
+    assert header[1] == "area under the learning curve"
+    assert rows[1][1] == f"{100 * entry['value']:.2f} ± {100 * entry['sd']:.2f}"
+    text = comparison_markdown(summary, {})
+    assert text.index("## Area under the learning curve") < text.index("## Accuracy")
+    assert "The mean over updates of `accuracy_reward`" in text
+    lines = comparison_csv(summary, results).splitlines()
+    assert lines[0].endswith(",learning_area,held_out_area")
+    assert [float(line.split(",")[-2]) for line in lines[1:]] == [
+        cell.learning.area for cell in results if cell.learning
+    ]
+
+    final = comparison_summary(results, variants, "dapo", SEEDS, outcome="final_accuracy")
+    assert final["outcome"]["name"] == "final_accuracy"
+    assert final["variants"] == summary["variants"]
+    held_out = comparison_summary(results, variants, "dapo", SEEDS, outcome="held_out_area")
+    assert held_out["variants"][0]["held_out_area"]["value"] == pytest.approx(0.5 + 0.005 * 32)
+    with pytest.raises(ValueError, match="outcome='median' is not known; choose one of learning_area"):
+        comparison_summary(results, variants, "dapo", SEEDS, outcome="median")
+
+
+def test_without_a_learning_curve_or_with_different_rewards_the_outcome_is_the_final_accuracy() -> None:
+    variants = ["dapo", "high_kl"]
+    plain = everything(variants)
+    assert "no training logged a reward" in "\n".join(remarks(summary_of(plain, variants), {}))
+    mixed = [*learned(plain[:1]), *learned(plain[1:], reward="overlong")]
+    summary = summary_of(mixed, variants)
+    assert summary["outcome"]["name"] == "final_accuracy"
+    assert "the trainings' rewards differ (accuracy_reward, overlong)" in "\n".join(remarks(summary, {}))
+    assert "learning_area" not in summary["variants"][0]
+    some = summary_of(learned(plain[:4]) + plain[4:], variants)  # the last seed's cells have none
+    assert some["variants"][1]["learning_area"]["by_seed"]["2"] is None
+    assert some["variants"][1]["learning_area"]["difference"]["seeds"] == 2
+    uneven = summary_of([*learned(plain[:1], end=24), *learned(plain[1:])], variants)
+    assert "The trainings have different numbers of updates (24, 48)" in "\n".join(remarks(uneven, {}))
+
+
+def test_intervals_of_the_final_accuracy_say_how_often_they_hold() -> None:
+    variants = ["dapo", "high_kl"]
+    summary = summary_of(learned(everything(variants)), variants)
+    difference = summary["variants"][1]["accuracy"]["difference"]
+    assert 0.88 < difference["coverage"] < 0.91
+    assert accuracy_table(summary)[1][1][2].split("[")[1].startswith("≈ ")
+    assert "≈" not in outcome_table(summary, "learning_area")[1][1][2]
+    (line,) = [line for line in remarks(summary, {}) if line.startswith("≈")]
+    assert "with 3 seeds, 95 % intervals of the final accuracy held the true difference in 90 % of 20,000" in line
+
+
+def test_seeds_of_the_replication_are_never_pooled_and_decide() -> None:
+    variants, fresh = ["dapo", "better", "gone", "worse"], [10, 11, 12, 13]
+    first = learned(everything(variants), {"better": 0.2, "gone": 0.2})
+    again = learned(everything(variants, fresh), {"better": 0.2, "worse": -0.2})
+    summary = summary_of(first + again, variants, replication=fresh)
+    apart = [summary_of(first, variants), summary_of(again, variants, fresh)]
+    for part, alone in zip((summary, summary["replication"]), apart, strict=True):
+        assert part["variants"] == alone["variants"]
+        assert part["seeds"] == alone["seeds"]
+    decided = {line["variant"]: (line["seeds"], line["verdict"]) for line in summary["verdicts"]}
+    assert decided == {
+        "better": ("replication", "higher"),
+        "gone": ("replication", "not shown"),
+        "worse": ("replication", "lower"),
+    }
+    first_alone = {line["variant"]: line["verdict"] for line in apart[0]["verdicts"]}
+    assert first_alone == {"better": "higher", "gone": "higher", "worse": "not shown"}
+    lines = verdict_lines(summary)
+    assert lines[0].startswith("better: higher than dapo (+")
+    assert "replication seeds; discovery seeds: +" in lines[1]
+    text = comparison_markdown(summary, {})
+    assert "never pooled; the verdict is that of the replication seeds" in text
+    assert "## Accuracy, replication seeds" in text
+    header, rows = outcome_table(summary, "learning_area")
+    assert all(len(row) == len(header) for row in rows)
+    lines = comparison_csv(summary, first + again).splitlines()
+    assert [line.rsplit(",", 1)[1] for line in lines] == ["seed_set", *["discovery"] * 12, *["replication"] * 16]
+    with pytest.raises(ValueError, match="The seed 2 is in seeds and in replication_seeds"):
+        comparison_summary(first, variants, "dapo", SEEDS, [2, 3])
+
+
+def test_a_replication_that_is_not_made_yet_decides_nothing() -> None:
+    variants = ["dapo", "high_kl"]
+    summary = summary_of(learned(everything(variants), {"high_kl": 0.2}), variants, replication=[10])
+    (verdict,) = summary["verdicts"]
+    assert (verdict["seeds"], verdict["verdict"], verdict["replication"]) == ("replication", "no interval", None)
+    assert comparison_markdown(summary, {})

@@ -27,6 +27,7 @@ def keep_only(out: Path, step: int) -> None:
         (4, {}),  # on a generation boundary
         (3, {}),  # inside a generation
         (5, {"num_iterations": 2, "weight_control": "shuffle"}),
+        (3, {"advantage_weighting": "random_share"}),
         (7, {}),  # in the second epoch: 24 problems, 2 a generation of 2 updates -> 6 problems make 6 updates
         (6, {}),  # at the end of the first
         (5, {"gradient_accumulation_steps": 2, "steps_per_generation": 6}),

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.dynamic_training import numbered, some_constant_reward
-from helpers.tiny_training import Build, digit_reward, even_digits
+from helpers.tiny_training import Build, digit_reward, even_digits, parameters, same
 from trl import GRPOTrainer
 
-from tokenshift.trainer import DivergenceGRPOTrainer, Tokens, register_weighting
+from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer, Tokens, register_weighting
 from tokenshift.trainer.weighting.calls import token_values
 from tokenshift.trainer.weighting.registry import WEIGHTINGS
 from tokenshift.trainer.weighting.tokens import make_tokens, on_tokens, random_tokens
@@ -267,6 +267,51 @@ def test_controls_of_masks_and_added_terms(build: Build, weighting: str, plain: 
     assert not torch.allclose(values["shuffle"], expected)
     torch.testing.assert_close(values["shuffle"].sort().values, expected.sort().values, atol=1e-6, rtol=0)
     torch.testing.assert_close(values["mean"], expected.mean().expand_as(expected), atol=1e-6, rtol=0)
+
+
+def test_a_random_share_keeps_so_many_tokens_at_random_by_seed_and_update(build: Build) -> None:
+    kept, states = [], []
+    for settings in ({}, {"weighting_options": {"share": 0.5}}):
+        trainer = build(trainer_class=Recorder, advantage_weighting="random_share", seed=7, max_steps=3, **settings)
+        trainer.train()
+        states.append(parameters(trainer))
+        for step, update in enumerate(trainer.updates):
+            valid = update["completion_mask"].bool()
+            values = (update["advantages"] / update["before"].unsqueeze(1))[valid]
+            count = int(valid.sum())
+            state = int(np.random.SeedSequence([7, step]).generate_state(1, dtype=np.uint64)[0] >> np.uint64(1))
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(state))
+            expected = (order < max(1, round((0.5 if settings else 0.2) * count))).float()
+            known = ~values.isnan()  # an advantage of 0 is divided by itself
+            assert known.any()
+            torch.testing.assert_close(values[known], expected[known])
+            kept.append(expected.mean().item())
+    assert kept[:3] == pytest.approx([0.2] * 3, abs=0.05)
+    assert kept[3:] == pytest.approx([0.5] * 3, abs=0.05)
+    assert not same(*states)
+
+
+def test_a_random_share_alike_in_a_few_tokens_and_refused_where_it_is_none() -> None:
+    entry = WEIGHTINGS.get("random_share")
+    mask = torch.tensor([[False, True, True], [False, False, True]])
+    tokens = make_tokens(
+        mask=mask,
+        **{name: torch.zeros(3) for name in ("logps", "old_logps", "divergence")},
+        advantage=torch.ones(2),
+        reward=torch.ones(2),
+        step=0,
+        statistics={},
+    )
+    assert token_values(entry, {"share": 0.2}, tokens, "a batch").tolist() == [1.0, 0.0, 0.0]
+    assert token_values(entry, {"share": 0.7}, tokens, "a batch").tolist() == [1.0, 1.0, 0.0]
+    for options, words in (
+        ({"share": 0.0}, "share=0.0 must lie between 0 and 1"),
+        ({"share": 1}, "share=1.0 must lie"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            DivergenceGRPOConfig("x", advantage_weighting="random_share", weighting_options=options, use_cpu=True)
+    with pytest.raises(ValueError, match=r"weight_control='shuffle' changes nothing: random_share is random already"):
+        DivergenceGRPOConfig("x", advantage_weighting="random_share", weight_control="shuffle", use_cpu=True)
 
 
 def test_a_normalized_mask_keeps_the_step_size(build: Build) -> None:

@@ -61,6 +61,12 @@ def test_what_a_file_says(write_comparison: Callable[..., Path]) -> None:
         (("seeds: [0, 1]\n", ""), 1, "seeds is missing: name at least one"),
         (("[0, 1]", "[]"), 4, "seeds is empty"),
         (("[0, 1]", "[0,\n  1, 0]"), 5, "seeds has 0 twice"),
+        (("baseline:", "replication_seeds: [2, 2]\nbaseline:"), 5, "replication_seeds has 2 twice"),
+        (
+            ("baseline:", "replication_seeds: [2, 1]\nbaseline:"),
+            5,
+            "replication_seeds has 1, which is in seeds: a seed",
+        ),
         (("[0, 1]", "3"), 4, "seeds=3 must be a list of whole numbers"),
         (("[0, 1]", "[-1]"), 4, "seeds[0]=-1 must be a whole number of at least 0."),
         (("[0, 1]", "[4294967296]"), 4, "seeds[0]=4294967296 must be a whole number below 4294967296."),

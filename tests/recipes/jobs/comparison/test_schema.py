@@ -40,6 +40,12 @@ from tokenshift.recipes.jobs.comparison.schema import MESSAGES, read_settings
             6,
             "launch.num_processes=0 must be a whole number of at least 1.",
         ),
+        (
+            ("baseline:", "outcome: acc\nbaseline:"),
+            5,
+            "outcome='acc' is not known; known are final_accuracy, held_out_area, le",
+        ),
+        (("baseline:", "replication_seeds: 3\nbaseline:"), 5, "replication_seeds=3 must be a list of whole numbers"),
         (("seeds:", "parallel: two\nseeds:"), 4, "parallel='two' must be a whole number."),
         (("seeds:", "parallel: true\nseeds:"), 4, "parallel=True must be a whole number."),
         (("seeds:", "keep_checkpoints: 1\nseeds:"), 4, "keep_checkpoints=1 must be true or false."),

@@ -17,6 +17,7 @@ def test_shipped_variants_are_those_of_the_question() -> None:
         "high_js_base": "high_js",
         "low_js_base": "low_js",
         "entropy_top20": "none",
+        "random_20": "random_20",
         "low_prob": "low_prob",
         "high_kl_shuffle": "high_k3+shuffle",
         "high_kl_mean": "high_k3+mean",
