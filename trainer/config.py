@@ -8,6 +8,7 @@ from trl import GRPOConfig
 
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.trainer.policy.rollout_settings import check_generation_kwargs
 from tokenshift.trainer.weighting.calls import try_out
 from tokenshift.trainer.weighting.options import LARGEST, checked_options, parse_options
 from tokenshift.trainer.weighting.registry import DIVERGENCES, WEIGHTINGS, Divergence, Weighting
@@ -173,6 +174,7 @@ class DivergenceGRPOConfig(GRPOConfig):
         given_generation_batch = self.generation_batch_size is not None
         super().__post_init__()
         self._check_updates_per_generation(given_generation_batch)
+        check_generation_kwargs(self)
         if self.torch_compile and self.watches_tokens and self.compares_distributions:
             raise ValueError(
                 "torch_compile=True hides the hidden states from which whole distributions are compared; set "
@@ -265,6 +267,8 @@ class DivergenceGRPOConfig(GRPOConfig):
         check_correct_threshold(self.correct_threshold)
         if not self.temperature > 0:
             raise ValueError(f"temperature={self.temperature!r} must be positive: rollouts are sampled.")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p!r} must lie in (0, 1].")
         for name in ("divergence_scale", "low_prob_coef"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be >= 0; divergence_alpha carries the sign.")

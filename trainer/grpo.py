@@ -24,6 +24,7 @@ from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrain
 from tokenshift.trainer.policy.context import check_policy_context
 from tokenshift.trainer.policy.padded_positions import settle_positions
 from tokenshift.trainer.policy.requirements import image_column
+from tokenshift.trainer.policy.rollout_settings import check_folder_settings
 from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities, check_still_finite
 from tokenshift.trainer.precision import HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
@@ -80,7 +81,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
 
     Raises:
         TypeError: if `args` is missing or a plain [`~trl.GRPOConfig`].
-        ValueError: if the model has no positions for `max_completion_length`; in training, if it has none for a prompt
+        ValueError: if the model has no positions for `max_completion_length`, or if its folder has settings that would
+            change what is sampled; in training, if it has none for a prompt
             and that, if its logits are not finite, or if a function of the user's own returns what its kind does not
             allow.
 
@@ -150,6 +152,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         self._randomness = Randomness(torch.device("cpu"))
         super().__init__(model, reward_funcs, args, *other_args, **kwargs)
         check_policy_context(self)
+        check_folder_settings(getattr(self.model, "generation_config", None), args, type(self.model).__name__)
         if args.compares_distributions and args.watches_tokens:
             self._refuse_images()
         self._randomness = Randomness(self.accelerator.device)

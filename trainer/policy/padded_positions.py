@@ -112,8 +112,15 @@ def settle_positions(trainer: Any, *others: Any) -> None:
     if counts_padding(policy, trainer.model):
         for handle in handles:
             handle.remove()
+        name = type(without_adapter(policy)).__name__
+        adapter = getattr(policy, "active_peft_config", None)
+        learned = adapter is not None and adapter.is_prompt_learning
         raise ValueError(
-            f"{type(without_adapter(policy)).__name__} counts the padding that TRL puts before shorter prompts, so "
-            "that in training its distributions are not those that it samples from; use a model that takes its "
-            "positions from the attention mask or as position_ids."
+            f"{name} counts the padding that TRL puts before shorter prompts, so that in training its distributions "
+            "are not those that it samples from; "
+            + (
+                f"PEFT gives it no positions beside a learned prompt ({adapter.peft_type}), so use LoRA."
+                if learned
+                else "use a model that takes its positions from the attention mask or as position_ids."
+            )
         )

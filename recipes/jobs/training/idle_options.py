@@ -22,6 +22,11 @@ SERVED = ("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_
 """Options of a vLLM server."""
 
 
+CLIPPING_BOUNDS = ("epsilon", "epsilon_high", "delta")
+CLIPPING: dict[str, tuple[str, ...]] = {"cispo": ("epsilon_high",), "sapo": (), "vespo": ()}
+"""Losses that do not clip ratios as GRPO does -> the bounds that they take."""
+
+
 def training_options_without_effect(values: Any) -> dict[str, str]:
     """The options that have no effect, with the reason and what to do.
 
@@ -53,6 +58,8 @@ def training_options_without_effect(values: Any) -> dict[str, str]:
             add(("correct_threshold",), "there is no shift probe and no dynamic sampling; leave it out.")
     _add_generation(values, add)
     _add_loss(values, add)
+    add(("max_tool_calling_iterations",), "this recipe has no tools; leave it out.")
+    add(("data_seed",), "TRL's samplers take seed alone; leave it out.")
     return reasons
 
 
@@ -91,6 +98,9 @@ def _add_generation(values: Any, add: Any) -> None:
 
 
 def _add_loss(values: Any, add: Any) -> None:
+    if values.loss_type in CLIPPING:
+        bounds = tuple(name for name in CLIPPING_BOUNDS if name not in CLIPPING[values.loss_type])
+        add(bounds, f"the loss {values.loss_type} does not clip by it; leave it out.")
     if values.beta == 0:
         add(("use_bias_correction_kl",), "beta is 0, so there is no KL term; leave it out.")
     if not values.sync_ref_model:

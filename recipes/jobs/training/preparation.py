@@ -11,7 +11,6 @@ from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig
 from trl.trainer.utils import get_callable_name
 
-from tokenshift.analysis.sampling.folder_settings import changing_settings, settings_text
 from tokenshift.analysis.sampling.token_ids import check_context, encode_prompt
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import (
@@ -28,6 +27,7 @@ from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_ar
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_reward
+from tokenshift.trainer.policy.rollout_settings import check_folder_settings
 from tokenshift.trainer.resume.launch_check import check_launch
 
 LOADING_OPTIONS = (
@@ -35,9 +35,6 @@ LOADING_OPTIONS = (
     *("trust_remote_code", "low_cpu_mem_usage", "use_cache", "experts_implementation", "token", "cache_dir"),
 )
 """Arguments of `from_pretrained` that do not change what the model computes."""
-
-SET_BY_TRL = ("temperature", "top_p", "top_k", "repetition_penalty")
-"""Settings that TRL gives `generate` itself, whatever the model's folder says."""
 
 
 @dataclass
@@ -181,16 +178,8 @@ def _check_rollouts(job: Preparation) -> None:
                 "model_name_or_path."
             )
         return
-    given = {*SET_BY_TRL, *(args.generation_kwargs if isinstance(args.generation_kwargs, dict) else {})}
-    given |= set() if args.min_p is None else {"min_p"}
     config = folder_generation_config(job.model_path, job.model_args.model_revision)
-    settings = {name: value for name, value in changing_settings(config).items() if name not in given}
-    if settings:
-        raise ValueError(
-            f"The generation config of model_name_or_path={job.model_args.model_name_or_path!r} sets "
-            f"{settings_text(settings)}: rollouts would be sampled with that, but scored without it. Take it out of "
-            f"generation_config.json, or give generation_kwargs a {next(iter(settings))} that changes nothing."
-        )
+    check_folder_settings(config, args, f"model_name_or_path={job.model_args.model_name_or_path!r}")
 
 
 def _model_config(job: Preparation) -> Any:
