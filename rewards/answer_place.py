@@ -37,6 +37,15 @@ NEGATION = re.compile(
     r"|up to|unless|if)(?:\s+(?!is\b|are\b|was\b)\w+)?\s*$"
 )
 """Words between an announcement and a formula that make it something else than the answer."""
+LEADS_IN = re.compile(
+    r"(?i)(?:\A|[^\w\s]|\b(?:is|are|be|was|been|being|equals?|equal(?:s|ing)? to|total of"
+    r"|(?:simplifies|reduces|comes|evaluates|amounts|leads|goes|"
+    r"works out|comes out|boils down) to|given by"
+    r"|gives?|gets?|obtain|have|has|as|so|thus|therefore|hence|then|namely|simply|just|exactly|precisely|indeed|actually|clearly|still|also|only|now|approximately|about|roughly|form|part"
+    r"|problem|question|here|option|choice|both|either|all|x|y|n|with|that|where|number|value)"
+    r"|\b(?:the|an?|our|my|this|these)\s+\w+)[\s*_({\[]*(?<! -)\Z"
+)
+"""The end of the words between an announcement and its formula: "is", "equals", a sign, "the number"."""
 WRONG_ANSWER = re.compile(
     r"(?i)\b(?:wrong|incorrect|false|mistaken|(?:not|\w+n['’]t)(?: be)? (?:the|an?|my|our))"
     r"(?: (?:correct|right|final))?\s+$"
@@ -45,7 +54,8 @@ GOES_ON = re.compile(
     r"(?i)\s*\*{0,2}\s*(?:\?|(?:(?:less|more|fewer|greater|smaller|larger|bigger|higher|lower) than"
     r"|or (?:more|less|fewer)|plus|minus|divided|multiplied|added|subtracted|taken|raised|squared|cubed|modulo|mod"
     r"|factorial|out of|(?:is|are|was|seems|looks)(?:n['’]t| (?:not|never|wrong|incorrect|false|impossible))"
-    r"|cannot|can['’]t|fails)\b|times\s+(?=[$\\\d]|as|the))"
+    r"|cannot|can['’]t|fails|at (?:most|least)|off|away from|if|unless)\b"
+    r"|of\s+(?=[$\\\d])|times\s+(?=[$\\\d]|as|the))"
 )
 """What follows a formula that is not the answer: `$5$ less than $20$`, `$12$?`."""
 FORMULA = re.compile(
@@ -58,7 +68,8 @@ PERCENT_AFTER = re.compile(r"\s*(?:\\?%|percent\b)")
 LONGEST_FORMULA = 4000  # characters
 
 CHOICE = re.compile(
-    r"(?i:\b(?P<word>answer|choice|option)s?\b\*{0,2}(?P<says>\s{1,20}(?:is|are)\b|\s{0,20}:)?(?P<which>\s{1,20}(?:choice|option)\b)?)"
+    r"(?i:\b(?P<word>answer|choice|option)s?\b\*{0,2}(?P<says>\s{1,20}(?:is|are)\b|\s{0,20}:)?"
+    r"(?P<which>\s{1,20}(?:choice|option)\b)?)"
     r"\s{0,20}:?\s{0,20}[*$]{0,4}(?:\\text(?:bf)?\{)?\s{0,20}"
     r"(?:\((?P<a>[A-Ja-j])\)|(?P<b>[A-J])(?=[*.$}]*\s*(?:$|\n)|[.)]))"
 )
@@ -67,13 +78,19 @@ SAID_RIGHT = re.compile(
 )
 SAID_WRONG = re.compile(
     r"(?i)[.*$})\s]*(?:\?|(?:is|are|was|seems|looks|can|could|does|would|must|should)(?:n['’]t| not| never)\b"
-    r"|(?:is|are|was|seems|looks)\s+(?:\w+\s+)?(?:wrong|incorrect|false|bad|impossible|eliminated|excluded|out|ruled|invalid"
-    r"|rejected|not)\b|(?:cannot|can['’]t|fails?|contradicts)\b)"
+    r"|(?:is|are|was|seems|looks)\s+(?:\w+\s+)?(?:wrong|incorrect|false|bad|impossible|eliminated|excluded|out|ruled"
+    r"|invalid|rejected|not)\b|(?:cannot|can['’]t|fails?|contradicts)\b)"
 )
 CLAUSE_END = re.compile(r"[.!?\n;,:]")
 DOUBT = re.compile(
-    r"(?i)\b(?:not|never|neither|nor|cannot|\w+n['’]t|eliminat\w+|rul\w+ out|reject\w*|discard\w*|exclud\w+|doubt\w*"
+    r"(?i)\b(?:not|never|neither|nor|cannot|\w+n['’]t|eliminat\w+|rul\w+ out|reject\w*|discard\w*|exclud\w+"
+    r"|doubt\w*|avoid\w*|cross\w* out|strik\w+"
     r"|wrong|incorrect|false|except|unlike|unless|if|instead of|rather than)\b"
+)
+SENTENCE_END = re.compile(r"[.!?\n]")
+SINCE = re.compile(r"(?i)\b(?:since|because|as|while|whereas|so)\b")
+CALLED_WRONG = re.compile(
+    r"(?i)\b(?:wrong|incorrect|false|impossible|not (?:the|an?|correct|right|true|possible)|contradict\w*)\b"
 )
 SO = re.compile(r"(?i)\b(?:so|thus|hence|therefore|but|then|(?:hard|difficult) to \w+ that|no doubt)\b")
 OTHER_CHOICE = re.compile(r"[*$}]*\s*(?:,|/|\bor\b|\band\b|&)\s*(?:or\s|and\s)?[*$(]*[A-J]\b")
@@ -157,6 +174,8 @@ def _announced(text: str) -> str | None:
                 continue
             if NEGATION.search(text, announcement.start(), starts[index]):
                 continue
+            if not LEADS_IN.search(text[announcement.end() : starts[index]]):
+                continue
             if WRONG_ANSWER.search(text[max(0, announcement.start() - LONGEST_GAP) : announcement.start()]):
                 continue
             answer, end = _listed_formulas(text, formulas[index:])
@@ -205,5 +224,9 @@ def _is_rejected(text: str, choice: re.Match[str]) -> bool:
     """Whether the words around a choice say that it is not the answer."""
     if SAID_WRONG.match(text, choice.end()):
         return True
+    if not _announces(text, choice):
+        sentence = SENTENCE_END.split(text[choice.end() : choice.end() + LONGEST_CLAUSE].lstrip(".)*$} "))[0]
+        if CALLED_WRONG.search(SINCE.split(sentence)[0]):
+            return True
     before = CLAUSE_END.split(text[max(0, choice.start() - LONGEST_CLAUSE) : choice.start()])[-1]
     return DOUBT.search(SO.split(before)[-1]) is not None
