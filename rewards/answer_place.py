@@ -41,7 +41,8 @@ LEADS_IN = re.compile(
     r"(?i)(?:\A|[^\w\s]|\b(?:is|are|be|was|been|being|equals?|equal(?:s|ing)? to|total of"
     r"|(?:simplifies|reduces|comes|evaluates|amounts|leads|goes|"
     r"works out|comes out|boils down) to|given by"
-    r"|gives?|gets?|obtain|have|has|as|so|thus|therefore|hence|then|namely|simply|just|exactly|precisely|indeed|actually|clearly|still|also|only|now|approximately|about|roughly|form|part"
+    r"|gives?|gets?|obtain|have|has|as|so|thus|therefore|hence|then|namely|simply|just"
+    r"|exactly|precisely|indeed|actually|clearly|still|also|only|now|approximately|about|roughly|form|part"
     r"|problem|question|here|option|choice|both|either|all|x|y|n|with|that|where|number|value)"
     r"|\b(?:the|an?|our|my|this|these)\s+\w+)[\s*_({\[]*(?<! -)\Z"
 )
