@@ -58,12 +58,27 @@ BASE_WORDS |= {"twelve": 12, "sixteen": 16}
 COMPOUND_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(\\text\s*\{[^{}]*\}|[a-zA-Z]+)")
 COMPOUND = re.compile(rf"{COMPOUND_PART.pattern}(?:\s*(?:,|and)?\s*{COMPOUND_PART.pattern})+")
 RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
+OUT_OF = re.compile(r"(\d+)(?:\s|\\text\s*\{)*\s*out of\s*\}?\s*(\d+)\s*\}?")
 RATIO_WORD = re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*to\s*\}|\sto\s)\s*(?=\d)")
+RELATION_COMMAND = (
+    r"\\(?:not|to|gets|cup|cap|ne|le|ge|ll|gg|in|ni|notin|mid|nmid|times|cdot|div|circ|land|lor|wedge|vee|iff|implies"
+    r"|setminus|perp|parallel|sim|simeq|cong|approx|equiv|propto|oplus|otimes|bullet|subset(?:eq)?|supset(?:eq)?"
+    r"|prec|succ|mapsto|[A-Za-z]*(?:arrow|Arrow))(?![a-zA-Z])"
+)
+REJECTED = (
+    r"(?:is|are|was|seems|looks)\s+(?:not|never|false|wrong|incorrect|impossible|excluded|eliminated|ruled|out|bad)\b"
+    r"|isn't|cannot|can't|fails|doesn't|does\s+not|implies"
+)
+NO_CHOICE = rf"[<>=]|{RELATION_COMMAND}|(?:\\text\s*\{{\s*)?(?:{REJECTED})"
+"""What makes the letters before it points, sets or statements, and no choice with its content."""
+NO_CONTENT = rf"(?!\s*(?:{NO_CHOICE}|[-+^_,/&|(]|\\(?:pm|mp)(?![a-zA-Z])|\\&|[A-Z]\s*$|.*\\text\s*\{{\s*[A-Z]\s*\}}))"
 CHOICE = re.compile(r"\(([A-Ja-j])\)|([A-J])(?:[.:)])?")
-CHOICE_WITH_CONTENT = re.compile(r"(?:\(([A-J])\)|([A-J])(?:\)|[.:](?=\s)))\s*(?!\s*[-+^=_,(/&])([^(]+)")
-LETTERED_CHOICE = re.compile(r"\\text\s*\{\s*(?:\(\s*([A-J])\s*\)[.:]?|([A-J])[.:)])\s*\}\s*[.:]?\s*(.+)")
+CHOICE_WITH_CONTENT = re.compile(rf"(?:\(([A-J])\)|([A-J])(?:\)|[.:](?=\s)))\s*{NO_CONTENT}([^(]+)")
+LETTERED_CHOICE = re.compile(
+    rf"\\text\s*\{{\s*(?:\(\s*([A-J])\s*\)[.:]?|([A-J])[.:)])\s*\}}\s*[.:]?\s*(?!{NO_CHOICE})(.+)"
+)
 """A choice whose letter is set apart from its content, as in AMC: `\\textbf{(D)}\\ x+1`."""
-UPRIGHT_CHOICE = re.compile(r"\\text\s*\{\s*([A-J])\s*\}\s*(?!\s*[-+^=_,(/&])([^(]+)")
+UPRIGHT_CHOICE = re.compile(rf"\\text\s*\{{\s*([A-J])\s*\}}\s*{NO_CONTENT}([^(]+)")
 WORD = re.compile(r"[^\W\d_]+(?:['’.\-][^\W\d_]+)*\.?")
 SHORT_WORDS = frozenset(
     [
@@ -95,6 +110,10 @@ SHORT_WORDS = frozenset(
 LETTERED_TEXT = re.compile(r"\\text\s*\{([^{}\\]*)\}")
 AND_OR = re.compile(r"\s*(?:,|;)?\s*(?:\\text\s*\{\s*(?:,\s*)?(and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*")
 NOUNS = re.compile(r"\d+(?:\s|\\text\s*\{)*\s[a-z]{3,}(?: [a-z]{3,})? and [a-z]{3,}(?: [a-z]{3,})?\s*\}?")
+MIXED_AMOUNT = re.compile(r"(\d+) and (?=\d+\s*/\s*\d+ [a-z]{3,})")
+"""The whole part of a mixed number before a unit: `2 and 1/2 hours`. Without a unit, `2 and 1/2` is a list."""
+SIDES = re.compile(r"\d+(?:\.\d+)?(?: ?[a-z]+)?(?: by \d+(?:\.\d+)?(?: ?[a-z]+)?)+")
+"""Lengths of sides: `3 cm by 4 cm`."""
 EITHER = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])")
 EQUATION = re.compile(
     r"(?!sum|gcd|lcm|max|min|age|day)[a-z]{2,3}|[a-z](?: [a-z])+|(?:\\?\|)[a-z](?:\\?\|)|[a-z]\s*/\s*[a-z]"
@@ -109,6 +128,8 @@ VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?|\\(?:alpha|beta|gamma|theta
 INFINITY = "\\infty"
 MEMBER = re.compile(r"\s*[a-zA-Z]\s*\\in\s+(?=[\\(\[])|\s*[a-zA-Z]\s*\\in(?=[\\(\[])")
 PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])\s*")
+LETTER_UNIT = re.compile(r"(?<=[\d)}\]])\s+[A-Za-z](?:\s*\^\s*\{?\d\}?)?$")
+"""A letter that may be a unit or a variable: `2 m`, and neither `2 \\text{ m}` nor `2 kg`."""
 DIGIT_SUBSCRIPT = re.compile(r"\d\)?\}?\s*_")
 SEVERAL_POINTS = re.compile(r"\d\.\d+\.\d")
 PAIRS = {"(": ")", "[": "]"}
@@ -210,6 +231,8 @@ def _based(text: str, depth: int) -> Value | None:
 
 
 def _ratio(text: str, depth: int) -> Value | None:
+    if (match := OUT_OF.fullmatch(text)) and int(match.group(2)):
+        return Number(text, WrittenNumber(Fraction(int(match.group(1)), int(match.group(2)))))
     text = RATIO_WORD.sub(":", text)
     if ":" not in text or not RATIO.fullmatch(text):
         return None
@@ -230,6 +253,10 @@ def _several(text: str, depth: int) -> Value | None:
     """A list: commas, semicolons, "and" or "or" outside of brackets; or a plus-minus sign, which is two values."""
     if NOUNS.fullmatch(text):
         return None  # "7 boys and girls"
+    if mixed := MIXED_AMOUNT.match(text):
+        return _read(f"{mixed.group(1)} {text[mixed.end() :]}", depth - 1)
+    if "by" in text and SIDES.fullmatch(sides := " ".join(LETTERED_TEXT.sub(r" \1 ", text).split())):
+        return Listed(text, tuple(_read(side, depth - 1) for side in sides.split(" by ")), "()")
     if " and " in text and "," not in text and (compound := _compound(text)) is not None:
         return compound
     joined = AND_OR.sub(", ", text) if AND_OR.search(text) else text
@@ -398,10 +425,11 @@ def _amount(text: str, depth: int) -> Value | None:
         return Unread(text) if says_no_quantity(text) or SEVERAL_POINTS.search(text) or _ends_in_words(text) else None
     written, unit = split
     value = _read(written, depth - 1)
+    is_letter = LETTER_UNIT.search(text) is not None
     if isinstance(value, Amount) and value.unit.kinds == unit.kinds and not isinstance(value.value, Amount):
         return None
     if isinstance(value, Number | Formula | Based):
-        return Amount(text, value, unit)
+        return Amount(text, value, unit, is_letter)
     return None
 
 

@@ -19,7 +19,10 @@ BETWEEN_BOXES = re.compile(r"(?:,|;)?(?:and|or|then)?(?:[A-Za-z](?:_\{?\w\}?)?=)
 MATH_DELIMITERS = re.compile(
     r"\\[()\[\],;: ]|[\s$*]|\\q?quad(?![a-z])|\\text\{(?=\s*(?:and|or|,)\s*\})|(?<=and)\}|(?<=or)\}"
 )
+APART = re.compile(r"[\s$]*\n[\s$]*")
+"""Nothing but an end of line between two boxes, which then are two answers."""
 LONGEST_GAP = 60  # characters between two boxes that are one answer
+LONGEST_CLAUSE = 120  # characters before a choice in which it may be rejected
 
 ANCHORS = (
     (re.compile(r"(?i)final answer\b[^$\\]{0,100}?\bis\b"), 10),
@@ -27,7 +30,35 @@ ANCHORS = (
     (re.compile(r"(?i)\banswer"), 50),
 )
 """Words that announce an answer in LaTeX, the plainest first, and how many characters after them it may begin."""
-NEGATION = re.compile(r"(?i)\b(?:not|never|isn't|wrong|incorrect)\b")
+NEGATION = re.compile(
+    r"(?i)\b(?:not|never|neither|nor|wrong|incorrect|false"
+    r"|(?:cannot|\w+n['’]t)(?!\s+be\s+(?:simplified|reduced|expressed|written|factored)))\b"
+    r"|\b(?:at (?:most|least)|exceeds?|between|twice|(?:half|double|triple|thrice)(?: of)?|than|below|above|under|over"
+    r"|up to|unless|if)(?:\s+(?!is\b|are\b|was\b)\w+)?\s*$"
+)
+"""Words between an announcement and a formula that make it something else than the answer."""
+LEADS_IN = re.compile(
+    r"(?i)(?:\A|[^\w\s]|\b(?:is|are|be|was|been|being|equals?|equal(?:s|ing)? to|total of"
+    r"|(?:simplifies|reduces|comes|evaluates|amounts|leads|goes|"
+    r"works out|comes out|boils down) to|given by"
+    r"|gives?|gets?|obtain|have|has|as|so|thus|therefore|hence|then|namely|simply|just"
+    r"|exactly|precisely|indeed|actually|clearly|still|also|only|now|approximately|about|roughly|form|part"
+    r"|problem|question|here|option|choice|both|either|all|x|y|n|with|that|where|number|value)"
+    r"|\b(?:the|an?|our|my|this|these)\s+\w+)[\s*_({\[]*(?<! -)\Z"
+)
+"""The end of the words between an announcement and its formula: "is", "equals", a sign, "the number"."""
+WRONG_ANSWER = re.compile(
+    r"(?i)\b(?:wrong|incorrect|false|mistaken|(?:not|\w+n['’]t)(?: be)? (?:the|an?|my|our))"
+    r"(?: (?:correct|right|final))?\s+$"
+)
+GOES_ON = re.compile(
+    r"(?i)\s*\*{0,2}\s*(?:\?|(?:(?:less|more|fewer|greater|smaller|larger|bigger|higher|lower) than"
+    r"|or (?:more|less|fewer)|plus|minus|divided|multiplied|added|subtracted|taken|raised|squared|cubed|modulo|mod"
+    r"|factorial|out of|(?:is|are|was|seems|looks)(?:n['’]t| (?:not|never|wrong|incorrect|false|impossible))"
+    r"|cannot|can['’]t|fails|at (?:most|least)|off|away from|if|unless)\b"
+    r"|of\s+(?=[$\\\d])|times\s+(?=[$\\\d]|as|the))"
+)
+"""What follows a formula that is not the answer: `$5$ less than $20$`, `$12$?`."""
 FORMULA = re.compile(
     r"(?<!\\)\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:\\\$|[^\n$])+)\$"
     r"|\\\((?P<c>(?:[^\\\n]|\\(?![()]))+)\\\)|\\\[(?P<d>(?:[^\\]|\\(?![\[\]]))+)\\\]|(?P<e>-?\\frac\{-?\d+\}\{-?\d+\})",
@@ -38,9 +69,31 @@ PERCENT_AFTER = re.compile(r"\s*(?:\\?%|percent\b)")
 LONGEST_FORMULA = 4000  # characters
 
 CHOICE = re.compile(
-    r"(?i:\b(?:answer|choice|option)s?\b(?:\s{1,20}(?:is|are))?)\s{0,20}:?\s{0,20}[*$]{0,4}(?:\\text(?:bf)?\{)?\s{0,20}"
+    r"(?i:\b(?P<word>answer|choice|option)s?\b\*{0,2}(?P<says>\s{1,20}(?:is|are)\b|\s{0,20}:)?"
+    r"(?P<which>\s{1,20}(?:choice|option)\b)?)"
+    r"\s{0,20}:?\s{0,20}[*$]{0,4}(?:\\text(?:bf)?\{)?\s{0,20}"
     r"(?:\((?P<a>[A-Ja-j])\)|(?P<b>[A-J])(?=[*.$}]*\s*(?:$|\n)|[.)]))"
 )
+SAID_RIGHT = re.compile(
+    r"[*$})\s]*(?:is|must be|has to be)\s+(?:indeed\s+|the\s+|our\s+)*(?:correct|right|true|best|answer)\b", re.I
+)
+SAID_WRONG = re.compile(
+    r"(?i)[.*$})\s]*(?:\?|(?:is|are|was|seems|looks|can|could|does|would|must|should)(?:n['’]t| not| never)\b"
+    r"|(?:is|are|was|seems|looks)\s+(?:\w+\s+)?(?:wrong|incorrect|false|bad|impossible|eliminated|excluded|out|ruled"
+    r"|invalid|rejected|not)\b|(?:cannot|can['’]t|fails?|contradicts)\b)"
+)
+CLAUSE_END = re.compile(r"[.!?\n;,:]")
+DOUBT = re.compile(
+    r"(?i)\b(?:not|never|neither|nor|cannot|\w+n['’]t|eliminat\w+|rul\w+ out|reject\w*|discard\w*|exclud\w+"
+    r"|doubt\w*|avoid\w*|cross\w* out|strik\w+"
+    r"|wrong|incorrect|false|except|unlike|unless|if|instead of|rather than)\b"
+)
+SENTENCE_END = re.compile(r"[.!?\n]")
+SINCE = re.compile(r"(?i)\b(?:since|because|as|while|whereas|so)\b")
+CALLED_WRONG = re.compile(
+    r"(?i)\b(?:wrong|incorrect|false|impossible|not (?:the|an?|correct|right|true|possible)|contradict\w*)\b"
+)
+SO = re.compile(r"(?i)\b(?:so|thus|hence|therefore|but|then|(?:hard|difficult) to \w+ that|no doubt)\b")
 OTHER_CHOICE = re.compile(r"[*$}]*\s*(?:,|/|\bor\b|\band\b|&)\s*(?:or\s|and\s)?[*$(]*[A-J]\b")
 LONE_CHOICE = re.compile(r"[\s*$]*\(([A-Ja-j])\)[\s*$.]*")
 
@@ -92,7 +145,11 @@ def _boxed(text: str) -> str | None:
         return None
     contents = [boxes[-1][2]]
     for (_, end, content), (start, _, _) in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
-        if start - end > LONGEST_GAP or not BETWEEN_BOXES.fullmatch(MATH_DELIMITERS.sub("", text[end:start])):
+        if (
+            APART.fullmatch(text, end, start)
+            or start - end > LONGEST_GAP
+            or not BETWEEN_BOXES.fullmatch(MATH_DELIMITERS.sub("", text[end:start]))
+        ):
             break
         contents.append(content)
     listed = list(dict.fromkeys(content.strip() for content in reversed(contents)))
@@ -118,12 +175,18 @@ def _announced(text: str) -> str | None:
                 continue
             if NEGATION.search(text, announcement.start(), starts[index]):
                 continue
-            return _listed_formulas(text, formulas[index:])
+            if not LEADS_IN.search(text[announcement.end() : starts[index]]):
+                continue
+            if WRONG_ANSWER.search(text[max(0, announcement.start() - LONGEST_GAP) : announcement.start()]):
+                continue
+            answer, end = _listed_formulas(text, formulas[index:])
+            if not GOES_ON.match(text, end):
+                return answer
     return None
 
 
-def _listed_formulas(text: str, formulas: list[re.Match[str]]) -> str:
-    """The first formula, and those after it that "and", "or" or commas join to it."""
+def _listed_formulas(text: str, formulas: list[re.Match[str]]) -> tuple[str, int]:
+    """The first formula, with those after it that "and", "or" or commas join to it, and where they end."""
     contents: list[str] = []
     end = 0
     for formula in formulas:
@@ -136,14 +199,35 @@ def _listed_formulas(text: str, formulas: list[re.Match[str]]) -> str:
         if percent := PERCENT_AFTER.match(text, end):
             content, end = content + r"\%", percent.end()
         contents.append(content)
-    return ", ".join(contents)[:LONGEST_FORMULA]
+    return ", ".join(contents)[:LONGEST_FORMULA], end
 
 
 def _chosen(text: str) -> str | None:
     """The letter of a multiple choice in prose; None where several are named."""
     if lone := LONE_CHOICE.fullmatch(text):
         return lone.group(1).upper()
-    choices = list(CHOICE.finditer(text))
+    choices = [choice for choice in CHOICE.finditer(text) if not _is_rejected(text, choice)]
+    # "The answer is (A)" counts before an option that is only mentioned
+    choices = [choice for choice in choices if _announces(text, choice)] or choices
     if not choices or OTHER_CHOICE.match(text, choices[-1].end()):
         return None
     return (choices[-1]["a"] or choices[-1]["b"]).upper()
+
+
+def _announces(text: str, choice: re.Match[str]) -> bool:
+    """Whether a choice is said to be the answer, and not only mentioned."""
+    if choice["says"] or (choice["word"].lower() == "answer" and not choice["which"]):
+        return True
+    return SAID_RIGHT.match(text, choice.end()) is not None
+
+
+def _is_rejected(text: str, choice: re.Match[str]) -> bool:
+    """Whether the words around a choice say that it is not the answer."""
+    if SAID_WRONG.match(text, choice.end()):
+        return True
+    if not _announces(text, choice):
+        sentence = SENTENCE_END.split(text[choice.end() : choice.end() + LONGEST_CLAUSE].lstrip(".)*$} "))[0]
+        if CALLED_WRONG.search(SINCE.split(sentence)[0]):
+            return True
+    before = CLAUSE_END.split(text[max(0, choice.start() - LONGEST_CLAUSE) : choice.start()])[-1]
+    return DOUBT.search(SO.split(before)[-1]) is not None

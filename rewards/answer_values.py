@@ -32,10 +32,17 @@ class Number(Value):
 
 @dataclass(frozen=True)
 class Amount(Value):
-    """A value with a unit."""
+    """A value with a unit.
+
+    Attributes:
+        value: the value.
+        unit: the unit.
+        is_product: whether it may be a product as well, since the unit is one letter outside of text: `2 m`.
+    """
 
     value: Value
     unit: Unit
+    is_product: bool = False
 
 
 @dataclass(frozen=True)

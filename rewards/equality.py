@@ -41,6 +41,7 @@ CHOSEN = re.compile(r"([CP])\((\d+),\s*(\d+)\)")
 ANSWERS = ("YES", "NO")
 REALS = ("real", "numbers")
 ALL_REALS = (("all", "real", "numbers"), ("all", "reals"), ("all", "real", "values"), ("real", "numbers"), ("reals",))
+RESIDUE = re.compile(r"modulo (\d+)")
 MOST_ITEMS = 200  # of a list, a tuple or a matrix
 
 
@@ -70,7 +71,7 @@ def same_answer(gold: Value, answer: Value) -> bool:
         return _same_choice(gold, answer)
     if isinstance(gold, Proportion | Timed) and isinstance(answer, Proportion | Timed):
         return _same_ratio(gold, answer)
-    if {type(gold), type(answer)} == {Proportion, Number}:
+    if {type(gold), type(answer)} in ({Proportion, Number}, {Timed, Number}):
         return _same_ratio(gold, answer)
     if isinstance(gold, Dated) and isinstance(answer, Dated):
         return same_date(gold.date, answer.date)
@@ -151,6 +152,8 @@ def _is_plain_list(value: Value) -> bool:
 def _same_amount(gold: Value, answer: Value) -> bool:
     """A unit that only one of them has is understood, but for a percent sign where it would change the value."""
     if isinstance(gold, Amount) and isinstance(answer, Amount):
+        if gold.unit == answer.unit and (modulus := RESIDUE.fullmatch(gold.unit.kinds[0][0])):
+            return _same_residue(gold.value, answer.value, int(modulus.group(1)))
         if gold.unit == answer.unit or gold.unit.is_generic or answer.unit.is_generic:
             exponents = [[exponent for _, exponent in unit.kinds] for unit in (gold.unit, answer.unit)]
             return exponents[0] == exponents[1] and same_answer(gold.value, answer.value)
@@ -160,6 +163,10 @@ def _same_amount(gold: Value, answer: Value) -> bool:
         return same_noun(gold.unit, answer.unit) and same_answer(gold.value, answer.value)
     amount, bare = (gold, answer) if isinstance(gold, Amount) else (answer, gold)
     assert isinstance(amount, Amount)
+    if amount.is_product and isinstance(bare, Formula):
+        return _same_formula(Formula(gold.text), Formula(answer.text))  # `2 m` and `2m`
+    if amount is gold and amount.is_product and isinstance(bare, Number):
+        return False
     if isinstance(bare, Listed | Words | Choice | Dated | Timed | Based | Matrix | United):
         return False
     if amount.unit.is_percent:
@@ -167,6 +174,13 @@ def _same_amount(gold: Value, answer: Value) -> bool:
     return same_answer(
         gold.value if isinstance(gold, Amount) else gold, answer.value if isinstance(answer, Amount) else answer
     )
+
+
+def _same_residue(gold: Value, answer: Value, modulus: int) -> bool:
+    """`n \\equiv 3 \\pmod 7` is `n \\equiv 10 \\pmod 7`."""
+    if isinstance(gold, Number) and isinstance(answer, Number) and modulus:
+        return (gold.number.value - answer.number.value) % modulus == 0
+    return False
 
 
 def _same_multiple(gold: Value, gold_size: Fraction, answer: Value, size: Fraction) -> bool:
@@ -301,8 +315,8 @@ def _same_choice(gold: Value, answer: Value) -> bool:
 
 
 def _same_ratio(gold: Value, answer: Value) -> bool:
-    if isinstance(gold, Timed) and isinstance(answer, Timed):
-        return same_time(gold.time, answer.time)
+    if isinstance(gold, Timed) and isinstance(answer, Timed) and same_time(gold.time, answer.time):
+        return True
     terms = [_terms(value) for value in (gold, answer)]
     if not (terms[0] and terms[1]) or len(terms[0]) != len(terms[1]):
         return False
@@ -313,7 +327,7 @@ def _same_ratio(gold: Value, answer: Value) -> bool:
 def _terms(value: Value) -> tuple[Fraction, ...]:
     if isinstance(value, Proportion):
         return value.terms
-    if isinstance(value, Timed) and value.time.half is None:
+    if isinstance(value, Timed) and value.time.half is None and ":0" not in value.text:
         return (Fraction(value.time.hour), Fraction(value.time.minute))
     if isinstance(value, Number):
         return (Fraction(value.number.value.numerator), Fraction(value.number.value.denominator))

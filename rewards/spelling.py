@@ -21,6 +21,7 @@ CHARACTERS = str.maketrans(
         "，": ",",
         "：": ":",
         "；": ";",
+        "。": ".",
         "＝": "=",
         "＋": "+",
         "％": "%",
@@ -93,7 +94,7 @@ DELIMITER = re.compile(r"(?<!\\)\\[()\[\]]")
 DOUBLED = re.compile(r"\\\\(?=[a-zA-Z{}])")  # the backslash of a command, escaped once too often
 REMOVED = re.compile(
     r"(?<!\\)\\!\s*|\\(?:left|right)\.|\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits"
-    r"|left|right|[bB]igg?[lrm]?|strut)(?![a-zA-Z])"
+    r"|left|right|[bB]igg?[lrm]?|strut|bf|large|Large|LARGE|huge|Huge)(?![a-zA-Z])|\\(?:text)?color\s*\{[^{}]*\}"
 )
 SPACES = re.compile(
     r"(?<!\\)\\[,;: >]|~|\\q?quad(?![a-zA-Z])|\\(?:hspace|vspace|h?phantom)\*?\{[^{}]*\}|\\enspace(?![a-zA-Z])"
@@ -150,9 +151,10 @@ SECOND_ARGUMENT = re.compile(r"(\\frac\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})\s*(\d|
 BARE_ROOT = re.compile(r"\\sqrt\s*(\d|[a-zA-Z](?![a-zA-Z])|\\[a-z]+)")
 LEAD_IN = re.compile(
     r"(?i)\A(?:(?:so|thus|hence|therefore),?\s+)?(?:the |our |my )?(?:final |correct )?answer(?: is)?\s*[:=]?\s*"
+    r"|\A\\text\s*\{\s*(?:the |final )*answer(?: is)?\s*[:=]?\s*\}\s*"
     r"|\A[=≈:]\s*|\A\\approx\s*"
 )
-TRAILING = re.compile(r"(?:[.,;:\s]|\\\\)+$")
+TRAILING = re.compile(r"[.,;:\s\\]+$")
 MULTIPLE_SPACES = re.compile(r" {2,}")
 THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+")
 COMMA_RUN = re.compile(r"(?<![\w.,])\d+(?:,\d+)+(?!\w|,\d)")
@@ -172,7 +174,7 @@ CHOSEN = (
 )
 """Numbers of combinations and arrangements: `C_{10}^3`, `C^3_{10}` and `{}_{10}C_3`; `P` and `A` alike."""
 BARE_BINOMIAL = re.compile(r"\\binom\s*([\da-z])\s*([\da-z])(?![\w{])")
-UPRIGHT_NUMBER = re.compile(r"\\(?:mathbf|boldsymbol|bm|bold)\s*\{([^{}A-Za-z\\]*)\}")
+UPRIGHT_NUMBER = re.compile(r"\\(?:mathbf|boldsymbol|bm|bold|mathit|mathsf|underline)\s*\{([^{}A-Za-z\\]*)\}")
 NAMED_FUNCTION = re.compile(
     r"\\operatorname\s*\{\s*((?:arc)?(?:sin|cos|tan|cot|sec|csc)|ln|log|exp|gcd|lcm|max|min)\s*\}"
 )

@@ -140,12 +140,22 @@ NO_UNITS = re.compile(
     r"(?i)(?<![a-z\\])(?:squared|cubed|inverse|reciprocal|base|root|negative|positive|half|wrong|not|no|never|without"
     r"|remainder|approximately|about|roughly|around|almost|fewer|less|more|greater|smaller|larger|least|most|than"
     r"|divided|multiplied|plus|minus|times|over|factorial|below|above|under|opposite|incorrect|false|maybe|or|and"
-    r"|modulo|power|choose|except|nor)(?![a-z])"
+    r"|modulo|power|choose|except|nor|when|whenever|unless|provided|assuming|otherwise)(?![a-z])"
+    r"|(?<=\d)(?:\s|\\text\s*\{)*\s*(?:subtracted|taken|added|raised|out|doubled|tripled|quadrupled|halved|point"
+    r"|increased|decreased|reduced|removed|deducted|with|between|among|from|by"
+    r"|given|comma|dot|repeating|recurring|inverted|negated|score|up\s+to|as\s+long)(?![a-z])"
+    r"|(?<![a-z\\])as\s+long\s+as(?![a-z])"
+    r"|(?<![a-z\\])(?:by\s+\d|in\s+decimal(?![a-z])"
+    r"|(?:binary|ternary|quaternary|quinary|octal|hexadecimal|hex)(?:\s+(?:form|notation|representation|system))?"
+    r"(?!\s*[a-z]))"
 )
-SCALE_WORD = re.compile(rf"(?i)\s*(\\text\s*\{{)?\s*({'|'.join(sorted(SCALES, key=len, reverse=True))})s?(?![a-z])")
+SCALE_WORD = re.compile(
+    rf"(?i)\s*(\\text\s*\{{)?\s*({'|'.join(sorted(SCALES, key=len, reverse=True))})s?(?![a-z])(?!\s+grade)"
+)
 MOST_NAMES = 3  # words of a unit that is not known
 VARIABLES = frozenset("abcdfghjklmnpqrstvwxyz")  # three of these alone are a product and no word
 SINGLE_LETTERS = frozenset("mgshLlNJWV")
+LETTERS_IN_TEXT = SINGLE_LETTERS | frozenset("ACFGHKMSTdt")
 
 CURRENCY_BEFORE = re.compile(rf"([-+]?)\s*(\\[$]|[{CURRENCIES}]|(?:USD|EUR|GBP|Rs\.?)\s)\s*(?=[-+\d.(\\])")
 RAISED = r"(?:\s*\^\s*(?:\{-?\d\}|-?\d))?"
@@ -262,6 +272,9 @@ def split_unit(text: str) -> tuple[str, Unit] | None:
         known = singular in KNOWN or singular in SPEEDS or whole in EXACT
         if not known and (glued or len(whole) == 2 or (len(whole) == 3 and VARIABLES.issuperset(whole))):
             return None
+    letter = re.sub(r"\\text|[{}\s.]", "", written)
+    if written.startswith("\\text") and len(letter) == 1 and letter.isalpha() and letter not in LETTERS_IN_TEXT:
+        return None  # a variable
     unit = read_unit(written)
     return None if unit is None else (amount, unit)
 

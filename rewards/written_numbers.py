@@ -13,32 +13,56 @@ DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
 SIGN = r"[-+]?\s?"
 PLAIN = re.compile(rf"({SIGN}){DECIMAL}")
 GROUP = r"([^{}]*(?:\{[^{}]*\}[^{}]*)*)"
-QUOTIENT = re.compile(rf"({SIGN})(?:\\frac\s*\{{{GROUP}\}}\s*\{{{GROUP}\}}|([^/()]+)/([^/()]+))")
+DENOMINATOR = r"(?!.*(?:\\times|\\cdot|\d\s*[xX*]|\d\s+\d|\\text|\d\s*[a-z]{2}))[^/()]+"
+"""What stands after a slash: not the `2 \\times 10^3` or `2 million` of which only the 2 divides."""
+QUOTIENT = re.compile(rf"({SIGN})(?:\\frac\s*\{{{GROUP}\}}\s*\{{{GROUP}\}}|([^/()]+)/({DENOMINATOR}))")
 FRACTION = re.compile(
     rf"({SIGN})(?:\\frac\s*\{{({SIGN}{DECIMAL})\}}\s*\{{({SIGN}{DECIMAL})\}}|({DECIMAL})\s*/\s*({DECIMAL}))"
 )
 SIGNED_FRACTION = re.compile(rf"({SIGN})\(\s*({SIGN}{DECIMAL})\s*/\s*({SIGN}{DECIMAL})\s*\)")
-MIXED = re.compile(rf"({SIGN})(\d+)(?:\s*(?:\\frac\s*\{{(\d+)\}}\s*\{{(\d+)\}})|\s+(?:and\s+)?(\d+)\s*/\s*(\d+))")
+MIXED = re.compile(rf"({SIGN})(\d+)(?:\s*(?:\\frac\s*\{{(\d+)\}}\s*\{{(\d+)\}})|\s+(\d+)\s*/\s*(\d+))")
 SCIENTIFIC = re.compile(
     rf"({SIGN})({DECIMAL})\s*(?:[eE]([-+]?\d+)|(?:\\times|\\cdot|[xX*])\s*10\s*\^\s*(?:\{{\s*([-+]?\d+)\s*\}}|(\d)))"
+)
+SCALED_FRACTION = re.compile(
+    r"(?P<fraction>.+?)\s*(?:\\times|\\cdot)\s*10\s*\^\s*(?:\{\s*(?P<power>[-+]?\d+)\s*\}|(?P<digit>\d))"
 )
 POWER = re.compile(rf"({SIGN})(\d+)\s*\^\s*(?:\{{\s*([-+]?\d+)\s*\}}|(\d))")
 PREFIXED = re.compile(r"0x[0-9a-fA-F]+|0b[01]+|0o[0-7]+")
 REPEATING = re.compile(rf"({SIGN})(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{{?(\d+)\}}?|\((\d+)\))")
+ORDINALS = (
+    "fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth"
+    " seventeenth eighteenth nineteenth"
+)
+ROUND_ORDINALS = "twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth"
 SCALES: dict[str, int | Fraction] = {
     "hundred": 10**2,
     "thousand": 10**3,
     "million": 10**6,
     "billion": 10**9,
     "trillion": 10**12,
+    "quadrillion": 10**15,
+    "quintillion": 10**18,
+    "sextillion": 10**21,
+    "septillion": 10**24,
+    "lakh": 10**5,
+    "crore": 10**7,
+    "tens": 10,
     "dozen": 12,
+    "gross": 144,
     "half": Fraction(1, 2),
     "halve": Fraction(1, 2),
     "third": Fraction(1, 3),
     "quarter": Fraction(1, 4),
-    "tenth": Fraction(1, 10),
     "hundredth": Fraction(1, 100),
     "thousandth": Fraction(1, 1000),
+    **dict.fromkeys(("ten thousandth", "ten-thousandth"), Fraction(1, 10**4)),
+    **dict.fromkeys(("hundred thousandth", "hundred-thousandth"), Fraction(1, 10**5)),
+    "trillionth": Fraction(1, 10**12),
+    "millionth": Fraction(1, 10**6),
+    "billionth": Fraction(1, 10**9),
+    **{ordinal: Fraction(1, number) for number, ordinal in enumerate(ORDINALS.split(), start=4)},
+    **{ordinal: Fraction(1, 10 * number) for number, ordinal in enumerate(ROUND_ORDINALS.split(), start=2)},
 }
 SCALED = re.compile(rf"(.+?)\s*(?:\\text\s*\{{\s*)?({'|'.join(SCALES)})s?(?:\s*\}})?")
 
@@ -70,6 +94,11 @@ def read_number(text: str) -> WrittenNumber | None:
     if match := SCIENTIFIC.fullmatch(text):
         exponent = int(next(group for group in match.groups()[2:] if group is not None))
         return _scaled(match.group(1), match.group(2), exponent)
+    if (match := SCALED_FRACTION.fullmatch(text)) and FRACTION.fullmatch(match["fraction"]):
+        exponent, fraction = int(match["power"] or match["digit"]), read_number(match["fraction"])
+        if fraction is None or abs(exponent) > LARGEST_EXPONENT:
+            return None
+        return WrittenNumber(fraction.value * Fraction(10) ** exponent)
     if match := MIXED.fullmatch(text):
         sign, whole, *parts = (group for group in match.groups() if group is not None)
         return _mixed(sign, whole, *parts)
