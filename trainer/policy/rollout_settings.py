@@ -9,7 +9,7 @@ SET_BY_TRL = ("temperature", "top_p", "top_k", "repetition_penalty")
 
 LENGTH = "max_completion_length"
 FIELDS = {name: name for name in (*SET_BY_TRL, "min_p")} | {"max_new_tokens": LENGTH, "max_tokens": LENGTH}
-"""Names in `generation_kwargs` -> fields of the config that say the same."""
+"""Names in `generation_kwargs` -> fields of the config that say the same; a turn may be shorter than a completion."""
 
 NUMBERS = {"do_sample": True, "num_beams": 1, "num_return_sequences": 1, "n": 1}
 """Names in `generation_kwargs` -> the one value with which TRL's groups are samples of the policy."""
@@ -26,7 +26,8 @@ def check_generation_kwargs(args: Any) -> None:
     """
     for name, value in (args.generation_kwargs or {}).items():
         field = FIELDS.get(name)
-        if field is not None and value != getattr(args, field):
+        shorter = field == LENGTH and isinstance(value, int) and value <= args.max_completion_length
+        if field is not None and value != getattr(args, field) and not shorter:
             raise ValueError(
                 f"generation_kwargs sets {name}={value!r}, but {field} is {getattr(args, field)!r}, by which "
                 f"completions are scored and bounded; set {field}, and leave {name} out of generation_kwargs."

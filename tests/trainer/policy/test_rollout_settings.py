@@ -31,7 +31,7 @@ def test_what_contradicts_the_fields_is_refused(build: Build, given: dict[str, A
 
 
 def test_what_agrees_or_has_no_field_is_taken(build: Build) -> None:
-    build(generation_kwargs={"temperature": 1.0, "do_sample": True, "suppress_tokens": [5]})
+    build(generation_kwargs={"temperature": 1.0, "do_sample": True, "suppress_tokens": [5], "max_new_tokens": 8})
 
 
 @pytest.mark.parametrize("setting", [{"suppress_tokens": [5, 6]}, {"no_repeat_ngram_size": 2}, {"min_new_tokens": 3}])
