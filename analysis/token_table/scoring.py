@@ -80,10 +80,10 @@ def check_lengths(trajectories: Sequence[Trajectory], models: Sequence[Any]) -> 
         context = context_length(model.config)
         if context is not None and longest > context:
             problem = trajectories[lengths.index(longest)].problem_id
+            name = getattr(model.config, "name_or_path", "") or type(model).__name__
             raise ValueError(
-                f"A trajectory of problem {problem} has {longest} tokens, but the model "
-                f"{getattr(model.config, 'name_or_path', '') or type(model).__name__!r} reads "
-                f"{context}{context_reason(model.config)}; leave it out."
+                f"A trajectory of problem {problem} has {longest} tokens, but the model reads {context}"
+                f"{context_reason(model.config)}: leave it out ({name!r})."
             )
 
 
