@@ -23,7 +23,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from tokenshift.analysis.sampling.token_ids import context_length
+from tokenshift.analysis.sampling.token_ids import context_length, context_reason
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.report import check_control, write_shift_report
 from tokenshift.analysis.shift.shift_analysis import SAMPLED, sample_and_score
@@ -136,12 +136,16 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
     job = prepare_shift(args, problems=not from_file)
     if from_file:
         configs = [source.config for source in (job.base, job.rl)]
-        contexts = [length for length in map(context_length, configs) if length is not None]
+        contexts = [
+            (length, context_reason(config)) for config in configs if (length := context_length(config)) is not None
+        ]
+        context, reason = min(contexts, default=(None, ""))
         job.given = load_trajectories(
             args.trajectories,
             job.base.tokenizer,
             load_reward(args.reward_func),
-            min(contexts, default=None),
+            context,
+            context_reason=reason,
             vocabulary=min(config.get_text_config().vocab_size for config in configs),
             ends=model_ends(job.base) | model_ends(job.rl),
             chat_template_kwargs=args.template_kwargs,

@@ -22,7 +22,7 @@ from tokenshift.analysis.sampling.folder_settings import report_unused_settings
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.plain_reading import check_causal
 from tokenshift.analysis.sampling.requests import Request
-from tokenshift.analysis.sampling.token_ids import context_length
+from tokenshift.analysis.sampling.token_ids import context_length, context_reason
 
 ENGINES = {"draft": draft_and_verify.decode, "lockstep": lockstep.decode}
 """The engines that can be asked for."""
@@ -79,7 +79,8 @@ def cross_sample(
         if context is not None and longest + sampling.max_new_tokens > context:
             raise ValueError(
                 f"A prompt has {longest} tokens and a response may have max_new_tokens={sampling.max_new_tokens}, but "
-                f"the model reads {context}: lower max_new_tokens, or leave the prompt out."
+                f"the model reads {context}{context_reason(model.config)}: lower max_new_tokens, or leave the prompt "
+                "out."
             )
     for model in (primary, intervention):
         report_unused_settings(model)

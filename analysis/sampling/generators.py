@@ -13,7 +13,7 @@ from tokenshift.analysis.sampling.folder_settings import report_unused_settings,
 from tokenshift.analysis.sampling.plain_reading import check_causal, is_right, next_logits, trial_rows
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.shared_noise import Row, mixed_seed
-from tokenshift.analysis.sampling.token_ids import end_tokens, padded_left, until_end
+from tokenshift.analysis.sampling.token_ids import check_context, end_tokens, padded_left, until_end
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ class TransformersGenerator:
         sampling: temperature, top-p, length and seed; of the model's generation config only the end tokens are used.
 
     Raises:
-        ValueError: at the first batch, for a model that is not causal.
+        ValueError: at the first batch, for a model that is not causal; at a batch, for responses that the model has no
+            positions for.
     """
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> None:
@@ -144,6 +145,13 @@ class TransformersGenerator:
 
     def __call__(self, requests: Sequence[Request]) -> list[list[int]]:
         """Completion ids of each request, all in one batch."""
+        check_context(
+            self.model.config,
+            [len(request.prompt_ids) for request in requests],
+            self.sampling.max_new_tokens,
+            model=f"The model {getattr(self.model.config, 'name_or_path', '') or type(self.model).__name__!r}",
+            setting="max_new_tokens",
+        )
         check_causal(self.model)
         if _generates_rightly(self.model, self._pad, padded=True):
             return self._batch(requests)

@@ -32,6 +32,9 @@ WINDOWS = ("sliding_window", "attention_chunk_size")
 SHORT_WINDOW = 3
 """The window, in tokens, with which ways of decoding are tried on rows of a few tokens."""
 
+SHORT_FLOOR, STRONG_SCALE = 3, 1.0
+"""Tokens after which a temperature of attention grows, and its least strength, where ways of decoding are tried."""
+
 SPARE = 9
 """Tokens of the longest row of a trial."""
 
@@ -129,7 +132,8 @@ def is_right(model: Any, way: str, trial: Trial) -> bool:
 
     A cache that drops what is behind a window is tried beyond it as well: a model may name a window that its plain
     reading does not have. Windows of a few tokens tell that for most models; where they do not, the windows that the
-    model has are tried.
+    model has are tried. So is a temperature of attention that changes every thousands of tokens (Llama 4), which may
+    count slots of the cache, padding among them, and not tokens.
 
     Args:
         model: a causal LM in eval mode.
@@ -149,6 +153,9 @@ def is_right(model: Any, way: str, trial: Trial) -> bool:
     def tried() -> bool:
         if not agrees():
             return False
+        with _short_floors(model) as floors:
+            if floors and not agrees():
+                return False
         longest = _longest_window(model)
         if longest is None:
             return True
@@ -181,6 +188,20 @@ def _short_windows(model: Any) -> Iterator[None]:
     finally:
         for name, value in given.items():
             setattr(config, name, value)
+
+
+@contextmanager
+def _short_floors(model: Any) -> Iterator[bool]:
+    """Let temperatures of attention change every `SHORT_FLOOR` tokens; whether the model has any."""
+    modules = [module for module in model.modules() if getattr(module, "attn_temperature_tuning", False)]
+    given = [(module, module.floor_scale, module.attn_scale) for module in modules if hasattr(module, "floor_scale")]
+    try:
+        for module, _, scale in given:
+            module.floor_scale, module.attn_scale = SHORT_FLOOR, max(scale, STRONG_SCALE)
+        yield bool(given)
+    finally:
+        for module, floor, scale in given:
+            module.floor_scale, module.attn_scale = floor, scale
 
 
 def check_causal(model: Any) -> None:

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Prompt
-from tokenshift.analysis.sampling.token_ids import context_length, encode_prompt
+from tokenshift.analysis.sampling.token_ids import context_length, context_reason, encode_prompt
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -84,7 +84,7 @@ def room_after(
     if left < (max_new_tokens or 1):
         raise ValueError(
             f"The prompt of row {longest.problem_id} has {len(longest.ids)} tokens, which leaves {left} of the "
-            f"{context} that the model {'' if name is None else f'{name!r} '}reads; "
+            f"{context} that the model {'' if name is None else f'{name!r} '}reads{context_reason(config)}; "
             + ("leave it out." if left < 1 else f"lower max_new_tokens={max_new_tokens}.")
         )
     return left

@@ -64,11 +64,46 @@ def context_length(config: Any) -> int | None:
         return limit - (getattr(text, "pad_token_id", None) or 0) - 1
     if kind == "big_bird" and getattr(text, "attention_type", None) == "block_sparse":  # longer, it is not causal
         return min(limit, (5 + 2 * text.num_random_blocks) * text.block_size)
-    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    if (switch := _rotary_switch(text)) is not None:
+        return min(limit, switch)
+    rope = _rotary_settings(text)
     if rope.get("rope_type", rope.get("type")) == "yarn" and rope.get("factor"):
         # the number of positions may be left as it was when the model is stretched
         return max(limit, int(rope["factor"] * (rope.get("original_max_position_embeddings") or limit)))
     return limit
+
+
+def _rotary_settings(text: Any) -> Mapping[str, Any]:
+    """The settings of rotary positions in a config of text: one mapping, or one per type of layers by its name."""
+    return getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+
+
+def _rotary_switch(text: Any) -> int | None:
+    """Tokens beyond which rotary factors are others for a whole batch (`longrope`); None where they never change.
+
+    The longest text of a batch decides for all of it, and keys in a cache stay as they were made: a text's
+    probabilities would depend on the texts beside it and on the way it is decoded.
+    """
+    settings = _rotary_settings(text)
+    name = "original_max_position_embeddings"
+    whole = {**settings, name: getattr(text, name, None) or settings.get(name)}  # the config's own comes first
+    switches = [
+        part.get(name)
+        for part in (whole, *settings.values())
+        if isinstance(part, Mapping) and part.get("rope_type", part.get("type")) == "longrope"
+    ]
+    return min((switch for switch in switches if switch), default=None)
+
+
+def context_reason(config: Any) -> str:
+    """Why a model reads no more than its `context_length`, behind the number in a message; empty if that is plain."""
+    switch = _rotary_switch(config.get_text_config())
+    if switch is None or switch != context_length(config):
+        return ""
+    return (
+        " (its rotary factors, rope_type 'longrope', change beyond that many by the longest text of a batch, which is "
+        "not supported)"
+    )
 
 
 def check_context(config: Any, prompt_lengths: Sequence[int], new_tokens: int, *, model: str, setting: str) -> None:
@@ -87,11 +122,12 @@ def check_context(config: Any, prompt_lengths: Sequence[int], new_tokens: int, *
     limit, longest = context_length(config), max(prompt_lengths, default=1)
     prompt = f"the longest prompt has {longest}" if prompt_lengths else "a prompt has at least 1"
     if limit is not None and longest + new_tokens > limit:
+        reason = context_reason(config)
         raise ValueError(
-            f"{model} reads {limit} tokens; {prompt}, and with {setting}={new_tokens} a response could end at "
+            f"{model} reads {limit} tokens{reason}; {prompt}, and with {setting}={new_tokens} a response could end at "
             f"{longest + new_tokens}: "
             + (f"lower {setting} to {limit - longest}" if longest < limit else "leave the prompt out")
-            + ", or lengthen the model (README, Longer contexts)."
+            + ("." if reason else ", or lengthen the model (README, Longer contexts).")
         )
 
 

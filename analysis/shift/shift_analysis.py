@@ -28,7 +28,6 @@ from tokenshift.analysis.sampling.generators import Generator, Sampling, Transfo
 from tokenshift.analysis.sampling.prompts import encode_problems, fitting_sampling
 from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge, no_judge, sample_trajectories
-from tokenshift.analysis.sampling.token_ids import context_length
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.figures.every_figure import summary_figures
 from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, check_measure, measure_name, second_measure
@@ -38,7 +37,7 @@ from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder, new_run_folder
 from tokenshift.analysis.token_table.reader import column_names, table_files
 from tokenshift.analysis.token_table.scored_run import score_to_table
-from tokenshift.analysis.token_table.scoring import PairScorer
+from tokenshift.analysis.token_table.scoring import PairScorer, check_lengths
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -310,8 +309,4 @@ def _check_numbers(*, report_responses: int, **counts: int) -> None:
 def _check_given(trajectories: Sequence[Trajectory], models: Sequence[Any]) -> None:
     if not any(trajectory.completion_ids for trajectory in trajectories):
         raise ValueError("There is nothing to analyze: the given trajectories have no token.")
-    longest = max(len(trajectory.prompt_ids) + len(trajectory.completion_ids) for trajectory in trajectories)
-    for model in models:
-        context = context_length(model.config)
-        if context is not None and longest > context:
-            raise ValueError(f"A given trajectory has {longest} tokens, but the model reads {context}; leave it out.")
+    check_lengths(trajectories, models)

@@ -18,6 +18,7 @@ from tokenshift.analysis.divergence.token_statistics import token_statistics
 from tokenshift.analysis.divergence.top_k import top_k
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.plain_reading import check_causal
+from tokenshift.analysis.sampling.token_ids import context_length, context_reason
 from tokenshift.analysis.sampling.trajectories import Trajectory, TrajectoryBatch, batch_of
 from tokenshift.analysis.token_table.schema import SCORED, build_table
 
@@ -67,6 +68,25 @@ def depends_on_padding(forward: Any, model: Any, batch: TrajectoryBatch, states:
     return float((alone - together).norm()) > rounding * float(together.norm())
 
 
+def check_lengths(trajectories: Sequence[Trajectory], models: Sequence[Any]) -> None:
+    """Refuse trajectories that a model has no positions for.
+
+    Raises:
+        ValueError: for the longest one, if it has more tokens than a model reads.
+    """
+    lengths = [len(trajectory.prompt_ids) + len(trajectory.completion_ids) for trajectory in trajectories]
+    longest = max(lengths, default=0)
+    for model in models:
+        context = context_length(model.config)
+        if context is not None and longest > context:
+            problem = trajectories[lengths.index(longest)].problem_id
+            name = getattr(model.config, "name_or_path", "") or type(model).__name__
+            raise ValueError(
+                f"A trajectory of problem {problem} has {longest} tokens, but the model reads {context}"
+                f"{context_reason(model.config)}: leave it out ({name!r})."
+            )
+
+
 class PairScorer:
     """Scores trajectories by two models, a batch at a time.
 
@@ -97,8 +117,8 @@ class PairScorer:
         """The per-token rows of trajectories that go through the models together, in their order.
 
         Raises:
-            ValueError: for an empty prompt, a token that a model does not have, or a model whose own logits are not
-                what its head makes of its states.
+            ValueError: for an empty prompt, more tokens than a model reads, a token that a model does not have, or a
+                model whose own logits are not what its head makes of its states.
         """
         if not trajectories:
             return build_table([], {name: torch.empty(0) for name in SCORED}, self.tokenizer, kind)
@@ -147,6 +167,7 @@ class PairScorer:
         self, trajectories: Sequence[Trajectory]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, LMHead, LMHead, torch.Tensor]]:
         """Hidden states `(N, H)` of base and RL on RL's device, their heads, and the tokens that followed `(N,)`."""
+        check_lengths(trajectories, (self.base, self.rl))
         self._check_ids(trajectories)
         with (
             torch.no_grad(),
@@ -228,8 +249,9 @@ def score_trajectories(
         kind: value of the column `trajectory`.
 
     Raises:
-        ValueError: for numbers out of range, an empty prompt, a tokenizer with more ids than a head, a token that a
-            model does not have, or a model whose own logits are not what its head makes of its states.
+        ValueError: for numbers out of range, an empty prompt, a trajectory of more tokens than a model reads, a
+            tokenizer with more ids than a head, a token that a model does not have, or a model whose own logits are
+            not what its head makes of its states.
     """
     scorer = PairScorer(base, rl, tokenizer, temperature=temperature, top_p=top_p)
     batches = scoring_batches(trajectories, batch_tokens)

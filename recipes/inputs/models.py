@@ -14,6 +14,7 @@ import torch
 from peft import AutoPeftModelForCausalLM, PeftConfig, PeftType
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -68,36 +69,56 @@ class ModelSource:
         """The base with the adapter in its weights, which must give the adapter's logits on a few tokens."""
         ids = torch.tensor(trial_rows(adapted, (9, 9)), device=adapted.device)
         before = adapted(input_ids=ids, **without_cache(adapted)).logits.flatten(0, 1)
-        kind = adapted.active_peft_config.peft_type.value
+        kind = _kind(adapted.active_peft_config)
+        tied = getattr(adapted.config.get_text_config(), "tie_word_embeddings", False) and any(
+            isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper)
+            for layer in (adapted.get_input_embeddings(), adapted.get_output_embeddings())
+        )
         try:
             model = adapted.merge_and_unload().eval()
         except Exception as error:  # whatever PEFT raises for an adapter that it cannot merge
             reason = " ".join(str(error).split())
             raise ValueError(f"{_unmerged(self.name, kind)} PEFT says: {reason}") from error
         if not agree(model(input_ids=ids, **without_cache(model)).logits.flatten(0, 1), before, model):
+            way_out = "; merge it yourself in float32, and give the merged model."
+            if tied:
+                way_out = (
+                    ": it changes the input embeddings or the LM head, which are one matrix in its base "
+                    "(tie_word_embeddings), so that the other would change too; save the base untied "
+                    "(tie_word_embeddings=false, with a copy of the matrix as lm_head), load the adapter on it, "
+                    "merge, and give the merged model."
+                )
             raise ValueError(
-                f"{self.name!r} is a {kind} adapter, and the model with the adapter merged gives other logits than "
-                "with the adapter beside it; merge it yourself in float32, and give the merged model."
+                f"{self.name!r} is {kind}, and the model with the adapter merged gives other logits than "
+                f"with the adapter beside it{way_out}"
             )
         return model
 
 
+def _kind(config: PeftConfig) -> str:
+    """An adapter's kind with its article, for messages."""
+    if getattr(config, "alora_invocation_tokens", None):
+        return "an aLoRA adapter"
+    return f"a {getattr(config.peft_type, 'value', config.peft_type)} adapter"
+
+
 def _unmerged(name: str, kind: str) -> str:
     return (
-        f"{name!r} is a {kind} adapter, which cannot be merged into its base's weights, as the models of an analysis "
-        "are; train an adapter that can (LoRA), or a whole model."
+        f"{name!r} is {kind}, which cannot be merged into its base's weights, as the models of an analysis "
+        "are; train an adapter that can, such as a plain LoRA, or a whole model."
     )
 
 
 def _check_mergeable(name: str, config: PeftConfig) -> None:
     """Raise ValueError if no adapter of a kind is merged into weights, such as a learned prompt."""
     tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(PeftType(config.peft_type))
-    if not config.is_prompt_learning and hasattr(tuner, "merge_and_unload"):
+    activated = getattr(config, "alora_invocation_tokens", None)  # it works from these tokens of a text on
+    if not activated and not config.is_prompt_learning and hasattr(tuner, "merge_and_unload"):
         layer = getattr(tuner, "tuner_layer_cls", None)
         kinds = [layer, *layer.__subclasses__()] if isinstance(layer, type) else []
         if not kinds or any(getattr(kind, "merge", None) is not BaseTunerLayer.merge for kind in kinds):
             return
-    raise ValueError(_unmerged(name, str(getattr(config.peft_type, "value", config.peft_type))))
+    raise ValueError(_unmerged(name, _kind(config)))
 
 
 def weights_dtype(sources: Iterable[ModelSource], dtype: str) -> str:

@@ -12,6 +12,7 @@ from accelerate import PartialState
 
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator, VLLMGenerator
+from tokenshift.analysis.sampling.token_ids import context_length, context_reason
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.inputs.models import ModelSource, model_ends
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
@@ -147,8 +148,8 @@ def generator_maker(
                 f"use_vllm=True cannot be with the adapter {source.name!r}: merge it into its base "
                 "(merge_and_unload) and save the model, or leave use_vllm out."
             )
-        ends = model_ends(source)
-        return lambda: VLLMGenerator(
-            source.path, source.revision, source.tokenizer, chosen, ends=ends, dtype=args.dtype
-        )
+        options: dict[str, Any] = {"ends": model_ends(source), "dtype": args.dtype}
+        if context_reason(source.config):  # where longer texts are allowed, vLLM has all read with their factors
+            options["max_model_len"] = context_length(source.config)
+        return lambda: VLLMGenerator(source.path, source.revision, source.tokenizer, chosen, **options)
     return lambda: TransformersGenerator(ready_model(source, args), source.tokenizer, chosen)

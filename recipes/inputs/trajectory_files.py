@@ -26,6 +26,7 @@ def load_trajectories(
     reward: Any,
     context: int | None = None,
     *,
+    context_reason: str = "",
     vocabulary: int | None = None,
     ends: Collection[int] = (),
     chat_template_kwargs: Mapping[str, Any] | None = None,
@@ -45,6 +46,7 @@ def load_trajectories(
         tokenizer: the tokenizer of both models.
         reward: TRL's signature.
         context: tokens that the models read at most.
+        context_reason: why they read no more, behind the number in a message.
         vocabulary: ids that both models have; as many as the tokenizer has when None.
         ends: token ids that end a response, beside the tokenizer's.
         chat_template_kwargs: arguments of the chat template, for prompts that are messages.
@@ -52,7 +54,8 @@ def load_trajectories(
 
     Raises:
         ValueError: if the file is damaged, empty, or has neither kind of columns; for padding, for ids that a model
-            does not have, and for rows of one problem with different prompts or solutions.
+            does not have, for a text behind its end token, for rows of one problem with different prompts or
+            solutions, and for `chat_template_kwargs` where no prompt is messages.
     """
     rows = _rows(path)
     if not rows:
@@ -88,15 +91,27 @@ def load_trajectories(
                 f"the models have {vocabulary} ids: leave the row out, or enlarge the models by "
                 "resize_token_embeddings."
             )
+        if not ids and (behind := _behind_end(completion, tokenizer, ends)):
+            raise ValueError(
+                f"trajectories={path!r}: the completion of row {number} goes on behind its end token, by "
+                f"{tokenizer.decode(behind)!r}; cut it off there, or give prompt_ids and completion_ids if the model "
+                "went on."
+            )
         if padding := _padding(prompt, completion, tokenizer, ends):
             raise ValueError(f"trajectories={path!r}: row {number} has padding {padding}; cut it off.")
         if context is not None and len(prompt) + len(completion) > context:
             raise ValueError(
                 f"trajectories={path!r}: row {number} has {len(prompt) + len(completion)} tokens, but the model reads "
-                f"{context}."
+                f"{context}{context_reason}."
             )
     if not any(completion for _, completion in pairs):
         raise ValueError(f"trajectories={path!r} has no completion that is not empty.")
+    if chat_template_kwargs and (ids or all(isinstance(row["prompt"], str) for row in rows)):
+        prompts_are = "token ids" if ids else "text"
+        raise ValueError(
+            f"chat_template_kwargs={dict(chat_template_kwargs)!r} has no effect: the prompts of trajectories={path!r} "
+            f"are {prompts_are}, to which no chat template is applied; leave it out."
+        )
     if not ids:
         _warn_of_open_texts(path, [completion for _, completion in pairs], ends, tokenizer)
     keys: list[Any] = [
@@ -221,6 +236,15 @@ def _padding(
     if pad is not None and pad not in ends and completion and completion[-1] == pad:
         return f"(id {pad}) after its completion"
     return None
+
+
+def _behind_end(completion: list[int], tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> list[int]:
+    """Token ids of a text behind its first end token, without padding; a word that ends generation is no end here."""
+    added = tokenizer.added_tokens_decoder
+    special = {*tokenizer.all_special_ids, *(token for token, form in added.items() if form.special)} & set(ends)
+    first = next((position for position, token in enumerate(completion) if token in special), len(completion))
+    padding = {tokenizer.pad_token_id, *special}
+    return [token for token in completion[first + 1 :] if token not in padding]
 
 
 def _warn_of_open_texts(

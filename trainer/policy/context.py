@@ -4,27 +4,47 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokenshift.analysis.divergence.hidden_states import without_adapter
-from tokenshift.analysis.sampling.token_ids import check_context
+from tokenshift.analysis.sampling.token_ids import check_context, context_length
 
 
-def check_policy_context(trainer: Any, prompt_lengths: Sequence[int] = ()) -> None:
+def check_policy_context(
+    trainer: Any,
+    prompt_lengths: Sequence[int] = (),
+    new_tokens: int | None = None,
+    *,
+    setting: str = "max_completion_length",
+) -> None:
     """Refuse completions that would end beyond the policy's last position.
 
     Args:
-        trainer: a [`~trl.GRPOTrainer`].
+        trainer: a trainer of TRL's; without `new_tokens` a [`~trl.GRPOTrainer`].
         prompt_lengths: tokens of prompts; empty while none is known.
+        new_tokens: tokens that a completion may have; the trainer's `max_completion_length` when None.
+        setting: the setting of these tokens, for the message.
 
     Raises:
-        ValueError: with the positions, the longest prompt and `max_completion_length`.
+        ValueError: with the positions, the longest prompt and the setting.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     name = getattr(model.config, "name_or_path", "") or type(without_adapter(model)).__name__
-    adapter = getattr(model, "active_peft_config", None)
-    learned = adapter.num_virtual_tokens if adapter is not None and adapter.is_prompt_learning else 0
+    learned = _learned_tokens(model)
     check_context(
         model.config,
         [length + learned for length in prompt_lengths],
-        trainer.max_completion_length or 1,
+        (trainer.max_completion_length if new_tokens is None else new_tokens) or 1,
         model=f"The policy {name!r}",
-        setting="max_completion_length",
+        setting=setting,
     )
+
+
+def policy_room(trainer: Any, prompt_lengths: Sequence[int]) -> int | None:
+    """Tokens that the policy can read after the longest of the prompts; None where it has no limit."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    limit = context_length(model.config)
+    return None if limit is None else limit - _learned_tokens(model) - max(prompt_lengths)
+
+
+def _learned_tokens(model: Any) -> int:
+    """Tokens of a learned prompt that an adapter puts before a model's prompts."""
+    adapter = getattr(model, "active_peft_config", None)
+    return adapter.num_virtual_tokens if adapter is not None and adapter.is_prompt_learning else 0

@@ -18,8 +18,16 @@ from tokenshift.analysis.divergence.from_logits import check_sampling
 from tokenshift.analysis.sampling.correctness import is_correct
 from tokenshift.analysis.thresholds import CORRECT, NEAR_ZERO
 from tokenshift.analysis.token_table.schema import SCORED, build_table
+from tokenshift.trainer.policy.context import check_policy_context, policy_room
 from tokenshift.trainer.policy.requirements import check_can_be_sampled, image_column
-from tokenshift.trainer.policy.responses import Reward, generation_settings, rank_rows, sampled_responses
+from tokenshift.trainer.policy.responses import (
+    Reward,
+    generation_settings,
+    prompt_token_ids,
+    rank_rows,
+    rollout_class,
+    sampled_responses,
+)
 from tokenshift.trainer.policy.undisturbed import undisturbed
 from tokenshift.trainer.probe.files import FIXED_KIND, MEASURE_PREFIX, OWN_KIND, ProbeFiles
 from tokenshift.trainer.probe.trajectories import (
@@ -36,6 +44,12 @@ logger = get_logger(__name__)
 
 PURPOSE = "The shift probe"
 """The subject of what the probe refuses."""
+
+MAX_NEW_TOKENS = 256
+"""Tokens of the longest response where neither the trainer nor the user says how many."""
+
+LENGTH_SETTINGS = ("max_completion_length", "max_new_tokens")
+"""Settings of TRL's trainers for the longest response that they sample."""
 
 Scored = tuple[ProbedTrajectory, dict[str, torch.Tensor]]
 """A trajectory and its statistics by name, one value per token that the policy chose."""
@@ -76,7 +90,8 @@ class ShiftProbeCallback(TrainerCallback):
         reward: a reward function with TRL's signature, which judges responses if the trainer has no rewards.
         temperature: divides the logits of both models; ignored if the trainer has a temperature.
         top_p: share of the probability that the truncated divergences keep, in (0, 1].
-        max_new_tokens: longest sampled response, if the trainer has no such setting.
+        max_new_tokens: longest sampled response in tokens, if the trainer has no such setting; by default 256, or as
+            many as the policy has positions for after the longest prompt.
         batch_size: trajectories in one forward pass on each rank; by default the trainer's evaluation batch size.
         seed: seed of the sampled responses.
         rollout_func: called for the probe's responses instead of the trainer's own `rollout_func`, whose state belongs
@@ -88,7 +103,8 @@ class ShiftProbeCallback(TrainerCallback):
     in GRPO and RLOO.
 
     Raises:
-        ValueError: for numbers out of range, a dataset without prompts, a base with another tokenizer, or a trainer
+        ValueError: when training begins, for a prompt and a response that the policy has no positions for. At once,
+            for numbers out of range, a dataset without prompts, a base with another tokenizer, or a trainer
             whose policy cannot be sampled (an encoder-decoder model, a rollout function without one for the probe,
             images where they cannot be passed): one line that says what to change.
     """
@@ -104,7 +120,7 @@ class ShiftProbeCallback(TrainerCallback):
         reward: Reward | None = None,
         temperature: float = 1.0,
         top_p: float = 0.7,
-        max_new_tokens: int = 256,
+        max_new_tokens: int | None = None,
         batch_size: int | None = None,
         seed: int = 0,
         rollout_func: Callable[..., Any] | None = None,
@@ -116,12 +132,15 @@ class ShiftProbeCallback(TrainerCallback):
         self.temperature = getattr(trainer, "temperature", sampled_at)
         self.batch_size = trainer.args.per_device_eval_batch_size if batch_size is None else batch_size
         check_sampling(self.temperature, top_p)
-        for name, value in (("probe_steps", probe_steps), ("probe_size", probe_size), ("batch_size", self.batch_size)):
+        counts = {"probe_steps": probe_steps, "probe_size": probe_size, "max_new_tokens": max_new_tokens}
+        for name, value in (counts | {"batch_size": self.batch_size}).items():
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value!r} must be at least 1.")
         check_can_be_sampled(trainer, dataset, PURPOSE, rollout_func=rollout_func)
         self.trainer, self.probe_steps, self.top_p = trainer, probe_steps, top_p
-        self.reward, self.max_new_tokens, self.seed = reward, max_new_tokens, seed
+        self.reward, self.seed = reward, seed
+        self.max_new_tokens = MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
+        self._fits_length = max_new_tokens is None
         self.rollout_func = rollout_func
         self.dataset = dataset.select(range(min(probe_size, len(dataset))))
         self._has_images = image_column(self.dataset) is not None
@@ -148,6 +167,7 @@ class ShiftProbeCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self._check_length()
         if state.is_world_process_zero:
             self.files.forget_after(state.global_step)
             for step in self.files.steps():
@@ -185,6 +205,29 @@ class ShiftProbeCallback(TrainerCallback):
                     state.log_history.append({"step": step, f"shift/{name}": value})
                 if self._reports(args):
                     self._wandb.log_overlaps(name, overlaps)
+
+    def _check_length(self) -> None:
+        """Refuse responses that would end beyond the policy's last position; a length of its own choice is lowered."""
+        own_rollouts = rollout_class(self.trainer) is not None
+        if self._has_images or self.rollout_func or (own_rollouts and getattr(self.trainer, "rollout_func", None)):
+            return  # what the policy reads is not known before
+        lengths = [len(prompt_token_ids(self.trainer, row)) for row in self._rows(list(range(len(self.dataset))))]
+        if own_rollouts:
+            check_policy_context(self.trainer, lengths)
+            return
+        settings = generation_settings(self.trainer)
+        if settings is not None and settings.max_new_tokens is not None:
+            name = next((name for name in LENGTH_SETTINGS if hasattr(self.trainer.args, name)), "max_new_tokens")
+            check_policy_context(self.trainer, lengths, settings.max_new_tokens, setting=name)
+            return
+        room = policy_room(self.trainer, lengths)
+        if self._fits_length and room is not None and 0 < room < self.max_new_tokens:
+            logger.warning(
+                f"{PURPOSE} samples responses of at most {room} tokens, as many as the policy has positions for after "
+                "the longest prompt; max_new_tokens sets another number."
+            )
+            self.max_new_tokens, self._fits_length = room, False
+        check_policy_context(self.trainer, lengths, self.max_new_tokens, setting="max_new_tokens")
 
     # Scoring -----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.architectures import tiny_model
+from helpers.cacheless import TOKENIZER, UNEQUAL, cacheless, wrong_draws
 from helpers.pocket_models import base_and_moved, requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForC
 from tokenshift.analysis.cross_sampling.cached_policy import masks_slots
 from tokenshift.analysis.cross_sampling.criterion_registry import CRITERIA, Positions
 from tokenshift.analysis.cross_sampling.draft_and_verify import CutModel, goes_on
-from tokenshift.analysis.cross_sampling.engines import cross_sample
+from tokenshift.analysis.cross_sampling.engines import cross_sample, engine_for
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
 from tokenshift.analysis.divergence.from_logits import entropy, js_divergence, kl_divergence, log_probabilities
 from tokenshift.analysis.sampling.draws import coupled_draw
@@ -190,6 +192,26 @@ def test_sliding_windows_are_decoded_in_lockstep() -> None:
             with torch.no_grad():
                 logp = log_probabilities(model(input_ids=ids).logits[:, -1])
                 assert int(coupled_draw(logp, row, [place])) == token
+
+
+def test_a_temperature_that_counts_slots_is_decoded_without_padding() -> None:
+    """Llama 4's queries are scaled every `floor_scale` slots of the cache: padding would count."""
+    tuned = {"attn_temperature_tuning": True, "floor_scale": 16, "attn_scale": 3.0, "no_rope_layers": [0, 0]}
+    first, second = (tiny_model("llama4_text", seed, **tuned) for seed in (0, 1))
+    for model in (first, second):
+        model.generation_config.update(eos_token_id=2, pad_token_id=0)
+    assert engine_for(first, second) == "lockstep by length"
+    scaled = [module for module in first.modules() if hasattr(module, "floor_scale")]
+    assert {(module.floor_scale, module.attn_scale) for module in scaled} == {(16, 3.0)}
+    sampling = Sampling(top_p=1.0, max_new_tokens=16, seed=3)
+    with pytest.warns(UserWarning, match="the engine is 'lockstep by length'"):
+        responses = cross_sample(
+            first, second, TOKENIZER, UNEQUAL, plan=Intervention("random", 0.5), sampling=sampling, batch_size=4
+        )
+    assert max(len(response.prompt_ids + response.completion_ids) for response in responses) > 17
+    assert wrong_draws(responses, first, second, sampling) == 0
+    expected = [cacheless(first, request, sampling) for request in UNEQUAL]
+    assert TransformersGenerator(first, TOKENIZER, sampling)(UNEQUAL) == expected
 
 
 @pytest.mark.parametrize(("epsilon", "gamma"), [(0.0, 0.0), (0.69, 0.0), (0.0, 1.0)])

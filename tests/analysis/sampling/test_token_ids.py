@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 from helpers.architectures import tiny_config, tiny_model
-from transformers import LlavaConfig, PretrainedConfig, Qwen2Config
+from transformers import LlavaConfig, Phi3Config, PretrainedConfig, Qwen2Config
 
-from tokenshift.analysis.sampling.token_ids import LIMITS, check_context, context_length
+from tokenshift.analysis.sampling.token_ids import LIMITS, check_context, context_length, context_reason
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -57,6 +57,42 @@ def test_models_of_several_parts_and_stretched_ones() -> None:
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096, "rope_theta": 1e4}
     assert context_length(Qwen2Config(max_position_embeddings=4096, rope_parameters=yarn)) == 16384
     assert context_length(Qwen2Config(max_position_embeddings=32768, rope_parameters=yarn)) == 32768
+
+
+def longrope(**fields: Any) -> dict[str, Any]:
+    factors = {"short_factor": [1.0] * 8, "long_factor": [8.0] * 8, "rope_theta": 1e4}
+    return {"rope_type": "longrope", "original_max_position_embeddings": 12, **factors, **fields}
+
+
+def test_rotary_factors_that_switch_end_the_context() -> None:
+    """Beyond the switch the longest text of a batch would decide the probabilities of all."""
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "max_position_embeddings": 128}
+    config = Phi3Config(**sizes, original_max_position_embeddings=12, rope_parameters=longrope())
+    assert context_length(config) == 12
+    words = (
+        r"^model='m' reads 12 tokens \(its rotary factors, rope_type 'longrope', change beyond that many .* not "
+        r"supported\); the longest prompt has 4, and with max_new_tokens=9 .* end at 13: lower max_new_tokens to 8\.$"
+    )
+    with pytest.raises(ValueError, match=words):
+        check_context(config, [4], 9, model="model='m'", setting="max_new_tokens")
+    check_context(config, [4], 8, model="model='m'", setting="max_new_tokens")
+
+
+@pytest.mark.parametrize(
+    ("rope", "limit"),
+    [
+        ({"full_attention": longrope(), "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}, 12),
+        ({"type": "longrope", "original_max_position_embeddings": 20}, 20),
+        (longrope(original_max_position_embeddings=4096), 128),
+        ({"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}, 128),
+        (None, 128),
+    ],
+)
+def test_where_the_switch_is_written(rope: Any, limit: int) -> None:
+    config = PretrainedConfig(max_position_embeddings=128)
+    config.rope_parameters = rope
+    assert context_length(config) == limit
+    assert bool(context_reason(config)) == (limit < 128)
 
 
 def test_both_numbers_are_in_the_refusal() -> None:

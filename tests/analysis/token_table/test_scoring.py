@@ -4,12 +4,19 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.architectures import tiny_model as small_model
 from helpers.exact_statistics import oracle
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis import score_trajectories
+from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator
+from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.token_table.schema import SCORED, TABLE_SCHEMA
+from tokenshift.recipes.pocket.make_base import make_tokenizer
+
+PHI3 = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2, "original_max_position_embeddings": 12}
+LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 8, "long_factor": [8.0] * 8}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +76,29 @@ def test_nothing_to_score(models: tuple[Any, Any, Any]) -> None:
     base, rl, tokenizer = models
     assert score_trajectories(base, rl, [], tokenizer).num_rows == 0
     assert score_trajectories(base, rl, [Trajectory(0, 0, [5], [])], tokenizer).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "limit"),
+    [
+        ("llama", {"max_position_embeddings": 24}, 24),
+        ("gpt2", {"n_positions": 24}, 24),
+        ("phi3", PHI3 | {"rope_parameters": LONGROPE}, 12),
+    ],
+)
+def test_trajectories_beyond_the_positions_are_refused(kind: str, fields: dict[str, Any], limit: int) -> None:
+    """Those of either model; rotary positions would silently go on."""
+    base, short, tokenizer = small_model("llama"), small_model(kind, **fields), make_tokenizer()
+    fitting, longer = (Trajectory(7, 0, [5] * 4, [6] * (limit + more - 4)) for more in (0, 1))
+    assert score_trajectories(base, short, [fitting], tokenizer).num_rows == limit - 4
+    words = rf"^A trajectory of problem 7 has {limit + 1} tokens, but the model reads {limit}.*: leave it out"
+    for pair in ((base, short), (short, base)):
+        with pytest.raises(ValueError, match=words):
+            score_trajectories(*pair, [fitting, longer], tokenizer)
+    short.generation_config.update(eos_token_id=2, pad_token_id=0)
+    generator = TransformersGenerator(short, tokenizer, Sampling(max_new_tokens=limit - 3))
+    with pytest.raises(ValueError, match=rf"reads {limit} tokens.*longest prompt has 4, and with max_new_tokens="):
+        generator([Request((0, 0), [5, 6, 7, 8])])
 
 
 def test_bad_input(models: tuple[Any, Any, Any]) -> None:

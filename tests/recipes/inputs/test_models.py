@@ -77,12 +77,43 @@ def test_an_adapter_that_is_not_in_the_weights_is_refused(base: Path, tmp_path: 
     assert "\n" not in str(refusal.value)
 
 
-def test_what_peft_does_not_merge_is_refused(base: Path, tmp_path: Path) -> None:
-    """An activated LoRA works from its invocation tokens on, so that no weights are the adapter."""
+def test_an_activated_lora_is_refused_by_its_name(base: Path, tmp_path: Path) -> None:
+    """It works from its invocation tokens on, so that no weights are the adapter."""
     config = LoraConfig(r=2, target_modules=["q_proj"], alora_invocation_tokens=[5, 6], task_type="CAUSAL_LM")
-    adapter(base, tmp_path, config)
-    with pytest.raises(ValueError, match=f"^'{tmp_path}' is a LORA adapter, .*"):
+    config.base_model_name_or_path = str(base)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=rf"'{tmp_path}' is an aLoRA adapter, which cannot .* such as a plain LoRA"):
+        find_model("rl_model", str(tmp_path))
+
+
+def test_what_peft_does_not_merge_is_refused(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unable(model: Any) -> None:
+        raise NotImplementedError("not this one")
+
+    adapter(base, tmp_path, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    monkeypatch.setattr("peft.tuners.lora.LoraModel.merge_and_unload", unable)
+    with pytest.raises(ValueError, match=f"^'{tmp_path}' is a LORA adapter, .* PEFT says: not this one"):
         find_model("rl_model", str(tmp_path)).load("float32", CPU)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_adapter_of_one_side_of_a_tied_matrix(tied: bool, tmp_path: Path) -> None:
+    """Merged it would change the other side too; on an untied base it is merged."""
+    base, folder = tmp_path / "base", tmp_path / "adapter"
+    plain = tiny_model("qwen2", tie_word_embeddings=tied)
+    plain.save_pretrained(base)
+    make_tokenizer().save_pretrained(base)
+    config = LoraConfig(r=2, target_modules=["embed_tokens"], task_type="CAUSAL_LM")
+    adapted = get_peft_model(plain, config)
+    perturbed(torch.nn.ParameterList([p for p in adapted.parameters() if p.requires_grad]), 0.3)  # type: ignore[arg-type]
+    adapted.peft_config["default"].base_model_name_or_path = str(base)
+    adapted.save_pretrained(folder, save_embedding_layers=False)
+    source = find_model("rl_model", str(folder))
+    if not tied:
+        assert source.load("float32", CPU) is not None
+        return
+    with pytest.raises(ValueError, match=r"one matrix in its base \(tie_word_embeddings\).* save the base untied"):
+        source.load("float32", CPU)
 
 
 def test_a_merge_that_changes_the_model_is_refused(

@@ -121,11 +121,35 @@ IDS = {"prompt_ids": [5], "completion_ids": [6, 2]}
             "rows 0 and 1 have one prompt, but other solutions",
         ),
         ([IDS], {"context": 2}, "row 0 has 3 tokens, but the model reads 2"),
+        ([IDS], {"context": 2, "context_reason": " (why)"}, r"but the model reads 2 \(why\)\."),
+        (
+            [{"prompt": "1+1=", "completion": text} for text in ("2</s>", "3</s>5")],
+            {},
+            "the completion of row 1 goes on behind its end token, by '5'; cut it off there, or give prompt_ids and",
+        ),
+        ([{"prompt": "1+1=", "completion": "3</s>5</s>"}], {}, "row 0 goes on behind its end token, by '5'"),
     ],
 )
 def test_what_is_not_clear_is_refused(rows: list[Any], options: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^trajectories='.*t\.jsonl'.*" + words):
         loaded(tmp_path, rows, **options)
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"), [(IDS, "token ids"), ({"prompt": "1+1=", "completion": "2</s>"}, "text")], ids=["ids", "text"]
+)
+def test_a_chat_template_without_conversations_is_refused(row: Any, kind: str, tmp_path: Path) -> None:
+    words = rf"^chat_template_kwargs=\{{'brief': True\}} has no effect: .*t\.jsonl' are {kind}, .*; leave it out\.$"
+    with pytest.raises(ValueError, match=words):
+        loaded(tmp_path, [row], chat_template_kwargs={"brief": True})
+
+
+def test_a_word_that_ends_generation_may_be_inside_a_text(tmp_path: Path) -> None:
+    """Ids that have a model stop, such as that of a line's end, are words of a text like others."""
+    tokenizer = tokenizer_with()
+    (five,) = tokenizer("5", add_special_tokens=False)["input_ids"]
+    (trajectory,) = loaded(tmp_path, [{"prompt": "1+1=", "completion": "354</s>"}], ends=[five])
+    assert tokenizer.decode(trajectory.completion_ids) == "354</s>"
 
 
 def test_a_prompt_that_the_tokenizer_ends_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from helpers.architectures import tiny_model as small_model
 from helpers.probed_tables import assert_scored, fixed_trajectories, probe_rows
 from helpers.tiny_training import SETTINGS, digit_reward, parameters, same
 from peft import LoraConfig
@@ -34,6 +35,7 @@ from trl import (
     SFTTrainer,
 )
 
+from tokenshift.recipes.pocket.make_base import make_tokenizer
 from tokenshift.trainer import ShiftProbeCallback
 from tokenshift.trainer.policy.heldout import heldout_score
 from tokenshift.trainer.policy.requirements import check_can_be_sampled
@@ -207,6 +209,42 @@ def test_prompts_are_rendered_as_the_row_says(tiny_model: str, problems: Dataset
     probe.on_train_begin(trainer.args, trainer.state, trainer.control)
     text = trainer.processing_class.decode(fixed_trajectories(trainer)[0].prompt_ids)
     assert text == "1yes1+1"
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_responses_end_before_the_positions_do(
+    kind: str, problems: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A number that is given is refused beyond them, before training; the default is what fits."""
+    sizes = {"n_positions": 24} if kind == "gpt2" else {"max_position_embeddings": 24}
+    small_model(kind, **sizes).save_pretrained(tmp_path / "model")
+    make_tokenizer().save_pretrained(tmp_path / "model")
+    prompts = Dataset.from_dict({"prompt": ["1+2=", "13+22="]})
+    longest = max(len(make_tokenizer()(prompt)["input_ids"]) for prompt in prompts["prompt"])
+    trainer = sft(str(tmp_path / "model"), problems, str(tmp_path / "out"))
+
+    def begun(**settings: Any) -> ShiftProbeCallback:
+        probe = ShiftProbeCallback(trainer, prompts, **settings)
+        probe.on_train_begin(trainer.args, trainer.state, trainer.control)
+        return probe
+
+    words = rf"^The policy '.*model' reads 24 tokens; the longest prompt has {longest}, and with max_new_tokens=40 "
+    with pytest.raises(ValueError, match=words):
+        begun(max_new_tokens=40)
+    with caplog.at_level("WARNING"):
+        probe = begun()
+    assert probe.max_new_tokens == 24 - longest
+    assert f"responses of at most {24 - longest} tokens" in caplog.text
+    assert all(len(row.completion_ids) <= 24 - longest for row in fixed_trajectories(trainer))
+
+
+def test_rollouts_end_before_the_positions_do(problems: Dataset, tmp_path: Path) -> None:
+    small_model("llama", max_position_embeddings=24).save_pretrained(tmp_path / "model")
+    make_tokenizer().save_pretrained(tmp_path / "model")
+    trainer = rloo(loaded(str(tmp_path / "model")), problems, str(tmp_path / "out"))
+    probe = ShiftProbeCallback(trainer, Dataset.from_dict({"prompt": ["1+2=" * 5]}))
+    with pytest.raises(ValueError, match=r"reads 24 tokens; .* with max_completion_length=6 a response could end"):
+        probe.on_train_begin(trainer.args, trainer.state, trainer.control)
 
 
 def refused(model: Any, problems: Dataset) -> str:
