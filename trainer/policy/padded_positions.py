@@ -114,13 +114,13 @@ def settle_positions(trainer: Any, *others: Any) -> None:
             handle.remove()
         name = type(without_adapter(policy)).__name__
         adapter = getattr(policy, "active_peft_config", None)
-        learned = adapter is not None and adapter.is_prompt_learning
+        kind = adapter.peft_type if adapter is not None and adapter.is_prompt_learning else None
         raise ValueError(
             f"{name} counts the padding that TRL puts before shorter prompts, so that in training its distributions "
             "are not those that it samples from; "
             + (
-                f"PEFT gives it no positions beside a learned prompt ({adapter.peft_type}), so use LoRA."
-                if learned
+                f"PEFT gives it no positions beside a learned prompt ({kind}), so use LoRA."
+                if kind
                 else "use a model that takes its positions from the attention mask or as position_ids."
             )
         )
