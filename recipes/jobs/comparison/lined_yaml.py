@@ -16,6 +16,9 @@ _REPR = reprlib.Repr()
 _REPR.maxlevel = 2
 _REPR.maxstring = _REPR.maxother = 200
 
+OTHERS = ("compare_", "evaluate_")
+"""Beginnings of the names of shipped files that are no configs of a training."""
+
 _MERGE, _TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
 
 
@@ -135,5 +138,5 @@ class LinedYaml:
         for candidate in (path, self.path.parent / path, shipped / path, shipped / f"{name}.yaml"):
             if candidate.is_file():
                 return candidate
-        names = sorted(file.stem for file in shipped.glob("*.yaml") if not file.stem.startswith("compare_"))
+        names = sorted(file.stem for file in shipped.glob("*.yaml") if not file.stem.startswith(OTHERS))
         raise self.wrong(position, f"{position[-1]}={name!r} is neither a file nor one of {', '.join(names)}.")
