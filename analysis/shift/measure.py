@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from tokenshift.analysis.storage.provenance import METADATA_KEY
 from tokenshift.analysis.token_table.reader import Source, table_files
 
-TRUNCATED_JS, FULL_JS = "js_top_p", "js"
+TRUNCATED_JS = "js_top_p"
+FULL_JS = "js"
 """Columns of a per-token table: JS between distributions truncated to top-p, and between whole ones."""
 
 SHIFT_MEASURES = (TRUNCATED_JS, FULL_JS)

@@ -129,7 +129,12 @@ def test_configs_go_by_path_or_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert launch_config("ddp") == launch_config("ddp.yaml") == LAUNCH_CONFIGS / "ddp.yaml"
     Path("mine.yaml").write_text("{}")
     assert launch_config("mine.yaml") == Path("mine.yaml")
-    assert config_names("compare_*") == ["compare_pocket", "compare_pocket_base", "compare_pocket_dose", "compare_smollm2"]
+    assert config_names("compare_*") == [
+        "compare_pocket",
+        "compare_pocket_base",
+        "compare_pocket_dose",
+        "compare_smollm2",
+    ]
     for name in launch_config_names():
         assert "num_processes" in yaml.safe_load(launch_config(name).read_text())
     for wrong in ("dir/pocket", "", "."):
