@@ -161,6 +161,7 @@ def test_an_encoder_that_reads_later_tokens_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model_type", ["bart", "rwkv"])
 def test_models_that_read_the_padding_as_text(model_type: str, tmp_path: Path) -> None:
     model = tiny_model(model_type)
+    model.generation_config.forced_eos_token_id = None  # BART's own, which is refused before
     with pytest.raises(ValueError, match=f"{type(model).__name__} counts the padding that TRL puts before"):
         trained(model, tmp_path)
 
