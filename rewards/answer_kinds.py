@@ -70,7 +70,7 @@ REJECTED = (
     r"|isn't|cannot|can't|fails|doesn't|does\s+not|implies"
 )
 NO_CHOICE = rf"[<>=]|{RELATION_COMMAND}|(?:\\text\s*\{{\s*)?(?:{REJECTED})"
-"""What makes the letters before it points, sets or statements, and no choice with its content."""
+"""Text behind letters that makes them points, sets or statements, and no choice with its content."""
 NO_CONTENT = rf"(?!\s*(?:{NO_CHOICE}|[-+^_,/&|(]|\\(?:pm|mp)(?![a-zA-Z])|\\&|[A-Z]\s*$|.*\\text\s*\{{\s*[A-Z]\s*\}}))"
 CHOICE = re.compile(r"\(([A-Ja-j])\)|([A-J])(?:[.:)])?")
 CHOICE_WITH_CONTENT = re.compile(rf"(?:\(([A-J])\)|([A-J])(?:\)|[.:](?=\s)))\s*{NO_CONTENT}([^(]+)")

@@ -58,7 +58,7 @@ GOES_ON = re.compile(
     r"|cannot|can['’]t|fails|at (?:most|least)|off|away from|if|unless)\b"
     r"|of\s+(?=[$\\\d])|times\s+(?=[$\\\d]|as|the))"
 )
-"""What follows a formula that is not the answer: `$5$ less than $20$`, `$12$?`."""
+"""Words behind a formula that is not the answer: `$5$ less than $20$`, `$12$?`."""
 FORMULA = re.compile(
     r"(?<!\\)\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:\\\$|[^\n$])+)\$"
     r"|\\\((?P<c>(?:[^\\\n]|\\(?![()]))+)\\\)|\\\[(?P<d>(?:[^\\]|\\(?![\[\]]))+)\\\]|(?P<e>-?\\frac\{-?\d+\}\{-?\d+\})",

@@ -178,7 +178,7 @@ TIMES = re.compile(
 )
 """The word in "3 times", a number of events or a factor, and not in "3 times x"."""
 NOUNS = re.compile(r"(?<=[a-z]{3})\s+and\s+(?=[a-z]{3,}(?: [a-z]{3,})?\s*\}?$)")
-"""What joins two nouns at the end, as in "7 boys and girls"."""
+"""The "and" between two nouns at the end, as in "7 boys and girls"."""
 MORE = re.compile(r"(?i)(?<=[\da-z{])\s*(?<!or )(?<!or)(?<![a-z])more(?![a-z])(?!\s+than)")
 """The word in "5 more" and "5 more apples", and not in "5 or more"."""
 RATE = re.compile(

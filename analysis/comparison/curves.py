@@ -14,7 +14,7 @@ FEWEST_PROBES = 3
 """The fewest values of a held-out curve that have an area: two are the start and the end, which say nothing new."""
 
 TOTAL_REWARD = "reward"
-"""What TRL logs as the weighted sum of all rewards."""
+"""The key under which TRL logs the weighted sum of all rewards."""
 
 
 @dataclass(frozen=True)

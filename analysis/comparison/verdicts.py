@@ -1,4 +1,4 @@
-"""What a comparison says of each variant: from the replication seeds where there are some, else from the first ones.
+"""The verdict on each variant: from the replication seeds where there are some, else from the first ones.
 
 Seeds that suggested a difference cannot also confirm it: those of the discovery and those of the replication are
 tested apart and never pooled.

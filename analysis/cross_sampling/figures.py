@@ -51,7 +51,7 @@ FEW_TOKENS: dict[tuple[str, ...], tuple[str, float]] = {
     ("needed", "effective_count", "50"): ("effective replacements a\nresponse for 50 % of the gain", 1),
     ("needed", "effective_count", "90"): ("effective replacements a\nresponse for 90 % of the gain", 1),
 }
-"""What says of a curve how few tokens suffice: keys of its entry -> (words of the axis, factor to the unit)."""
+"""Numbers that say how few tokens suffice on a curve: keys of its entry -> (words of the axis, factor to the unit)."""
 
 
 def criterion_looks(curves: Sequence[Numbers]) -> dict[str, Look]:

@@ -160,7 +160,7 @@ class _Arm:
         return self(self.entry.range[1], most=0).responses
 
     def threshold(self, budget: float, trials: Sequence[_Trial], best: _Trial, *, met: bool) -> Threshold:
-        """What was found for a budget."""
+        """The threshold of the best trial for a budget, with all trials."""
         tried = [(trial.epsilon, trial.share) for trial in trials]
         key = self._arm._replace(budget=budget)
         found = best.epsilon, best.share, best.tokens, tried

@@ -143,12 +143,7 @@ def area(shares: np.ndarray, values: np.ndarray, end: np.ndarray | float) -> np.
         values: `(..., C)` recovery there.
         end: `(...)` recovery where every token is the intervention's.
     """
-    last = np.asarray(end, dtype=float)[..., None]
-    x = np.concatenate([np.zeros_like(last), np.clip(shares, 0, 1), np.ones_like(last)], axis=-1)
-    y = np.concatenate([np.zeros_like(last), values, last], axis=-1)
-    order = np.argsort(x, axis=-1, kind="stable")  # the ends stay the ends
-    x, y = np.take_along_axis(x, order, -1), np.take_along_axis(y, order, -1)
-    return np.asarray(((y[..., 1:] + y[..., :-1]) / 2 * np.diff(x, axis=-1)).sum(axis=-1))
+    return area_of_first(shares, values, 1.0, end, limit=1.0)
 
 
 def area_of_first(

@@ -65,7 +65,7 @@ distributions do. The publication's draws are independent, which makes effective
     "independent": "The two draws are independent, as the publication's are: they can differ where the distributions \
 are the same.",
 }
-"""What a page says of the draws: value of `DRAWS` -> words."""
+"""Sentences of a page on the draws: value of `DRAWS` -> words."""
 
 SHARPENING_TEXT = """base^a: the base itself intervenes, its next-token probabilities raised to the power a and \
 renormalised (token by token, which is the base at temperature 1/a and not the power distribution of whole responses \

@@ -62,14 +62,14 @@ def head_inputs(
         output = forward(**forward_arguments(model, input_ids, attention_mask), **images)
     logits = getattr(output, "logits", None)
     if logits is None:
-        raise ValueError(f"{_name(model)} returns no logits, so that it cannot be scored.")
+        raise ValueError(f"{class_name(model)} returns no logits, so that it cannot be scored.")
     candidates = [state for state in reversed(recorded or states) if state.shape[0] == size]
     if hasattr(model, "peft_config"):  # virtual tokens of a learned prompt stand before the others
         candidates = [state[:, -length:] for state in candidates]
     candidates = [state for state in candidates if state.shape[1] == length]
     if not candidates:
         raise ValueError(
-            f"{_name(model)} does not give its LM head the states of all {length} positions in one call, so that "
+            f"{class_name(model)} does not give its LM head the states of all {length} positions in one call, so that "
             "its distributions cannot be told from its states; it cannot be scored."
         )
     sequence = attention_mask[:, -1].argmax()
@@ -84,7 +84,7 @@ def output_embeddings(model: Any) -> Any:
     """
     module = model.get_output_embeddings()
     if module is None:
-        raise ValueError(f"{_name(model)} has no LM head (output embeddings).")
+        raise ValueError(f"{class_name(model)} has no LM head (output embeddings).")
     return module
 
 
@@ -122,10 +122,6 @@ def _coarsest(model: Any, states: torch.Tensor) -> torch.dtype:
     return max(kinds, key=lambda kind: torch.finfo(kind).eps)
 
 
-def _name(model: Any) -> str:
-    return type(without_adapter(model)).__name__
-
-
 def backbone(model: Any) -> Any:
     """The module under the LM head of an unwrapped causal LM, with or without an adapter."""
     return without_adapter(model).base_model
@@ -134,6 +130,22 @@ def backbone(model: Any) -> Any:
 def without_adapter(model: Any) -> Any:
     """The transformers model under a `PeftModel`, else the model itself; peft, slow to import, is not needed."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def class_name(model: Any) -> str:
+    """The name of a model's class, without an adapter's, for messages."""
+    return type(without_adapter(model)).__name__
+
+
+def model_name(model: Any) -> str:
+    """The folder or hub name that a model was loaded from, else the name of its class, for messages."""
+    return getattr(model.config, "name_or_path", "") or class_name(model)
+
+
+def learned_prompt(model: Any) -> Any:
+    """The PEFT config of a learned prompt that an adapter puts before a model's prompts; None where there is none."""
+    adapter = getattr(model, "active_peft_config", None)
+    return adapter if adapter is not None and adapter.is_prompt_learning else None
 
 
 @contextmanager

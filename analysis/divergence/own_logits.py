@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tokenshift.analysis.divergence.hidden_states import HeadInputs, output_embeddings, without_adapter
+from tokenshift.analysis.divergence.hidden_states import HeadInputs, class_name, output_embeddings
 from tokenshift.analysis.divergence.lm_head import LMHead, head_by_answers, possible_forms
 from tokenshift.analysis.divergence.projection import Projection
 
@@ -47,7 +47,7 @@ def fitted_head(model: Any, head: LMHead, inputs: HeadInputs) -> tuple[torch.Ten
         smallest = min(smallest, difference)
     largest = float(inputs.logits[inputs.logits.isfinite()].abs().amax())
     raise ValueError(
-        f"{_name(model)} makes its logits in a way that is not known here: at one token its own logits (up to "
+        f"{class_name(model)} makes its logits in a way that is not known here: at one token its own logits (up to "
         f"{largest:.3g} in size) and the projection of its last state by its LM head differ by up to {smallest:.3g}, "
         "whatever factor or cap of its config is applied; divergences of it would be wrong, so use a model whose "
         "logits are its output embeddings times a state, a factor and a soft cap."
@@ -66,14 +66,10 @@ def check_finite(model: Any, logits: torch.Tensor) -> None:
     """
     if logits.isnan().any() or logits.isposinf().any() or not logits.isfinite().any(dim=-1).all():
         raise ValueError(
-            f"The logits of {_name(model)} are not finite, so that it has no probabilities: usually its weights are "
-            "broken, or half precision overflows; load it with dtype float32 or bfloat16, and check the weights if "
-            "that does not help."
+            f"The logits of {class_name(model)} are not finite, so that it has no probabilities: usually its weights "
+            "are broken, or half precision overflows; load it with dtype float32 or bfloat16, and check the weights "
+            "if that does not help."
         )
-
-
-def _name(model: Any) -> str:
-    return type(without_adapter(model)).__name__
 
 
 def _attempts(model: Any, head: LMHead, inputs: HeadInputs) -> Iterator[tuple[torch.Tensor, LMHead, torch.Tensor]]:

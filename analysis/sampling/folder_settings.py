@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import GenerationConfig
 
+from tokenshift.analysis.divergence.hidden_states import model_name, without_adapter
+
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
     "num_beam_groups": (1,),
@@ -57,10 +59,9 @@ def report_unused_settings(model: Any) -> None:
     """Warn of settings in a model's generation config that responses are sampled without, where there are any."""
     settings = changing_settings(getattr(model, "generation_config", None))
     if settings:
-        name = getattr(model.config, "name_or_path", "") or type(model).__name__
         warnings.warn(
-            f"The generation config of {name!r} sets {settings_text(settings)}; responses are sampled without that, "
-            "by the temperature, top-p and length of this run alone.",
+            f"The generation config of {model_name(model)!r} sets {settings_text(settings)}; responses are sampled "
+            "without that, by the temperature, top-p and length of this run alone.",
             stacklevel=3,
         )
 
@@ -80,7 +81,7 @@ def without_folder_settings(model: Any) -> Iterator[None]:
     Args:
         model: a causal LM with `generate`, or a PEFT model around one.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = without_adapter(model)
     holders = {id(holder): holder for holder in (inner, model) if "generation_config" in vars(holder)}
     kept = [(holder, holder.generation_config) for holder in holders.values()]
     for holder, _ in kept:

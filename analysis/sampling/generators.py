@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from tokenshift.analysis.divergence.from_logits import check_sampling, log_probabilities
+from tokenshift.analysis.divergence.hidden_states import model_name
 from tokenshift.analysis.sampling.draws import coupled_draw
 from tokenshift.analysis.sampling.folder_settings import report_unused_settings, without_folder_settings
 from tokenshift.analysis.sampling.plain_reading import check_causal, is_right, next_logits, trial_rows
@@ -149,7 +150,7 @@ class TransformersGenerator:
             self.model.config,
             [len(request.prompt_ids) for request in requests],
             self.sampling.max_new_tokens,
-            model=f"The model {getattr(self.model.config, 'name_or_path', '') or type(self.model).__name__!r}",
+            model=f"The model {model_name(self.model)!r}",
             setting="max_new_tokens",
         )
         check_causal(self.model)

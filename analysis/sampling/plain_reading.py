@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import DynamicCache
 
-from tokenshift.analysis.divergence.hidden_states import without_cache
+from tokenshift.analysis.divergence.hidden_states import model_name, without_cache
 from tokenshift.analysis.divergence.own_logits import FAR, check_finite
 from tokenshift.analysis.sampling.token_ids import context_length
 
@@ -26,7 +26,7 @@ TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.02, tor
 FEWEST = 16
 """Logits of a row that count at least, however far they are below the largest."""
 
-WINDOWS = ("sliding_window", "attention_chunk_size")
+CACHE_WINDOWS = ("sliding_window", "attention_chunk_size")
 """Names that configs have for the number of tokens that a layer's cache keeps."""
 
 SHORT_WINDOW = 3
@@ -180,7 +180,7 @@ def _longest_window(model: Any) -> int | None:
 def _short_windows(model: Any) -> Iterator[None]:
     """Let the windows that a model's config names be `SHORT_WINDOW` tokens long."""
     config = model.config.get_text_config(decoder=True)
-    given = {name: value for name in WINDOWS if type(value := getattr(config, name, None)) is int}
+    given = {name: value for name in CACHE_WINDOWS if type(value := getattr(config, name, None)) is int}
     try:
         for name in given:
             setattr(config, name, SHORT_WINDOW)
@@ -220,9 +220,8 @@ def check_causal(model: Any) -> None:
         return agree(logits[0], logits[1], model)
 
     if not remembered(model, "reading from left to right", same):
-        name = getattr(model.config, "name_or_path", "") or type(model).__name__
         raise ValueError(
-            f"{name!r} ({type(model).__name__}) is not a causal language model: its logits at a position change with "
-            "the tokens after it, so that a response has no probability token by token. Set is_decoder=true in its "
-            "config if it has that."
+            f"{model_name(model)!r} ({type(model).__name__}) is not a causal language model: its logits at a position "
+            "change with the tokens after it, so that a response has no probability token by token. Set "
+            "is_decoder=true in its config if it has that."
         )

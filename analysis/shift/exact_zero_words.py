@@ -1,4 +1,4 @@
-"""What a page, a figure and a table say of exact zeros beside a truncated sparsity."""
+"""Words of a page, a figure and a table on exact zeros beside a truncated sparsity."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from tokenshift.analysis.thresholds import NEAR_ZERO
 
 
 def exact_zero_words(group: Mapping[str, Any], *, brief: bool = False) -> str:
-    """What stands beside a truncated sparsity: how many tokens are exact zeros, and the full JS among them.
+    """The words beside a truncated sparsity: how many tokens are exact zeros, and the full JS among them.
 
     Args:
         group: a group of `summarise`.

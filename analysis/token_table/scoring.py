@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.divergence.from_logits import check_sampling
-from tokenshift.analysis.divergence.hidden_states import evaluation_mode, head_inputs
+from tokenshift.analysis.divergence.hidden_states import evaluation_mode, head_inputs, model_name
 from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head
 from tokenshift.analysis.divergence.own_logits import fitted_head
 from tokenshift.analysis.divergence.projection import Projection
@@ -80,10 +80,9 @@ def check_lengths(trajectories: Sequence[Trajectory], models: Sequence[Any]) -> 
         context = context_length(model.config)
         if context is not None and longest > context:
             problem = trajectories[lengths.index(longest)].problem_id
-            name = getattr(model.config, "name_or_path", "") or type(model).__name__
             raise ValueError(
                 f"A trajectory of problem {problem} has {longest} tokens, but the model reads {context}"
-                f"{context_reason(model.config)}: leave it out ({name!r})."
+                f"{context_reason(model.config)}: leave it out ({model_name(model)!r})."
             )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tokenshift.analysis.divergence.hidden_states import without_adapter
+from tokenshift.analysis.divergence.hidden_states import learned_prompt, model_name
 from tokenshift.analysis.sampling.token_ids import check_context, context_length
 
 
@@ -26,13 +26,12 @@ def check_policy_context(
         ValueError: with the positions, the longest prompt and the setting.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
-    name = getattr(model.config, "name_or_path", "") or type(without_adapter(model)).__name__
     learned = _learned_tokens(model)
     check_context(
         model.config,
         [length + learned for length in prompt_lengths],
         (trainer.max_completion_length if new_tokens is None else new_tokens) or 1,
-        model=f"The policy {name!r}",
+        model=f"The policy {model_name(model)!r}",
         setting=setting,
     )
 
@@ -46,5 +45,5 @@ def policy_room(trainer: Any, prompt_lengths: Sequence[int]) -> int | None:
 
 def _learned_tokens(model: Any) -> int:
     """Tokens of a learned prompt that an adapter puts before a model's prompts."""
-    adapter = getattr(model, "active_peft_config", None)
-    return adapter.num_virtual_tokens if adapter is not None and adapter.is_prompt_learning else 0
+    prompt = learned_prompt(model)
+    return 0 if prompt is None else prompt.num_virtual_tokens

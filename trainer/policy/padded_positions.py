@@ -13,9 +13,10 @@ import torch
 
 from tokenshift.analysis.divergence.hidden_states import (
     backbone,
+    class_name,
     evaluation_mode,
     forward_arguments,
-    without_adapter,
+    learned_prompt,
 )
 from tokenshift.analysis.sampling.token_ids import positions_of
 
@@ -112,15 +113,13 @@ def settle_positions(trainer: Any, *others: Any) -> None:
     if counts_padding(policy, trainer.model):
         for handle in handles:
             handle.remove()
-        name = type(without_adapter(policy)).__name__
-        adapter = getattr(policy, "active_peft_config", None)
-        kind = adapter.peft_type if adapter is not None and adapter.is_prompt_learning else None
+        prompt = learned_prompt(policy)
         raise ValueError(
-            f"{name} counts the padding that TRL puts before shorter prompts, so that in training its distributions "
-            "are not those that it samples from; "
+            f"{class_name(policy)} counts the padding that TRL puts before shorter prompts, so that in training its "
+            "distributions are not those that it samples from; "
             + (
-                f"PEFT gives it no positions beside a learned prompt ({kind}), so use LoRA."
-                if kind
+                f"PEFT gives it no positions beside a learned prompt ({prompt.peft_type}), so use LoRA."
+                if prompt is not None
                 else "use a model that takes its positions from the attention mask or as position_ids."
             )
         )

@@ -7,6 +7,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import ProcessorMixin
 
+from tokenshift.analysis.divergence.hidden_states import without_adapter
 from tokenshift.trainer.policy.responses import prompt_token_ids, rollout_class
 
 IMAGE_COLUMNS = ("image", "images")
@@ -86,8 +87,7 @@ def check_can_be_sampled(
 
 
 def _check_model(trainer: Any, purpose: str) -> None:
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    model = without_adapter(trainer.accelerator.unwrap_model(trainer.model))
     name = type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
         raise ValueError(

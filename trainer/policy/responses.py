@@ -17,6 +17,7 @@ from trl import GRPOTrainer, RLOOTrainer
 from trl.data_utils import prepare_multimodal_messages
 from trl.models import unwrap_model_for_generation
 
+from tokenshift.analysis.divergence.hidden_states import without_adapter
 from tokenshift.analysis.sampling.rewarded_rows import Reward, row_rewards
 from tokenshift.analysis.sampling.token_ids import encode_prompt, end_tokens, padded_left, until_end
 from tokenshift.trainer.policy.undisturbed import set_aside
@@ -279,7 +280,7 @@ def _generated(
     kwargs = trainer.args.gradient_checkpointing_kwargs  # unwrapping turns checkpointing off, and on again with these
     with (
         torch.no_grad(),
-        set_aside(policy.get_base_model() if hasattr(policy, "get_base_model") else policy, **defaults),
+        set_aside(without_adapter(policy), **defaults),
         unwrap_model_for_generation(
             trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=kwargs
         ) as model,

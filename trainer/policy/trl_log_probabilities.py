@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tokenshift.analysis.divergence.hidden_states import evaluation_mode, forward_arguments, without_adapter
+from tokenshift.analysis.divergence.hidden_states import class_name, evaluation_mode, forward_arguments
 from tokenshift.analysis.divergence.own_logits import FAR, check_finite
 from tokenshift.analysis.sampling.plain_reading import check_causal
 
@@ -34,7 +34,7 @@ def check_log_probabilities(trainer: Any) -> None:
     """
     model, temperature = getattr(trainer.model, "_orig_mod", trainer.model), trainer.temperature  # compiles nothing
     unwrapped = trainer.accelerator.unwrap_model(model)
-    name = type(without_adapter(unwrapped)).__name__
+    name = class_name(unwrapped)
     ids = _line(trainer, unwrapped)
     mask = torch.ones_like(ids)
     count = ids.shape[1] - 1
@@ -88,7 +88,7 @@ def check_still_finite(trainer: Any, logps: torch.Tensor) -> None:
         ValueError: if one of them is NaN.
     """
     if logps.isnan().any():
-        name = type(without_adapter(trainer.accelerator.unwrap_model(trainer.model))).__name__
+        name = class_name(trainer.accelerator.unwrap_model(trainer.model))
         raise ValueError(
             f"At update {trainer.state.global_step + 1} the log-probabilities of {name} are NaN at "
             f"{int(logps.isnan().sum())} of {len(logps)} tokens: training has diverged, or half precision overflows. "

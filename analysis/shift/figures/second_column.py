@@ -1,4 +1,4 @@
-"""What a figure shows of its measure: the label of an axis, the exact zeros, and the other measure beside it."""
+"""Parts of a figure that show its measure: the label of an axis, the exact zeros, and the other measure beside it."""
 
 from tokenshift.analysis.figures.kit import Look, Numbers
 from tokenshift.analysis.figures.style import GREY

@@ -16,9 +16,6 @@ _REPR = reprlib.Repr()
 _REPR.maxlevel = 2
 _REPR.maxstring = _REPR.maxother = 200
 
-OTHERS = ("compare_", "evaluate_")
-"""Beginnings of the names of shipped files that are no configs of a training."""
-
 _MERGE, _TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
 
 
@@ -123,13 +120,14 @@ class LinedYaml:
         }
         return self.wrong(spoken_of[min(spoken_of)] if spoken_of else otherwise, prefix + text)
 
-    def file(self, position: Position, name: str, shipped: Path) -> Path:
+    def file(self, position: Position, name: str, shipped: Path, pattern: str = "*") -> Path:
         """The file that a setting names.
 
         Args:
             position: Where the setting stands.
             name: A path, seen from the current folder or from this file's, or the name of a shipped file.
             shipped: The folder of the shipped files.
+            pattern: Pattern of the shipped files that the message lists.
 
         Raises:
             ValueError: if there is no such file.
@@ -138,5 +136,5 @@ class LinedYaml:
         for candidate in (path, self.path.parent / path, shipped / path, shipped / f"{name}.yaml"):
             if candidate.is_file():
                 return candidate
-        names = sorted(file.stem for file in shipped.glob("*.yaml") if not file.stem.startswith(OTHERS))
+        names = sorted(file.stem for file in shipped.glob(f"{pattern}.yaml"))
         raise self.wrong(position, f"{position[-1]}={name!r} is neither a file nor one of {', '.join(names)}.")

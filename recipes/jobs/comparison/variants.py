@@ -10,6 +10,7 @@ import yaml
 from trl import ModelConfig
 
 from tokenshift.analysis.registry import close_match
+from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import CONFIGS
 from tokenshift.recipes.command_line.given_options import GIVEN, reasons_without_effect, refuse_without_effect
 from tokenshift.recipes.command_line.parser import parse_into
@@ -109,7 +110,7 @@ def read_variants(document: LinedYaml, settings: ComparisonFile, processes: int)
 
 def _training_config(document: LinedYaml, name: str) -> dict[str, Any]:
     """The arguments of a training config, without those that the comparison sets."""
-    file = document.file(("config",), name, CONFIGS)
+    file = document.file(("config",), name, CONFIGS, COMMANDS["train"].configs or "*")
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -24,7 +24,7 @@ def _two_columns() -> Table:
 
 
 def rollout_engine(args: DivergenceGRPOConfig) -> str:
-    """What samples the rollouts, and how the loss is corrected for its numbers, in words."""
+    """The engine that samples the rollouts, and how the loss is corrected for its numbers, in words."""
     if not args.use_vllm:
         return "transformers"
     if not args.vllm_importance_sampling_correction:
