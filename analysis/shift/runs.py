@@ -13,7 +13,7 @@ Shape legend: S runs, P problems.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,8 @@ from tokenshift.analysis.shift.claims import (
     statements,
     within,
 )
-from tokenshift.analysis.shift.measure import second_measure, source_metadata, source_truncation
+from tokenshift.analysis.shift.exact_zeros import EXACT_ZERO
+from tokenshift.analysis.shift.measure import TRUNCATED_JS, second_measure, source_metadata, source_truncation
 from tokenshift.analysis.shift.summary import ProblemSums, default_measure, problem_sums, summarise
 from tokenshift.analysis.statistics.crossed_design import (
     CrossedDifference,
@@ -286,7 +287,7 @@ def judged_over_runs(runs: RunGroup) -> list[OverRuns]:
     """The statements of `statements` from runs and problems together, in the same order; fewer than 5 problems leave
     them open."""
     judged = [
-        _share(runs, NEAR_ZERO_CLAIM),
+        _sparsity(runs),
         *_positions(runs),
         *(_share(runs, claim) for claim in ENTROPY_CLAIMS),
         _identity(runs),
@@ -300,8 +301,7 @@ def judged_over_runs(runs: RunGroup) -> list[OverRuns]:
 def _enough_problems(statement: OverRuns, problems: int) -> OverRuns:
     if problems >= FEWEST:
         return statement
-    measured = f"{statement.measured}; of {problems} problems"
-    return OverRuns(statement.text, statement.published, measured, OPEN, statement.estimate)
+    return replace(statement, measured=f"{statement.measured}; of {problems} problems", verdict=OPEN)
 
 
 def _missing(runs: RunGroup, name: str, label: str) -> str:
@@ -316,6 +316,17 @@ def _share(runs: RunGroup, claim: ShareClaim) -> OverRuns:
         return OverRuns(claim.text, claim.published, _missing(runs, claim.name, claim.label), OPEN)
     measured = claim.words.format(percent_text(within_bounds(mean)))
     return OverRuns(claim.text, claim.published, measured, within(mean, claim.above, claim.below), mean)
+
+
+def _sparsity(runs: RunGroup) -> OverRuns:
+    """The share of near-zero tokens, and beside a truncated one the exact zeros in it."""
+    statement, zeros = _share(runs, NEAR_ZERO_CLAIM), runs.estimate("exact_zero", EXACT_ZERO)
+    if zeros is None or runs.groups[0]["measure"] != TRUNCATED_JS:
+        return statement
+    full = runs.estimate("at_exact_zero", "js")
+    largest = max(group["js_max_at_exact_zero"] or 0.0 for group in runs.groups)
+    there = "" if full is None else f" (full JS there {full['value']:.2g} on average, up to {largest:.2g} nats)"
+    return replace(statement, measured=f"{statement.measured}; exactly 0: {PERCENT * zeros['value']:.1f} %{there}")
 
 
 def within_bounds(share: Mapping[str, Any]) -> dict[str, Any]:

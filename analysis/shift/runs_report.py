@@ -21,8 +21,8 @@ recipe and for other problems: runs and problems are crossed random effects, the
 "Seen" and "not seen" mean that the whole interval lies on that side of what is published; "open" that it does not, \
 and "open: 2 runs are too few" that fewer than three runs say nothing of training. The start and the end of responses \
 are held against their middle in each run and problem, and so are the steps of the overlap. "Seen in this run" is \
-said of one run, by its own bootstrap interval over problems, and does not speak of another. Simulated with 3 runs, such \
-95 % intervals held the mean in 92 to 97 % of trials. Runs of two recipes are not pairs; their problems are."""
+said of one run, by its own bootstrap interval over problems, and does not speak of another. Simulated with 3 runs, \
+such 95 % intervals held the mean in 92 to 97 % of trials. Runs of two recipes are not pairs; their problems are."""
 
 
 def run_of_folder(folder: RunFolder, name: str, measure: str, *, resamples: int = 1000) -> Run:
@@ -65,7 +65,7 @@ def write_runs_report(
     metadata = {
         name: value
         for name, value in next(iter(groups.values()))[0].metadata.items()
-        if name not in ("rl_model", "rl_revision", "prompts")
+        if name not in ("rl_model", "rl_revision", "prompts", "empty_responses")
     }
     record = report_metadata({**metadata, "measure": measure, "prompts": {}})
     record.pop("prompts", None)

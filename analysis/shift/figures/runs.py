@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 from tokenshift.analysis.figures.kit import LOOKS, Look, heading, legend, tidy
 from tokenshift.analysis.figures.style import GREY, PURPLE, style
 from tokenshift.analysis.report.numbers import PERCENT
-from tokenshift.analysis.shift.claims import CANDIDATE_CLAIMS, NEAR_ZERO_CLAIM, OVERLAP_CLAIM
+from tokenshift.analysis.shift.claims import CANDIDATE_CLAIMS, NEAR_ZERO_CLAIM, OVERLAP_CLAIM, ShareClaim
+from tokenshift.analysis.shift.exact_zeros import EXACT_ZERO
 from tokenshift.analysis.thresholds import HIGH, IMPROBABLE, NEAR_ZERO
 
 SHARES = {
     NEAR_ZERO_CLAIM: f"JS < {NEAR_ZERO:g}",
+    ShareClaim("", "", "exact_zero", EXACT_ZERO): "JS at top-p exactly 0",
     OVERLAP_CLAIM: f"top-2 overlap, JS > {HIGH:g}",
     CANDIDATE_CLAIMS[0]: "RL's top-1 is base's top-1 there",
     CANDIDATE_CLAIMS[1]: "RL's top-1 in base's top 3 there",
@@ -36,6 +38,8 @@ def shares_of_runs(groups: Mapping[str, Mapping[str, Any]], title: str) -> Figur
         figure = Figure(figsize=(7.0, 1.3 + (0.3 + 0.22 * len(groups)) * len(rows)), layout="constrained")
         axes = figure.subplots()
         for index, (claim, _) in enumerate(rows):
+            if np.isinf([claim.above, claim.below]).all():
+                continue
             low, high = max(claim.above, 0.0), min(claim.below, 1.0)
             axes.fill_betweenx(
                 [index - 0.45, index + 0.45], PERCENT * low, PERCENT * high, color=GREY, alpha=0.15, linewidth=0
