@@ -5,6 +5,9 @@ from dataclasses import dataclass
 SEEN, NOT_SEEN, OPEN = "seen", "not seen", "open"
 """The verdicts."""
 
+FEWEST_PROBLEMS = 5
+"""Number of problems below which intervals by problem say nothing, and every verdict is left open."""
+
 FEWEST_RUNS = 3
 """Number of trainings below which nothing is said of training, since a run does not tell what another would do."""
 

@@ -6,14 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tokenshift.analysis.report.numbers import PERCENT, interval_text
-from tokenshift.analysis.report.statements import NOT_SEEN, OPEN, SEEN, Statement
+from tokenshift.analysis.report.statements import FEWEST_PROBLEMS, NOT_SEEN, OPEN, SEEN, Statement
 from tokenshift.analysis.shift.exact_zero_words import exact_zero_words
 from tokenshift.analysis.shift.measure import FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.shift.summary import group_estimate
 from tokenshift.analysis.thresholds import HIGH, IMPROBABLE, LOW_ENTROPY, NEAR_ZERO
-
-FEWEST = 5
-"""Number of problems below which intervals by problem say nothing, and every verdict is left open."""
 
 FEWEST_TOKENS = 5
 """Number of frequent tokens below which nothing is said of them."""
@@ -151,7 +148,7 @@ def _judged(group: dict[str, Any], control: dict[str, Any] | None) -> list[State
         _rise(group),
         *(_share(group, claim) for claim in CANDIDATE_CLAIMS),
     ]
-    if group["problems"] < FEWEST:
+    if group["problems"] < FEWEST_PROBLEMS:
         few = f"of {group['problems']} problems"
         judged = [replace(statement, verdict=OPEN, measured=f"{statement.measured}; {few}") for statement in judged]
     return judged

@@ -20,6 +20,7 @@ import numpy as np
 
 from tokenshift.analysis.report.numbers import PERCENT, interval_text
 from tokenshift.analysis.report.statements import (
+    FEWEST_PROBLEMS,
     NOT_SEEN,
     OPEN,
     SEEN,
@@ -39,7 +40,6 @@ from tokenshift.analysis.shift.binned_means import (
 from tokenshift.analysis.shift.claims import (
     CANDIDATE_CLAIMS,
     ENTROPY_CLAIMS,
-    FEWEST,
     FEWEST_TOKENS,
     FREQUENT_LOW,
     NEAR_ZERO_CLAIM,
@@ -65,6 +65,7 @@ from tokenshift.analysis.statistics.crossed_design import (
     crossed_groups,
     seed_difference,
 )
+from tokenshift.analysis.statistics.linearised import linearised
 from tokenshift.analysis.token_table.reader import Source, column_names
 
 RUN_MEASURES: tuple[Measure, ...] = (
@@ -186,22 +187,6 @@ def _same_numbers(one: Run, other: Run) -> bool:
 # From sums to values by run and problem --------------------------------------------------------------------------
 
 
-def linearised(sums: np.ndarray, counts: np.ndarray) -> np.ndarray | None:
-    """Values of problems `(P,)` whose mean is the ratio of the sums, and whose spread is that of the ratio.
-
-    Args:
-        sums, counts: `(P,)` each, the numerator's and the denominator's part of each problem.
-
-    Returns:
-        None for 0 / 0.
-    """
-    total = counts.sum()
-    if not total:
-        return None
-    ratio = sums.sum() / total
-    return np.asarray(ratio + (sums - ratio * counts) / counts.mean())
-
-
 class RunGroup:
     """The runs of one recipe, along one kind of trajectory and by one measure.
 
@@ -299,7 +284,7 @@ def judged_over_runs(runs: RunGroup) -> list[OverRuns]:
 
 
 def _enough_problems(statement: OverRuns, problems: int) -> OverRuns:
-    if problems >= FEWEST:
+    if problems >= FEWEST_PROBLEMS:
         return statement
     return replace(statement, measured=f"{statement.measured}; of {problems} problems", verdict=OPEN)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.pocket_models import BASE
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis.shift import report
 from tokenshift.recipes import analyze_shift
@@ -77,16 +77,8 @@ def test_each_run_is_as_it_is_alone_and_runs_can_be_added(
 
 def test_runs_that_cannot_be_pooled_are_refused_in_a_line(trained: list[str], tmp_path: Path) -> None:
     copy = str(shutil.copytree(trained[0], tmp_path / "copy"))
-    other = AutoModelForCausalLM.from_config(
-        AutoModelForCausalLM.from_pretrained(BASE).config.__class__(
-            **{
-                **AutoModelForCausalLM.from_pretrained(BASE).config.to_dict(),
-                "num_hidden_layers": 1,
-                "layer_types": None,
-            }
-        )
-    )
-    other.save_pretrained(tmp_path / "shallow")
+    config = AutoConfig.from_pretrained(BASE, num_hidden_layers=1)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "shallow")
     AutoTokenizer.from_pretrained(BASE).save_pretrained(tmp_path / "shallow")
     cases = {
         "is given twice": ["--rl_model", trained[0], trained[1], trained[0] + "/"],

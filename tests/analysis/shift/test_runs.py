@@ -9,9 +9,10 @@ from helpers.random_table import random_rows
 
 from tokenshift.analysis import summarise, summarise_runs
 from tokenshift.analysis.shift.claims import statements
-from tokenshift.analysis.shift.runs import Run, RunGroup, denser, linearised, run_of_table
+from tokenshift.analysis.shift.runs import Run, RunGroup, denser, run_of_table
 from tokenshift.analysis.shift.summary import ProblemSums, problem_sums
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
+from tokenshift.analysis.statistics.linearised import linearised
 from tokenshift.analysis.storage.provenance import table_metadata
 
 LENGTHS = [9, 14, 11, 17, 8, 12, 10, 13, 16, 7, 12, 15]
