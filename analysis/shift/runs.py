@@ -506,15 +506,11 @@ def _group(runs: Sequence[Run], by_measure: Sequence[RunGroup]) -> dict[str, Any
     together = [judged_over_runs(group) for group in by_measure]
     entries = []
     for index, judged in enumerate(together[0]):
-        of_each = [statements_of_run[index] for statements_of_run in alone]
-        entry = {
-            "text": judged.text,
-            "published": judged.published,
-            "runs": [_alone(run, statement) for run, statement in zip(runs, of_each, strict=True)],
-            "estimate": judged.estimate,
-        }
+        of_each = [_alone(run, of_run[index]) for run, of_run in zip(runs, alone, strict=True)]
+        entry: dict[str, Any] = {"text": judged.text, "published": judged.published, "runs": of_each}
+        entry["estimate"] = judged.estimate
         if len(runs) == 1:
-            entry |= {name: value for name, value in entry["runs"][0].items() if name != "run"}
+            entry |= {name: value for name, value in of_each[0].items() if name != "run"}
         else:
             entry |= {"measured": judged.measured, "verdict": of_runs(judged.verdict, len(runs))}
             if len(together) > 1:
