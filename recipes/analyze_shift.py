@@ -3,10 +3,10 @@
     python recipes/analyze_shift.py                                              # pocket, after `make demo`
     python recipes/analyze_shift.py --base_model Qwen/Qwen2.5-7B --rl_model org/rl-model@main --samples 32 \\
         --dataset_name problems.jsonl --output_dir outputs/mine
-    python recipes/analyze_shift.py --rl_model outputs/seed0/model outputs/seed1/model outputs/seed2/model \\
-        --sft_models outputs/sft0/model outputs/sft1/model outputs/sft2/model --output_dir outputs/runs
-    python recipes/analyze_shift.py --rl_model dapo=org/a dapo=org/b dapo=org/c simplerl=org/d simplerl=org/e \\
-        simplerl=org/f --base_model org/base --dataset_name problems.jsonl --output_dir outputs/recipes
+    python recipes/analyze_shift.py --rl_model a/model b/model c/model \\
+        --sft_models d/model e/model f/model --output_dir outputs/runs
+    python recipes/analyze_shift.py --rl_model dapo=a dapo=b dapo=c \\
+        simplerl=d simplerl=e simplerl=f --output_dir outputs/recipes
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/analyze_shift.py --output_dir outputs/ddp
 
 Responses are sampled and judged (or read from `--trajectories FILE`), both models are scored along them, and

@@ -10,8 +10,11 @@ import pyarrow.parquet as pq
 from tokenshift.analysis.storage.provenance import METADATA_KEY
 from tokenshift.analysis.token_table.reader import Source, table_files
 
-TRUNCATED_JS, FULL_JS = "js_top_p", "js"
-"""Columns of a per-token table: JS between distributions truncated to top-p, and between whole ones."""
+TRUNCATED_JS = "js_top_p"
+"""The column of a per-token table with the JS between distributions truncated to top-p."""
+
+FULL_JS = "js"
+"""The column with the JS between whole distributions."""
 
 SHIFT_MEASURES = (TRUNCATED_JS, FULL_JS)
 """The measures of a shift, the default first."""
