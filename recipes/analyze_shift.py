@@ -99,6 +99,9 @@ class AnalyzeShiftArguments(MeasuredShiftArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("rl_model", "sft_models"):
+            if isinstance(value := getattr(self, name), str):  # a config file's single name
+                setattr(self, name, [value])
         if self.control is not None:
             self.control = str(Path(self.control).expanduser())
         if self.report_responses < 0 or self.resamples < 1:

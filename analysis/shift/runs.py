@@ -145,22 +145,38 @@ def run_of_table(
     return Run(name, source_metadata(source), top_p, {name: summaries[name] for name in names}, sums)
 
 
+def check_origins(metadata: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse runs whose tables do not differ by their training alone, as far as metadata tell.
+
+    Args:
+        metadata: The metadata of each run's table, by the run's name.
+
+    Raises:
+        ValueError: In one line.
+    """
+    (first, expected), *others = metadata.items()
+    for name, given in others:
+        for key in ALIKE:
+            if given.get(key) != expected.get(key):
+                difference = (
+                    f"other problems than {first!r}"
+                    if key == "prompts"
+                    else f"{key}={given.get(key)!r}, not {expected.get(key)!r} as {first!r}"
+                )
+                raise ValueError(
+                    f"The run {name!r} has {difference}; runs of one statement differ by their training alone."
+                )
+
+
 def check_alike(runs: Sequence[Run]) -> None:
     """Refuse runs that do not differ by their training alone, or of which two are the same.
 
     Raises:
         ValueError: In one line.
     """
+    check_origins({run.name: run.metadata for run in runs})
     first = runs[0]
     for run in runs[1:]:
-        for name in ALIKE:
-            values = first.metadata.get(name), run.metadata.get(name)
-            if values[0] != values[1]:
-                said = "other problems" if name == "prompts" else f"{name}={values[1]!r}, not {values[0]!r}"
-                raise ValueError(
-                    f"The run {run.name!r} has {said}{' than' if name == 'prompts' else ' as'} {first.name!r}; runs "
-                    "of one statement differ by their training alone."
-                )
         if run.kinds.keys() != first.kinds.keys():
             raise ValueError(f"The tables of {first.name!r} and {run.name!r} do not both have js and js_top_p.")
         for measure, kinds in first.sums.items():
@@ -433,6 +449,7 @@ def summarise_runs(
         raise ValueError("There is no run: give at least one table of each recipe.")
     chosen = measure or default_measure(flat[0])
     names = _names(flat)
+    check_origins({name: source_metadata(source) for name, source in zip(names, flat, strict=True)})
     runs = iter(
         [run_of_table(source, name, chosen, resamples=resamples) for source, name in zip(flat, names, strict=True)]
     )
@@ -458,11 +475,11 @@ def runs_summary(groups: Mapping[str, Sequence[Run]], sft: Sequence[Run] = (), *
 
     Returns:
         `measure`, `second`, `top_p`; `groups` and `sft`, the names of the runs; and `kinds`, by kind of trajectory:
-        `problems`; `groups`, by recipe `statements` and `numbers`; and `comparisons`. A statement has `text`,
-        `published`, `runs` (a dictionary per run: `run`, `measured`, `verdict` and the same by the other measure),
-        `measured`, `verdict` (`seen in this run` with one run, `open: 2 runs are too few` with two), `estimate` (of
-        `mean_over_runs`), and `second` and `second_verdict` by the other measure. `numbers` has estimates by mean and
-        label. A comparison has `groups`, the two that are compared, and the same without `runs`.
+        `problems`; `groups`, by recipe (and `SFT`, without statements) `statements` and `numbers`; and `comparisons`.
+        A statement has `text`, `published`, `runs` (a dictionary per run: `run`, `measured`, `verdict` and the same by
+        the other measure), `measured`, `verdict` (`seen in this run` with one run, `open: 2 runs are too few` with
+        two), `estimate` (of `mean_over_runs`), and `second` and `second_verdict` by the other measure. `numbers` has
+        estimates by mean and label. A comparison has `groups`, the two that are compared, and the same without `runs`.
 
     Raises:
         ValueError: As of `check_alike`.
