@@ -11,6 +11,7 @@ from tokenshift.analysis.report.numbers import PERCENT, interval_text
 from tokenshift.analysis.report.statements import FEWEST_PROBLEMS, NOT_SEEN, OPEN, SEEN, Statement
 from tokenshift.analysis.statistics.best_of import best_of
 from tokenshift.analysis.statistics.linearised import linearised
+from tokenshift.analysis.statistics.paired import ROUNDING
 
 MIXTURE = ("The mixture can beat RL: at some epsilon > 0 the base with RL's interventions is more accurate", "yes")
 
@@ -22,8 +23,8 @@ def mixture_statement(table: pa.Table) -> Statement:
 
     The mixed policies are those of the publication: the base decodes, and RL draws where the JS lies above a threshold
     above 0, by the first of `REFERENCES` that was swept, with no cap, extrapolation or sharpening. Verdicts on RL's
-    and on the mixture's responses to a problem are paired, seeds and samples pooled; with fewer than 5 problems the
-    statement is open.
+    and on the mixture's responses to a problem are paired, seeds and samples pooled. The statement is seen where the
+    interval lies above 0, and not seen where it lies below; with fewer than 5 problems it is open.
 
     Args:
         table: the columns `COLUMNS` of `recovery`, one row per response.
@@ -51,7 +52,7 @@ def mixture_statement(table: pa.Table) -> Statement:
     measured = f"{name}: {mixed_accuracy} against RL's {rl_accuracy}, {points}; {thresholds}"
     if len(ids) < FEWEST_PROBLEMS or best.low is None or best.high is None:
         return Statement(*MIXTURE, f"{measured}; of {len(ids)} problems", OPEN)
-    return Statement(*MIXTURE, measured, SEEN if best.low > 0 else NOT_SEEN if best.high <= 0 else OPEN)
+    return Statement(*MIXTURE, measured, SEEN if best.low > ROUNDING else NOT_SEEN if best.high < -ROUNDING else OPEN)
 
 
 def _mixed(policy: Policy) -> bool:

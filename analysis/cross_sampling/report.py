@@ -85,7 +85,7 @@ before entropy before random."""
 
 BEST_TEXT = """The best of several thresholds looks better than it is. The interval is for the largest difference to \
 RL's accuracy, paired by problem, and holds for all thresholds at once (sign flips of whole problems, studentised \
-max-T). "Seen" and "not seen" mean that it lies above 0, or not above it, and are said of this RL model alone."""
+max-T). "Seen" and "not seen" mean that it lies above 0, or below, and are said of this RL model alone."""
 
 NOT_REACHED = "not reached"
 

@@ -12,6 +12,7 @@ Shape legend: S runs, P problems.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -330,10 +331,10 @@ def _sparsity(runs: RunGroup) -> OverRuns:
     return replace(statement, measured=f"{statement.measured}; exactly 0: {PERCENT * zeros['value']:.1f} %{there}")
 
 
-def within_bounds(share: Mapping[str, Any]) -> dict[str, Any]:
-    """A share whose interval is cut to [0, 1]: that of Student's t knows no bounds."""
-    ends = {name: None if share[name] is None else min(1.0, max(0.0, share[name])) for name in ("low", "high")}
-    return {**share, **ends}
+def within_bounds(mean: Mapping[str, Any], top: float = 1.0) -> dict[str, Any]:
+    """A share, or another mean that is never negative, with its interval, which is Student's, cut to [0, top]."""
+    ends = {name: None if mean[name] is None else min(top, max(0.0, mean[name])) for name in ("low", "high")}
+    return {**mean, **ends}
 
 
 def _side(difference: Mapping[str, Any] | None) -> str:
@@ -351,8 +352,10 @@ def _positions(runs: RunGroup) -> list[OverRuns]:
         bins = [runs.values("position_relative", label) for label in labels[first:last]]
         filled = [values for values in bins if values is not None]
         averages[name] = np.mean(filled, axis=0) if filled else None
+    means = {name: mean_over_runs(values) for name, values in averages.items()}
     measured = ", ".join(
-        f"{name} {interval_text(mean_over_runs(values), missing='none')}" for name, values in averages.items()
+        f"{name} {interval_text(mean and within_bounds(mean, math.inf), missing='none')}"
+        for name, mean in means.items()
     )
     middle = averages["middle"]
     judged = []

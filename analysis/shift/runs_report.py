@@ -1,6 +1,7 @@
 """The numbers, the figure and the page of several trainings' shifts, made from their folders: no model is needed."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,12 +10,15 @@ from tokenshift.analysis.report.page import Section, report_facts, saved_figures
 from tokenshift.analysis.shift.figures.runs import shares_of_runs
 from tokenshift.analysis.shift.measure import measure_name
 from tokenshift.analysis.shift.report import NUMBERS, REPORT_FILE, kinds_by_measure, measure_words
-from tokenshift.analysis.shift.runs import SFT, Run, run_of_table, runs_summary
+from tokenshift.analysis.shift.runs import SFT, Run, run_of_table, runs_summary, within_bounds
 from tokenshift.analysis.storage.provenance import report_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
 
 RUNS_FILE = "runs.json"
+
+NO_SHARES = ("mean", "at_exact_zero", "length", "high tokens")
+"""Means and labels of `NUMBERS` that can be above 1."""
 
 RUNS_VERDICTS = """Each mean is that of the runs' means. Its brackets are a 95 % interval for other runs of the \
 recipe and for other problems: runs and problems are crossed random effects, the degrees of freedom Satterthwaite's. \
@@ -163,5 +167,7 @@ def _numbers(
             continue
         mean = numbers[section][label]
         each = [number_text(value) for value in mean["runs"]] if mean else [NOT_DEFINED] * len(names)
-        rows.append([words, interval_text(mean), number_text(None if mean is None else mean["sd"]), *each])
+        top = math.inf if section in NO_SHARES or label in NO_SHARES else 1.0
+        text = interval_text(mean and within_bounds(mean, top))
+        rows.append([words, text, number_text(None if mean is None else mean["sd"]), *each])
     return ["", "mean over runs", "sd between runs", *names], rows
