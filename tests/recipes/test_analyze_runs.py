@@ -80,7 +80,12 @@ def test_runs_that_cannot_be_pooled_are_refused_in_a_line(trained: list[str], tm
     config = AutoConfig.from_pretrained(BASE, num_hidden_layers=1)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "shallow")
     AutoTokenizer.from_pretrained(BASE).save_pretrained(tmp_path / "shallow")
+    longer = str(shutil.copytree(trained[1], tmp_path / "longer"))
+    tokenizer = AutoTokenizer.from_pretrained(longer)
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(longer)
     cases = {
+        "and rl_model='.*longer': ": ["--rl_model", trained[0], longer],
         "is given twice": ["--rl_model", trained[0], trained[1], trained[0] + "/"],
         "is the same model as": ["--rl_model", trained[0], copy],
         "num_hidden_layers 1, and": ["--rl_model", trained[0], str(tmp_path / "shallow")],
