@@ -3,12 +3,20 @@
     python recipes/analyze_shift.py                                              # pocket, after `make demo`
     python recipes/analyze_shift.py --base_model Qwen/Qwen2.5-7B --rl_model org/rl-model@main --samples 32 \\
         --dataset_name problems.jsonl --output_dir outputs/mine
+    python recipes/analyze_shift.py --rl_model a/model b/model c/model \\
+        --sft_models d/model e/model f/model --output_dir outputs/runs
+    python recipes/analyze_shift.py --rl_model dapo=a dapo=b dapo=c \\
+        simplerl=d simplerl=e simplerl=f --output_dir outputs/recipes
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/analyze_shift.py --output_dir outputs/ddp
 
 Responses are sampled and judged (or read from `--trajectories FILE`), both models are scored along them, and
 `output_dir` gets `table/` (Parquet, one row per token), `summary.json`, `figures/` and `report.html`. Started again
 after a stop it goes on where it was; the rows of a finished one are left as they are. Numbers are of the JS between
 distributions truncated to top-p, as published, with that between whole ones beside it; `--measure js` swaps the two.
+
+Several models of one recipe are analyzed one by one, each in a folder of its own under `output_dir/runs/`, and
+`output_dir` gets `runs.json`, `figures/` and `report.html` with what is said over runs: verdicts on training need
+three runs or more. Given as `name=model`, the models of several recipes are compared too.
 """
 
 from tokenshift.recipes.command_line.start import start_script
@@ -17,30 +25,35 @@ if __name__ == "__main__":
     start_script(__file__)  # answers --help and wrong arguments before the imports below, which take seconds
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
+from tokenshift.analysis.report.statements import Statement
 from tokenshift.analysis.sampling.token_ids import context_length, context_reason
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.report import check_control, write_shift_report
+from tokenshift.analysis.shift.runs import Run
+from tokenshift.analysis.shift.runs_report import run_of_folder, write_runs_report
 from tokenshift.analysis.shift.shift_analysis import SAMPLED, sample_and_score
-from tokenshift.recipes.command_line.entry import run_guarded
+from tokenshift.recipes.command_line.entry import LateMistakeError, run_guarded
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import content_hash
 from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.inputs.trajectory_files import load_trajectories
+from tokenshift.recipes.jobs.analysis.runs import RunsJob, named_groups, prepare_runs
 from tokenshift.recipes.jobs.analysis.shift import (
     MeasuredShiftArguments,
     ShiftJob,
     prepare_shift,
     row_settings,
 )
-from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_statements
+from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_runs, show_statements
 from tokenshift.rewards import load_reward
 
 WITHOUT_SAMPLING = (
@@ -57,6 +70,11 @@ JUDGING = ("reward_func", "correct_threshold", "verify_workers", "verify_timeout
 class AnalyzeShiftArguments(MeasuredShiftArguments):
     """
     Parameters:
+        rl_model (`list[str]`):
+            The model after RL, or several of one recipe, over which statements are then made; as `name=model` of
+            several recipes.
+        sft_models (`list[str]`, *optional*):
+            SFT controls, several of one recipe, whose shifts are compared with those of the RL models.
         trajectories (`str`):
             The policies whose responses are scored, `rl`, `base` or `both`; or a file of responses.
         report_responses (`int`):
@@ -67,6 +85,13 @@ class AnalyzeShiftArguments(MeasuredShiftArguments):
             Output folder of another analysis, the SFT control's, to compare with.
     """
 
+    rl_model: list[str] = field(  # type: ignore[assignment]
+        default_factory=lambda: ["outputs/pocket/model"],
+        metadata={"help": "The model after RL, or several of one recipe; name=model of several recipes."},
+    )
+    sft_models: list[str] | None = field(
+        default=None, metadata={"help": "SFT models, to compare with several RL models."}
+    )
     trajectories: str = field(default="rl", metadata={"help": "rl, base or both, or a .parquet or .jsonl file."})
     report_responses: int = field(default=200, metadata={"help": "Responses that the page shows."})
     resamples: int = field(default=1000, metadata={"help": "Resamples of the bootstrap."})
@@ -74,6 +99,9 @@ class AnalyzeShiftArguments(MeasuredShiftArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("rl_model", "sft_models"):
+            if isinstance(value := getattr(self, name), str):  # a config file's single name
+                setattr(self, name, [value])
         if self.control is not None:
             self.control = str(Path(self.control).expanduser())
         if self.report_responses < 0 or self.resamples < 1:
@@ -88,8 +116,12 @@ class AnalyzeShiftArguments(MeasuredShiftArguments):
         return reasons
 
 
-def run(job: ShiftJob) -> None:
-    """Sample, score, summarise, draw."""
+def analyze_one(job: ShiftJob) -> dict[str, list[Statement]] | None:
+    """Sample, score, summarise and draw one model.
+
+    Returns:
+        The publication's statements by kind of trajectory, on the main process.
+    """
     args, state, folder = job.args, PartialState(), job.folder
     prompts = {prompt.problem_id: prompt.text for prompt in job.prompts}
     given: dict[str, list[Trajectory]] = {}
@@ -111,29 +143,83 @@ def run(job: ShiftJob) -> None:
         given=given,
         state=state,
     )
-    if state.is_main_process:
-        control = None if args.control is None else Path(args.control)
-        judged = write_shift_report(
-            folder, job.base.tokenizer, measure=args.measure, resamples=args.resamples, control=control
-        )
-        show_statements(judged, folder, measure=args.measure)
-        show_counted(folder, job.metadata())
+    if not state.is_main_process:
+        return None
+    control = None if args.control is None else Path(args.control)
+    return write_shift_report(
+        folder, job.base.tokenizer, measure=args.measure, resamples=args.resamples, control=control
+    )
+
+
+def run(job: ShiftJob | RunsJob) -> None:
+    """Analyze the model; of several models each, and then what they say together."""
+    state = PartialState()
+    if isinstance(job, RunsJob):
+        _run_all(job)
+    elif (judged := analyze_one(job)) is not None:
+        show_statements(judged, job.folder, measure=job.args.measure)
+        show_counted(job.folder, job.metadata())
     state.wait_for_everyone()
 
 
-def prepare(arguments: list[str] | None = None) -> ShiftJob:
+def _run_all(job: RunsJob) -> None:
+    state, measure = PartialState(), job.args.measure
+    for number, one in enumerate(job.jobs, start=1):
+        if state.is_main_process:
+            print(f"Run {number} of {len(job.jobs)}: {one.rl.name}, in {one.folder.path}")
+        analyze_one(one)
+        state.wait_for_everyone()
+    if not state.is_main_process:
+        return
+
+    def finished(jobs: Sequence[ShiftJob]) -> list[Run]:
+        resamples = job.args.resamples
+        return [run_of_folder(one.folder, one.rl.name, measure, resamples=resamples) for one in jobs]
+
+    groups = {name: finished(jobs) for name, jobs in job.groups.items()}
+    try:
+        summary = write_runs_report(job.folder, groups, finished(job.sft), measure=measure)
+    except ValueError as error:  # two models that say the same of every token
+        raise LateMistakeError(str(error)) from error
+    show_runs(summary, job.folder)
+
+
+def prepare(arguments: list[str] | None = None) -> ShiftJob | RunsJob:
     """Parse, check, find the models, load the problems.
 
     Raises:
         ValueError: for whatever is wrong, in one line.
     """
     args = parse_into((AnalyzeShiftArguments,), arguments)[0]
+    sft = args.sft_models or []
+    groups = named_groups(args.rl_model, sft)
+    names = [name for group in groups.values() for name in group]
     if args.control is not None:
+        if len(names) > 1 or sft:
+            raise ValueError(f"control={args.control!r} is of a single run; compare several runs by --sft_models.")
         check_control(Path(args.control), args.measure)
-    from_file = args.trajectories not in SAMPLED
-    if from_file and not Path(args.trajectories).expanduser().is_file():
+    if args.trajectories not in SAMPLED and not Path(args.trajectories).expanduser().is_file():
         raise ValueError(f"trajectories={args.trajectories!r} is no file; give rl, base, both or a file's path.")
-    job = prepare_shift(args, problems=not from_file)
+    if len(names) > 1 or sft:
+        return prepare_runs(args, groups, sft, prepare_one, settings_of)
+    args.rl_model = names[0]
+    job = prepare_one(args)
+    open_folder(job, settings_of(job))
+    return job
+
+
+def prepare_one(args: Any, setting: str = "rl_model") -> ShiftJob:
+    """Check a model, and load the problems or the given trajectories.
+
+    Args:
+        args: the arguments, with one name as `rl_model`.
+        setting: the option that names the model.
+
+    Raises:
+        ValueError: for whatever is wrong, in one line.
+    """
+    from_file = args.trajectories not in SAMPLED
+    job = prepare_shift(args, problems=not from_file, setting=setting)
     if from_file:
         configs = [source.config for source in (job.base, job.rl)]
         contexts = [
@@ -154,11 +240,15 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
         if all(trajectory.reward is None for trajectory in job.given[0]):
             reason = f"no response of trajectories={args.trajectories!r} is judged by it; leave it out."
             refuse_without_effect((args,), dict.fromkeys(JUDGING, reason))
-    settings = row_settings(job, "report_responses", "resamples", "control")
-    if from_file:
-        settings["trajectories_content"] = content_hash([Path(args.trajectories).expanduser()])
-    open_folder(job, settings)
     return job
+
+
+def settings_of(job: ShiftJob) -> dict[str, Any]:
+    """The settings that the rows of a model's analysis depend on."""
+    settings = row_settings(job, "report_responses", "resamples", "control", "sft_models")
+    if job.given is not None:
+        settings["trajectories_content"] = content_hash([Path(job.args.trajectories).expanduser()])
+    return settings
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -122,6 +122,8 @@ def _show(summary: dict[str, Any], rule: str | None) -> None:
         console.print(table)
     if rule is not None:
         console.print(f"Accuracy is the share of responses with {rule}.", highlight=False)
+    for statement in summary["statements"]:
+        console.print(f"{statement['text']}. {statement['measured']}: {statement['verdict']}.", highlight=False)
     for remark in summary["remarks"]:
         console.print(remark, highlight=False)
 

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
+from tokenshift.analysis.cross_sampling.claims import mixture_statement
 from tokenshift.analysis.cross_sampling.criteria import users_criteria_words
 from tokenshift.analysis.cross_sampling.figures import AXES, accuracy_curves, areas, curve_name
 from tokenshift.analysis.cross_sampling.intervention import DRAWS
@@ -26,6 +27,7 @@ from tokenshift.analysis.report.page import (
     saved_figures,
     write_report,
 )
+from tokenshift.analysis.report.statements import of_this_run
 from tokenshift.analysis.sampling.correctness import correctness_words, none_correct_remark
 from tokenshift.analysis.storage.provenance import report_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
@@ -81,6 +83,10 @@ largest: the mean recovery over the first 10 % of tokens, in %. Beyond a criteri
 the point where every token is the intervention's. A sibling study (arXiv 2603.22117) ranks delta_logp before KL \
 before entropy before random."""
 
+BEST_TEXT = """The best of several thresholds looks better than it is. The interval is for the largest difference to \
+RL's accuracy, paired by problem, and holds for all thresholds at once (sign flips of whole problems, studentised \
+max-T). "Seen" and "not seen" mean that it lies above 0, or below, and are said of this RL model alone."""
+
 NOT_REACHED = "not reached"
 
 UNDEFINED = "Recovery is not defined here: the interval of RL's gain in accuracy does not lie above 0."
@@ -113,7 +119,8 @@ def write_cross_report(
         unmet: Budgets that their criteria cannot meet, which have no policies.
 
     Returns:
-        The numbers of `recovery_summary`; `unmet`, one dictionary per budget that its criterion cannot meet, with
+        The numbers of `recovery_summary`; `statements`, that the mixture can beat RL, as a dictionary of `Statement`
+        whose verdict is said of this run; `unmet`, one dictionary per budget that its criterion cannot meet, with
         `at_most`, the largest share on the pilot; `remarks` about them; and `correct`, the rule by which responses
         count as correct, where it is not that each reward is 0 or 1 and 1 is correct.
     """
@@ -130,11 +137,14 @@ def write_cross_report(
     remarks += [*map(unmet_text, unmet), *map(far_text, filter(_is_far, used))]
     summary["unmet"] = [{**threshold.key._asdict(), "at_most": threshold.share} for threshold in unmet]
     summary["remarks"] = remarks
+    statement = mixture_statement(responses)
+    summary["statements"] = [{**asdict(statement), "verdict": of_this_run(statement.verdict)}]
     record = report_metadata(metadata)
     write_whole(folder.path / "cross.json", json.dumps({"metadata": record, **summary}, indent=1) + "\n")
     numbers = _numbers(summary, str(metadata["dataset"]))
+    stated = _statements(summary)
     tables = [numbers, *(table for table in (_needed(summary), _areas(summary)) if table[1])]
-    text = "\n".join(markdown_table(*table) for table in tables)
+    text = "\n".join(markdown_table(*table) for table in (*tables, stated))
     counted = [] if rule is None else [f"Accuracy is the share of responses with {rule}."]
     write_whole(folder.path / "cross.md", text + "".join(f"\n{line}\n" for line in (*counted, *remarks)))
 
@@ -145,6 +155,7 @@ def write_cross_report(
         method += f"\n\n{SHARPENING_TEXT}"
     sections = [
         Section("How to read this", "\n\n".join((method, *counted, *remarks))),
+        Section("The publication's statement on the mixture", BEST_TEXT, table=stated),
         Section("Policies", "Shares, accuracies, recovery, and disagreements covered, in %.", table=numbers),
     ]
     words = {
@@ -217,6 +228,11 @@ def _matched(threshold: Threshold) -> str:
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Header and rows."""
+
+
+def _statements(summary: Mapping[str, Any]) -> Table:
+    columns = {"statement": "text", "published": "published", "here": "measured", "verdict": "verdict"}
+    return list(columns), [[one[key] for key in columns.values()] for one in summary["statements"]]
 
 
 def _numbers(summary: Mapping[str, Any], name: str) -> Table:

@@ -1,24 +1,19 @@
 """The publication's claims about shifts, held against the numbers of a table (arXiv 2603.22446, sections 3 and 5)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tokenshift.analysis.report.numbers import PERCENT, interval_text
+from tokenshift.analysis.report.statements import FEWEST_PROBLEMS, NOT_SEEN, OPEN, SEEN, Statement
 from tokenshift.analysis.shift.exact_zero_words import exact_zero_words
 from tokenshift.analysis.shift.measure import FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.shift.summary import group_estimate
 from tokenshift.analysis.thresholds import HIGH, IMPROBABLE, LOW_ENTROPY, NEAR_ZERO
 
-FEWEST = 5
-"""Number of problems below which intervals by problem say nothing, and every verdict is left open."""
-
 FEWEST_TOKENS = 5
 """Number of frequent tokens below which nothing is said of them."""
-
-SEEN, NOT_SEEN, OPEN = "seen", "not seen", "open"
-"""The verdicts."""
 
 NO_TOKEN = "no such token"
 
@@ -30,26 +25,86 @@ STEEP = 0.1
 
 
 @dataclass(frozen=True)
-class Statement:
-    """A statement of the publication and what a table says of it.
+class ShareClaim:
+    """A statement that a share lies within limits.
 
     Attributes:
         text: The statement.
         published: The published figure.
-        measured: The table's figure, with its 95 % interval.
-        verdict: `seen` or `not seen` where the whole interval of a mean is on one side, else `open`; the statement
-            on frequent tokens is decided by more than half of them, the one on the overlap's rise by a first step
-            of at least 10 points that is more than twice the second.
-        second: The figure by the other measure; None where it was not taken.
-        second_verdict: The verdict by the other measure.
+        name, label: Where in a group's means the share is.
+        above, below: The limits, which the whole interval of the share must keep.
+        words: The text of the measured share, with `{}` in its place.
     """
 
     text: str
     published: str
-    measured: str
-    verdict: str
-    second: str | None = None
-    second_verdict: str | None = None
+    name: str
+    label: str
+    above: float = -math.inf
+    below: float = math.inf
+    words: str = "{}"
+
+
+POSITION_CLAIMS = {"start": "JS is high at the start, low in the middle", "end": "JS is up again at the end"}
+"""The statements on the U of JS over the response: the part that is to be above the middle -> the statement."""
+
+POSITION_PUBLISHED = "a U, its end lower"
+
+SFT_DENSER = ("An SFT shift is denser", "much denser")
+
+FREQUENT_LOW = (f"Tokens frequent among high ones lie mostly low (median below {HIGH:g}): context decides", "yes")
+
+OVERLAP_RISES = (
+    f"Overlap rises steeply from k = 1 to 2 ({PERCENT * STEEP:.0f} points or more), then less than half as much",
+    "steep",
+)
+
+NEAR_ZERO_CLAIM = ShareClaim(
+    f"Most tokens are near zero (JS < {NEAR_ZERO:g})", "> 83 %", "sparsity", f"< {NEAR_ZERO:g}", above=0.83
+)
+
+ENTROPY_CLAIMS = (
+    ShareClaim(
+        "Near-zero tokens are mostly of low entropy",
+        "mostly",
+        "low_entropy_base",
+        "near_zero",
+        above=0.5,
+        words=f"base entropy below {LOW_ENTROPY:g} nats at {{}}",
+    ),
+    ShareClaim(
+        "High-JS tokens are of low and of high entropy, 5 % or more of either",
+        "span both",
+        "low_entropy_base",
+        "high",
+        above=0.05,
+        below=0.95,
+        words="below at {}",
+    ),
+)
+
+OVERLAP_CLAIM = ShareClaim(
+    "High-JS tokens keep their top-2 candidates (overlap)", "> 80 %", "overlap_high", "2", above=0.8
+)
+
+CANDIDATE_CLAIMS = (
+    ShareClaim(
+        f"RL's top-1 is the base's top-1 at about 30 % of them "
+        f"({PERCENT * ABOUT_30[0]:.0f} to {PERCENT * ABOUT_30[1]:.0f} %)",
+        "about 30 %",
+        "rank_high",
+        "<= 1",
+        *ABOUT_30,
+    ),
+    ShareClaim("RL's top-1 is among the base's top 3 there", "> 80 %", "rank_high", "<= 3", above=0.8),
+    ShareClaim(
+        f"RL's top-1 is seldom (< 10 %) improbable (< {IMPROBABLE:g}) under base there",
+        "about 5 %, or 0",
+        "improbable_high",
+        f"< {IMPROBABLE:g}",
+        below=0.1,
+    ),
+)
 
 
 def statements(
@@ -87,34 +142,24 @@ def _judged(group: dict[str, Any], control: dict[str, Any] | None) -> list[State
         _sparsity(group),
         *_control(group, control),
         *_positions(group),
-        *_entropies(group),
+        *(_share(group, claim) for claim in ENTROPY_CLAIMS),
         _identity(group),
-        _share(
-            group, "overlap_high", "2", "High-JS tokens keep their top-2 candidates (overlap)", "> 80 %", above=0.8
-        ),
+        _share(group, OVERLAP_CLAIM),
         _rise(group),
-        _top1(group),
-        _share(group, "rank_high", "<= 3", "RL's top-1 is among the base's top 3 there", "> 80 %", above=0.8),
-        _share(
-            group,
-            "improbable_high",
-            f"< {IMPROBABLE:g}",
-            f"RL's top-1 is seldom (< 10 %) improbable (< {IMPROBABLE:g}) under base there",
-            "about 5 %, or 0",
-            below=0.1,
-        ),
+        *(_share(group, claim) for claim in CANDIDATE_CLAIMS),
     ]
-    if group["problems"] < FEWEST:
+    if group["problems"] < FEWEST_PROBLEMS:
         few = f"of {group['problems']} problems"
         judged = [replace(statement, verdict=OPEN, measured=f"{statement.measured}; {few}") for statement in judged]
     return judged
 
 
-def _percent(mean: dict[str, Any] | None) -> str:
+def percent_text(mean: Mapping[str, Any] | None) -> str:
+    """A share in per cent with its interval."""
     return interval_text(mean, scale=PERCENT, digits=".1f", unit=" %", missing=NO_TOKEN)
 
 
-def _within(mean: dict[str, Any] | None, above: float = -math.inf, below: float = math.inf) -> str:
+def within(mean: Mapping[str, Any] | None, above: float = -math.inf, below: float = math.inf) -> str:
     """Whether a whole interval lies strictly above and below two limits (seen), outside of them (not seen), or not."""
     if mean is None or mean["low"] is None or mean["high"] is None:
         return OPEN
@@ -123,31 +168,17 @@ def _within(mean: dict[str, Any] | None, above: float = -math.inf, below: float 
     return NOT_SEEN if mean["high"] <= above or mean["low"] >= below else OPEN
 
 
-def _share(
-    group: dict[str, Any],
-    name: str,
-    label: str,
-    text: str,
-    published: str,
-    above: float = -math.inf,
-    below: float = math.inf,
-) -> Statement:
-    mean = group_estimate(group, name, label)
-    return Statement(text, published, _percent(mean), _within(mean, above, below))
+def _share(group: dict[str, Any], claim: ShareClaim) -> Statement:
+    mean = group_estimate(group, claim.name, claim.label)
+    measured = claim.words.format(percent_text(mean))
+    return Statement(claim.text, claim.published, measured, within(mean, claim.above, claim.below))
 
 
 def _sparsity(group: dict[str, Any]) -> Statement:
     """The share of near-zero tokens, and beside a truncated one the exact zeros in it."""
-    text = f"Most tokens are near zero (JS < {NEAR_ZERO:g})"
-    statement = _share(group, "sparsity", f"< {NEAR_ZERO:g}", text, "> 83 %", above=0.83)
+    statement = _share(group, NEAR_ZERO_CLAIM)
     zeros = exact_zero_words(group, brief=True) if group.get("measure") == TRUNCATED_JS else ""
     return replace(statement, measured=f"{statement.measured}; {zeros}") if zeros else statement
-
-
-def _top1(group: dict[str, Any]) -> Statement:
-    low, high = ABOUT_30
-    text = f"RL's top-1 is the base's top-1 at about 30 % of them ({PERCENT * low:.0f} to {PERCENT * high:.0f} %)"
-    return _share(group, "rank_high", "<= 1", text, "about 30 %", above=low, below=high)
 
 
 def _control(group: dict[str, Any], control: dict[str, Any] | None) -> list[Statement]:
@@ -161,15 +192,19 @@ def _control(group: dict[str, Any], control: dict[str, Any] | None) -> list[Stat
     verdict = OPEN
     if rl is not None and sft is not None and None not in (rl["low"], sft["low"]):
         verdict = SEEN if sft["high"] < rl["low"] else NOT_SEEN if sft["low"] >= rl["high"] else OPEN
-    measured = f"near zero {_percent(sft)} against {_percent(rl)}"
-    return [Statement("An SFT shift is denser", "much denser", measured, verdict)]
+    measured = f"near zero {percent_text(sft)} against {percent_text(rl)}"
+    return [Statement(*SFT_DENSER, measured, verdict)]
+
+
+def position_parts(size: int) -> dict[str, tuple[int, int]]:
+    """First bin and end of the start, the middle and the end of responses, among bins of relative positions."""
+    return {"start": (0, 1), "middle": (size // 4, 3 * size // 4), "end": (size - 1, size)}
 
 
 def _positions(group: dict[str, Any]) -> list[Statement]:
     """Statements on the U of JS over the response, by the averages of the bins at its start, middle and end."""
     means = group["means"]["position_relative"]
-    size = len(means["labels"])
-    parts = {"start": (0, 1), "middle": (size // 4, 3 * size // 4), "end": (size - 1, size)}
+    parts = position_parts(len(means["labels"]))
     averages: dict[str, dict[str, float] | None] = {}
     for name, (first, last) in parts.items():
         bins = [index for index in range(first, last) if None not in (means["value"][index], means["low"][index])]
@@ -181,51 +216,31 @@ def _positions(group: dict[str, Any]) -> list[Statement]:
     measured = ", ".join(f"{name} {interval_text(average, missing='none')}" for name, average in averages.items())
     middle = averages["middle"]
     judged = []
-    for name, text in (("start", "JS is high at the start, low in the middle"), ("end", "JS is up again at the end")):
+    for name, text in POSITION_CLAIMS.items():
         verdict, outer = OPEN, averages[name]
         if outer is not None and middle is not None:
             higher, lower = outer["low"] > middle["high"], outer["high"] <= middle["low"]
             verdict = SEEN if higher else NOT_SEEN if lower else OPEN
-        judged.append(Statement(text, "a U, its end lower", f"{measured} nats", verdict))
+        judged.append(Statement(text, POSITION_PUBLISHED, f"{measured} nats", verdict))
     return judged
-
-
-def _entropies(group: dict[str, Any]) -> list[Statement]:
-    near, high = (group_estimate(group, "low_entropy_base", name) for name in ("near_zero", "high"))
-    return [
-        Statement(
-            "Near-zero tokens are mostly of low entropy",
-            "mostly",
-            f"base entropy below {LOW_ENTROPY:g} nats at {_percent(near)}",
-            _within(near, above=0.5),
-        ),
-        Statement(
-            "High-JS tokens are of low and of high entropy, 5 % or more of either",
-            "span both",
-            f"below at {_percent(high)}",
-            _within(high, above=0.05, below=0.95),
-        ),
-    ]
 
 
 def _identity(group: dict[str, Any]) -> Statement:
     share, count = group["identity"]["frequent_mostly_low"], len(group["identity"]["high"])
-    text = f"Tokens frequent among high ones lie mostly low (median below {HIGH:g}): context decides"
     if share is None:
-        return Statement(text, "yes", "no high token", OPEN)
+        return Statement(*FREQUENT_LOW, "no high token", OPEN)
     verdict = OPEN if count < FEWEST_TOKENS else SEEN if share > 0.5 else NOT_SEEN
-    return Statement(text, "yes", f"{round(share * count)} of {count} tokens", verdict)
+    return Statement(*FREQUENT_LOW, f"{round(share * count)} of {count} tokens", verdict)
 
 
 def _rise(group: dict[str, Any]) -> Statement:
-    text = f"Overlap rises steeply from k = 1 to 2 ({PERCENT * STEEP:.0f} points or more), then less than half as much"
     one, two, three = (group_estimate(group, "overlap_high", label) for label in ("1", "2", "3"))
     if one is None or two is None or three is None:
-        return Statement(text, "steep", NO_TOKEN, OPEN)
+        return Statement(*OVERLAP_RISES, NO_TOKEN, OPEN)
     first, second = (
         round(PERCENT * (after["value"] - before["value"]), 1) for before, after in ((one, two), (two, three))
     )
     measured = f"by {first:.1f} points from 1 to 2, by {second:.1f} from 2 to 3"
     rises = first >= PERCENT * STEEP
     verdict = SEEN if rises and first > 2 * second else NOT_SEEN if not rises or first <= second else OPEN
-    return Statement(text, "steep", measured, verdict)
+    return Statement(*OVERLAP_RISES, measured, verdict)

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokenshift.analysis.divergence.token_statistics import OVERLAPS
+from tokenshift.analysis.report.statements import NOT_SEEN, OPEN, SEEN, Statement
 from tokenshift.analysis.sampling.trajectories import Trajectory
-from tokenshift.analysis.shift.claims import NOT_SEEN, OPEN, SEEN, Statement, beside
+from tokenshift.analysis.shift.claims import beside
 from tokenshift.analysis.shift.exact_zeros import EXACT_ZERO
 from tokenshift.analysis.shift.high_tokens import high_tokens, jaccard_estimate
 from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, second_measure

@@ -11,8 +11,10 @@ from tokenshift.analysis.storage.provenance import METADATA_KEY
 from tokenshift.analysis.token_table.reader import Source, table_files
 
 TRUNCATED_JS = "js_top_p"
+"""The column of a per-token table with the JS between distributions truncated to top-p."""
+
 FULL_JS = "js"
-"""Columns of a per-token table: JS between distributions truncated to top-p, and between whole ones."""
+"""The column with the JS between whole distributions."""
 
 SHIFT_MEASURES = (TRUNCATED_JS, FULL_JS)
 """The measures of a shift, the default first."""
@@ -72,8 +74,14 @@ def truncation(metadata: Mapping[str, Any]) -> float | None:
     return None if top_p is None else float(top_p)
 
 
-def source_truncation(source: Source) -> float | None:
-    """The top-p of the column `js_top_p` of a per-token table, as `truncation` gives it."""
+def source_metadata(source: Source) -> dict[str, Any]:
+    """The metadata that a per-token table was written with; empty for one that has none."""
     schema = source.schema if isinstance(source, pa.Table) else pq.read_schema(table_files(source)[0])
     record = (schema.metadata or {}).get(METADATA_KEY)
-    return None if record is None else truncation(json.loads(record))
+    metadata: dict[str, Any] = {} if record is None else json.loads(record)
+    return metadata
+
+
+def source_truncation(source: Source) -> float | None:
+    """The top-p of the column `js_top_p` of a per-token table, as `truncation` gives it."""
+    return truncation(source_metadata(source))

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from tokenshift.analysis.report.explorer_data import EXPLORED_VALUES, ExploredResponse
 from tokenshift.analysis.report.numbers import PERCENT, interval_text, number_text
 from tokenshift.analysis.report.page import Section, report_facts, saved_figures, write_report
-from tokenshift.analysis.shift.claims import Statement, statements
+from tokenshift.analysis.report.statements import Statement, of_this_run
+from tokenshift.analysis.shift.claims import statements
 from tokenshift.analysis.shift.exact_zero_words import exact_zero_rows
 from tokenshift.analysis.shift.figures.every_figure import summary_figures
 from tokenshift.analysis.shift.figures.evolution import evolution_figures
@@ -40,13 +41,15 @@ SHIFT_SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 
 NEAR_AND_HIGH = """High means JS > 0.1, the publication's threshold; near zero means JS < 0.001, a threshold of this \
-project's, since the publication gives none. Brackets, bands and whiskers are 95 % bootstrap intervals, resampled by \
-problem."""
+project's, since the publication gives none."""
+
+BY_PROBLEM = "Brackets, bands and whiskers are 95 % bootstrap intervals, resampled by problem."
 
 VERDICTS = """"Seen" and "not seen" mean that the whole interval lies on that side of what is published; "open" \
 that it does not. Two statements are decided by values alone: the one on frequent tokens by more than half of them, \
-the one on the overlap's rise by a first step of at least 10 points that is more than twice the second. A toy model \
-or a short task can lack what a large one shows."""
+the one on the overlap's rise by a first step of at least 10 points that is more than twice the second. Both are said \
+of this run alone: the intervals are for other problems, and another training can move other tokens. A toy model or a \
+short task can lack what a large one shows."""
 
 TRUNCATION = """Where one and the same token holds top-p of the probability under both models, it is the whole of \
 both truncated distributions, and the truncated JS is exactly 0, however far the whole distributions are apart. So a \
@@ -61,8 +64,8 @@ SAME = "same"
 """The text of a number that the other measure does not change."""
 
 
-def method(measure: str, top_p: float | None) -> str:
-    """How a page is to be read: its measure, the thresholds, and the verdicts.
+def measure_words(measure: str, top_p: float | None) -> str:
+    """What a page measures, by which thresholds tokens are near zero and high.
 
     Args:
         measure: The column that counts as the divergence.
@@ -73,12 +76,21 @@ def method(measure: str, top_p: float | None) -> str:
     truncated, full = f"cut to {cut} and renormalised, as the publication has it", "whole"
     first, second = (truncated, full) if measure == TRUNCATED_JS else (full, truncated)
     if measure not in SHIFT_MEASURES:
-        return f"JS stands for the column {measure}. {NEAR_AND_HIGH}\n\n{VERDICTS}"
+        return f"JS stands for the column {measure}. {NEAR_AND_HIGH}"
     other = measure_name(second_measure(measure) or "", top_p)
     return (
         f"The measure of this page is {measure_name(measure, top_p)}: JS is between {between}, {first}. The second "
-        f"column, where there is one, has the same by {other}: distributions {second}. {NEAR_AND_HIGH}\n\n{VERDICTS}"
+        f"column, where there is one, has the same by {other}: distributions {second}. {NEAR_AND_HIGH}"
     )
+
+
+def method(measure: str, top_p: float | None) -> str:
+    """How a page is to be read: its measure, the thresholds, the intervals, and the verdicts.
+
+    Args:
+        measure, top_p: As of `measure_words`.
+    """
+    return f"{measure_words(measure, top_p)} {BY_PROBLEM}\n\n{VERDICTS}"
 
 
 NUMBERS = (
@@ -419,9 +431,12 @@ def _numbers(
 
 def _statements(judged: Sequence[Statement], measure: str, top_p: float | None) -> dict[str, Any]:
     header: list[str] = ["statement", "published", f"here, {measure_name(measure, top_p)}", "verdict"]
-    rows = [[statement.text, statement.published, statement.measured, statement.verdict] for statement in judged]
+    rows = [
+        [statement.text, statement.published, statement.measured, of_this_run(statement.verdict)]
+        for statement in judged
+    ]
     if any(statement.second is not None for statement in judged):
         header += [f"by {measure_name(second_measure(measure) or '', top_p)}", "verdict by it"]
         for row, statement in zip(rows, judged, strict=True):
-            row += [statement.second or "", statement.second_verdict or ""]
+            row += [statement.second or "", of_this_run(statement.second_verdict)]
     return {"table": (header, rows)}

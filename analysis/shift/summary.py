@@ -7,6 +7,7 @@ summarise("outputs/pocket/analysis/table")["rl"]["all"]["means"]["sparsity"]
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class _Tally:
             "means": {},
         }
         for name in self._labels:
-            sums, counts = self.padded(name, bootstrap)
+            sums, counts = self.padded(name, bootstrap.weights.shape[1])
             low, high = interval(bootstrap.ratios(sums, counts))
             value = means_of_sums(sums.sum(axis=0), counts.sum(axis=0))
             numbers["means"][name] = _listed(self._labels[name], value, low, high, counts.sum(axis=0))
@@ -102,11 +103,15 @@ class _Tally:
         numbers["identity"] = frequent_tokens(np.concatenate(self._token_ids), js, problems, self.texts, bootstrap)
         return numbers
 
-    def padded(self, name: str, bootstrap: ProblemBootstrap) -> SumsAndCounts:
+    def padded(self, name: str, problems: int) -> SumsAndCounts:
         """Sums and counts `(P, B)` of a mean, with rows for all P problems."""
-        problems = bootstrap.weights.shape[1]
         sums, counts = self._sums[name]
         return _grown(sums, problems), _grown(counts, problems)
+
+    @property
+    def labels_of(self) -> Mapping[str, Sequence[str]]:
+        """The labels of every mean, by its name."""
+        return self._labels
 
     def labels(self, name: str) -> Sequence[str] | None:
         """The labels of a mean; None where the group has no such mean."""
@@ -152,6 +157,52 @@ def _quantiles(js: np.ndarray, problems: np.ndarray, bootstrap: ProblemBootstrap
     return _listed(labels, value, np.minimum(low, value), np.maximum(high, value), count)
 
 
+def default_measure(source: Source) -> str:
+    """The measure of a table where none is named: `js_top_p`, or `js` where the table has no such column."""
+    return DEFAULT_MEASURE if DEFAULT_MEASURE in column_names(source) else FULL_JS
+
+
+def _tallied(
+    source: Source,
+    measure: str,
+    top_p: float | None,
+    measures: Sequence[Measure],
+    wanted_groups: Sequence[str] = GROUPS,
+) -> tuple[dict[str, dict[str, _Tally]], dict[int, int]]:
+    """Sums over the rows of a table by kind of trajectory and group, and the number of each problem by its id.
+
+    Raises:
+        ValueError: as of `summarise`.
+    """
+    names = column_names(source)
+    if measure not in names:
+        raise ValueError(f"measure={measure!r} is not a column of the table; it has {', '.join(names)}.")
+    wanted = [name for name in TABLE_SCHEMA.names if name in names]
+    if missing := [name for name in TABLE_SCHEMA.names if name not in names and name not in _OPTIONAL]:
+        raise ValueError(f"The table has no column {missing[0]!r}.")
+    top_p = source_truncation(source) if top_p is None else top_p
+    measures = (*measures, functools.partial(exact_zero_terms, top_p=top_p))
+    tallies: dict[str, dict[str, _Tally]] = {}
+    numbers: dict[int, int] = {}  # of problems, by id
+    for batch in response_batches(source, [*wanted, *KEYS]):
+        ids, index = np.unique(column(batch, "problem_id"), return_inverse=True)
+        for problem in ids.tolist():
+            numbers.setdefault(problem, len(numbers))
+        problems = np.array([numbers[problem] for problem in ids.tolist()])[index]
+        kinds = np.array(batch["trajectory"].to_pylist() if "trajectory" in names else ["rl"] * batch.num_rows)
+        correct = verdicts(batch)
+        for kind in np.unique(kinds):
+            groups = tallies.setdefault(str(kind), {name: _Tally(measures, measure, top_p) for name in wanted_groups})
+            for group, tally in groups.items():
+                mask = kinds == kind
+                if group != "all":
+                    mask &= correct == (group == "correct")
+                tally.add(batch.filter(pa.array(mask)), problems[mask], len(numbers))
+    if not numbers:
+        raise ValueError("The table is empty: there is nothing to summarise.")
+    return tallies, numbers
+
+
 def summarise(
     source: Source,
     *,
@@ -185,40 +236,15 @@ def summarise(
     Raises:
         ValueError: for a damaged file, a table without the needed columns, or no rows.
     """
-    names = column_names(source)
     if measure is None:
-        measure = DEFAULT_MEASURE if DEFAULT_MEASURE in names else FULL_JS
+        measure = default_measure(source)
         if measure == FULL_JS:
             warnings.warn(
                 f"The table has no column {DEFAULT_MEASURE!r}, the publication's truncated JS; measured is {FULL_JS!r}"
                 ", between whole distributions.",
                 stacklevel=2,
             )
-    if measure not in names:
-        raise ValueError(f"measure={measure!r} is not a column of the table; it has {', '.join(names)}.")
-    wanted = [name for name in TABLE_SCHEMA.names if name in names]
-    if missing := [name for name in TABLE_SCHEMA.names if name not in names and name not in _OPTIONAL]:
-        raise ValueError(f"The table has no column {missing[0]!r}.")
-    top_p = source_truncation(source) if top_p is None else top_p
-    measures = (*measures, functools.partial(exact_zero_terms, top_p=top_p))
-    tallies: dict[str, dict[str, _Tally]] = {}
-    numbers: dict[int, int] = {}  # of problems, by id
-    for batch in response_batches(source, [*wanted, *KEYS]):
-        ids, index = np.unique(column(batch, "problem_id"), return_inverse=True)
-        for problem in ids.tolist():
-            numbers.setdefault(problem, len(numbers))
-        problems = np.array([numbers[problem] for problem in ids.tolist()])[index]
-        kinds = np.array(batch["trajectory"].to_pylist() if "trajectory" in names else ["rl"] * batch.num_rows)
-        correct = verdicts(batch)
-        for kind in np.unique(kinds):
-            groups = tallies.setdefault(str(kind), {name: _Tally(measures, measure, top_p) for name in GROUPS})
-            for group, tally in groups.items():
-                mask = kinds == kind
-                if group != "all":
-                    mask &= correct == (group == "correct")
-                tally.add(batch.filter(pa.array(mask)), problems[mask], len(numbers))
-    if not numbers:
-        raise ValueError("The table is empty: there is nothing to summarise.")
+    tallies, numbers = _tallied(source, measure, top_p, measures)
     bootstrap = ProblemBootstrap(len(numbers), resamples, seed)
     # a problem gets the same weights in whichever order the rows come
     bootstrap.weights = bootstrap.weights[:, np.argsort(np.argsort(list(numbers)))]
@@ -229,6 +255,52 @@ def summarise(
         if {"correct", "incorrect"} <= filled.keys():
             summary[kind]["correct_minus_incorrect"] = _differences(filled["correct"], filled["incorrect"], bootstrap)
     return summary
+
+
+@dataclass(frozen=True)
+class ProblemSums:
+    """Sums over the responses to each problem, of which means over any choice of problems are ratios.
+
+    Attributes:
+        problem_ids: `(P,)` int, ascending.
+        labels: The labels of the B bins of each mean, by the mean's name.
+        sums, counts: `(P, B)` float64 each, by the mean's name: sums of terms, and numbers of terms.
+    """
+
+    problem_ids: np.ndarray
+    labels: dict[str, Sequence[str]]
+    sums: dict[str, np.ndarray]
+    counts: dict[str, np.ndarray]
+
+
+def problem_sums(
+    source: Source, *, measure: str, measures: Sequence[Measure] = MEASURES, top_p: float | None = None
+) -> dict[str, ProblemSums]:
+    """The sums of a per-token table by problem, over all responses of each kind of trajectory.
+
+    Args:
+        source, measure, measures, top_p: As of `summarise`.
+
+    Returns:
+        The sums by kind of trajectory, of the problems that the kind has.
+
+    Raises:
+        ValueError: As of `summarise`.
+    """
+    tallies, numbers = _tallied(source, measure, top_p, measures, ("all",))
+    order = np.argsort(list(numbers))
+    result = {}
+    for kind, groups in tallies.items():
+        names = groups["all"].labels_of
+        padded = {name: groups["all"].padded(name, len(numbers)) for name in names}
+        known = order[np.any([counts[order].any(axis=1) for _, counts in padded.values()], axis=0)]
+        result[kind] = ProblemSums(
+            np.array(list(numbers))[known],
+            dict(names),
+            {name: sums[known] for name, (sums, _) in padded.items()},
+            {name: counts[known] for name, (_, counts) in padded.items()},
+        )
+    return result
 
 
 _OPTIONAL = {"trajectory", "js_top_p", *(name for name in TABLE_SCHEMA.names if name.startswith("mass_"))}
@@ -243,7 +315,7 @@ def _differences(first: _Tally, second: _Tally, bootstrap: ProblemBootstrap) -> 
         labels = first.labels(name)
         if labels is None or second.labels(name) is None:
             continue
-        pairs = [tally.padded(name, bootstrap) for tally in (first, second)]
+        pairs = [tally.padded(name, bootstrap.weights.shape[1]) for tally in (first, second)]
         low, high = interval(bootstrap.ratios(*pairs[0]) - bootstrap.ratios(*pairs[1]))
         values = [means_of_sums(sums.sum(axis=0), counts.sum(axis=0)) for sums, counts in pairs]
         count = np.minimum(*(counts.sum(axis=0) for _, counts in pairs))

@@ -94,14 +94,47 @@ def crossed_difference(differences: Sequence[np.ndarray]) -> CrossedDifference:
         degrees = (seeds - 1.0) * (count - 1.0)
         components.append((weight**2 * float(problem_means.var(ddof=1)) / count, count - 1.0))
         errors.append((weight**2 * float((residuals**2).sum()) / degrees / (seeds * count), degrees))
-    error = sum(component for component, _ in errors)
-    variance = sum(component for component, _ in components) - error
-    floored = variance < error
-    if floored:
-        variance, components = error, []
-    spread = sum(component**2 / freedom for component, freedom in [*components, *errors])
-    degrees = variance**2 / spread if spread else 0.0
-    return _student(mean, variance, degrees, seeds, problems, floored)
+    return _student(mean, *_satterthwaite(components, errors), seeds, problems)
+
+
+def crossed_groups(first: np.ndarray, second: np.ndarray) -> CrossedDifference:
+    """The mean of one group of trainings less that of another, with an interval for other trainings and problems.
+
+    The trainings of the two groups are not pairs, while both groups answer the same problems. Trainings add their
+    variance within each group to that of the difference, problems that of their differences between the groups' means.
+
+    Args:
+        first: `(S, P)`, all finite.
+        second: `(S', P)`, all finite, of the same problems in the same order.
+
+    Returns:
+        The difference, whose `seeds` is the number of trainings of the smaller group; without an interval where that
+        is 1.
+
+    Raises:
+        ValueError: if the groups do not have the same number of problems, or a value is not finite.
+    """
+    groups = (first, second)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"The groups have values for {first.shape[1]} and {second.shape[1]} problems; give the same.")
+    if not all(np.isfinite(group).all() for group in groups):
+        raise ValueError("A value is not a finite number; leave its problem or its training out.")
+    seeds, problems = min(len(first), len(second)), first.shape[1]
+    if not seeds or not problems:
+        return CrossedDifference(None, None, None, None, None, None, None, seeds, problems)
+    mean = float(first.mean() - second.mean())
+    if seeds < 2 or problems < 2:
+        return CrossedDifference(mean, None, None, None, None, None, None, seeds, problems)
+    by_problem = first.mean(axis=0) - second.mean(axis=0)  # (P,)
+    components = [(float(by_problem.var(ddof=1)) / problems, problems - 1.0)]
+    errors = []
+    for group in groups:
+        count = len(group)
+        residuals = group - group.mean(axis=0) - group.mean(axis=1, keepdims=True) + group.mean()
+        degrees = (count - 1.0) * (problems - 1.0)
+        components.append((float(group.mean(axis=1).var(ddof=1)) / count, count - 1.0))
+        errors.append((float((residuals**2).sum()) / degrees / (count * problems), degrees))
+    return _student(mean, *_satterthwaite(components, errors), seeds, problems)
 
 
 def seed_difference(differences: np.ndarray) -> CrossedDifference:
@@ -120,11 +153,31 @@ def seed_difference(differences: np.ndarray) -> CrossedDifference:
         mean = float(differences[0]) if seeds else None
         return CrossedDifference(mean, None, None, None, None, None, None, seeds, 0)
     variance = float(differences.var(ddof=1)) / seeds
-    return _student(float(differences.mean()), variance, seeds - 1.0, seeds, 0)
+    return _student(float(differences.mean()), variance, seeds - 1.0, False, seeds, 0)
+
+
+Component = tuple[float, float]
+"""What a mean square adds to the variance of a mean, and its degrees of freedom."""
+
+
+def _satterthwaite(components: Sequence[Component], errors: Sequence[Component]) -> tuple[float, float, bool]:
+    """The variance of a mean, its degrees of freedom, and whether that of the errors alone took its place.
+
+    Args:
+        components: The components of seeds and of problems, each of which holds the errors' once.
+        errors: The components of the errors.
+    """
+    error = sum(component for component, _ in errors)
+    variance = sum(component for component, _ in components) - error
+    floored = variance < error
+    if floored:
+        variance, components = error, []
+    spread = sum(component**2 / freedom for component, freedom in [*components, *errors])
+    return variance, variance**2 / spread if spread else 0.0, floored
 
 
 def _student(
-    mean: float, variance: float, degrees: float, seeds: int, problems: int, floored: bool = False
+    mean: float, variance: float, degrees: float, floored: bool, seeds: int, problems: int
 ) -> CrossedDifference:
     """The interval, p-value and minimum detectable difference of Student's t.
 
@@ -132,7 +185,7 @@ def _student(
         mean: The difference.
         variance: The variance of the difference.
         degrees: The degrees of freedom of the variance.
-        seeds, problems, floored: As in the result.
+        floored, seeds, problems: As in the result.
     """
     if variance <= ROUNDING**2:
         return CrossedDifference(mean, mean, mean, float(abs(mean) <= ROUNDING), 0.0, None, None, seeds, problems)

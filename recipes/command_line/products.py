@@ -69,6 +69,8 @@ FOLDER_KINDS: Mapping[RunKind, FolderKind] = {
             "responses",
             "evaluation.json",
             "evaluation.md",
+            "runs",
+            "runs.json",
             SETTINGS_FILE,
         ),
         marks=(SETTINGS_FILE,),

@@ -82,6 +82,10 @@ def test_leaves_what_it_promises(undisturbed: Path, moved: Path) -> None:
     summary = json.loads((out / "cross.json").read_text())
     assert len(summary["cells"]) == len(cells)
     assert summary["metadata"]["engine"] == "draft"
+    (statement,) = summary["statements"]
+    assert statement["measured"].startswith("js > ")
+    assert statement["verdict"] in ("seen in this run", "not seen in this run", "open")
+    assert f"| {statement['verdict']} |" in (out / "cross.md").read_text()
     assert "| pocket | forward | random | 0.9 |" in (out / "cross.md").read_text()
     assert "<mark title=" in (out / "report.html").read_text(encoding="utf-8")
     assert len(list((out / "figures").glob("*.svg"))) == 8

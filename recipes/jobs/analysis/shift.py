@@ -165,19 +165,20 @@ class ShiftJob(FolderOwner):
         }
 
 
-def prepare_shift(args: ShiftArguments, *, problems: bool = True) -> ShiftJob:
+def prepare_shift(args: ShiftArguments, *, problems: bool = True, setting: str = "rl_model") -> ShiftJob:
     """Check what can be checked without loading a model.
 
     Args:
         args: the recipe's arguments.
         problems: whether problems are needed; responses from a file bring their own.
+        setting: the option that names the model after training, for messages.
 
     Raises:
         ValueError: for whatever is wrong, in one line.
     """
     state = check_machine(args)
     load_reward(args.reward_func)  # an unknown one is named before all else
-    base, rl = find_model("base_model", args.base_model), find_model("rl_model", args.rl_model)
+    base, rl = find_model("base_model", args.base_model), find_model(setting, args.rl_model)
     require_shared_vocabulary(base, rl)
     if not problems:
         return ShiftJob(args, base, rl, Dataset.from_dict({}), [], no_judge, RunFolder(Path(args.output_dir)))
@@ -189,7 +190,7 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True) -> ShiftJob:
     args.max_new_tokens = args.max_new_tokens or (LONGEST_RESPONSE if room is None else min(LONGEST_RESPONSE, room))
     lengths = [len(prompt.ids) for prompt in prompts]
     check_context(
-        rl.config, lengths, args.max_new_tokens, model=f"rl_model={args.rl_model!r}", setting="max_new_tokens"
+        rl.config, lengths, args.max_new_tokens, model=f"{setting}={args.rl_model!r}", setting="max_new_tokens"
     )
     judge = judge_of(data, args.reward_func, args.correct_threshold)
     if judge is no_judge:

@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
+from tokenshift.analysis.report.statements import NOT_SEEN, SEEN, Statement, of_this_run
 from tokenshift.analysis.sampling.correctness import correctness_words, none_correct_remark
 from tokenshift.analysis.sampling.trajectories import read_trajectories
-from tokenshift.analysis.shift.claims import NOT_SEEN, SEEN, Statement
 from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, measure_name, second_measure
 from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS
 from tokenshift.analysis.storage.run_folder import RunFolder
@@ -16,6 +16,8 @@ from tokenshift.recipes.command_line.console import console
 
 VERDICT_COLOURS = {SEEN: "green", NOT_SEEN: "red"}
 """Other verdicts are yellow."""
+
+RUNS_PRODUCTS = ("report.html", "runs.json", "figures", "runs")
 
 SHIFT_PRODUCTS = ("report.html", "summary.json", "figures", "table")
 
@@ -84,8 +86,38 @@ def show_statements(
         print(f"{name:14} {folder.path / name}")
 
 
-def _coloured(verdict: str | None) -> str:
-    return f"[{VERDICT_COLOURS.get(verdict or '', 'yellow')}]{verdict}[/]"
+def _coloured(verdict: str | None, words: str | None = None) -> str:
+    words = of_this_run(verdict) if words is None else words
+    return f"[{VERDICT_COLOURS.get(verdict or '', 'yellow')}]{words}[/]"
+
+
+def show_runs(summary: Mapping[str, Any], folder: RunFolder) -> None:
+    """Print what several runs say together, one table per recipe and kind of trajectory, and where the products are.
+
+    Args:
+        summary: The numbers of `runs_summary`.
+        folder: Where the products are.
+    """
+    here = measure_name(summary["measure"], summary["top_p"])
+    for kind, numbers in summary["kinds"].items():
+        tables = {
+            f"{name}, {len(summary['groups'][name])} runs": group["statements"]
+            for name, group in numbers["groups"].items()
+            if group["statements"]
+        }
+        for title, statements in {**tables, "recipes side by side": numbers["comparisons"]}.items():
+            table = Table(
+                title=f"{title}, along {kind} trajectories, 95 % intervals over runs and problems",
+                title_justify="left",
+            )
+            for name in ("statement", "published", f"over runs, {here}", "verdict"):
+                table.add_column(name, overflow="fold")
+            for one in statements:
+                verdict = _coloured(one["verdict"], one["verdict"])
+                table.add_row(one["text"], one["published"], one["measured"], verdict)
+            console.print(table)
+    for name in RUNS_PRODUCTS:
+        print(f"{name:14} {folder.path / name}")
 
 
 def show_robustness(rows: Sequence[dict[str, Any]], folder: RunFolder, products: Sequence[str]) -> None:

@@ -8,7 +8,8 @@ import pytest
 from helpers import hand_table
 
 from tokenshift.analysis import summarise
-from tokenshift.analysis.shift.claims import Statement, statements
+from tokenshift.analysis.report.statements import Statement
+from tokenshift.analysis.shift.claims import statements
 from tokenshift.analysis.shift.evolution import PERCENTILES, evolution_statements
 
 EDGES = (0.0, 0.0005, 0.05, 0.1, 0.15, 0.3, 0.45, 0.5, 0.8, 0.83, 0.95, 1.0)

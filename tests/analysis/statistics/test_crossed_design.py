@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tokenshift.analysis.statistics.crossed_design import CrossedDifference, crossed_difference, seed_difference
+from tokenshift.analysis.statistics.crossed_design import (
+    CrossedDifference,
+    crossed_difference,
+    crossed_groups,
+    seed_difference,
+)
 
 # means of the seeds 2, 4; of the problems 0, 2, 7; of all 3
 HAND = np.array([[0.0, 1.0, 5.0], [0.0, 3.0, 9.0]])
@@ -128,3 +133,50 @@ def test_differences_over_seeds_alone() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
     assert seed_difference(values[:1]).low is None
     assert seed_difference(values[:0]).difference is None
+
+
+def test_groups_of_trainings_by_hand() -> None:
+    first, second = HAND, np.array([[1.0, 1.0, 1.0], [1.0, 2.0, 3.0], [4.0, 0.0, 2.0]])
+    found = crossed_groups(first, second)
+    of_problems = first.mean(axis=0) - second.mean(axis=0)  # -2 1 5
+    residuals = [group - group.mean(0) - group.mean(1, keepdims=True) + group.mean() for group in (first, second)]
+    parts = [(of_problems.var(ddof=1) / 3, 2), (first.mean(1).var(ddof=1) / 2, 1), (second.mean(1).var(ddof=1) / 3, 2)]
+    errors = [((residuals[0] ** 2).sum() / 2 / 6, 2), ((residuals[1] ** 2).sum() / 4 / 9, 4)]
+    variance = sum(part for part, _ in parts) - sum(part for part, _ in errors)
+    assert found.difference == pytest.approx(3 - second.mean())
+    assert found.standard_error == pytest.approx(np.sqrt(variance))
+    assert found.degrees == pytest.approx(variance**2 / sum(part**2 / freedom for part, freedom in parts + errors))
+    assert (found.seeds, found.problems) == (2, 3)
+    turned = crossed_groups(second, first)
+    assert (turned.difference, turned.low) == pytest.approx((-3 + second.mean(), -found.high))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sds", "problem_sd"), [((3, 3), (0.1, 0.1), 0.2), ((3, 6), (0.2, 0.02), 0.0), ((4, 3), (0.0, 0.05), 0.4)]
+)
+def test_intervals_of_groups_hold_the_truth(
+    sizes: tuple[int, int], sds: tuple[float, float], problem_sd: float
+) -> None:
+    rng = np.random.default_rng(11)
+    held = 0
+    for _ in range(500):
+        problems = rng.normal(0, 1, 60)  # shared, and without an effect on the difference
+        groups = [
+            problems + rng.normal(0, problem_sd, 60) + rng.normal(0, sd, (size, 1)) + rng.normal(0, 0.5, (size, 60))
+            for size, sd in zip(sizes, sds, strict=True)
+        ]
+        found = crossed_groups(groups[0] + 0.1, groups[1])
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= 0.1 <= found.high
+    assert held / 500 >= 0.91
+
+
+def test_groups_that_cannot_be_compared() -> None:
+    assert crossed_groups(HAND[:1], HAND).low is None
+    assert crossed_groups(HAND[:1], HAND).difference == pytest.approx(-1)
+    assert crossed_groups(HAND, HAND + 1).difference == pytest.approx(-1)
+    with pytest.raises(ValueError, match="3 and 2 problems"):
+        crossed_groups(HAND, HAND[:, :2])
+    with pytest.raises(ValueError, match="not a finite number"):
+        crossed_groups(HAND, np.full((2, 3), np.nan))

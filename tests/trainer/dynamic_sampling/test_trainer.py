@@ -287,7 +287,7 @@ def soft_overlong(completion_ids: list[list[int]], **columns: Any) -> list[float
         {"beta": 0.1},
         {"scale_rewards": "batch", "beta": 0.1},
         {"scale_rewards": "none", "loss_type": "dapo", "num_generations": 2},
-        {"loss_type": "dapo", "mask_truncated_completions": True, "generation_kwargs": {"temperature": 0.3}},
+        {"loss_type": "dapo", "mask_truncated_completions": True, "temperature": 0.3},
     ],
 )
 def test_replaced_rows_are_what_trl_would_have_made_of_them(build: Build, settings: dict[str, Any]) -> None:

@@ -1,0 +1,186 @@
+"""Several trained models of one analysis: what is named on the command line, and a folder for each of them."""
+
+import copy
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenshift.analysis.report.statements import FEWEST_RUNS
+from tokenshift.analysis.shift.runs import ONLY, SFT
+from tokenshift.analysis.storage.file_names import file_name
+from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.recipes.command_line.output_folder import FolderOwner, open_folder
+from tokenshift.recipes.inputs.contents import model_content
+from tokenshift.recipes.inputs.models import ModelSource, resolve_model
+from tokenshift.recipes.jobs.analysis.shift import ShiftJob
+
+GROUP = re.compile(r"(?P<name>[A-Za-z][\w-]*)=(?P<model>.+)")
+"""A model with the name of its recipe before it."""
+
+ARCHITECTURE = ("model_type", "num_hidden_layers", "hidden_size", "vocab_size")
+"""Settings of a model's config that a training leaves as they are."""
+
+
+@dataclass
+class RunsJob(FolderOwner):
+    """The analyses of several trained models, ready to begin.
+
+    Attributes:
+        args: The recipe's arguments.
+        folder: Where the numbers over runs go.
+        groups: The analyses of the RL models, by their recipe.
+        sft: Those of the SFT controls.
+    """
+
+    args: Any
+    folder: RunFolder
+    groups: Mapping[str, Sequence[ShiftJob]]
+    sft: Sequence[ShiftJob]
+
+    @property
+    def jobs(self) -> list[ShiftJob]:
+        """The analyses of all models."""
+        return [job for jobs in (*self.groups.values(), self.sft) for job in jobs]
+
+    def close(self) -> None:
+        """Let other runs use the folders."""
+        for job in self.jobs:
+            job.close()
+        super().close()
+
+
+def named_groups(models: Sequence[str], sft: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The models by the name of their recipe, as `name=model` gives it; without names all are of one recipe.
+
+    Args:
+        models: The RL models.
+        sft: The SFT controls.
+
+    Raises:
+        ValueError: If some models have a name and others none, a model is given twice, or a recipe that is compared
+            with another has one run.
+    """
+    groups: dict[str, list[str]] = {}
+    unnamed = [model for model in models if _parts(model) is None]
+    if unnamed and len(unnamed) < len(models):
+        raise ValueError(
+            f"rl_model names a recipe for some models and none for {unnamed[0]!r}; give name=model for all, or none."
+        )
+    for model in models:
+        name, bare = _parts(model) or (ONLY, model)
+        groups.setdefault(name, []).append(bare)
+    if SFT in groups:
+        raise ValueError(f"rl_model names a recipe {SFT!r}; give SFT models by --sft_models.")
+    seen: dict[str, str] = {}
+    for setting, listed in (
+        ("rl_model", [model for group in groups.values() for model in group]),
+        ("sft_models", sft),
+    ):
+        for model in listed:
+            place = _place(model, setting)
+            if place in seen:
+                raise ValueError(f"{setting}={model!r} is given twice; another training is another run.")
+            seen[place] = model
+    if sft or len(groups) > 1:
+        compared = {f"the recipe {name!r}": models for name, models in groups.items()}
+        for name, models in {**compared, **({"sft_models": sft} if sft else {})}.items():
+            if len(models) == 1:
+                raise ValueError(
+                    f"Recipes are compared over runs, of which a verdict needs {FEWEST_RUNS} or more each, but {name} "
+                    f"has one, {models[0]!r}; give more, or analyze it alone (--control compares two single runs)."
+                )
+    return groups
+
+
+def _parts(model: str) -> tuple[str, str] | None:
+    matched = None if Path(model).expanduser().exists() else GROUP.fullmatch(model)
+    return None if matched is None else (matched["name"], matched["model"])
+
+
+def _place(model: str, setting: str) -> str:
+    """The folder that a model's name stands for, or the name of a hub model."""
+    path = Path(resolve_model(model, setting)).expanduser()
+    return str(path.resolve()) if path.exists() else model
+
+
+def prepare_runs(
+    args: Any,
+    groups: Mapping[str, Sequence[str]],
+    sft: Sequence[str],
+    prepare_one: Callable[[Any, str], ShiftJob],
+    settings_of: Callable[[ShiftJob], dict[str, Any]],
+) -> RunsJob:
+    """Check all models, and take the folders of all analyses.
+
+    Args:
+        args: The recipe's arguments.
+        groups: Names of the RL models, by their recipe.
+        sft: Names of the SFT controls.
+        prepare_one: Checks a model from the arguments of its own analysis and the setting that names it, and opens no
+            folder.
+        settings_of: The settings that the rows of an analysis depend on.
+
+    Raises:
+        ValueError: For whatever is wrong, in one line.
+    """
+    jobs = {
+        name: [prepare_one(_of_model(args, model), "rl_model") for model in models] for name, models in groups.items()
+    }
+    controls = [prepare_one(_of_model(args, model), "sft_models") for model in sft]
+    job = RunsJob(args, RunFolder(Path(args.output_dir)), jobs, controls)
+    contents = _check_alike(job.jobs)
+    settings = {
+        name: value
+        for name, value in settings_of(job.jobs[0]).items()
+        if name not in ("rl_model", "rl_model_content")  # models can be added later
+    }
+    try:
+        open_folder(job, settings, contents)
+        for one in job.jobs:
+            open_folder(one, settings_of(one))
+    except BaseException:
+        job.close()
+        raise
+    return job
+
+
+def _of_model(args: Any, model: str) -> Any:
+    """The arguments of one model's analysis, in a folder of its own."""
+    one = copy.copy(args)
+    one.rl_model = model
+    one.output_dir = str(Path(args.output_dir) / "runs" / file_name(model))
+    return one
+
+
+def _check_alike(jobs: Sequence[ShiftJob]) -> dict[str, Any]:
+    """The content of each model by its name.
+
+    Raises:
+        ValueError: If two models are the same, or are not of one architecture and one base.
+    """
+    contents: dict[str, Any] = {}
+    first = jobs[0].rl
+    for job in jobs:
+        content = model_content(job.rl)
+        same = next((name for name, other in contents.items() if content is not None and other == content), None)
+        if same is not None:
+            raise ValueError(f"{job.rl.name!r} is the same model as {same!r}; another training is another run.")
+        contents[job.rl.name] = content
+        for what, values in _origins(first, job.rl).items():
+            if values[0] != values[1]:
+                raise ValueError(
+                    f"{job.rl.name!r} has {what} {values[1]!r}, and {first.name!r} {values[0]!r}: they are not "
+                    "trained from one base; give runs that are."
+                )
+    return contents
+
+
+def _origins(first: ModelSource, other: ModelSource) -> dict[str, tuple[Any, Any]]:
+    """What two trainings of one base have in common, in each of them."""
+    configs = [source.config.get_text_config() for source in (first, other)]
+    values = {name: (getattr(configs[0], name, None), getattr(configs[1], name, None)) for name in ARCHITECTURE}
+    if first.base is not None and other.base is not None:
+        values["the base"] = (first.base, other.base)
+    return values
