@@ -20,10 +20,10 @@ NEAR_ZERO = 1e-3
 """A token below this did not move in a way that matters. The publication gives no value; this one is the project's."""
 
 HIGH = 0.1
-"""A high-divergence token lies above this, strictly (arXiv 2603.22446, section 3)."""
+"""A high-divergence token lies above this, strictly (arXiv 2603.22446, section 2)."""
 
 IMPROBABLE = 0.01
-"""Below this probability under the base, a token counts as improbable there (arXiv 2603.22446, section 5)."""
+"""Below this probability under the base, a token counts as improbable there (arXiv 2603.22446, section 4)."""
 
 LOG_2 = math.log(2)
 """The largest JS."""

@@ -98,6 +98,7 @@ def summary_of(job: CompareJob, results: list[CellResult]) -> dict[str, Any]:
             comparison.seeds,
             comparison.replication_seeds,
             comparison.outcome,
+            comparison.measure,
         ),
         "evaluation": comparison.evaluation,
         "recovery": comparison.recovery,

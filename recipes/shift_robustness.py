@@ -4,7 +4,7 @@
     python recipes/shift_robustness.py --temperatures 0.6 1.0 --top_ps 0.7 --kinds rl mixed --output_dir outputs/mine
 
 For each kind of trajectory (RL's, the base's, and a mixed policy's, which follows the base and takes RL's token where
-JS > `mixed_epsilon`) and each temperature, responses are sampled and scored; JS is taken between
+JS at top-p 0.7 > `mixed_epsilon`) and each temperature, responses are sampled and scored; JS is taken between
 distributions truncated to each top-p, and between whole ones (`--measure js`: these first), which says how much of the
 sparsity is truncation. `output_dir` gets `cells/`, `robustness.json`, `robustness.md`, `figures/`
 and `report.html`. Started again after a stop it goes on where it was.

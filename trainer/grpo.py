@@ -118,7 +118,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         # docstyle-ignore
         "citation": """@inproceedings{meng2026sparse,
     title     = {{Sparse but Critical: A Token-Level Analysis of Distributional Shifts in RLVR Fine-Tuning of LLMs}},
-    author    = {Meng and others},
+    author    = {Meng, Haoming and Huang, Kexin and Wei, Shaohang and Ma, Chiyu and Yang, Shuo and Wang, Xue and
+                 Wang, Guoyin and Ding, Bolin and Zhou, Jingren},
     year      = 2026,
     booktitle = {The Fourteenth International Conference on Learning Representations},
     eprint    = {arXiv:2603.22446}

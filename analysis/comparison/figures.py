@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tokenshift.analysis.comparison.curves import Curve
 from tokenshift.analysis.comparison.outcomes import FINAL_ACCURACY, OUTCOMES
-from tokenshift.analysis.comparison.results import CellResult
+from tokenshift.analysis.comparison.results import MEASURES, CellResult
 from tokenshift.analysis.comparison.verdicts import DISCOVERY, REPLICATION
 from tokenshift.analysis.figures.kit import heading, js_axis, js_floor, note, of_rows, short, tidy
 from tokenshift.analysis.figures.style import BLUE, GREY, ORANGE, style
@@ -301,10 +301,10 @@ def shift(summary: Summary) -> Figure:
     Args:
         summary: As for `variant_figures`.
     """
-    rows = summary["variants"]
+    rows, measure = summary["variants"], summary["measure"]
     panels: dict[str, tuple[str, float]] = {
-        "js_frac_near_zero": (f"JS < {NEAR_ZERO:g}, % of tokens", 100),
-        "js_p99": ("99th percentile of JS, nats", 1),
+        f"{measure}_frac_near_zero": (f"{MEASURES[measure]} < {NEAR_ZERO:g}, % of tokens", 100),
+        f"{measure}_p99": (f"99th percentile of {MEASURES[measure]}, nats", 1),
     }
     if any(row["recovery"]["value"] is not None for row in rows):
         panels["recovery"] = ("recovery, %", 100)
@@ -318,7 +318,7 @@ def shift(summary: Summary) -> Figure:
         tails = [
             {"label": seed, "p99": {"value": value}}
             for row in rows
-            for seed, value in row["js_p99"]["by_seed"].items()
+            for seed, value in row[f"{measure}_p99"]["by_seed"].items()
         ]
         series = of_rows(tails, "p99")
         js_axis(drawn[1], "x", js_floor([series], 1e-6), series.top * 1.5)

@@ -10,7 +10,14 @@ from typing import Any
 from tokenshift.analysis.comparison.coverage import ENOUGH_SEEDS, PAIRS, trials_of
 from tokenshift.analysis.comparison.figures import FIGURES, variant_figures
 from tokenshift.analysis.comparison.outcomes import AREAS, FINAL_ACCURACY, OUTCOMES, Outcome
-from tokenshift.analysis.comparison.results import FIXED_TRAJECTORIES, OWN_TRAJECTORIES, SHIFT, CellResult
+from tokenshift.analysis.comparison.results import (
+    DEFAULT_MEASURE,
+    FIXED_TRAJECTORIES,
+    MEASURES,
+    OWN_TRAJECTORIES,
+    SHIFT,
+    CellResult,
+)
 from tokenshift.analysis.comparison.verdicts import DISCOVERY, NO_INTERVAL, NOT_SHOWN, REPLICATION
 from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.report.markdown import markdown_table
@@ -36,13 +43,17 @@ paired by seed, with 95 % intervals of Student's t over seeds; p and "minimum de
 NEVER_POOLED = """The discovery seeds and the replication seeds are tested apart and never pooled; the verdict is \
 that of the {deciding} seeds."""
 
-MOVED_TEXT = """JS between the model before and after training, in nats, per token, of the final probe's own \
-responses; near zero: JS < {near_zero:g}, this project's value. Differences to {baseline} are paired by seed, with \
-95 % intervals of Student's t over seeds; p as above, for each column by itself.{recovery}"""
+MOVED_TEXT = """{measure} between the model before and after training, in nats, per token, of the final probe's own \
+responses{truncated}; near zero: JS < {near_zero:g}, this project's value. Differences to {baseline} are paired by \
+seed, with 95 % intervals of Student's t over seeds; p as above, for each column by itself.{second}{recovery}"""
+
+TRUNCATED_TEXT = """, the distributions truncated to `probe_top_p`, as published"""
+
+SECOND_TEXT = """ The columns of {second} are the same by the other measure."""
 
 RECOVERY_TEXT = """ Recovery: the share of the gain in accuracy over the model before training that comes back \
-when it decodes and the trained model draws the token where JS is highest, at {budget:.3g} % of tokens (wanted on \
-a pilot)."""
+when it decodes and the trained model draws the token where `{criterion}` is highest, at {budget:.3g} % of tokens \
+(wanted on a pilot); empty where the criterion cannot meet that."""
 
 
 def _spread(entry: Mapping[str, Any], scale: float = PERCENT, digits: str = ".2f") -> str:
@@ -175,22 +186,32 @@ def coverage_lines(summary: Mapping[str, Any]) -> list[str]:
 
 def moved_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of what training moved, one row per variant."""
-    fine = {"js_p50": ".1e", "js_p90": ".1e", "js_p95": ".4f", "js_p99": ".4f"}
+    measure, second = summary["measure"], _second_measure(summary)
+    fine = {"p50": ".1e", "p90": ".1e", "p95": ".4f", "p99": ".4f"}
     with_recovery = any(row["recovery"]["value"] is not None for row in summary["variants"])
     header = ["variant", "near zero, %", "difference", "p (Holm)"]
-    header += [f"JS {name.removeprefix('js_')}" for name in fine] + ["p99, difference", "p (Holm)"]
+    header += [f"JS {name}" for name in fine] + ["p99, difference", "p (Holm)"]
+    header += [f"{MEASURES[second]}: near zero, %", f"{MEASURES[second]}: p99"] if second is not None else []
     header += ["recovery, %", "difference", "p (Holm)"] if with_recovery else []
     rows = []
     for row in summary["variants"]:
-        near, tail = row["js_frac_near_zero"], row["js_p99"]
+        near, tail = row[f"{measure}_frac_near_zero"], row[f"{measure}_p99"]
         cells = [row["variant"], _spread(near), _difference(near), _p_value(near)]
-        cells += [_spread(row[name], 1, digits) for name, digits in fine.items()]
+        cells += [_spread(row[f"{measure}_{name}"], 1, digits) for name, digits in fine.items()]
         cells += [_difference(tail, 1, ".4f"), _p_value(tail)]
+        if second is not None:
+            cells += [_spread(row[f"{second}_frac_near_zero"]), _spread(row[f"{second}_p99"], 1, ".4f")]
         if with_recovery:
             cells += [_spread(row["recovery"], digits=".1f"), _difference(row["recovery"], digits=".1f")]
             cells.append(_p_value(row["recovery"]))
         rows.append(cells)
     return header, rows
+
+
+def _second_measure(summary: Mapping[str, Any]) -> str | None:
+    """The measure that stands beside the first one; None where the probes do not have it."""
+    second = next(name for name in MEASURES if name != summary["measure"])
+    return second if any(row[f"{second}_p99"]["value"] is not None for row in summary["variants"]) else None
 
 
 def correctness_rule(summary: Mapping[str, Any]) -> str | None:
@@ -301,10 +322,20 @@ def comparison_markdown(summary: Mapping[str, Any], failures: Mapping[str, str])
     ]
     if replication is not None:
         parts += ["## Accuracy, replication seeds\n", markdown_table(*accuracy_table({**summary, **replication}))]
-    if any(row["js_p99"]["value"] is not None for row in summary["variants"]):
+    measure, second = summary["measure"], _second_measure(summary)
+    if any(row[f"{measure}_p99"]["value"] is not None for row in summary["variants"]):
         recovery = summary["recovery"]
-        words = "" if recovery is None else RECOVERY_TEXT.format(budget=100 * recovery["budgets"][0])
-        text = MOVED_TEXT.format(near_zero=NEAR_ZERO, baseline=summary["baseline"], recovery=words)
+        words = ""
+        if recovery is not None:
+            words = RECOVERY_TEXT.format(budget=100 * recovery["budgets"][0], criterion=recovery["criteria"][0])
+        text = MOVED_TEXT.format(
+            measure=MEASURES[measure][0].upper() + MEASURES[measure][1:],
+            truncated=TRUNCATED_TEXT if measure == DEFAULT_MEASURE else "",
+            near_zero=NEAR_ZERO,
+            baseline=summary["baseline"],
+            second="" if second is None else SECOND_TEXT.format(second=MEASURES[second]),
+            recovery=words,
+        )
         parts += ["## What moved\n", text + "\n", markdown_table(*moved_table(summary))]
         if replication is not None:
             parts += ["## What moved, replication seeds\n", markdown_table(*moved_table({**summary, **replication}))]
@@ -338,9 +369,10 @@ def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) ->
     """The text of `comparison.csv`: one row per trained model, shares as fractions, JS in nats."""
     sets, variants = list(summary["sets"]), {row["variant"]: row for row in summary["variants"]}
     kinds = (OWN_TRAJECTORIES, FIXED_TRAJECTORIES)
-    shift = [f"{kind}_js_{name}" for kind in kinds for name in SHIFT]
+    shift = [(kind, f"{measure}_{name}") for measure in reversed(MEASURES) for kind in kinds for name in SHIFT]
     recovery = ["value", "low", "high", "intervened"]
-    header = ["variant", "seed", "accuracy", *(f"accuracy_{name}" for name in sets), *shift]
+    header = ["variant", "seed", "accuracy", *(f"accuracy_{name}" for name in sets)]
+    header += [f"{kind}_{name}" for kind, name in shift]
     header += [f"recovery_{name}" for name in recovery]
     graded = summary.get("reward_range") is not None
     areas = [name for name in AREAS if any(OUTCOMES[name].key in row for row in summary["variants"])]
@@ -355,9 +387,7 @@ def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) ->
         numbers = (variants if of_discovery else replicated)[cell.variant]
         row: list[Any] = [cell.variant, cell.seed, numbers["accuracy"]["by_seed"][seed]]
         row += [numbers["sets"].get(name, {"by_seed": {}})["by_seed"].get(seed) for name in sets]
-        row += [
-            cell.shift.get(kind, {}).get(name) for kind in (OWN_TRAJECTORIES, FIXED_TRAJECTORIES) for name in SHIFT
-        ]
+        row += [cell.shift.get(kind, {}).get(name) for kind, name in shift]
         row += [(cell.recovery or {}).get(name) for name in recovery]
         row += [numbers[name]["by_seed"][seed] for name in areas]
         row += [DISCOVERY if of_discovery else REPLICATION] if replication is not None else []

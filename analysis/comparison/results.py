@@ -22,6 +22,12 @@ from tokenshift.analysis.token_table.columns import column
 OWN_TRAJECTORIES, FIXED_TRAJECTORIES = "own", "fixed"
 """Kinds of the probe's trajectories: sampled by the trained policy, and sampled by the model before training."""
 
+MEASURES = {"js_top_p": "JS at top-p", "js": "full JS"}
+"""Measures of a shift, the default first: column of the probe's table -> its name. The first one is of distributions
+truncated to the probe's top-p, as published, the second of whole ones."""
+
+DEFAULT_MEASURE = next(iter(MEASURES))
+
 SHIFT = ("frac_near_zero", "mean", "p50", "p90", "p95", "p99", "frac_high")
 """Numbers of the distribution of JS(base, trained) over tokens: nats, and shares of tokens for `frac_*`."""
 
@@ -34,7 +40,8 @@ class CellResult:
         variant, seed: The variant and the seed of the training.
         correct: `(P,)` for each set by name, the share of correct responses to each problem; NaN where no response was
             judged.
-        shift: The final probe's `SHIFT` numbers by kind of trajectory; empty without a probe.
+        shift: The final probe's `SHIFT` numbers by kind of trajectory, each number named `measure_number`, such as
+            `js_top_p_p99`; empty without a probe.
         recovery: `value`, `low`, `high` of the share of the gain in accuracy that intervening gives back; `intervened`
             and `effective`, shares of tokens; and `accuracy`. None where it was not measured or is not defined.
         rewards: Mean training reward against updates.
@@ -121,7 +128,9 @@ def mean_accuracy(correct: dict[str, np.ndarray]) -> float:
 
 
 def final_shift(folder: Path) -> dict[str, dict[str, float]]:
-    """The `SHIFT` numbers of the last probe in a run's folder `shift/`, by kind of trajectory; empty without a probe.
+    """The last probe's numbers in a run's folder `shift/`, as of `CellResult.shift`; empty without a probe.
+
+    Older probes have no truncated JS, so that its numbers are not there.
 
     Raises:
         ValueError: if the probe's table is damaged.
@@ -129,13 +138,13 @@ def final_shift(folder: Path) -> dict[str, dict[str, float]]:
     tables = sorted(folder.glob("step_*.parquet"))
     if not tables:
         return {}
-    table = _read(tables[-1], ["trajectory", "js"])
+    table = _read(tables[-1], ["trajectory", *MEASURES])
     shifts = {}
     for kind in (OWN_TRAJECTORIES, FIXED_TRAJECTORIES):
         rows = table.filter(pc.equal(table["trajectory"], kind))
         if rows.num_rows:
-            numbers = divergence_summary(column(rows, "js"))
-            shifts[kind] = {name: numbers[name] for name in SHIFT}
+            numbers = {name: divergence_summary(column(rows, name)) for name in MEASURES if name in rows.column_names}
+            shifts[kind] = {f"{name}_{key}": values[key] for name, values in numbers.items() for key in SHIFT}
     return shifts
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tokenshift.analysis.comparison.coverage import approximate_coverage
 from tokenshift.analysis.comparison.outcomes import AREAS, DEFAULT_OUTCOME, FINAL_ACCURACY, OUTCOMES
-from tokenshift.analysis.comparison.results import OWN_TRAJECTORIES, SHIFT, CellResult
+from tokenshift.analysis.comparison.results import DEFAULT_MEASURE, MEASURES, OWN_TRAJECTORIES, SHIFT, CellResult
 from tokenshift.analysis.comparison.verdicts import verdicts
 from tokenshift.analysis.statistics.crossed_design import CrossedDifference, crossed_difference, seed_difference
 from tokenshift.analysis.statistics.paired import holm
@@ -24,7 +24,7 @@ def _shift(name: str) -> Number:
 
 
 MOVED: dict[str, Number] = {
-    **{f"js_{name}": _shift(name) for name in SHIFT},
+    **{f"{measure}_{name}": _shift(f"{measure}_{name}") for measure in MEASURES for name in SHIFT},
     "recovery": lambda cell: None if cell.recovery is None else cell.recovery["value"],
 }
 """Numbers of a trained model that say what training moved: name -> function of the model's results."""
@@ -37,6 +37,7 @@ def comparison_summary(
     seeds: Sequence[int],
     replication_seeds: Sequence[int] = (),
     outcome: str = DEFAULT_OUTCOME,
+    measure: str = DEFAULT_MEASURE,
 ) -> dict[str, Any]:
     """The numbers of all variants, ready for JSON.
 
@@ -47,10 +48,13 @@ def comparison_summary(
         seeds: All seeds of the discovery.
         replication_seeds: All seeds of the replication, none of them among `seeds`; they are never pooled.
         outcome: What the verdicts are about, a name of `OUTCOMES`. Where no cell has it, it is the final accuracy.
+        measure: The measure of what training moved that comes first, a name of `MEASURES`. Where a probe is too old to
+            have it, it is the other one.
 
     Returns:
         A dictionary with `baseline`, `outcome` (its `name`; the one `asked` for; and of the learning curve the
-        `rewards` that it is of and the `updates` of the trainings, one each where all are alike), `replication` (None
+        `rewards` that it is of and the `updates` of the trainings, one each where all are alike), `measure`,
+        `replication` (None
         without replication seeds, else what the following are with them), `verdicts` (see `verdicts`), and
         `seeds`, `sets` (the number of problems by set), `unjudged` (the number of
         problems by set that are left out, since some model has no verdict on them), `reward_range` (the smallest and
@@ -67,10 +71,12 @@ def comparison_summary(
         also has the ends of its own 95 % interval, `low` and `high`, and so have the areas.
 
     Raises:
-        ValueError: if the outcome is not known, or a seed is in both sets of seeds.
+        ValueError: if the outcome or the measure is not known, or a seed is in both sets of seeds.
     """
     if outcome not in OUTCOMES:
         raise ValueError(f"outcome={outcome!r} is not known; choose one of {', '.join(OUTCOMES)}.")
+    if measure not in MEASURES:
+        raise ValueError(f"measure={measure!r} is not known; choose {' or '.join(MEASURES)}.")
     both = sorted(set(seeds) & set(replication_seeds))
     if both:
         raise ValueError(f"The seed {both[0]} is in seeds and in replication_seeds; they are never pooled.")
@@ -88,10 +94,19 @@ def comparison_summary(
             "rewards": rewards,
             "updates": sorted({curve.end for curve in curves}),
         },
+        "measure": _measured(results, measure),
         **_of_seeds(results, variants, baseline, seeds, areas),
         "replication": _of_seeds(results, variants, baseline, replication_seeds, areas) if replication_seeds else None,
     }
     return {**summary, "verdicts": verdicts(summary)}
+
+
+def _measured(results: Sequence[CellResult], measure: str) -> str:
+    """The measure, where all probes have it, else the other one."""
+    probed = [numbers for cell in results for numbers in cell.shift.values()]
+    if all(f"{measure}_p99" in numbers for numbers in probed):
+        return measure
+    return next(name for name in MEASURES if name != measure)
 
 
 def _of_seeds(

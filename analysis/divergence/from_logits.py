@@ -2,7 +2,7 @@
 against.
 
 Arithmetic is in the logits' dtype, at least float32; give float64 for an oracle. All logs are natural, results in
-nats. A logit of -inf is a token of probability zero. Definitions: arXiv 2603.22446, section 3.
+nats. A logit of -inf is a token of probability zero. Definitions: arXiv 2603.22446, section 2.
 """
 
 import math

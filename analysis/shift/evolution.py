@@ -1,4 +1,4 @@
-"""How shifts grow over checkpoints, along trajectories that stay the same (arXiv 2603.22446, section 5)."""
+"""How shifts grow over checkpoints, along trajectories that stay the same (arXiv 2603.22446, section 4)."""
 
 import re
 from collections.abc import Sequence

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from tokenshift.analysis.comparison.curves import LearningCurve
-from tokenshift.analysis.comparison.results import SHIFT, CellResult
+from tokenshift.analysis.comparison.results import MEASURES, SHIFT, CellResult
 from tokenshift.analysis.comparison.summary import comparison_summary
 
 SEEDS = [0, 1, 2]
+MOVED_NAMES = [f"{measure}_{name}" for measure in MEASURES for name in SHIFT]
 MANY = ["dapo", *(f"variant_of_a_long_name_{place}" for place in range(12))]
 
 
@@ -18,7 +19,7 @@ def made(variant: str, seed: int, gain: float = 0.0, sets: int = 1) -> CellResul
     rng = np.random.default_rng([seed, *variant.encode()])
     rewards = [(step, 0.5 + 0.004 * step + 0.05 * rng.normal()) for step in range(4, 65, 4)]
     kinds = {
-        kind: {name: float(rng.random() * (0.9 if name.startswith("frac") else 0.2)) for name in SHIFT}
+        kind: {name: float(rng.random() * (0.9 if "frac" in name else 0.2)) for name in MOVED_NAMES}
         for kind in ("own", "fixed")
     }
     return CellResult(
@@ -59,7 +60,7 @@ def summary_of(
         "name": "mine",
         **found,
         "evaluation": {"datasets": ["pocket"], "top_p": 1.0},
-        "recovery": {"budgets": [0.02]},
+        "recovery": {"budgets": [0.02], "criteria": ["js_top_p"]},
         "distinguishing": {name: {"beta": 0.0, "normalize_weights": True} for name in variants},
     }
 

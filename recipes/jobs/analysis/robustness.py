@@ -12,7 +12,7 @@ from tokenshift.analysis.cross_sampling.intervention import Intervention
 from tokenshift.analysis.sampling.generators import Generator, Sampling
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.responses import sample_trajectories
-from tokenshift.analysis.shift.measure import FULL_JS, TRUNCATED_JS
+from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, FULL_JS, SHIFT_MEASURES, TRUNCATED_JS
 from tokenshift.analysis.shift.robustness import robustness_row
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import HIGH, LOG_2
@@ -33,8 +33,9 @@ class RobustnessArguments(MeasuredShiftArguments):
             The policies whose responses are used: `rl`, `base`, `mixed`.
         temperatures, top_ps (`list[float]`):
             Temperatures of sampling and of the compared distributions; the top-p at which these are truncated.
-        mixed_epsilon (`float`):
-            JS in nats above which the mixed policy takes RL's token.
+        mixed_criterion (`str`), mixed_epsilon (`float`):
+            The mixed policy takes RL's token where this measure, `js_top_p` (as published) or `js`, lies above so many
+            nats.
         resamples (`int`):
             Number of resamples of the bootstrap.
     """
@@ -42,7 +43,12 @@ class RobustnessArguments(MeasuredShiftArguments):
     kinds: list[str] = field(default_factory=lambda: list(TRAJECTORY_KINDS), metadata={"help": "rl, base, mixed."})
     temperatures: list[float] = field(default_factory=lambda: [0.7, 1.0, 1.3], metadata={"help": "Temperatures."})
     top_ps: list[float] = field(default_factory=lambda: [0.7, 0.9, 0.95], metadata={"help": "Truncations, below 1."})
-    mixed_epsilon: float = field(default=HIGH, metadata={"help": "JS above which the mixed policy takes RL's token."})
+    mixed_criterion: str = field(
+        default=DEFAULT_MEASURE, metadata={"help": "What decides where the mixed policy takes RL's token."}
+    )
+    mixed_epsilon: float = field(
+        default=HIGH, metadata={"help": "Nats above which the mixed policy takes RL's token."}
+    )
     resamples: int = field(default=1000, metadata={"help": "Resamples of the bootstrap."})
     output_dir: str = field(default="outputs/pocket/robustness", metadata={"help": "Where results go."})
 
@@ -57,6 +63,10 @@ class RobustnessArguments(MeasuredShiftArguments):
             raise ValueError(f"top_ps has {wrong[0]}; whole distributions are there anyway, others lie in (0, 1).")
         if wrong := [value for value in self.temperatures if not value > 0]:
             raise ValueError(f"temperatures has {wrong[0]}, which must be > 0.")
+        if self.mixed_criterion not in SHIFT_MEASURES:
+            raise ValueError(
+                f"mixed_criterion={self.mixed_criterion!r} is not known; choose {' or '.join(SHIFT_MEASURES)}."
+            )
         if not 0 <= self.mixed_epsilon <= LOG_2:
             raise ValueError(f"mixed_epsilon={self.mixed_epsilon} must lie in [0, ln 2].")
         if self.use_vllm and "mixed" in self.kinds:
@@ -67,7 +77,8 @@ class RobustnessArguments(MeasuredShiftArguments):
         reasons = super().without_effect(values)
         reasons["temperature"] = "temperatures has those that are sampled at and compared; give it there."
         if "mixed" not in self.kinds:
-            reasons["mixed_epsilon"] = "kinds does not name the mixed policy; add mixed, or leave it out."
+            reason = "kinds does not name the mixed policy; add mixed, or leave it out."
+            reasons |= dict.fromkeys(("mixed_criterion", "mixed_epsilon"), reason)
         return reasons
 
 
@@ -147,7 +158,7 @@ def _generator(job: ShiftJob, kind: str, sampling: Sampling) -> Generator:
     if kind != "mixed":
         return job.generator(job.rl if kind == "rl" else job.base, sampling)()
     base, rl, tokenizer = job.load(job.base), job.load(job.rl), job.base.tokenizer
-    plan = Intervention("js", job.args.mixed_epsilon)
+    plan = Intervention(job.args.mixed_criterion, job.args.mixed_epsilon)
 
     def mixed(requests: Sequence[Request]) -> list[list[int]]:
         responses = cross_sample(base, rl, tokenizer, requests, plan=plan, sampling=sampling)

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
+from tokenshift.analysis.comparison.results import MEASURES
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
 from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
@@ -32,6 +33,8 @@ class CompareArguments:
             Make cells anew that are there with other settings.
         outcome (`str`, *optional*):
             What variants are compared by, in place of the file's.
+        measure (`str`, *optional*):
+            The measure of what training moved that comes first, `js_top_p` or `js`, in place of the file's.
         plan (`str`, *optional*):
             Say how many seeds show a difference of `effect`, and launch none: by a former comparison (its folder or
             its `comparison.json`), or by the standard deviation of a difference over seeds, in points.
@@ -48,6 +51,10 @@ class CompareArguments:
     overwrite: bool = field(default=False, metadata={"help": "Make cells with other settings anew."})
     outcome: str | None = field(
         default=None, metadata={"help": f"Compare by {', '.join(OUTCOMES)}; by the file's when not given."}
+    )
+    measure: str | None = field(
+        default=None,
+        metadata={"help": "Show what moved by js_top_p (as published) or js; by the file's when not given."},
     )
     plan: str | None = field(
         default=None,
@@ -123,6 +130,8 @@ def _parse(arguments: list[str] | None) -> CompareArguments:
     if args.outcome is not None and args.outcome not in OUTCOMES:
         hint = close_match(args.outcome, OUTCOMES) or f"; choose one of {', '.join(OUTCOMES)}."
         raise ValueError(f"outcome={args.outcome!r} is not known{hint}")
+    if args.measure is not None and args.measure not in MEASURES:
+        raise ValueError(f"measure={args.measure!r} is not known; choose {' or '.join(MEASURES)}.")
     if args.plan is None and args.effect is not None:
         raise ValueError(f"effect={args.effect:g} has no effect without plan; give --plan, or leave it out.")
     parsed: CompareArguments = args
@@ -137,7 +146,7 @@ def _plan(args: CompareArguments) -> PlanJob:
             that cannot be read.
     """
     defaults = CompareArguments()
-    for name in ("config", "output_dir", "parallel", "dry_run", "overwrite"):
+    for name in ("config", "output_dir", "parallel", "dry_run", "overwrite", "measure"):
         value = getattr(args, name)
         if value != getattr(defaults, name):
             raise ValueError(f"{name}={value!r} has no effect: plan launches nothing; leave one of them out.")
@@ -161,7 +170,12 @@ def _comparison(args: CompareArguments) -> CompareJob:
     parallel = comparison.parallel if args.parallel is None else args.parallel
     if parallel < 1:
         raise ValueError(f"parallel={parallel} must be at least 1.")
-    comparison = replace(comparison, parallel=parallel, outcome=args.outcome or comparison.outcome)
+    comparison = replace(
+        comparison,
+        parallel=parallel,
+        outcome=args.outcome or comparison.outcome,
+        measure=args.measure or comparison.measure,
+    )
     folder = Path(args.output_dir or comparison.output_dir).expanduser()
     job = CompareJob(args, comparison, folder, cells_of(comparison, folder))
     if not args.dry_run:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME
+from tokenshift.analysis.comparison.results import DEFAULT_MEASURE
 from tokenshift.recipes.command_line.config_files import LAUNCH_CONFIGS
 from tokenshift.recipes.jobs.analysis.evaluation import set_contents
 from tokenshift.recipes.jobs.comparison.judging import read_evaluation, read_recovery, refuse_trained_on
@@ -42,6 +43,7 @@ class Comparison:
         keep_checkpoints: Whether a trained cell's checkpoints stay.
         replication_seeds: More seeds, which are never pooled with the others; none of them is among `seeds`.
         outcome: What variants are compared by, a name of `OUTCOMES`.
+        measure: The measure of what training moved that comes first, a name of `MEASURES`.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class Comparison:
     keep_checkpoints: bool = False
     replication_seeds: list[int] = field(default_factory=list)
     outcome: str = DEFAULT_OUTCOME
+    measure: str = DEFAULT_MEASURE
 
     def distinguishing(self, name: str) -> dict[str, Any]:
         """The arguments that a variant sets otherwise than the baseline; for the baseline itself, all arguments in
@@ -112,6 +115,7 @@ def read_comparison(path: Path) -> Comparison:
         keep_checkpoints=settings.keep_checkpoints,
         replication_seeds=settings.replication_seeds,
         outcome=settings.outcome,
+        measure=settings.measure,
     )
 
 

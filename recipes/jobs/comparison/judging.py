@@ -108,7 +108,7 @@ def read_recovery(
         read["correct_threshold"] = evaluated.correct_threshold
     settings = {
         "directions": ["forward"],
-        "criteria": [settings.pop("criterion", "js")],
+        "criteria": [settings.pop("criterion", "js_top_p")],
         "budgets": [settings.pop("budget")],
         "dataset_name": evaluated.datasets[0],
         **{name: value for name, value in read.items() if value is not None},

@@ -13,6 +13,7 @@ from pydantic import ValidationError as SchemaError
 from pydantic_core import PydanticCustomError
 
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
+from tokenshift.analysis.comparison.results import DEFAULT_MEASURE, MEASURES
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
@@ -89,6 +90,7 @@ Overrides = Annotated[dict[TrainingField, Any], BeforeValidator(lambda value: {}
 EvaluationField = Annotated[str, _one_of(EVALUATION_FIELDS)]
 RecoveryField = Annotated[str, _one_of(RECOVERY_FIELDS)]
 OutcomeName = Annotated[StrictStr, _one_of(list(OUTCOMES), error="unknown_value")]
+MeasureName = Annotated[StrictStr, _one_of(list(MEASURES), error="unknown_value")]
 
 
 class LaunchSettings(BaseModel):
@@ -112,6 +114,7 @@ class ComparisonFile(BaseModel):
     seeds: list[Seed] = Field(min_length=1, description="name at least one, for example seeds: [0, 1]")
     replication_seeds: list[Seed] = []
     outcome: OutcomeName = DEFAULT_OUTCOME
+    measure: MeasureName = DEFAULT_MEASURE
     baseline: Text = Field(description="name the variant that the others are compared with")
     variants: dict[FolderName, Overrides] = Field(description="name each with its overrides, shipped ones without")
     evaluation: dict[EvaluationField, Any] = Field(

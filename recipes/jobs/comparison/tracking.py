@@ -41,7 +41,7 @@ def log_evaluations(cells: Sequence[TrainedCell], results: Sequence[CellResult])
         numbers = {"evaluation/accuracy": mean_accuracy(result.correct)}
         for name, correct in result.correct.items():
             numbers[f"evaluation/accuracy/{name}"] = mean_accuracy({name: correct})
-        numbers |= {f"evaluation/js_{name}": value for name, value in result.shift.get(OWN_TRAJECTORIES, {}).items()}
+        numbers |= {f"evaluation/{name}": value for name, value in result.shift.get(OWN_TRAJECTORIES, {}).items()}
         areas = {name: OUTCOMES[name].number(result) for name in AREAS}
         numbers |= {f"evaluation/{name}": value for name, value in areas.items() if value is not None}
         if result.recovery is not None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tokenshift.analysis.comparison.results import mean_accuracy, problem_accuracies, read_cell
+from tokenshift.analysis.comparison.results import SHIFT, final_shift, mean_accuracy, problem_accuracies, read_cell
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def cell(tmp_path: Path) -> Path:
         pq.write_table(table, tmp_path / "responses" / f"{name}.parquet")
     (tmp_path / "shift").mkdir()
     for step, js in ((0, 0.0), (8, 0.5)):
-        rows = {"trajectory": ["own", "own", "fixed"], "js": [js, js, js / 2]}
+        rows = {"trajectory": ["own", "own", "fixed"], "js": [js, js, js / 2], "js_top_p": [0.0, js, 0.0]}
         pq.write_table(pa.table(rows), tmp_path / "shift" / f"step_{step:06d}.parquet")
     probes = [{"step": 0, "shift/own/accuracy": 0.25}, {"step": 4}, {"step": 8, "shift/own/accuracy": 0.5}]
     (tmp_path / "shift" / "metrics.json").write_text(json.dumps(probes))
@@ -39,10 +39,19 @@ def test_what_a_cell_leaves(cell: Path) -> None:
     assert result.correct["b"][0] == 0.5
     assert np.isnan(result.correct["b"][1])
     assert mean_accuracy(result.correct) == 0.5
-    assert result.shift["own"]["mean"] == pytest.approx(0.5)
-    assert result.shift["fixed"]["mean"] == pytest.approx(0.25)
+    assert result.shift["own"]["js_mean"] == pytest.approx(0.5)
+    assert result.shift["fixed"]["js_mean"] == pytest.approx(0.25)
+    assert result.shift["own"]["js_top_p_mean"] == pytest.approx(0.25)
+    assert result.shift["own"]["js_top_p_frac_near_zero"] == 0.5
+    assert result.shift["fixed"]["js_top_p_frac_near_zero"] == 1.0
     assert result.recovery == {"value": 0.75, "intervened": 0.1, "effective": None, "accuracy": 0.5}
     assert (result.rewards, result.probed) == ([(1, 0.5)], [(0, 0.25), (8, 0.5)])
+
+
+def test_older_probes_have_the_whole_divergence_alone(cell: Path) -> None:
+    pq.write_table(pa.table({"trajectory": ["own"], "js": [0.5]}), cell / "shift" / "step_000009.parquet")
+    shift = final_shift(cell / "shift")
+    assert set(shift["own"]) == {f"js_{name}" for name in SHIFT}
 
 
 def test_a_cell_with_an_evaluation_alone(cell: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_numbers_are_those_of_the_models() -> None:
     own = [row["accuracy"]["difference"] for row in summary["variants"][1:]]
     assert [each["p_holm"] for each in own] == pytest.approx(list(holm([each["p_value"] for each in own])))
     assert summary["variants"][0]["accuracy"]["difference"] is None
-    near = [cell.shift["own"]["frac_near_zero"] for cell in results if cell.variant == "low_kl"]
+    near = [cell.shift["own"]["js_frac_near_zero"] for cell in results if cell.variant == "low_kl"]
     assert summary["variants"][2]["js_frac_near_zero"]["value"] == pytest.approx(np.mean(near))
 
 
@@ -86,7 +86,11 @@ def test_table_in_the_publications_form() -> None:
     assert rows[1][3] == f"{100 * row['accuracy']['value']:.2f} ± {100 * row['accuracy']['sd']:.2f}"
     sets = [row["sets"][name]["value"] for name in ("set 0", "set 1")]
     assert row["accuracy"]["value"] == pytest.approx(np.mean(sets))
-    assert moved_table(summary)[0][-3:] == ["recovery, %", "difference", "p (Holm)"]
+    moved, moved_rows = moved_table(summary)
+    assert moved[-3:] == ["recovery, %", "difference", "p (Holm)"]
+    assert [name for name in moved if name.startswith("full JS")] == ["full JS: near zero, %", "full JS: p99"]
+    assert moved_rows[1][moved.index("JS p99")].startswith(f"{row['js_top_p_p99']['value']:.4f}")
+    assert moved_rows[1][moved.index("full JS: p99")].startswith(f"{row['js_p99']['value']:.4f}")
     text = comparison_markdown(summary, {})
     assert "their mean counts each set alike" in text
     assert "20 problems of set 0, 30 problems of set 1" in text
@@ -235,3 +239,25 @@ def test_a_replication_that_is_not_made_yet_decides_nothing() -> None:
     (verdict,) = summary["verdicts"]
     assert (verdict["seeds"], verdict["verdict"], verdict["replication"]) == ("replication", "no interval", None)
     assert comparison_markdown(summary, {})
+
+
+def test_the_measure_that_comes_first_is_chosen() -> None:
+    variants = ["dapo", "high_kl"]
+    results = everything(variants)
+    assert comparison_summary(results, variants, "dapo", SEEDS)["measure"] == "js_top_p"
+    whole = {**summary_of(results, variants), **comparison_summary(results, variants, "dapo", SEEDS, measure="js")}
+    header, rows = moved_table(whole)
+    assert "JS at top-p: p99" in header
+    assert rows[0][header.index("JS p99")].startswith(f"{whole['variants'][0]['js_p99']['value']:.4f}")
+    assert "Full JS between the model before and after training" in comparison_markdown(whole, {})
+    older = [
+        replace(cell, shift={kind: {name: numbers[name] for name in numbers if "top_p" not in name}})
+        for cell in results
+        for kind, numbers in cell.shift.items()
+        if kind == "own"
+    ]
+    summary = comparison_summary(older, variants, "dapo", SEEDS)
+    assert summary["measure"] == "js"
+    assert not any("top-p" in name for name in moved_table({**summary_of(older, variants), **summary})[0])
+    with pytest.raises(ValueError, match="measure='kl' is not known; choose js_top_p or js"):
+        comparison_summary(results, variants, "dapo", SEEDS, measure="kl")
