@@ -1,7 +1,7 @@
 r"""The place of the answer in a completion.
 
 The answer is, in this order: the last `\boxed{}` that holds something; the last line, where it begins with `####`; the
-LaTeX that follows the word "answer"; a choice such as "(B)" that follows "answer", "choice" or "option". Text in
+LaTeX that follows the word "answer"; the last line, where it begins with "Answer:", as DAPO's prompt asks for; a choice such as "(B)" that follows "answer", "choice" or "option". Text in
 `<think>` is never searched.
 """
 
@@ -68,6 +68,9 @@ NEXT_FORMULA = re.compile(r"\s*(?:,\s*)?(?:and|or|,)\s*(?=\\[(\[]|\$)")
 PERCENT_AFTER = re.compile(r"\s*(?:\\?%|percent\b)")
 LONGEST_FORMULA = 4000  # characters
 
+ANSWER_LINE = re.compile(r"\s*\*{0,2}(?:The )?(?:Final )?Answer\s?\*{0,2}:\*{0,2}\s*(?P<answer>.*?)\*{0,2}\.?\s*", re.I)
+"""A line such as `Answer: 34`, also in bold."""
+
 CHOICE = re.compile(
     r"(?i:\b(?P<word>answer|choice|option)s?\b\*{0,2}(?P<says>\s{1,20}(?:is|are)\b|\s{0,20}:)?"
     r"(?P<which>\s{1,20}(?:choice|option)\b)?)"
@@ -101,7 +104,7 @@ LONE_CHOICE = re.compile(r"[\s*$]*\(([A-Ja-j])\)[\s*$.]*")
 def answer_in(completion: str) -> str | None:
     """The text of the completion's answer; None where there is none."""
     text = _after_thinking(completion).replace("\\\\boxed", "\\boxed")
-    for take in (_boxed, _hashed, _announced, _chosen):
+    for take in (_boxed, _hashed, _announced, _on_answer_line, _chosen):
         if (answer := take(text)) is not None and answer.strip():
             return answer.strip()
     return None
@@ -160,6 +163,17 @@ def _hashed(text: str) -> str | None:
     """The text after `####` in the last line, as in GSM8K."""
     last = text.rstrip().rpartition("\n")[2].strip()
     return last[4:] if last.startswith("####") else None
+
+
+def _on_answer_line(text: str) -> str | None:
+    """The text after "Answer:" in the last line, as in DAPO's prompt; None for a letter, and where it is doubted."""
+    line = ANSWER_LINE.fullmatch(text.rstrip().rpartition("\n")[2])
+    if line is None:
+        return None
+    answer = line["answer"]
+    if "?" in answer or DOUBT.search(answer) or NEGATION.search(answer) or CHOICE.search(line.group()):
+        return None
+    return answer
 
 
 def _announced(text: str) -> str | None:
