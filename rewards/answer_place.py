@@ -1,8 +1,8 @@
 r"""The place of the answer in a completion.
 
 The answer is, in this order: the last `\boxed{}` that holds something; the last line, where it begins with `####`; the
-LaTeX that follows the word "answer"; the last line, where it begins with "Answer:", as DAPO's prompt asks for; a choice such as "(B)" that follows "answer", "choice" or "option". Text in
-`<think>` is never searched.
+LaTeX that follows the word "answer"; the last line, where it begins with "Answer:", as DAPO's prompt asks for; a choice
+such as "(B)" that follows "answer", "choice" or "option". Text in `<think>` is never searched.
 """
 
 import re
@@ -68,7 +68,7 @@ NEXT_FORMULA = re.compile(r"\s*(?:,\s*)?(?:and|or|,)\s*(?=\\[(\[]|\$)")
 PERCENT_AFTER = re.compile(r"\s*(?:\\?%|percent\b)")
 LONGEST_FORMULA = 4000  # characters
 
-ANSWER_LINE = re.compile(r"\s*\*{0,2}(?:The )?(?:Final )?Answer\s?\*{0,2}:\*{0,2}\s*(?P<answer>.*?)\*{0,2}\.?\s*", re.I)
+ANSWER_LINE = re.compile(r"(?i)\s*\*{0,2}(?:The )?(?:Final )?Answer\s?\*{0,2}:\*{0,2}(?P<answer>.*)")
 """A line such as `Answer: 34`, also in bold."""
 
 CHOICE = re.compile(
@@ -168,9 +168,9 @@ def _hashed(text: str) -> str | None:
 def _on_answer_line(text: str) -> str | None:
     """The text after "Answer:" in the last line, as in DAPO's prompt; None for a letter, and where it is doubted."""
     line = ANSWER_LINE.fullmatch(text.rstrip().rpartition("\n")[2])
-    if line is None:
+    if line is None or len(line.group()) > LONGEST_FORMULA:
         return None
-    answer = line["answer"]
+    answer = line["answer"].rstrip("*").rstrip(".").rstrip("*").strip()
     if "?" in answer or DOUBT.search(answer) or NEGATION.search(answer) or CHOICE.search(line.group()):
         return None
     return answer

@@ -65,6 +65,8 @@ def test_closed_boxes_have_their_places() -> None:
 
 MANY = 5000
 HOSTILE = [
+    "Answer: x" + " " * 50 * MANY + "y",
+    "Answer:" + "* ." * 20 * MANY,
     "\\boxed{" * MANY,
     "answer \\[" * MANY,
     "answer \\(" * MANY,
