@@ -1,8 +1,8 @@
 r"""The place of the answer in a completion.
 
 The answer is, in this order: the last `\boxed{}` that holds something; the last line, where it begins with `####`; the
-LaTeX that follows the word "answer"; the last line, where it begins with "Answer:", as DAPO's prompt asks for; a choice
-such as "(B)" that follows "answer", "choice" or "option". Text in `<think>` is never searched.
+LaTeX that follows the word "answer"; the last line, where it begins with "Answer:", as DAPO's prompt asks for; a
+choice such as "(B)" that follows "answer", "choice" or "option". Text in `<think>` is never searched.
 """
 
 import re
