@@ -12,7 +12,7 @@ from trl import ModelConfig, SFTConfig
 
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.generators import Sampling
-from tokenshift.analysis.sampling.token_ids import context_length, encode_prompt
+from tokenshift.analysis.sampling.token_ids import check_context, context_length, encode_prompt
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.command_line.output_folder import (
     FolderOwner,
@@ -223,12 +223,10 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
     if not args.packing:
         args.max_length = None  # nothing is longer any more
     longest_prompt = max(len(encode_prompt(base.tokenizer, prompt)) for prompt in problems["prompt"])
+    model = f"base_model={script_args.base_model!r}"
+    tokens = script_args.max_new_tokens or 1
+    check_context(base.config, [longest_prompt], tokens, model=model, setting="max_new_tokens")
     left = LONGEST_RESPONSE if context is None else context - longest_prompt
-    if left < (script_args.max_new_tokens or 1):
-        raise ValueError(
-            f"A held-out prompt has {longest_prompt} tokens, which leaves {left} of the {context} that the model "
-            "reads; lower max_new_tokens, or leave such prompts out."
-        )
     max_new_tokens = script_args.max_new_tokens or min(LONGEST_RESPONSE, left)
     sampling = Sampling(script_args.temperature, script_args.top_p, max_new_tokens, args.seed)
     held_out = HeldOutProblems(problems, judge, sampling, script_args.batch_size, script_args.correct_threshold)
