@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tokenshift.recipes.command_line.child_processes import (
     FOLDER_VARIABLE,
     Children,
