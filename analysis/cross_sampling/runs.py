@@ -194,7 +194,7 @@ def _targeted(runs: SweptRuns, direction: str, criterion: str, control: str) -> 
         differences.append(chosen - random if direction == "forward" else random - chosen)
         amounts.append(f"{shares[0]:.2f} % of tokens against {shares[1]:.2f} %")
     if not differences:
-        return _judged(runs, direction, statement, "no budget that both criteria meet in every run", None)
+        return _judged(runs, direction, statement, "no budget that both criteria meet nearly alike in every run", None)
     difference = mean_over_runs(np.mean(differences, axis=0))
     points = interval_text(difference, scale=PERCENT, digits="+.1f", unit=" points")
     return _judged(runs, direction, statement, f"{points} of accuracy, by {', '.join(amounts)}", difference)

@@ -184,7 +184,14 @@ def row_table(rows: Sequence[Row]) -> Table:
     header = ("row", "arm", "statement", "published", "ours", "n", "seeds", "verdict", "beside it", "verdict by it")
     body = [
         (
-            *(row.row, row.arm, row.statement, row.published, row.measured, number_text(row.problems, digits="d")),
+            *(
+                row.row,
+                row.arm,
+                row.statement,
+                row.published,
+                row.measured,
+                "" if row.problems is None else str(row.problems),
+            ),
             *(" ".join(map(str, row.seeds)), row.verdict),
             *(f"{row.second_by}: {row.second}" if row.second else "", row.second_verdict),
         )

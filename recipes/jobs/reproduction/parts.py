@@ -136,7 +136,8 @@ def parts_of(scale: ScaleFile, folder: Path, seeds: Sequence[int], parallel: int
         parts.append(Part(name, kind, {**settings, "output_dir": str(place)}, place, (TRAININGS, *after), seed=seed))
 
     for seed in seeds:
-        settings = {"rl_model": model(DAPO, seed), **scale.sft, "seed": seed, "resume_from_checkpoint": True}
+        target = {} if "target_accuracy" in scale.sft else {"rl_model": model(DAPO, seed)}
+        settings = {**target, **scale.sft, "seed": seed, "resume_from_checkpoint": True}
         add(f"sft seed {seed}", SFT, settings, seed=seed)
     controls = [str(folder / SFT / f"seed-{seed}" / MODEL_DIR) for seed in seeds]
     trained = [f"{arm}={model(arm, seed)}" for arm in scale.shift_arms for seed in seeds]
