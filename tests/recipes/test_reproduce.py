@@ -25,11 +25,17 @@ from tokenshift.analysis import summarise_runs
 from tokenshift.analysis.shift.evolution import evolution_rows
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import CONFIGS
+from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml
+from tokenshift.recipes.jobs.comparison.schema import read_settings
+from tokenshift.recipes.jobs.comparison.variants import read_variants
 from tokenshift.recipes.jobs.reproduction.agreement import agreements
 from tokenshift.recipes.jobs.reproduction.arguments import SCALES, prepare
-from tokenshift.recipes.jobs.reproduction.parts import COMMAND_OF, Scripts
+from tokenshift.recipes.jobs.reproduction.file import read_scale
+from tokenshift.recipes.jobs.reproduction.parts import COMMAND_OF, Scripts, comparison_document
 from tokenshift.recipes.jobs.reproduction.rows import Row
 from tokenshift.recipes.jobs.reproduction.view import PartsView, last_line
+from tokenshift.recipes.jobs.training.arguments import TRAINING
 from tokenshift.recipes.reproduce import main
 
 LENGTHS = [9, 14, 11, 17, 8, 12, 10, 13, 16, 7, 12, 15]
@@ -153,8 +159,9 @@ def test_a_whole_reproduction(made: Made, capsys: pytest.CaptureFixture[str]) ->
     assert len({row["id"] for row in rows}) == len(rows)
     assert [row["section"] for row in rows] == sorted(row["section"] for row in rows)
     assert {row["section"] for row in rows} == {1, 2, 3, 4}
-    names = {part["name"] for part in record["parts"]} | {"cross, independent", "evolution"}
-    assert {row["part"] for row in rows} <= names
+    for row in rows:
+        assert row["commands"] == [commands[name] for name in row["parts"]]
+        assert row["commands"]
 
     # again: nothing is done twice, and the rows are the same
     assert made.main() == 0
@@ -461,19 +468,30 @@ def test_shipped_scales_train_the_publications_arms() -> None:
         assert next(iter(content["draws"])) == "independent"
 
 
-def test_written_arms_pass_the_comparisons_own_checks(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("scale", "processes"), [("pocket", 1), ("smollm2", 1), ("paper", 8)])
+def test_arms_of_the_shipped_scales_are_trainings(scale: str, processes: int, tmp_path: Path) -> None:
     """The file that is written for the trainings is one that `compare_variants.py` takes."""
-    from tokenshift.recipes.jobs.comparison.file import read_comparison
-    from tokenshift.recipes.jobs.reproduction.file import read_scale
-    from tokenshift.recipes.jobs.reproduction.parts import comparison_document
-
-    document = comparison_document(read_scale(CONFIGS / "reproduce_pocket.yaml"), [0, 1, 2])
+    document = comparison_document(read_scale(CONFIGS / f"reproduce_{scale}.yaml"), [0, 1, 2])
     path = tmp_path / "comparison.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
-    comparison = read_comparison(path)
-    assert list(comparison.variants) == ARMS
-    assert comparison.variants["simplerl"].args.beta == 1e-4
-    assert comparison.keep_checkpoints
+    lined = LinedYaml(path)
+    settings = read_settings(lined)
+    assert (settings.seeds, settings.baseline, settings.keep_checkpoints) == ([0, 1, 2], "dapo", True)
+    variants = read_variants(lined, settings, processes)
+    assert list(variants) == ARMS
+    simple, dapo = variants["simplerl"].args, variants["dapo"].args
+    assert (simple.beta, simple.epsilon_high, simple.loss_type) == (1e-4, 0.2, "grpo")
+    assert (dapo.beta, dapo.epsilon_high, dapo.loss_type, dapo.dynamic_sampling) == (0.0, 0.28, "dapo", True)
+    assert not simple.dynamic_sampling
+    updates = {"pocket": (16, 4), "smollm2": (4, 4), "paper": (16, 4)}[scale]
+    assert (dapo.updates_per_generation, simple.updates_per_generation) == updates
+    if scale == "paper":
+        recipe = parse_into(TRAINING, ["--config", "qwen2.5_math_7b_simplerl", "--output_dir", str(tmp_path)])
+        for name in variants["simplerl"].overrides:
+            if name not in ("delta", "dynamic_sampling_metric", "gradient_accumulation_steps"):
+                values = [getattr(one, name) for one in recipe if hasattr(one, name)]
+                mine = [getattr(one, name) for one in (variants["simplerl"].recipe, simple) if hasattr(one, name)]
+                assert values[0] == mine[0], name
 
 
 # The real recipes ----------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class ReproduceArguments:
             The folder or `reproduction.json` of other seeds: statements on which the two differ are left open.
     """
 
-    scale: str = field(default=SCALES[0], metadata={"help": f"{', '.join(SCALES)}."})
+    scale: str = field(default="pocket", metadata={"help": f"{', '.join(SCALES)}."})
     config: str | None = field(default=None, metadata={"help": "YAML file of a scale of your own."})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of the trainings."})
     output_dir: str | None = field(default=None, metadata={"help": "Where results go; outputs/reproduce_SCALE."})

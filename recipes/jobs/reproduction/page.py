@@ -98,19 +98,21 @@ def write_reproduction(job: ReproduceJob) -> dict[str, Any]:
     """Write `reproduction.json` and `reproduction.html` from what the parts have left so far.
 
     Returns:
-        What the JSON holds: `scale`, `seeds`, `settings`, `metadata`, `rows` (see `Row`), `agreements` with the other
-        seeds (None without), `tables` by title, and `parts`, with the command, the seconds and the state of each.
+        What the JSON holds: `scale`, `seeds`, `settings`, `metadata`, `rows` (see `Row`, and the `commands` that make
+        each), `agreements` with the other seeds (None without), `against`, `tables` by title, and `parts`, with the
+        command, the seconds and the state of each.
     """
     rows = every_row(job.parts, job.args.seeds)
     judged = None if job.other is None else agreements(rows, job.other)
     tables = every_table(job.parts, job.args.seeds)
+    commands = {part.name: part.shown_command() for part in job.parts}
     parts = [
         {
             "name": part.name,
             "kind": part.kind,
             "state": part.state,
             "seconds": part.seconds,
-            "command": part.shown_command(),
+            "command": commands[part.name],
             "failure": part.failure,
         }
         for part in job.parts
@@ -120,7 +122,7 @@ def write_reproduction(job: ReproduceJob) -> dict[str, Any]:
         "seeds": job.args.seeds,
         "settings": recorded_settings(job),
         "metadata": report_metadata({"parallel": job.args.parallel}),
-        "rows": [row.as_dict() for row in rows],
+        "rows": [{**row.as_dict(), "commands": [commands[name] for name in row.parts]} for row in rows],
         "agreements": None if judged is None else [one.as_dict() for one in judged],
         "against": None if job.other is None else {"seeds": job.other["seeds"], "path": job.args.against},
         "tables": {title: {"header": header, "rows": body} for title, (_, (header, body)) in tables.items()},
@@ -181,7 +183,19 @@ def _sections(
 
 def row_table(rows: Sequence[Row]) -> Table:
     """Header and rows of the statements of a section."""
-    header = ("row", "arm", "statement", "published", "ours", "n", "seeds", "verdict", "beside it", "verdict by it")
+    header = (
+        "row",
+        "arm",
+        "statement",
+        "published",
+        "ours",
+        "n",
+        "seeds",
+        "verdict",
+        "beside it",
+        "verdict by it",
+        "part",
+    )
     body = [
         (
             *(
@@ -193,7 +207,7 @@ def row_table(rows: Sequence[Row]) -> Table:
                 "" if row.problems is None else str(row.problems),
             ),
             *(" ".join(map(str, row.seeds)), row.verdict),
-            *(f"{row.second_by}: {row.second}" if row.second else "", row.second_verdict),
+            *(f"{row.second_by}: {row.second}" if row.second else "", row.second_verdict, ", ".join(row.parts)),
         )
         for row in rows
     ]

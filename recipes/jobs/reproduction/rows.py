@@ -93,7 +93,7 @@ class Row:
         second: Ours by another measure or setting; empty where there is none.
         second_verdict: The verdict by it.
         second_by: The name of that other measure or setting.
-        part: The name of the part that made it.
+        parts: The names of the parts that made it.
     """
 
     id: str
@@ -110,7 +110,7 @@ class Row:
     second: str = ""
     second_verdict: str = ""
     second_by: str = ""
-    part: str = ""
+    parts: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The row, ready for JSON; of its estimate the number and its interval."""
@@ -183,7 +183,7 @@ def _shift_row(
         estimate=entry["estimate"],
         second=entry.get("second") or "",
         second_verdict=entry.get("second_verdict") or "",
-        part=part,
+        parts=[part],
     )
 
 
@@ -221,6 +221,7 @@ def cross_rows(summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part]
     if not summaries:
         return []
     (draws, first), *others = summaries.items()
+    names = {name: [part.name for part in parts if part.settings["draws"] == name] for name in summaries}
     rows = []
     for index, entry in enumerate(first["statements"]):
         row = "Sufficiency" if entry["direction"] == "forward" else "Necessity"
@@ -238,7 +239,7 @@ def cross_rows(summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part]
             problems=first["problems"],
             seeds=first["seeds"],
             estimate=entry["estimate"],
-            part=f"cross, {draws}",
+            parts=names[draws],
         )
         for other, summary in others[:1]:
             beside = summary["statements"][index]
@@ -252,15 +253,19 @@ def cross_rows(summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part]
         ]
         for name in summaries
     }
-    row = _of_each_seed(2, "Mixture", mixture[draws], first["problems"], f"cross, {draws}")
+    row = _of_each_seed(2, "Mixture", mixture[draws], first["problems"], names[draws])
     for other, _ in others[:1]:
-        beside = _of_each_seed(2, "Mixture", mixture[other], first["problems"], "")
+        beside = _of_each_seed(2, "Mixture", mixture[other], first["problems"], names[other])
         row = replace(row, second=beside.measured, second_verdict=beside.verdict, second_by=f"{other} draws")
     return [*rows, row]
 
 
 def _of_each_seed(
-    section: int, row: str, entries: Sequence[tuple[Any, Mapping[str, Any]]], problems: int | None, part: str
+    section: int,
+    row: str,
+    entries: Sequence[tuple[Any, Mapping[str, Any]]],
+    problems: int | None,
+    parts: Sequence[str],
 ) -> Row:
     """The row of a statement that each seed has a verdict of its own on: the one that all have."""
     text = entries[0][1]["text"]
@@ -275,7 +280,7 @@ def _of_each_seed(
         verdict=agreed([entry["verdict"] for _, entry in entries]),
         problems=problems,
         seeds=[seed for seed, _ in entries],
-        part=part,
+        parts=parts,
     )
 
 
@@ -295,7 +300,7 @@ def evolution_rows(parts: Sequence[Part]) -> list[Row]:
     for index in range(min(len(statements) for _, statements in judged)):
         entries = [(seed, asdict(statements[index])) for seed, statements in judged]
         problems = parts[0].settings.get("size")
-        row = _of_each_seed(3, "Evolution", entries, problems, EVOLUTION)
+        row = _of_each_seed(3, "Evolution", entries, problems, [part.name for part in parts])
         if all(entry["second_verdict"] for _, entry in entries):
             row = replace(
                 row,
@@ -344,7 +349,7 @@ def comparison_rows(comparison: Mapping[str, Any], seeds: Sequence[int], part: s
                 f"{spread_text(variants[DAPO]['accuracy'], scale=PERCENT, digits='.2f')}: {_points(accuracy)}",
                 second_verdict=of_runs(by_accuracy, accuracy["seeds"]),
                 second_by="final accuracy",
-                part=part,
+                parts=[part],
             )
         )
     return rows
