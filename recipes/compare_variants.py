@@ -37,7 +37,7 @@ from tokenshift.analysis.comparison.report import (
 )
 from tokenshift.analysis.comparison.results import CellResult, mean_accuracy, problem_accuracies
 from tokenshift.analysis.comparison.summary import comparison_summary
-from tokenshift.recipes.command_line.console import console
+from tokenshift.recipes.command_line.console import console, duration
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.comparison.arguments import CompareJob, PlanJob, prepare_plan_or_comparison
 from tokenshift.recipes.jobs.comparison.cell_results import REWARD_FUNC, cell_result
@@ -47,7 +47,6 @@ from tokenshift.recipes.jobs.comparison.doses import doses_of
 from tokenshift.recipes.jobs.comparison.plan import Plan
 from tokenshift.recipes.jobs.comparison.run import run_comparison
 from tokenshift.recipes.jobs.comparison.tracking import log_evaluations
-from tokenshift.recipes.jobs.comparison.view import duration
 
 COMPARISON_FILES = (*WRITTEN, "cells")
 """Files of a comparison that are named at the end."""

@@ -18,7 +18,10 @@ LEAVES = {"analysis.registry", "analysis.lazy_face"}
 BOTTOM = {"analysis.divergence", "analysis.statistics", "analysis.storage"}
 QUESTIONS = {"analysis.shift", "analysis.cross_sampling", "analysis.evaluation", "analysis.comparison"}
 RECIPE_ROOMS = {"recipes.command_line", "recipes.inputs", "recipes.jobs", "recipes.benchmarks", "recipes.pocket"}
-JOBS = {"recipes.jobs.training", "recipes.jobs.sft", "recipes.jobs.analysis", "recipes.jobs.comparison"}
+JOBS = {
+    *("recipes.jobs.training", "recipes.jobs.sft", "recipes.jobs.analysis", "recipes.jobs.comparison"),
+    "recipes.jobs.reproduction",
+}
 ANALYSIS_ROOMS = {
     *BOTTOM,
     *QUESTIONS,
@@ -45,7 +48,7 @@ WALLS: dict[str, set[str]] = {
     "recipes.pocket": RECIPE_ROOMS - {"recipes.pocket"},
     **{room: {*JOBS, "recipes.benchmarks"} - {room} for room in JOBS},
     # a comparison launches trainings, evaluations and cross-samplings: it alone reads what they take
-    "recipes.jobs.comparison": {"recipes.jobs.sft", "recipes.benchmarks"},
+    "recipes.jobs.comparison": {"recipes.jobs.sft", "recipes.jobs.reproduction", "recipes.benchmarks"},
     "recipes.benchmarks": {"recipes.jobs"},
     "recipes.command_line": {"recipes.jobs", "recipes.benchmarks"},
 }

@@ -1,6 +1,9 @@
 """A statement of the publication, what the numbers say of it, and the words of the verdict."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 SEEN, NOT_SEEN, OPEN = "seen", "not seen", "open"
 """The verdicts."""
@@ -10,6 +13,10 @@ FEWEST_PROBLEMS = 5
 
 FEWEST_RUNS = 3
 """Number of trainings below which nothing is said of training, since a run does not tell what another would do."""
+
+
+IN_THIS_RUN = " in this run"
+"""The words behind a verdict that comes from one training."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ def of_this_run(verdict: str | None) -> str:
     """The words of a verdict that comes from one training: "seen in this run"; empty for None."""
     if verdict is None:
         return ""
-    return OPEN if verdict == OPEN else f"{verdict} in this run"
+    return OPEN if verdict == OPEN else f"{verdict}{IN_THIS_RUN}"
 
 
 def of_runs(verdict: str, runs: int) -> str:
@@ -47,3 +54,25 @@ def of_runs(verdict: str, runs: int) -> str:
     if runs >= FEWEST_RUNS:
         return verdict
     return f"{OPEN}: {runs} {'run is' if runs == 1 else 'runs are'} too few"
+
+
+def within(mean: Mapping[str, Any] | None, above: float = -math.inf, below: float = math.inf) -> str:
+    """Whether a whole interval lies strictly above and below two limits (seen), outside of them (not seen), or not."""
+    if mean is None or mean["low"] is None or mean["high"] is None:
+        return OPEN
+    if mean["low"] > above and mean["high"] < below:
+        return SEEN
+    return NOT_SEEN if mean["high"] <= above or mean["low"] >= below else OPEN
+
+
+def agreed(verdicts: Sequence[str]) -> str:
+    """The verdict on training where each run has one of its own: the one that all have, else `open`.
+
+    With one run it is said of that run; two are too few.
+
+    Args:
+        verdicts: `seen`, `not seen` or `open`, each with or without "in this run" behind it.
+    """
+    bare = {verdict.removesuffix(IN_THIS_RUN) for verdict in verdicts}
+    verdict = bare.pop() if len(bare) == 1 else OPEN
+    return of_this_run(verdict) if len(verdicts) == 1 else of_runs(verdict, len(verdicts))

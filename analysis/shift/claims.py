@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tokenshift.analysis.report.numbers import PERCENT, interval_text
-from tokenshift.analysis.report.statements import FEWEST_PROBLEMS, NOT_SEEN, OPEN, SEEN, Statement
+from tokenshift.analysis.report.statements import FEWEST_PROBLEMS, NOT_SEEN, OPEN, SEEN, Statement, within
 from tokenshift.analysis.shift.exact_zero_words import exact_zero_words
 from tokenshift.analysis.shift.measure import FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.shift.summary import group_estimate
@@ -157,15 +157,6 @@ def _judged(group: dict[str, Any], control: dict[str, Any] | None) -> list[State
 def percent_text(mean: Mapping[str, Any] | None) -> str:
     """A share in per cent with its interval."""
     return interval_text(mean, scale=PERCENT, digits=".1f", unit=" %", missing=NO_TOKEN)
-
-
-def within(mean: Mapping[str, Any] | None, above: float = -math.inf, below: float = math.inf) -> str:
-    """Whether a whole interval lies strictly above and below two limits (seen), outside of them (not seen), or not."""
-    if mean is None or mean["low"] is None or mean["high"] is None:
-        return OPEN
-    if mean["low"] > above and mean["high"] < below:
-        return SEEN
-    return NOT_SEEN if mean["high"] <= above or mean["low"] >= below else OPEN
 
 
 def _share(group: dict[str, Any], claim: ShareClaim) -> Statement:

@@ -28,6 +28,7 @@ from tokenshift.analysis.report.statements import (
     Statement,
     of_runs,
     of_this_run,
+    within,
 )
 from tokenshift.analysis.shift.binned_means import (
     Measure,
@@ -55,18 +56,17 @@ from tokenshift.analysis.shift.claims import (
     percent_text,
     position_parts,
     statements,
-    within,
 )
 from tokenshift.analysis.shift.exact_zeros import EXACT_ZERO
 from tokenshift.analysis.shift.measure import TRUNCATED_JS, second_measure, source_metadata, source_truncation
 from tokenshift.analysis.shift.summary import ProblemSums, default_measure, problem_sums, summarise
 from tokenshift.analysis.statistics.crossed_design import (
     CrossedDifference,
-    crossed_difference,
     crossed_groups,
     seed_difference,
 )
 from tokenshift.analysis.statistics.linearised import linearised
+from tokenshift.analysis.statistics.over_runs import mean_over_runs, run_entry, within_bounds
 from tokenshift.analysis.token_table.reader import Source, column_names
 
 RUN_MEASURES: tuple[Measure, ...] = (
@@ -244,22 +244,6 @@ class RunGroup:
         return mean_over_runs(self.values(name, label))
 
 
-def mean_over_runs(values: np.ndarray | None) -> dict[str, Any] | None:
-    """The mean over runs of values `(S, P)`, with its 95 % interval for other runs and problems.
-
-    Returns:
-        `value`; `low` and `high`, None with a single run or problem; `sd`, the standard deviation between the runs'
-        means, which holds the noise of problems that runs do not share; `runs`, the means of the runs. None for None.
-    """
-    return None if values is None else _entry(crossed_difference([values]), values.mean(axis=1))
-
-
-def _entry(mean: CrossedDifference, run_means: np.ndarray) -> dict[str, Any]:
-    sd = float(run_means.std(ddof=1)) if len(run_means) > 1 else None
-    ends = {"value": mean.difference, "low": mean.low, "high": mean.high}
-    return {**ends, "sd": sd, "runs": [float(value) for value in run_means]}
-
-
 def _difference_entry(difference: CrossedDifference) -> dict[str, Any]:
     return {"value": difference.difference, "low": difference.low, "high": difference.high}
 
@@ -331,12 +315,6 @@ def _sparsity(runs: RunGroup) -> OverRuns:
     return replace(statement, measured=f"{statement.measured}; exactly 0: {PERCENT * zeros['value']:.1f} %{there}")
 
 
-def within_bounds(mean: Mapping[str, Any], top: float = 1.0) -> dict[str, Any]:
-    """A share, or another mean that is never negative, with its interval, which is Student's, cut to [0, top]."""
-    ends = {name: None if mean[name] is None else min(top, max(0.0, mean[name])) for name in ("low", "high")}
-    return {**mean, **ends}
-
-
 def _side(difference: Mapping[str, Any] | None) -> str:
     """Seen where a difference's whole interval lies above 0, not seen where none of it does."""
     if difference is None or difference["low"] is None:
@@ -372,7 +350,7 @@ def _identity(runs: RunGroup) -> OverRuns:
     shares = [group["identity"]["frequent_mostly_low"] for group in runs.groups]
     if None in shares:
         return OverRuns(*FREQUENT_LOW, f"no high token in {shares.count(None)} of {len(runs)} runs", OPEN)
-    mean = _entry(seed_difference(np.array(shares)), np.array(shares))
+    mean = run_entry(seed_difference(np.array(shares)), np.array(shares))
     few = min(len(group["identity"]["high"]) for group in runs.groups)
     verdict = OPEN if few < FEWEST_TOKENS else within(mean, above=0.5)
     return OverRuns(*FREQUENT_LOW, f"{percent_text(within_bounds(mean))} of a run's frequent tokens", verdict, mean)

@@ -99,6 +99,8 @@ def split_launch(name: str, words: list[str]) -> tuple[list[str], list[str]]:
         reason = (
             "it launches its trainings itself, by what launch in its file names."
             if name == "compare"
+            else "it launches its parts itself."
+            if name == "reproduce"
             else ("it runs in one process.")
         )
         raise ValueError(f"{name} takes no {LAUNCH}: {reason}")

@@ -47,7 +47,7 @@ COMMANDS = {
             "tokenshift.trainer.config.DivergenceGRPOConfig",
             "trl.ModelConfig",
         ),
-        configs="[!ce]*",
+        configs="[!cer]*",
     ),
     "shift": Command(
         f"{_RECIPES}.analyze_shift",
@@ -87,6 +87,14 @@ COMMANDS = {
         f"{_RECIPES}.sft_control",
         "Train the supervised control, up to an RL model's accuracy.",
         (f"{_RECIPES}.jobs.sft.preparation.SftControlArguments", "trl.SFTConfig", "trl.ModelConfig"),
+    ),
+    "reproduce": Command(
+        f"{_RECIPES}.reproduce",
+        "Set every statement of the paper beside one of your own runs.",
+        (f"{_RECIPES}.jobs.reproduction.arguments.ReproduceArguments",),
+        launched=False,
+        config_holds_arguments=False,
+        configs="reproduce_*",
     ),
     "change": Command(
         f"{_RECIPES}.change_model",

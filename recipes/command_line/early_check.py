@@ -58,6 +58,7 @@ LISTED = {
     "match": ("tokenshift.analysis.cross_sampling.pilot", "MATCHES"),
     "draws": ("tokenshift.analysis.cross_sampling.intervention", "DRAWS"),
     "kinds": ("tokenshift.recipes.jobs.analysis.robustness", "TRAJECTORY_KINDS"),
+    "scale": ("tokenshift.recipes.jobs.reproduction.arguments", "SCALES"),
     "wording": ("tokenshift.recipes.jobs.sft.solutions", "WORDINGS"),
 }
 """Arguments whose values are listed in a module's constant -> the module and the constant."""

@@ -27,7 +27,12 @@ SETTINGS_FILE = "settings.json"
 CELL_FILE = "cell.json"
 """The settings of a cell of a comparison."""
 
-RunKind = Literal["analysis", "training", "SFT control", "comparison"]
+REPRODUCTION_FILE = "reproduction.json"
+
+REPRODUCTION_SETTINGS_FILE = "reproduction_settings.json"
+"""The settings of a reproduction."""
+
+RunKind = Literal["analysis", "training", "SFT control", "comparison", "reproduction"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,11 @@ FOLDER_KINDS: Mapping[RunKind, FolderKind] = {
     "comparison": FolderKind(
         products=("comparison.md", "comparison.csv", "comparison.json", "figures"),
         marks=(f"cells/*/{CELL_FILE}",),
+        marked_from_the_start=True,
+    ),
+    "reproduction": FolderKind(
+        products=(REPRODUCTION_FILE, "reproduction.html", "parts.json", REPRODUCTION_SETTINGS_FILE),
+        marks=(REPRODUCTION_SETTINGS_FILE,),
         marked_from_the_start=True,
     ),
 }

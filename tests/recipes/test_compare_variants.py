@@ -16,8 +16,8 @@ import pytest
 import yaml
 from helpers.small_comparison import ROOT, SCRIPTS, job_of, launches
 
+from tokenshift.recipes.command_line.child_processes import end_orphans, working_on
 from tokenshift.recipes.compare_variants import main, run
-from tokenshift.recipes.jobs.comparison.child_processes import end_orphans, working_on
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 

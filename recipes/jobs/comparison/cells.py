@@ -6,7 +6,6 @@ step, and `log.txt` with the output of the recipes.
 """
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -16,11 +15,10 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-import torch
 import yaml
 
 from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.recipes.command_line.child_processes import Children, end_orphans
 from tokenshift.recipes.command_line.commands import RECIPES
 from tokenshift.recipes.command_line.output_folder import CONTENT_PARTS, UNRECORDED_ARGUMENTS
 from tokenshift.recipes.command_line.parser import words_of
@@ -33,7 +31,6 @@ from tokenshift.recipes.command_line.products import (
 )
 from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
-from tokenshift.recipes.jobs.comparison.child_processes import Children, end_orphans
 from tokenshift.recipes.jobs.comparison.file import Comparison, Launch
 from tokenshift.recipes.jobs.comparison.variants import Variant
 from tokenshift.recipes.jobs.training.arguments import TRAINING
@@ -353,25 +350,3 @@ def _attempt(cell: TrainedCell, step: Step, attempt: int, children: Children, en
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in _tail(log).splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
-
-
-def shares(parallel: int) -> list[dict[str, str]]:
-    """Environment variables of cells that run side by side, which share the CPU threads and the visible GPUs."""
-    if parallel == 1:
-        return [{}]
-    threads = int(os.environ.get("OMP_NUM_THREADS") or psutil.cpu_count() or 1)
-    environments = [{"OMP_NUM_THREADS": str(max(1, threads // parallel))} for _ in range(parallel)]
-    gpus = _visible_gpus()
-    if len(gpus) > 1:
-        count = max(1, len(gpus) // parallel)
-        for index, environment in enumerate(environments):
-            start = index * count % len(gpus)
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[start : start + count])
-    return environments
-
-
-def _visible_gpus() -> list[str]:
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [gpu.strip() for gpu in named.split(",") if gpu.strip()]
-    return [str(index) for index in range(torch.cuda.device_count())]

@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokenshift.recipes.command_line.child_processes import Children, shares, sigterm_interrupts
 from tokenshift.recipes.command_line.products import SUMMARY_FILE
-from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, Scripts, launcher, shares
-from tokenshift.recipes.jobs.comparison.child_processes import Children, sigterm_interrupts
+from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, Scripts, launcher
 from tokenshift.recipes.jobs.comparison.file import Comparison
 from tokenshift.recipes.jobs.comparison.variants import write_effective
 

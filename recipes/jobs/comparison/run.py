@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, Scripts, TrainedCell, run_cell, shares
-from tokenshift.recipes.jobs.comparison.child_processes import Children, Stopped, sigterm_interrupts
+from tokenshift.recipes.command_line.child_processes import Children, Stopped, shares, sigterm_interrupts
+from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, Scripts, TrainedCell, run_cell
 from tokenshift.recipes.jobs.comparison.file import Comparison
 from tokenshift.recipes.jobs.comparison.view import ComparisonView
 

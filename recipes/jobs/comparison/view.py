@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from tokenshift.recipes.command_line.console import duration
 from tokenshift.recipes.jobs.comparison.cells import TrainedCell
 
 PHASE_WORDS = {"waiting": "·", "evaluation": "evaluating"}
@@ -54,15 +55,6 @@ def seconds_left(cells: Sequence[TrainedCell], parallel: int) -> float | None:
     left = waiting * per_cell
     left += sum(max(0.0, per_cell - cell.seconds() - (now - cell.started)) for cell in running)
     return left / parallel
-
-
-def duration(seconds: float) -> str:
-    """A duration in hours and minutes, or in minutes and seconds."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return (
-        f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
-    )
 
 
 class ComparisonView:

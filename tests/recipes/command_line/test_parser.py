@@ -44,7 +44,7 @@ LAUNCHES = {
 
 TRAININGS = [
     (path, processes)
-    for path in sorted(RECIPES.glob("configs/[!ce]*.yaml"))
+    for path in sorted(RECIPES.glob("configs/[!cer]*.yaml"))
     for processes in LAUNCHES.get(path.stem, {1: []})
 ]
 

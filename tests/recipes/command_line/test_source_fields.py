@@ -58,7 +58,7 @@ def test_sources_say_what_the_classes_say(name: str) -> None:
             assert read.is_list, name
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_ARGUMENTS if name != "compare"])
+@pytest.mark.parametrize("name", [name for name in WITH_ARGUMENTS if COMMANDS[name].config_holds_arguments])
 def test_options_are_those_of_the_parser(name: str) -> None:
     real = OneLineParser(tuple(map(imported, COMMANDS[name].arguments)), allow_abbrev=False)
     options = {option.lstrip("-") for action in real._actions for option in action.option_strings}

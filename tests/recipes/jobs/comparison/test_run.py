@@ -12,7 +12,7 @@ import pytest
 from helpers.small_comparison import SCRIPTS, job_of, launches
 from rich.console import Console
 
-from tokenshift.recipes.jobs.comparison.child_processes import working_on
+from tokenshift.recipes.command_line.child_processes import working_on
 from tokenshift.recipes.jobs.comparison.run import run_comparison
 
 

@@ -10,7 +10,8 @@ import pytest
 from helpers.small_comparison import job_of
 from rich.console import Console
 
-from tokenshift.recipes.jobs.comparison.view import ComparisonView, duration, seconds_left
+from tokenshift.recipes.command_line.console import duration
+from tokenshift.recipes.jobs.comparison.view import ComparisonView, seconds_left
 
 
 def test_live_table(write_comparison: Callable[..., Path]) -> None:

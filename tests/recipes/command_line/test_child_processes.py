@@ -8,7 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tokenshift.recipes.jobs.comparison.child_processes import FOLDER_VARIABLE, Children, end_orphans, working_on
+import pytest
+
+from tokenshift.recipes.command_line.child_processes import (
+    FOLDER_VARIABLE,
+    Children,
+    end_orphans,
+    shares,
+    working_on,
+)
 
 
 def test_a_trainings_servants_outlive_it(tmp_path: Path) -> None:
@@ -60,3 +68,13 @@ def test_children_are_killed_at_once(tmp_path: Path) -> None:
     children.kill()
     thread.join(10)
     assert status == ["Stopped"]
+
+
+def test_shares_of_threads_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert shares(1) == [{}]
+    assert shares(3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in shares(2)] == ["4,5", "6,7"]
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in shares(4)] == ["4", "5", "6", "7"]

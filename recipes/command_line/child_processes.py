@@ -142,6 +142,30 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
+def shares(parallel: int) -> list[dict[str, str]]:
+    """Environment variables of processes that run side by side, which share the CPU threads and the visible GPUs."""
+    if parallel == 1:
+        return [{}]
+    threads = int(os.environ.get("OMP_NUM_THREADS") or psutil.cpu_count() or 1)
+    environments = [{"OMP_NUM_THREADS": str(max(1, threads // parallel))} for _ in range(parallel)]
+    gpus = _visible_gpus()
+    if len(gpus) > 1:
+        count = max(1, len(gpus) // parallel)
+        for index, environment in enumerate(environments):
+            start = index * count % len(gpus)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[start : start + count])
+    return environments
+
+
+def _visible_gpus() -> list[str]:
+    import torch  # here: whoever imports this module alone must not wait for it
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [gpu.strip() for gpu in named.split(",") if gpu.strip()]
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt, as Ctrl-C does; outside of the main thread nothing changes."""

@@ -1,0 +1,220 @@
+"""Arguments of a reproduction, and the checks that come before anything is launched."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.recipes.command_line.commands import COMMANDS
+from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
+from tokenshift.recipes.command_line.early_check import check_words
+from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
+from tokenshift.recipes.command_line.parser import OneLineErrors
+from tokenshift.recipes.command_line.products import REPRODUCTION_FILE, REPRODUCTION_SETTINGS_FILE
+from tokenshift.recipes.jobs.reproduction.file import ScaleFile, read_scale
+from tokenshift.recipes.jobs.reproduction.parts import (
+    COMMAND_OF,
+    COMPARISON_FILE,
+    TRAININGS,
+    Part,
+    comparison_document,
+    parts_of,
+)
+
+SCALES = ("pocket", "smollm2", "paper")
+"""The shipped scales: `recipes/configs/reproduce_NAME.yaml`."""
+
+
+@dataclass
+class ReproduceArguments:
+    """
+    Parameters:
+        scale (`str`):
+            A shipped scale: `pocket`, `smollm2`, or `paper`, which needs a cluster.
+        config (`str`, *optional*):
+            YAML file of a scale of one's own.
+        seeds (`list[int]`):
+            Seeds of the trainings. Verdicts on training need three or more; seeds can be added later.
+        output_dir (`str`, *optional*):
+            Where results go; `outputs/reproduce_SCALE` when not given.
+        parallel (`int`):
+            Trainings, and later analyses, at once.
+        dry_run (`bool`):
+            Show the commands of all parts and what they take, and launch none.
+        against (`str`, *optional*):
+            The folder or `reproduction.json` of other seeds: statements on which the two differ are left open.
+    """
+
+    scale: str = field(default="pocket", metadata={"help": f"{', '.join(SCALES)}."})
+    config: str | None = field(default=None, metadata={"help": "YAML file of a scale of your own."})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of the trainings."})
+    output_dir: str | None = field(default=None, metadata={"help": "Where results go; outputs/reproduce_SCALE."})
+    parallel: int = field(default=1, metadata={"help": "Trainings, and later analyses, at once."})
+    dry_run: bool = field(default=False, metadata={"help": "Show the commands and their cost; launch none."})
+    against: str | None = field(
+        default=None, metadata={"help": "Folder of a reproduction with other seeds, to compare verdicts with."}
+    )
+
+
+class _Parser(OneLineErrors, HfArgumentParser):
+    """TRL's parser would keep `--config` to itself."""
+
+
+@dataclass
+class ReproduceJob(FolderOwner):
+    """A reproduction ready to begin.
+
+    Attributes:
+        args: The arguments of the command line.
+        name: The scale's name.
+        scale: What its file says.
+        folder: The output folder.
+        parts: All parts, in an order in which each comes after those that it reads.
+        other: What `reproduction.json` of other seeds holds, where verdicts are compared with it.
+    """
+
+    args: ReproduceArguments
+    name: str
+    scale: ScaleFile
+    folder: Path
+    parts: list[Part]
+    other: dict[str, Any] | None = None
+
+
+def prepare(arguments: list[str] | None = None) -> ReproduceJob:
+    """Parse the arguments, check the scale's file and the words of every part, and lock the output folder.
+
+    Args:
+        arguments: The words of the command line; those of `sys.argv` when None.
+
+    Raises:
+        ValueError: For whatever is wrong, in one line.
+    """
+    args = _parse(arguments)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("A reproduction launches its parts itself: start it with plain python.")
+    if args.config is None:
+        file, name = CONFIGS / f"reproduce_{args.scale}.yaml", args.scale
+    else:
+        file = config_file(args.config, "reproduce_*")
+        name = file.stem.removeprefix("reproduce_")
+    scale = read_scale(file)
+    folder = Path(args.output_dir or f"outputs/reproduce_{name}").expanduser()
+    job = ReproduceJob(args, name, scale, folder, parts_of(scale, folder, args.seeds, args.parallel))
+    for part in job.parts:
+        if part.kind != TRAININGS:
+            try:
+                check_words(COMMANDS[COMMAND_OF[part.kind]], part.words())
+            except ValueError as error:
+                raise ValueError(f"{file.name}, {part.kind}: {error}") from error
+    if args.dry_run:
+        return job
+    if scale.gpus:
+        _check_gpus(name, scale)
+    if args.against is not None:
+        job.other = read_other(args.against, job)
+    where = f"output_dir={str(folder)!r}"
+    job.lock = take_folder(folder, "reproduction", where, lambda: _check_settings(job, where))
+    document = comparison_document(scale, args.seeds)
+    write_whole(folder / COMPARISON_FILE, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    return job
+
+
+def _parse(arguments: list[str] | None) -> ReproduceArguments:
+    kinds: Any = (ReproduceArguments,)
+    args, left = _Parser(kinds, allow_abbrev=False).parse_args_into_dataclasses(
+        arguments, return_remaining_strings=True, look_for_args_file=False
+    )
+    if left:
+        raise ValueError(f"{left[0]} is no argument; --help lists them.")
+    if args.scale not in SCALES:
+        raise ValueError(f"scale={args.scale!r} is not known; choose one of {', '.join(SCALES)}, or give --config.")
+    if args.config is not None and args.scale != SCALES[0]:
+        raise ValueError(f"scale={args.scale!r} has no effect beside config={args.config!r}; leave one of them out.")
+    if len(args.seeds) < 2:
+        raise ValueError(f"seeds={args.seeds} must name two or more; verdicts on training need three.")
+    if wrong := [seed for seed in args.seeds if not 0 <= seed < 2**32]:
+        raise ValueError(f"seeds has {wrong[0]}, which must be at least 0 and below 2**32.")
+    if doubled := [seed for index, seed in enumerate(args.seeds) if seed in args.seeds[:index]]:
+        raise ValueError(f"seeds has {doubled[0]} twice; a seed trained again is the same run.")
+    if args.parallel < 1:
+        raise ValueError(f"parallel={args.parallel} must be at least 1.")
+    if args.dry_run and args.against is not None:
+        raise ValueError(f"against={args.against!r} has no effect beside dry_run; leave one of them out.")
+    parsed: ReproduceArguments = args
+    return parsed
+
+
+def _check_gpus(name: str, scale: ScaleFile) -> None:
+    import torch  # here: other scales need none
+
+    count = torch.cuda.device_count()
+    if count < scale.gpus:
+        raise ValueError(
+            f"scale={name!r} needs {scale.gpus} GPUs of 80 GB, and this machine has {count}; --dry_run shows its "
+            "commands and what it needs, --scale pocket runs on 2 CPU cores."
+        )
+
+
+def read_other(given: str, job: ReproduceJob) -> dict[str, Any]:
+    """What the `reproduction.json` of other seeds holds.
+
+    Args:
+        given: The file, or its folder.
+        job: The reproduction that it is held against.
+
+    Raises:
+        ValueError: If there is none, it was made with other settings, or it shares a seed with this one.
+    """
+    path = Path(given).expanduser()
+    file = path / REPRODUCTION_FILE if path.is_dir() else path
+    try:
+        other: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        seeds, settings = list(other["seeds"]), other["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"against={given!r} has no {REPRODUCTION_FILE} of a reproduction.") from error
+    if difference := first_difference(settings, recorded_settings(job)):
+        raise ValueError(f"against={given!r} was made with {difference}; compare runs of the same settings.")
+    if shared := sorted(set(seeds) & set(job.args.seeds)):
+        raise ValueError(f"against={given!r} has the seed {shared[0]} too; seeds that are compared must differ.")
+    return other
+
+
+COST_SETTINGS = ("gpus", "needs", "minutes", "measured_on")
+"""Settings of a scale on which no number depends."""
+
+
+def recorded_settings(job: ReproduceJob) -> dict[str, Any]:
+    """The settings that all parts depend on; seeds can be added later."""
+    settings = job.scale.model_dump(exclude=set(COST_SETTINGS))
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return plain
+
+
+def first_difference(before: Any, now: Any, name: str = "") -> str | None:
+    """The first setting that differs, in words; None where there is none."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            inner = f"{name}.{key}" if name else str(key)
+            if difference := first_difference(before.get(key), now.get(key), inner):
+                return difference
+        return None
+    return None if before == now else f"{name}={before!r}, not {now!r}"
+
+
+def _check_settings(job: ReproduceJob, where: str) -> None:
+    """Refuse a folder of other settings, and write this reproduction's into a new one."""
+    file, settings = job.folder / REPRODUCTION_SETTINGS_FILE, recorded_settings(job)
+    if file.exists():
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{where} has a damaged {file.name}; choose another --output_dir.") from error
+        if difference := first_difference(before, settings):
+            raise ValueError(f"{where} holds a reproduction with {difference}; choose another --output_dir.")
+    write_whole(file, json.dumps(settings, indent=1, sort_keys=True) + "\n")

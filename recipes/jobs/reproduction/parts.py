@@ -1,0 +1,157 @@
+"""The parts of a reproduction: each is a recipe with its arguments, run as a process of its own."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tokenshift.recipes.command_line.commands import COMMANDS
+from tokenshift.recipes.command_line.parser import words_of
+from tokenshift.recipes.command_line.products import MODEL_DIR
+from tokenshift.recipes.jobs.reproduction.file import DAPO, ScaleFile
+
+TRAININGS, SFT, SHIFT, EVOLUTION, CROSS, ROBUSTNESS = "trainings", "sft", "shift", "evolution", "cross", "robustness"
+"""The kinds of parts."""
+
+COMMAND_OF = {
+    TRAININGS: "compare",
+    SFT: "sft",
+    SHIFT: "shift",
+    EVOLUTION: "evolution",
+    CROSS: "cross",
+    ROBUSTNESS: "robustness",
+}
+"""The command that runs each kind of part."""
+
+PRODUCT = {
+    TRAININGS: "comparison.json",
+    SFT: MODEL_DIR,
+    SHIFT: "runs.json",
+    EVOLUTION: "evolution.json",
+    CROSS: "cross.json",
+    ROBUSTNESS: "robustness.json",
+}
+"""What each kind of part leaves when it has ended."""
+
+COMPARISON_FILE = "comparison.yaml"
+"""The file of the trainings, which the reproduction writes."""
+
+Scripts = Mapping[str, Sequence[str]]
+"""The words that launch each command, before its arguments."""
+
+SCRIPTS: Scripts = {name: [str(COMMANDS[name].script)] for name in COMMAND_OF.values()}
+
+
+@dataclass
+class Part:
+    """A part, and how far it has come.
+
+    Attributes:
+        name: The part's name, such as `cross dapo seed 0 shared`.
+        kind: A key of `COMMAND_OF`.
+        settings: The recipe's arguments.
+        folder: Where its products go.
+        after: The names of the parts whose products it reads.
+        depends_on: Whatever its products depend on beside its arguments.
+        seed: The seed of the model that it looks at; None for parts over all seeds.
+        state: `waiting`, `running`, `done`, `failed` or `left out` since a part before it failed.
+        seconds: How long it took, over all launches.
+        failure: The last line that a failed part said.
+    """
+
+    name: str
+    kind: str
+    settings: dict[str, Any]
+    folder: Path
+    after: tuple[str, ...] = ()
+    depends_on: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    state: str = "waiting"
+    seconds: float = 0.0
+    failure: str | None = None
+
+    @property
+    def log(self) -> Path:
+        """The file with all that the recipe said."""
+        return self.folder.parent / f"{self.folder.name}.log"
+
+    @property
+    def product(self) -> Path:
+        """What is there when the part has ended."""
+        return self.folder / PRODUCT[self.kind]
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """All that its products depend on."""
+        settings = {name: value for name, value in self.settings.items() if name != "parallel"}
+        return {**settings, **self.depends_on}
+
+    def words(self) -> list[str]:
+        """The words of its command line after the script."""
+        return words_of(self.settings)
+
+    def command(self, scripts: Scripts = SCRIPTS) -> list[str]:
+        """The words that start it."""
+        return [sys.executable, *scripts[COMMAND_OF[self.kind]], *self.words()]
+
+    def shown_command(self) -> str:
+        """The command as a user would write it."""
+        words = [f'"{word}"' if " " in word or not word else word for word in self.words()]
+        return " ".join(["python", f"recipes/{COMMANDS[COMMAND_OF[self.kind]].script.name}", *words])
+
+
+def cell_folder(folder: Path, arm: str, seed: int) -> Path:
+    """The folder of a training, as `compare_variants.py` names it."""
+    return folder / TRAININGS / "cells" / f"{arm}-seed{seed}"
+
+
+def comparison_document(scale: ScaleFile, seeds: Sequence[int]) -> dict[str, Any]:
+    """What the file of the trainings holds."""
+    keep = {"keep_checkpoints": True} if scale.evolution is not None else {}
+    return {**scale.comparison, "baseline": DAPO, "seeds": list(seeds), **keep}
+
+
+def parts_of(scale: ScaleFile, folder: Path, seeds: Sequence[int], parallel: int) -> list[Part]:
+    """All parts, in an order in which each comes after those that it reads.
+
+    Args:
+        scale: What the scale's file says.
+        folder: The output folder.
+        seeds: The seeds of the trainings.
+        parallel: Trainings at once.
+    """
+
+    def model(arm: str, seed: int) -> str:
+        return str(cell_folder(folder, arm, seed) / MODEL_DIR)
+
+    trainings = {"config": str(folder / COMPARISON_FILE), "output_dir": str(folder / TRAININGS), "parallel": parallel}
+    document = {"comparison": comparison_document(scale, seeds)}
+    parts = [Part(TRAININGS, TRAININGS, trainings, folder / TRAININGS, depends_on=document)]
+
+    def add(name: str, kind: str, settings: dict[str, Any], *after: str, seed: int | None = None) -> None:
+        place = folder / kind
+        if seed is not None:
+            place = place / name.removeprefix(f"{kind} ").replace(" ", "-")
+        parts.append(Part(name, kind, {**settings, "output_dir": str(place)}, place, (TRAININGS, *after), seed=seed))
+
+    for seed in seeds:
+        target = {} if "target_accuracy" in scale.sft else {"rl_model": model(DAPO, seed)}
+        settings = {**target, **scale.sft, "seed": seed, "resume_from_checkpoint": True}
+        add(f"sft seed {seed}", SFT, settings, seed=seed)
+    controls = [str(folder / SFT / f"seed-{seed}" / MODEL_DIR) for seed in seeds]
+    trained = [f"{arm}={model(arm, seed)}" for arm in scale.shift_arms for seed in seeds]
+    shift = {"rl_model": trained, "sft_models": controls, **scale.shift}
+    add(SHIFT, SHIFT, shift, *(f"sft seed {seed}" for seed in seeds))
+    if scale.cross is not None:
+        for draws, more in scale.draws.items():
+            for seed in seeds:
+                cross = {"rl_model": model(DAPO, seed), **scale.cross, **more, "draws": draws}
+                add(f"cross seed {seed} {draws}", CROSS, cross, seed=seed)
+    if scale.evolution is not None:
+        for seed in seeds:
+            checkpoints = str(cell_folder(folder, DAPO, seed) / "checkpoint-*")
+            add(f"evolution seed {seed}", EVOLUTION, {"checkpoints": [checkpoints], **scale.evolution}, seed=seed)
+    if scale.robustness is not None:
+        add(ROBUSTNESS, ROBUSTNESS, {"rl_model": model(DAPO, seeds[0]), **scale.robustness})
+    return parts

@@ -1,0 +1,45 @@
+"""What a reproduction would run, as lines: its commands, what they need, and what they take."""
+
+from collections import Counter
+
+from tokenshift.recipes.command_line.console import duration
+from tokenshift.recipes.jobs.reproduction.arguments import ReproduceJob
+from tokenshift.recipes.jobs.reproduction.parts import TRAININGS, cell_folder
+
+
+def plan_lines(job: ReproduceJob) -> list[str]:
+    """The lines of `--dry_run`."""
+    scale, seeds = job.scale, " ".join(map(str, job.args.seeds))
+    arms = list(scale.comparison["variants"])
+    lines = [f"{len(arms)} arms by RL ({', '.join(arms)}) and an SFT control, seeds {seeds}; {job.folder}"]
+    if scale.gpus:
+        lines.append(f"Needs {scale.gpus} GPUs of 80 GB.")
+    lines += [f"Needs {need}" for need in scale.needs]
+    for part in job.parts:
+        lines += ["", f"# {part.name}", part.shown_command()]
+        if part.kind == TRAININGS:
+            lines += _cells(job)
+    counts = Counter(part.kind for part in job.parts)
+    cells = len(arms) * len(job.args.seeds)
+    minutes = {kind: scale.minutes[kind] * (cells if kind == TRAININGS else counts[kind]) for kind in scale.minutes}
+    if minutes:
+        each = ", ".join(
+            f"{kind} {cells if kind == TRAININGS else counts[kind]} x {scale.minutes[kind]:g} min" for kind in minutes
+        )
+        total = duration(60 * sum(minutes.values()) / job.args.parallel)
+        lines += ["", f"Estimate, as measured on {scale.measured_on}: {each}; {job.args.parallel} at once: {total}."]
+    return lines
+
+
+def _cells(job: ReproduceJob) -> list[str]:
+    """What the trainings launch, where each needs a launcher."""
+    launch = job.scale.comparison.get("launch")
+    if not launch:
+        return []
+    processes = launch.get("num_processes", job.scale.gpus)
+    return [
+        f"#   accelerate launch --config_file accelerate_configs/{launch['config_file']}.yaml --num_processes "
+        f"{processes} recipes/grpo_divweighted.py --config {cell_folder(job.folder, arm, seed) / 'config.yaml'}"
+        for seed in job.args.seeds
+        for arm in job.scale.comparison["variants"]
+    ]

@@ -1,0 +1,592 @@
+"""A reproduction from end to end, with recipes that do next to nothing: its parts whatever happens to them, its rows,
+its page, and whether two sets of seeds agree."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from helpers.made_comparison import everything, learned, summary_of
+from helpers.made_sweep import made_sweep
+from helpers.random_table import random_rows
+from helpers.small_comparison import ROOT
+
+from tokenshift.analysis import summarise_runs
+from tokenshift.analysis.shift.evolution import evolution_rows
+from tokenshift.recipes.command_line.commands import COMMANDS
+from tokenshift.recipes.command_line.config_files import CONFIGS
+from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml
+from tokenshift.recipes.jobs.comparison.schema import read_settings
+from tokenshift.recipes.jobs.comparison.variants import read_variants
+from tokenshift.recipes.jobs.reproduction.agreement import agreements
+from tokenshift.recipes.jobs.reproduction.arguments import SCALES, prepare
+from tokenshift.recipes.jobs.reproduction.file import read_scale
+from tokenshift.recipes.jobs.reproduction.parts import COMMAND_OF, Scripts, comparison_document
+from tokenshift.recipes.jobs.reproduction.rows import Row
+from tokenshift.recipes.jobs.reproduction.view import PartsView, last_line
+from tokenshift.recipes.jobs.training.arguments import TRAINING
+from tokenshift.recipes.reproduce import main
+
+LENGTHS = [9, 14, 11, 17, 8, 12, 10, 13, 16, 7, 12, 15]
+ARMS = ["dapo", "high_kl", "low_kl", "simplerl"]
+
+SCALE: dict[str, Any] = {
+    "comparison": {
+        "config": "pocket",
+        "variants": {"dapo": None, "high_kl": None, "low_kl": None, "simplerl": {"epsilon_high": 0.2}},
+        "evaluation": {"datasets": ["pocket"], "size": 6},
+    },
+    "sft": {"base_model": "pocket", "max_steps": 4},
+    "shift": {"size": 6},
+    "evolution": {"size": 6},
+    "cross": {"size": 6, "criteria": ["js_top_p", "random_disagreement"], "match": "effective"},
+    "draws": {"independent": {"budgets": [0.1]}, "shared": {"budgets": [0.1]}},
+    "robustness": {"size": 6},
+    "minutes": {"trainings": 2, "sft": 1},
+    "measured_on": "a made-up machine",
+}
+
+PARTS = [
+    "compare trainings",
+    *(f"sft seed-{seed}" for seed in range(3)),
+    "shift shift",
+    *(f"cross seed-{seed}-{draws}" for draws in ("independent", "shared") for seed in range(3)),
+    *(f"evolution seed-{seed}" for seed in range(3)),
+    "robustness robustness",
+]
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What each command leaves: made-up numbers in the files that the real ones write."""
+    folder = tmp_path_factory.mktemp("products")
+    for command in COMMAND_OF.values():
+        (folder / command).mkdir()
+    comparison = {**summary_of(learned(everything(ARMS)), ARMS), "failed": {}, "doses": []}
+    _write(folder / "compare" / "comparison.json", comparison)
+    (folder / "sft" / "model").mkdir()
+    sft = {"outcome": "target reached", "updates": 40, "accuracy": {"mean": 0.9}, "target": {"accuracy": 0.89}}
+    _write(folder / "sft" / "summary.json", sft)
+    tables = [random_rows(seed, LENGTHS) for seed in range(9)]
+    named = {"dapo": tables[:3], "simplerl": tables[3:6]}
+    _write(folder / "shift" / "runs.json", summarise_runs(named, sft=tables[6:], resamples=20))
+    rows = evolution_rows(["1", "2", "3"], [1, 2, 3], tables[:3], [None] * 3, resamples=20)
+    _write(folder / "evolution" / "evolution.json", rows)
+    _write(folder / "robustness" / "robustness.json", [{"cells": [str(number) for number in range(13)]}])
+    (folder / "cross" / "cells").mkdir()
+    pq.write_table(made_sweep(20, 8), folder / "cross" / "cells" / "all.parquet")
+    statement = {"text": "The mixture can beat RL", "published": "yes", "measured": "+1 [0, 2]", "verdict": "open"}
+    entry = {"value": 1.5, "low": 1.0, "high": 2.0}
+    needed = {"effective_count": {"50": entry, "90": {"value": None, "low": None, "high": None}}}
+    curve = {"direction": "forward", "criterion": "js_top_p", "needed": needed, "area_effective_10": entry}
+    _write(folder / "cross" / "cross.json", {"statements": [statement], "curves": [curve]})
+    return folder
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content))
+
+
+class Made:
+    """A reproduction's file, templates and output folder."""
+
+    def __init__(self, folder: Path, templates: Path) -> None:
+        self.file, self.templates, self.out = folder / "mine.yaml", templates, folder / "out"
+        self.write(SCALE)
+        fake = str(ROOT / "tests" / "helpers" / "fake_parts.py")
+        self.scripts: Scripts = {name: [fake, str(templates), name] for name in COMMAND_OF.values()}
+
+    def write(self, scale: dict[str, Any]) -> None:
+        self.file.write_text(yaml.safe_dump(scale))
+
+    def words(self, *more: str) -> list[str]:
+        return ["--config", str(self.file), "--output_dir", str(self.out), "--parallel", "2", *more]
+
+    def main(self, *more: str) -> int:
+        return main(self.words(*more), self.scripts)
+
+    def launches(self) -> list[str]:
+        file = self.templates / "launches.txt"
+        return file.read_text().split("\n")[:-1] if file.is_file() else []
+
+    def record(self) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads((self.out / "reproduction.json").read_text())
+        return record
+
+
+@pytest.fixture
+def made(tmp_path: Path, products: Path) -> Made:
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    for path in products.iterdir():
+        (templates / path.name).symlink_to(path)
+    return Made(tmp_path, templates)
+
+
+# The parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_reproduction(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert made.main() == 0
+    printed = capsys.readouterr().out
+    assert sorted(made.launches()) == sorted(PARTS)
+    assert made.launches()[0] == "compare trainings"
+    assert made.launches().index("shift shift") > max(made.launches().index(f"sft seed-{seed}") for seed in range(3))
+    assert re.search(r"robustness +done in \d+ s \(\d+ of 15 parts\)", printed)
+    record = made.record()
+    assert record["seeds"] == [0, 1, 2]
+    assert {part["state"] for part in record["parts"]} == {"done"}
+    assert all(part["seconds"] > 0 for part in record["parts"])
+    commands = {part["name"]: part["command"] for part in record["parts"]}
+    assert commands["cross seed 1 shared"].startswith("python recipes/cross_sample.py --rl_model ")
+    assert "--budgets 0.1 --draws shared" in commands["cross seed 1 shared"]
+    assert f"--rl_model {made.out}/trainings/cells/dapo-seed2/model" in commands["sft seed 2"]
+    assert f"simplerl={made.out}/trainings/cells/simplerl-seed0/model" in commands["shift"]
+    document = yaml.safe_load((made.out / "comparison.yaml").read_text())
+    assert (document["seeds"], document["baseline"], document["keep_checkpoints"]) == ([0, 1, 2], "dapo", True)
+    rows = record["rows"]
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert [row["section"] for row in rows] == sorted(row["section"] for row in rows)
+    assert {row["section"] for row in rows} == {1, 2, 3, 4}
+    for row in rows:
+        assert row["commands"] == [commands[name] for name in row["parts"]]
+        assert row["commands"]
+
+    # again: nothing is done twice, and the rows are the same
+    assert made.main() == 0
+    assert len(made.launches()) == len(PARTS)
+    assert made.record()["rows"] == rows
+
+    # another seed: its parts, and those over all seeds
+    assert made.main("--seeds", "0", "1", "2", "7") == 0
+    assert sorted(made.launches()[len(PARTS) :]) == [
+        "compare trainings",
+        "cross seed-7-independent",
+        "cross seed-7-shared",
+        "evolution seed-7",
+        "sft seed-7",
+        "shift shift",
+    ]
+
+
+def test_rows_say_what_the_products_say(made: Made) -> None:
+    assert made.main() == 0
+    rows = made.record()["rows"]
+    runs = json.loads((made.out / "shift" / "runs.json").read_text())
+    by = {(row["section"], row["row"], row["arm"], row["statement"]): row for row in rows}
+    sparsity = next(row for key, row in by.items() if key[:3] == (1, "Sparsity", "DAPO"))
+    statement = runs["kinds"]["rl"]["groups"]["dapo"]["statements"][0]
+    for name in ("measured", "verdict", "second"):
+        assert sparsity[name] == statement[name]
+    assert sparsity["estimate"] == {name: statement["estimate"][name] for name in ("value", "low", "high")}
+    assert (sparsity["problems"], sparsity["second_by"]) == (6, "full JS")
+    simple = next(row for key, row in by.items() if key[:3] == (1, "Sparsity", "SimpleRL"))
+    assert (simple["published"], simple["statement"][-8:]) == ("> 98 %", ": > 98 %")
+    dense = [row for row in rows if row["arm"] == "DAPO and SimpleRL"]
+    assert [row["statement"] for row in dense] == ["DAPO's shifts are denser than SimpleRL's"]
+    assert {row["arm"] for row in rows if row["row"] == "Sparsity"} == {
+        *("DAPO", "SimpleRL", "SFT and DAPO", "SFT and SimpleRL", "DAPO and SimpleRL")
+    }
+    forward = next(row for row in rows if row["row"] == "Sufficiency")
+    assert (forward["verdict"], forward["second_by"], forward["seeds"]) == ("seen", "shared draws", [0, 1, 2])
+    mixture = next(row for row in rows if row["row"] == "Mixture")
+    assert (mixture["verdict"], mixture["measured"][:23]) == ("open", "seed 0: +1 [0, 2] (open)"[:23])
+    comparison = json.loads((made.out / "trainings" / "comparison.json").read_text())
+    boost = next(row for row in rows if row["arm"] == "high-KL boost")
+    difference = next(one for one in comparison["verdicts"] if one["variant"] == "high_kl")["discovery"]
+    assert boost["estimate"]["value"] == difference["difference"]
+    assert boost["published"] == "45.05 ± 0.79 against 42.48 ± 1.35"
+    assert len([row for row in rows if row["row"] == "Evolution"]) == 3
+
+
+def test_the_simplerl_figure_decides_for_simplerl(made: Made, products: Path) -> None:
+    """90 % near zero is what the publication has for DAPO, and not for SimpleRL."""
+    runs = json.loads((products / "shift" / "runs.json").read_text())
+    for arm in ("dapo", "simplerl"):
+        entry = runs["kinds"]["rl"]["groups"][arm]["statements"][0]
+        entry |= {"verdict": "seen", "estimate": {"value": 0.9, "low": 0.88, "high": 0.92}}
+    (made.templates / "shift").unlink()
+    (made.templates / "shift").mkdir()
+    _write(made.templates / "shift" / "runs.json", runs)
+    assert made.main() == 0
+    verdicts = {row["arm"]: row["verdict"] for row in made.record()["rows"] if row["row"] == "Sparsity"}
+    assert (verdicts["DAPO"], verdicts["SimpleRL"]) == ("seen", "not seen")
+
+
+def test_the_page_has_every_row_and_table(made: Made) -> None:
+    assert made.main() == 0
+    page = (made.out / "reproduction.html").read_text()
+    for row in made.record()["rows"]:
+        assert row["published"].replace(">", "&gt;").replace("<", "&lt;") in page
+    for title in made.record()["tables"]:
+        assert title.replace("'", "&#39;") in page
+    for words in (
+        "Section 1. Characterisation",
+        "Section 2. ",
+        "Section 3. ",
+        "Section 4. ",
+        "Commands and durations",
+    ):
+        assert words in page
+    assert "python recipes/analyze_evolution.py" in page
+    assert "42.48 ± 1.35" in page
+
+
+def test_a_crashed_part_is_tried_again_and_a_failed_one_leaves_out_what_reads_it(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (made.templates / "crashes").write_text("seed-0 robustness")
+    (made.templates / "refused").write_text("seed-1-shared")
+    (made.templates / "always").write_text("robustness")
+    assert made.main() == 1
+    launches = made.launches()
+    assert launches.count("sft seed-0") == 2
+    assert launches.count("robustness robustness") == 2
+    assert launches.count("cross seed-1-shared") == 1
+    printed = capsys.readouterr().out
+    assert "cross seed 1 shared failed: recipe.py: size is not to its liking." in printed
+    assert "robustness failed: RuntimeError: out of memory at [/INST]" in printed
+    record = made.record()
+    forward = next(row for row in record["rows"] if row["row"] == "Sufficiency")
+    assert forward["second_verdict"] == "open: 2 runs are too few"
+    assert "robustness: failed. RuntimeError: out of memory" in (made.out / "reproduction.html").read_text()
+
+    (made.templates / "refused").write_text("trainings")
+    made.out = made.out.parent / "again"
+    assert made.main() == 1
+    assert {part["state"] for part in made.record()["parts"]} == {"failed", "left out"}
+    assert made.record()["rows"] == []
+
+
+def test_a_stopped_reproduction_goes_on(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    (made.templates / "hangs").write_text("seed-1")
+
+    def interrupt() -> None:
+        while made.launches().count("sft seed-1") < 1:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert made.main() == 130
+    thread.join()
+    printed = capsys.readouterr().out
+    assert "Stopping" in printed
+    assert "the same command goes on where it was" in printed
+    (made.templates / "hangs").unlink()
+    assert made.main() == 0
+    assert made.launches().count("compare trainings") == 1
+    assert made.launches().count("sft seed-1") == 2
+
+
+# Two sets of seeds ---------------------------------------------------------------------------------------------------
+
+
+def test_two_sets_of_seeds(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert made.main() == 0
+    first = made.out
+    record = made.record()
+    record["rows"][0]["verdict"] = "seen" if record["rows"][0]["verdict"] != "seen" else "not seen"
+    _write(first / "reproduction.json", record)
+    made.out = tmp_path / "second"
+    assert made.main("--seeds", "3", "4", "5", "--against", str(first)) == 0
+    agreed = made.record()["agreements"]
+    assert [one["agrees"] for one in agreed] == [False] + [True] * (len(agreed) - 1)
+    assert re.fullmatch(r"open: .+ with seeds 3 4 5, .+ with seeds 0 1 2", agreed[0]["verdict"])
+    assert agreed[1]["verdict"] == made.record()["rows"][1]["verdict"]
+    assert "Two sets of seeds" in (made.out / "reproduction.html").read_text()
+    capsys.readouterr()
+    for words, message in (
+        (("--seeds", "2", "3", "4"), "has the seed 2 too"),
+        (("--seeds", "6", "7", "8", "--against", str(tmp_path)), "has no reproduction.json of a reproduction"),
+    ):
+        assert made.main("--against", str(first), *words) == 2
+        assert message in capsys.readouterr().err
+    made.write({**SCALE, "shift": {"size": 7}})
+    assert made.main("--seeds", "3", "4", "5", "--against", str(first)) == 2
+    assert "was made with shift.size=6, not 7" in capsys.readouterr().err
+
+
+def test_verdicts_agree_whatever_stands_behind_them() -> None:
+    row = Row("a", 1, "", "", "", "", "", "seen", 6, [0, 1, 2])
+    others = {"seen": True, "open": False, "not seen": False}
+    for verdict, agrees in others.items():
+        other = {"rows": [{"id": "a", "verdict": verdict, "measured": "", "seeds": [3], "estimate": None}]}
+        (judged,) = agreements([row], other)
+        assert judged.agrees == agrees
+        assert (judged.verdict == "seen") == agrees
+    few = replace(row, verdict="open: 2 runs are too few")
+    other = {"rows": [{"id": "a", "verdict": "open", "measured": "", "seeds": [3], "estimate": None}]}
+    assert agreements([few], other)[0].agrees
+    (missing,) = agreements([row], {"rows": []})
+    assert (missing.agrees, missing.verdict) == (False, "open: the other seeds have no such row")
+
+
+# Mistakes, plans, and what is shown ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--scale", "pockets"], "scale='pockets' is not known; choose one of pocket, smollm2, paper"),
+        (["--seeds", "1", "1"], "seeds has 1 twice"),
+        (["--seeds", "1"], "must name two or more"),
+        (["--seeds", "1", "-2"], "seeds has -2"),
+        (["--parallel", "0"], "parallel=0 must be at least 1"),
+        (["--config", "none.yaml"], "'none.yaml' is not a file"),
+        (["--against", "x", "--dry_run"], "no effect beside dry_run"),
+        (
+            ["--scale", "paper", "--output_dir", "OUT"],
+            "needs 8 GPUs of 80 GB, and this machine has 0; --dry_run shows",
+        ),
+        (["--sizes", "4"], "--sizes is no argument"),
+    ],
+)
+def test_mistakes_in_one_line(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(words) == 2
+    assert message in (said := capsys.readouterr().err)
+    assert said.startswith("reproduce.py: ")
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shfit": {}}, "shfit is not known (did you mean shift"),
+        ({"sft": None}, "sft is wrong"),
+        ({"comparison": {"seeds": [1]}}, "comparison sets seeds"),
+        ({"comparison": {"variants": {"high_kl": None}}}, "comparison has no variant 'dapo'"),
+        ({"shift_arms": ["dapo", "other"]}, "comparison has no variant 'other'"),
+        ({"shift": {"sizes": 4}}, "mine.yaml, shift: --sizes is no argument"),
+        ({"cross": {"criteria": ["jss"]}}, "mine.yaml, cross: criteria='jss' is no criterion"),
+    ],
+)
+def test_mistakes_in_the_file(
+    made: Made, change: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made.write({**SCALE, **change})
+    assert made.main() == 2
+    assert message in capsys.readouterr().err
+    assert not made.out.exists()
+
+
+def test_a_folder_of_others_is_refused(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    job = prepare(made.words())
+    assert made.main() == 2
+    assert "is in use by another reproduction" in capsys.readouterr().err
+    job.close()
+    made.write({**SCALE, "sft": {**SCALE["sft"], "max_steps": 8}})
+    assert made.main() == 2
+    assert "holds a reproduction with sft.max_steps=4, not 8; choose another" in capsys.readouterr().err
+    made.write({**SCALE, "minutes": {"sft": 3}})  # an estimate changes no number
+    prepare(made.words()).close()
+    (made.out / "reproduction_settings.json").write_text("{")
+    assert made.main() == 2
+    assert "has a damaged reproduction_settings.json" in capsys.readouterr().err
+    made.out = made.out.parent / "foreign"
+    made.out.mkdir()
+    (made.out / "settings.json").write_text("{}")
+    assert made.main() == 2
+    assert "has a settings.json that no reproduction made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_plans_of_the_shipped_scales(scale: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["--scale", scale, "--dry_run", "--output_dir", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    for name in ("compare_variants", "sft_control", "analyze_shift", "cross_sample", "analyze_evolution"):
+        assert f"python recipes/{name}.py" in printed
+    if scale == "paper":
+        assert "Needs 8 GPUs of 80 GB." in printed
+        assert "accelerate_configs/zero3.yaml --num_processes 8 recipes/grpo_divweighted.py" in printed
+        assert "HuggingFaceH4/aime_2024" in printed
+
+
+def test_the_plan_estimates(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert made.main("--dry_run") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "as measured on a made-up machine: trainings 12 x 2 min, sft 3 x 1 min; 2 at once: 13 min 30 s." in printed
+
+
+def test_the_table_fits_80_columns(made: Made) -> None:
+    from rich.console import Console
+
+    job = prepare(made.words())
+    job.close()
+    console = Console(width=80, force_terminal=True, color_system=None)
+    view = PartsView(job.parts, console)
+    job.parts[0].state = "running"
+    job.parts[0].log.write_text("\x1b[2K\rbefore \x1b[1m12 %\x1b[0m\rsixty words " + "and more " * 60)
+    view._started[job.parts[0].name] = time.monotonic() - 3000
+    with console.capture() as capture:
+        console.print(view.table())
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(re.search(r"trainings +running +50 min 00 s +sixty words", line) for line in lines)
+
+
+def test_the_last_words_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    assert last_line(log) == ""
+    log.write_text("one\n\x1b[31mtwo\x1b[0m\r three  four\n\n")
+    assert last_line(log) == "three four"
+
+
+def test_shipped_scales_train_the_publications_arms() -> None:
+    for scale in SCALES:
+        content = yaml.safe_load((CONFIGS / f"reproduce_{scale}.yaml").read_text())
+        variants = content["comparison"]["variants"]
+        assert list(variants) == ARMS
+        simple = variants["simplerl"]
+        assert (simple["advantage_weighting"], simple["loss_type"], simple["dynamic_sampling"]) == (
+            "none",
+            "grpo",
+            False,
+        )
+        assert simple["epsilon_high"] == 0.2
+        assert simple["beta"] > 0
+        assert content["cross"]["criteria"] == ["js_top_p", "random_disagreement"]
+        assert content["cross"]["match"] == "effective"
+        assert next(iter(content["draws"])) == "independent"
+
+
+@pytest.mark.parametrize(("scale", "processes"), [("pocket", 1), ("smollm2", 1), ("paper", 8)])
+def test_arms_of_the_shipped_scales_are_trainings(scale: str, processes: int, tmp_path: Path) -> None:
+    """The file that is written for the trainings is one that `compare_variants.py` takes."""
+    document = comparison_document(read_scale(CONFIGS / f"reproduce_{scale}.yaml"), [0, 1, 2])
+    path = tmp_path / "comparison.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    lined = LinedYaml(path)
+    settings = read_settings(lined)
+    assert (settings.seeds, settings.baseline, settings.keep_checkpoints) == ([0, 1, 2], "dapo", True)
+    variants = read_variants(lined, settings, processes)
+    assert list(variants) == ARMS
+    simple, dapo = variants["simplerl"].args, variants["dapo"].args
+    assert (simple.beta, simple.epsilon_high, simple.loss_type) == (1e-4, 0.2, "grpo")
+    assert (dapo.beta, dapo.epsilon_high, dapo.loss_type, dapo.dynamic_sampling) == (0.0, 0.28, "dapo", True)
+    assert not simple.dynamic_sampling
+    updates = {"pocket": (16, 4), "smollm2": (4, 4), "paper": (16, 4)}[scale]
+    assert (dapo.updates_per_generation, simple.updates_per_generation) == updates
+    if scale == "paper":
+        recipe = parse_into(TRAINING, ["--config", "qwen2.5_math_7b_simplerl", "--output_dir", str(tmp_path)])
+        for name in variants["simplerl"].overrides:
+            if name not in ("delta", "dynamic_sampling_metric", "gradient_accumulation_steps"):
+                values = [getattr(one, name) for one in recipe if hasattr(one, name)]
+                mine = [getattr(one, name) for one in (variants["simplerl"].recipe, simple) if hasattr(one, name)]
+                assert values[0] == mine[0], name
+
+
+# The real recipes ----------------------------------------------------------------------------------------------------
+
+OVERRIDES: dict[str, Any] = {
+    "max_steps": 3,
+    "steps_per_generation": 1,
+    "per_device_train_batch_size": 8,
+    "num_generations": 4,
+    "train_size": 24,
+    "learning_rate": 1e-2,
+    "eval_size": 2,
+    "max_completion_length": 24,
+    "logging_steps": 1,
+    "save_steps": 1,
+    "probe_steps": 0,
+    "probe_size": 2,
+    "report_to": "none",
+    "reward_funcs": ["helpers.tiny_training.digit_reward"],
+}
+
+
+@pytest.mark.slow
+def test_the_real_recipes_from_end_to_end(tiny_model: str, tmp_path: Path) -> None:
+    """Every part with a tiny model: what each recipe leaves is what the rows are read from."""
+    helper, address = str(ROOT / "tests" / "helpers" / "forked_recipes.py"), str(tmp_path / "s")
+    modules = {command: COMMANDS[command].module.rpartition(".")[2] for command in COMMAND_OF.values()}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
+    server = subprocess.Popen(
+        [sys.executable, helper, "serve", address, "grpo_divweighted", "evaluate", *modules.values()],
+        stdin=subprocess.PIPE,
+        env=environment,
+    )
+    forked = [helper, "run", address]
+    compare = tmp_path / "compare.py"
+    compare.write_text(
+        "import sys\nfrom tokenshift.recipes.compare_variants import main\n"
+        "from tokenshift.recipes.jobs.comparison.cells import SCRIPTS\n"
+        f"scripts = {{name: [*{forked!r}, *words] for name, words in SCRIPTS.items()}}\n"
+        "sys.exit(main(sys.argv[1:], scripts))\n"
+    )
+    scripts = {command: [*forked, str(COMMANDS[command].script)] for command in modules}
+    scripts["compare"] = [*forked, str(compare)]
+    sampled = {"size": 6, "max_new_tokens": 24, "reward_func": "helpers.tiny_training.even_digits"}
+    analyzed = {"base_model": tiny_model, **sampled, "resamples": 20}
+    scale = {
+        "comparison": {
+            "config": "pocket",
+            "overrides": {**OVERRIDES, "model_name_or_path": tiny_model},
+            "variants": {
+                "dapo": None,
+                "high_kl": {"learning_rate": 2e-2},
+                "simplerl": {"loss_type": "grpo", "epsilon_high": 0.2, "advantage_weighting": "none"},
+            },
+            "evaluation": {"datasets": ["pocket"], **sampled},
+        },
+        "sft": {
+            "base_model": tiny_model,
+            "target_accuracy": 1.0,
+            "max_steps": 2,
+            "check_steps": 2,
+            "eval_size": 4,
+            "learning_rate": 1e-2,
+            "max_new_tokens": 24,
+            "bf16": False,
+            "report_to": "none",
+            "save_strategy": "no",
+            "reward_func": "helpers.tiny_training.digit_reward",
+        },
+        "shift": {**analyzed, "report_responses": 2},
+        "evolution": analyzed,
+        "robustness": {**analyzed, "kinds": ["rl"], "temperatures": [1.0], "top_ps": [0.7]},
+        "cross": {**analyzed, "criteria": ["js_top_p", "random_disagreement"], "pilot": 2},
+        "draws": {"independent": {"epsilons": [0.05]}},
+    }
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(scale))
+    try:
+        while not Path(address).exists():
+            assert server.poll() is None
+            time.sleep(0.05)
+        words = ["--config", str(path), "--output_dir", str(tmp_path / "out"), "--seeds", "0", "1", "--parallel", "2"]
+        status = main(words, scripts)
+    finally:
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait(30)
+    logs = "".join(log.read_text()[-2000:] for log in (tmp_path / "out").rglob("*.log"))
+    assert status == 0, logs
+    record = json.loads((tmp_path / "out" / "reproduction.json").read_text())
+    assert {part["state"] for part in record["parts"]} == {"done"}
+    assert {row["section"] for row in record["rows"]} == {1, 2, 3, 4}
+    assert {row["arm"] for row in record["rows"]} >= {"DAPO", "SimpleRL", "SFT and DAPO", "high-KL boost"}
+    assert all(row["verdict"].startswith("open") for row in record["rows"])  # 2 runs
+    assert {entry["runs"] for row in record["rows"] for entry in [{"runs": len(row["seeds"])}]} == {2}
+    sections = [table["rows"] for table in record["tables"].values()]
+    assert len(sections) >= 7
+    assert all(sections)
