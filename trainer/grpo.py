@@ -21,7 +21,7 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
-from tokenshift.trainer.policy.context import check_policy_context
+from tokenshift.trainer.policy.context import check_policy_context, check_vllm_context
 from tokenshift.trainer.policy.padded_positions import settle_positions
 from tokenshift.trainer.policy.requirements import image_column
 from tokenshift.trainer.policy.rollout_settings import check_folder_settings
@@ -153,6 +153,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         self._randomness = Randomness(torch.device("cpu"))
         super().__init__(model, reward_funcs, args, *other_args, **kwargs)
         check_policy_context(self)
+        check_vllm_context(self.accelerator.unwrap_model(self.model).config, args)
         check_folder_settings(getattr(self.model, "generation_config", None), args, type(self.model).__name__)
         if args.compares_distributions and args.watches_tokens:
             self._refuse_images()

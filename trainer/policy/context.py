@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from accelerate.logging import get_logger
+
 from tokenshift.analysis.divergence.hidden_states import learned_prompt, model_name
-from tokenshift.analysis.sampling.token_ids import check_context, context_length
+from tokenshift.analysis.sampling.token_ids import check_context, context_length, context_reason
+
+logger = get_logger(__name__)
 
 
 def check_policy_context(
@@ -34,6 +38,32 @@ def check_policy_context(
         model=f"The policy {model_name(model)!r}",
         setting=setting,
     )
+
+
+def check_vllm_context(config: Any, args: Any) -> None:
+    """Refuse a vLLM engine that would read texts of every length with the rotary factors of long ones.
+
+    The length of a server is not known here, so that one line says how to start it.
+
+    Args:
+        config: the policy's config.
+        args: a [`~trl.GRPOConfig`].
+
+    Raises:
+        ValueError: with the length to set: such rollouts would come from another policy than the one that is scored.
+    """
+    limit, reason = context_length(config), context_reason(config)
+    if not reason or not args.use_vllm:
+        return
+    if args.vllm_mode == "server":
+        logger.warning(f"The policy reads {limit} tokens{reason}: start the vLLM server with --max_model_len {limit}.")
+        return
+    length = args.vllm_max_model_length
+    if length is None or length > limit:
+        raise ValueError(
+            f"vllm_max_model_length={length}, but the policy reads {limit} tokens{reason}, and vLLM would read all "
+            f"texts with the factors of longer ones: set vllm_max_model_length to {limit}."
+        )
 
 
 def policy_room(trainer: Any, prompt_lengths: Sequence[int]) -> int | None:
