@@ -106,7 +106,8 @@ def prepare(arguments: list[str] | None = None) -> ReproduceJob:
     scale = read_scale(file)
     folder = Path(args.output_dir or f"outputs/reproduce_{name}").expanduser()
     job = ReproduceJob(args, name, scale, folder, parts_of(scale, folder, args.seeds, args.parallel))
-    for part in job.parts:
+    checked = {(part.kind, part.settings.get("draws")): part for part in job.parts}
+    for part in checked.values():  # the parts of one kind differ by their seeds
         if part.kind != TRAININGS:
             try:
                 check_words(COMMANDS[COMMAND_OF[part.kind]], part.words())

@@ -121,8 +121,15 @@ class Row:
 
 
 def read_json(path: Path) -> Any:
-    """What a product holds."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """What a product holds.
+
+    Raises:
+        ValueError: If it is damaged, in one line.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged; delete it, and start again.") from error
 
 
 def done_parts(parts: Sequence[Part], kind: str) -> list[Part]:
