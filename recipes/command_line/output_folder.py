@@ -5,16 +5,17 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
+from tokenshift.analysis.storage.disk import folder_bytes
+from tokenshift.analysis.storage.folder_lock import LOCK_FILE, FolderLock
+from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.recipes.command_line.folder_lock import LOCK_FILE, FolderLock
 from tokenshift.recipes.command_line.products import (
     FOLDER_KINDS,
     SETTINGS_FILE,
@@ -22,8 +23,6 @@ from tokenshift.recipes.command_line.products import (
     RunKind,
     delete_products,
 )
-
-Result = TypeVar("Result")
 
 CONTENT_PARTS = "parts"
 """Key of the settings under which those of models and sets that can be added later are."""
@@ -82,7 +81,7 @@ def check_folder(folder: Path, kind: RunKind, where: str) -> None:
         if (folder / LOCK_FILE).exists():
             FolderLock(folder, kind, where).release()
 
-    _on_main_process(look)
+    on_main_process(look)
 
 
 def take_folder(
@@ -117,25 +116,7 @@ def take_folder(
             raise
         return lock
 
-    return _on_main_process(take)
-
-
-def _on_main_process(action: Callable[[], Result]) -> Result | None:
-    """Do something on the main process; what it returns there, and None on others.
-
-    Raises:
-        ValueError: On every process, if the action raises one.
-    """
-    result, message = None, None
-    if PartialState().is_main_process:
-        try:
-            result = action()
-        except ValueError as error:
-            message = str(error)
-    (message,) = broadcast_object_list([message])
-    if message is not None:
-        raise ValueError(message)
-    return result
+    return on_main_process(take)
 
 
 def _refuse_foreign(folder: Path, kind: RunKind, where: str) -> None:
@@ -172,6 +153,11 @@ def _mark_of(folder: Path, kind: RunKind) -> Path | None:
         if isinstance(content, dict) and key in content:
             return summary
     return None
+
+
+def bytes_to_delete(folder: Path, kind: RunKind) -> int:
+    """The bytes that `start_over` deletes."""
+    return sum(folder_bytes(path) for pattern in FOLDER_KINDS[kind].products for path in folder.glob(pattern))
 
 
 def start_over(folder: Path, kind: RunKind) -> None:
