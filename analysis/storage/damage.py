@@ -21,3 +21,16 @@ def is_whole_zip(path: Path, contents: bool = True) -> bool:
             return not contents or archive.testzip() is None
     except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return False
+
+
+def check_zip(path: Path) -> None:
+    """Refuse a zip file, as NumPy and PyTorch write them, whose contents do not match their checksums.
+
+    Raises:
+        DamagedFileError: if it is damaged.
+    """
+    if not is_whole_zip(path):
+        raise DamagedFileError(
+            f"{path} is damaged: its contents are not those that were written. Bring it back from a copy, or delete "
+            "it and make it again."
+        )

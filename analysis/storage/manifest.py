@@ -2,6 +2,7 @@
 
 import json
 import mmap
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +19,48 @@ BLOCKS, BLOCK_BYTES = 1024, 16 * 2**10
 """Number and size of the blocks of a larger file, evenly spread from its first byte to its last."""
 
 
-def file_hash(path: Path) -> str:
+def file_hash(path: Path, just_written: bool = False) -> str:
     """XXH3 of a file's contents, as hexadecimal digits: whole up to `WHOLE_BYTES`, else of `BLOCKS` blocks.
 
     The hash finds damage; it is no protection against somebody who changes both the file and the manifest.
 
     Args:
         path: a file that nobody is writing.
+        just_written: whether its contents are in memory still, so that they can be mapped; a disk that cannot read a
+            mapped file would kill the process.
     """
     digest = xxhash.xxh3_128()
     size = path.stat().st_size
     with path.open("rb", buffering=0) as file:
-        if 0 < size <= WHOLE_BYTES:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # without a copy
-                digest.update(content)
-        elif size:
+        if size > WHOLE_BYTES:
             block = bytearray(BLOCK_BYTES)
             for index in range(BLOCKS):
                 file.seek(index * (size - BLOCK_BYTES) // (BLOCKS - 1))
                 file.readinto(block)
                 digest.update(block)
+        elif size and just_written:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # without a copy
+                digest.update(content)
+        else:
+            update_from(digest, file, size)
     return digest.hexdigest()
+
+
+def update_from(digest: xxhash.xxh3_128, file: FileIO, length: int) -> None:
+    """Add the next `length` bytes of an unbuffered file, or as many as there are, to a hash."""
+    buffer = memoryview(bytearray(min(length, 2**20)))
+    while length and (count := file.readinto(buffer[:length])):
+        digest.update(buffer[:count])
+        length -= count
 
 
 def write_manifest(folder: Path) -> None:
     """Write the folder's `manifest.json`: size and hash of every file in it and below."""
     files = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "xxh3_128": file_hash(path)}
+        path.relative_to(folder).as_posix(): {
+            "size": path.stat().st_size,
+            "xxh3_128": file_hash(path, just_written=True),
+        }
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / MANIFEST_FILE
     }

@@ -1,19 +1,18 @@
 """Output folders: every run locks its folder, refuses another run's files and continues an earlier run of its kind."""
 
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from accelerate import PartialState
 
+from tokenshift.analysis.storage.damage import is_whole_zip
 from tokenshift.analysis.storage.disk import folder_bytes
 from tokenshift.analysis.storage.folder_lock import LOCK_FILE, FolderLock
 from tokenshift.analysis.storage.main_process import on_main_process
+from tokenshift.analysis.storage.parquet_files import is_whole_parquet
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.products import (
@@ -213,14 +212,6 @@ def _difference(folder: Path, settings: dict[str, Any]) -> str | None:
             of = f" of {name.removesuffix('_content')}" if name.endswith("_content") else ""
             return f"holds an analysis with {what}{of}; choose another --output_dir, or --overwrite true."
     for path in [*folder.rglob("*.parquet"), *folder.rglob("*.npz")]:
-        if not (zipfile.is_zipfile(path) if path.suffix == ".npz" else _is_parquet(path)):
+        if not (is_whole_zip(path) if path.suffix == ".npz" else is_whole_parquet(path)):
             return f"has a damaged file, {path.relative_to(folder)}; delete it, and start again."
     return None
-
-
-def _is_parquet(path: Path) -> bool:
-    try:
-        pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError):
-        return False
-    return True
