@@ -9,6 +9,12 @@ from pathlib import Path
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 """Errors of a write that say that the disk, and not the program, is at fault."""
 
+SCORED_TOKEN_BYTES = 150
+"""Bytes of a token in a per-token table or a probe, about; measured 75 to 130."""
+
+SAMPLED_TOKEN_BYTES = 20
+"""Bytes of a token in a table of responses, with its text, about."""
+
 _REASONS = {
     **{os.strerror(number).lower(): os.strerror(number) for number in DISK_ERRORS},
     **{f"os error {number})": os.strerror(number) for number in DISK_ERRORS},
@@ -61,26 +67,37 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def check_room(folder: Path, needed: int, of: str, where: str, advice: str, freed: int = 0) -> None:
+def check_room(
+    folder: Path, needed: int, parts: str, where: str, advice: str, *, freed: int = 0, at_most: int = 0
+) -> str | None:
     """Refuse a run for whose files there is too little room.
 
     Args:
         folder: where they will be; it need not exist.
-        needed: their bytes.
-        of: what they are, for the message.
+        needed: bytes that the run writes in any case, about.
+        parts: what is written, for the message.
         where: the setting that names the folder, for the message.
         advice: what to do, for the message.
         freed: bytes that will be deleted from the disk first.
+        at_most: bytes that the run writes besides if every response is as long as it may be.
+
+    Returns:
+        A line that warns where there may be too little room; None where there is enough in any case.
 
     Raises:
-        DiskFullError: if there is less.
+        DiskFullError: if there is too little room for `needed`.
     """
     free = free_bytes(folder) + freed
+    if needed + at_most <= free:
+        return None
+    amount = f"about {as_bytes(needed)}" if needed > free else f"up to {as_bytes(needed + at_most)}"
+    line = (
+        f"{where} has {as_bytes(free)} free, but the run writes {amount} ({parts}). Free space on that disk, {advice}, "
+        "or choose another folder."
+    )
     if needed > free:
-        raise DiskFullError(
-            f"{where} has {as_bytes(free)} free, but the run will write about {as_bytes(needed)}: {of}. Free space on "
-            f"that disk, {advice}, or choose another folder."
-        )
+        raise DiskFullError(line)
+    return line
 
 
 def as_bytes(number: float) -> str:

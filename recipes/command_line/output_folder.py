@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from accelerate import PartialState
+from accelerate.logging import get_logger
 
 from tokenshift.analysis.storage.damage import is_whole_zip
-from tokenshift.analysis.storage.disk import folder_bytes
+from tokenshift.analysis.storage.disk import SAMPLED_TOKEN_BYTES, SCORED_TOKEN_BYTES, check_room, folder_bytes
 from tokenshift.analysis.storage.folder_lock import LOCK_FILE, FolderLock
 from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.storage.parquet_files import is_whole_parquet
@@ -22,6 +23,8 @@ from tokenshift.recipes.command_line.products import (
     RunKind,
     delete_products,
 )
+
+logger = get_logger(__name__)
 
 CONTENT_PARTS = "parts"
 """Key of the settings under which those of models and sets that can be added later are."""
@@ -166,7 +169,14 @@ def start_over(folder: Path, kind: RunKind) -> None:
     PartialState().wait_for_everyone()
 
 
-def open_folder(job: AnalysisJob, settings: dict[str, Any], parts: dict[str, Any] | None = None) -> None:
+def open_folder(
+    job: AnalysisJob,
+    settings: dict[str, Any],
+    parts: dict[str, Any] | None = None,
+    *,
+    sampled: int = 0,
+    scored: int = 0,
+) -> None:
     """Take an analysis' output folder: continue an earlier analysis of the same settings, refuse one of others.
 
     Args:
@@ -174,6 +184,8 @@ def open_folder(job: AnalysisJob, settings: dict[str, Any], parts: dict[str, Any
         settings: Whatever all its rows depend on.
         parts: What some rows depend on, such as hashes of models by name. A folder may have others, which it keeps,
             but none of the same name and another value.
+        sampled, scored: Tokens that the analysis samples, and that it scores, at most; the user is told where there
+            may be too little room for them.
 
     Raises:
         ValueError: If the folder holds another analysis, somebody else's files, or damaged files, or if it is in use.
@@ -193,6 +205,11 @@ def open_folder(job: AnalysisJob, settings: dict[str, Any], parts: dict[str, Any
         write_whole(file, json.dumps(plain, indent=1, sort_keys=True) + "\n")
 
     job.lock = take_folder(folder, "analysis", where, continue_or_begin)
+    if job.lock is not None:
+        at_most = sampled * SAMPLED_TOKEN_BYTES + 2 * scored * SCORED_TOKEN_BYTES  # twice: in units, and joined
+        tokens = f"tables of {sampled + scored} tokens"
+        if warning := check_room(folder, 0, tokens, where, "sample fewer or shorter responses", at_most=at_most):
+            logger.warning(warning)
 
 
 def _difference(folder: Path, settings: dict[str, Any]) -> str | None:

@@ -4,21 +4,21 @@ import math
 from pathlib import Path
 from typing import Any
 
+from accelerate.logging import get_logger
 from transformers import Trainer
 from transformers.trainer_utils import SaveStrategy
 
-from tokenshift.analysis.storage.disk import as_bytes, check_room
+from tokenshift.analysis.storage.disk import SCORED_TOKEN_BYTES, as_bytes, check_room
 from tokenshift.trainer.resume.examination import checkpoints_of
+
+logger = get_logger(__name__)
 
 MOMENTS = 2
 """Numbers that the optimizer keeps of each trained weight, as Adam does."""
 
-PROBED_TOKEN_BYTES = 150
-"""Bytes of a scored token in a probe's table, about; measured 75 to 130."""
-
 
 def check_training_room(trainer: Trainer, run_dir: Path, freed: int = 0) -> None:
-    """Refuse a training whose checkpoints and probe tables will not fit on the disk; an estimate.
+    """Refuse a training whose checkpoints will not fit on the disk, and warn where the probe's tables may not.
 
     Args:
         trainer: it has its model, and has not begun to train.
@@ -29,16 +29,16 @@ def check_training_room(trainer: Trainer, run_dir: Path, freed: int = 0) -> None
         DiskFullError: if there is too little room; the message has both numbers.
     """
     checkpoint, model = checkpoint_bytes(trainer)
-    missing = max(0, kept_checkpoints(trainer) - (0 if freed else len(checkpoints_of(run_dir))))
-    probes = probe_bytes(trainer)
-    if not missing and not probes:
-        return
-    parts = [f"{missing} checkpoints of {as_bytes(checkpoint)}", f"a model of {as_bytes(model)}"]
+    kept, there = kept_checkpoints(trainer), 0 if freed else len(checkpoints_of(run_dir))
+    missing, probes = max(0, kept - there), probe_bytes(trainer)
+    needed = missing * checkpoint + model if kept else 0
+    parts = [f"{missing} checkpoints of {as_bytes(checkpoint)}", f"a model of {as_bytes(model)}"] if kept else []
     if probes:
-        parts.append(f"probe tables of {as_bytes(probes)}")
-    advice = "lower save_total_limit or save less often" if missing else "probe less"
+        parts.append(f"probe tables of at most {as_bytes(probes)}")
+    advice = "lower save_total_limit or save less often" if kept else "probe less often"
     where = f"output_dir={trainer.args.output_dir!r}"
-    check_room(run_dir, missing * checkpoint + model + probes, ", ".join(parts), where, advice, freed)
+    if warning := check_room(run_dir, needed, ", ".join(parts), where, advice, freed=freed, at_most=probes):
+        logger.warning(warning)
 
 
 def checkpoint_bytes(trainer: Trainer) -> tuple[int, int]:
@@ -92,4 +92,4 @@ def probe_bytes(trainer: Trainer) -> int:
     updates = updates_of(trainer)
     probes = 2 + (updates // every if every else 0)
     tokens = 2 * int(args.probe_size) * int(args.max_completion_length or 1)  # fixed ones, and the policy's own
-    return int(probes * tokens * PROBED_TOKEN_BYTES)
+    return int(probes * tokens * SCORED_TOKEN_BYTES)
