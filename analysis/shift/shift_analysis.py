@@ -34,7 +34,7 @@ from tokenshift.analysis.shift.report import NUMBERS, REPORT_FILE, write_shift_r
 from tokenshift.analysis.shift.summary import summarise
 from tokenshift.analysis.storage.parquet_files import read_parquet
 from tokenshift.analysis.storage.provenance import read_metadata
-from tokenshift.analysis.storage.run_folder import RunFolder, new_run_folder
+from tokenshift.analysis.storage.run_folder import RunFolder, held_run_folder
 from tokenshift.analysis.token_table.reader import column_names, table_files
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.analysis.token_table.scoring import PairScorer, check_lengths
@@ -278,8 +278,7 @@ def analyze(
     if scorer.note:
         warnings.warn(scorer.note, stacklevel=2)
     state = PartialState()
-    folder = new_run_folder(output_dir, state)
-    with evaluation_mode(base), evaluation_mode(rl):
+    with held_run_folder(output_dir, state) as folder, evaluation_mode(base), evaluation_mode(rl):
         sample_and_score(
             folder,
             tokenizer,

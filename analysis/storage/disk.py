@@ -92,8 +92,8 @@ def check_room(
         return None
     amount = f"about {as_bytes(needed)}" if needed > free else f"up to {as_bytes(needed + at_most)}"
     line = (
-        f"{where} has {as_bytes(free)} free, but the run writes {amount} ({parts}). Free space on that disk, {advice}, "
-        "or choose another folder."
+        f"{where} has {as_bytes(free)} free, but the run writes {amount} ({parts}). Free space on that disk, "
+        f"{advice}, or choose another folder."
     )
     if needed > free:
         raise DiskFullError(line)
