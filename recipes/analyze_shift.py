@@ -204,7 +204,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob | RunsJob:
         return prepare_runs(args, groups, sft, prepare_one, settings_of)
     args.rl_model = names[0]
     job = prepare_one(args)
-    open_folder(job, settings_of(job))
+    open_folder(job, settings_of(job), sampled=job.most_tokens, scored=job.most_tokens)
     return job
 
 

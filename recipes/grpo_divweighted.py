@@ -61,7 +61,7 @@ def run(job: Preparation) -> None:
         probe_dataset=job.held_out,
     )
     check_launch(trainer.accelerator)  # again, now that accelerate has chosen its engine
-    prepare_training_output(job)
+    prepare_training_output(job, trainer)
     if tracked and args.process_index == 0:
         start_wandb(
             job.output_dir,

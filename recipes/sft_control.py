@@ -87,7 +87,7 @@ def run(job: SftJob) -> None:
             print(f"{job.left_out} more are left out: they are longer than max_length, or than the model reads.")
     trainer = _trainer(job)
     check_launch(trainer.accelerator)  # again, now that accelerate has chosen its engine
-    prepare_sft_output(job)
+    prepare_sft_output(job, trainer)
     interrupt, stop = CheckpointOnSignal(), StopAtAccuracy(trainer, job, target)
     trainer.add_callback(interrupt)
     trainer.add_callback(stop)

@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.trainer.utils import use_adapter
 
+from tokenshift.analysis.storage.damage import check_zip
 from tokenshift.analysis.storage.whole_file import whole_file
 
 logger = get_logger(__name__)
@@ -140,10 +141,11 @@ class BaseAdapter:
         """Take the weights from a run's file, if there is one; every rank must call it.
 
         Raises:
-            ValueError: if they are of another adapter than the policy's.
+            ValueError: if they are of another adapter than the policy's, or damaged.
         """
         saved = None
         if self.trainer.accelerator.is_main_process and file.exists():
+            check_zip(file)
             saved = torch.load(file, map_location="cpu", weights_only=True)
         (saved,) = broadcast_object_list([saved])
         if saved is None:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tokenshift.analysis.comparison.curves import Curve, LearningCurve, training_curve
 from tokenshift.analysis.divergence.summary import divergence_summary
 from tokenshift.analysis.sampling.correctness import are_graded, given_rewards
+from tokenshift.analysis.storage.damage import DamagedFileError
+from tokenshift.analysis.storage.parquet_files import open_parquet, read_parquet
 from tokenshift.analysis.token_table.columns import column
 
 OWN_TRAJECTORIES, FIXED_TRAJECTORIES = "own", "fixed"
@@ -112,9 +113,9 @@ def _problem_means(table: pa.Table) -> dict[str, np.ndarray]:
 
 def _read(file: Path, columns: list[str]) -> pa.Table:
     try:
-        there = set(pq.read_schema(file).names)  # files that were made before have fewer
-        return pq.read_table(file, columns=[name for name in columns if name in there])
-    except (pa.ArrowInvalid, OSError) as error:
+        there = set(open_parquet(file).schema_arrow.names)  # files that were made before have fewer
+        return read_parquet(file, columns=[name for name in columns if name in there])
+    except (OSError, DamagedFileError) as error:
         raise ValueError(f"{file} is damaged; delete its folder.") from error
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
@@ -22,9 +21,9 @@ from tokenshift.analysis.cross_sampling.intervention import CrossResponse
 from tokenshift.analysis.cross_sampling.sweep import SweptPolicy
 from tokenshift.analysis.sampling.requests import Prompt, prompt_groups, requests_of
 from tokenshift.analysis.sampling.responses import Judge, judged
+from tokenshift.analysis.storage.parquet_files import read_parquet, write_parquet
 from tokenshift.analysis.storage.provenance import read_metadata, table_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
-from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.storage.work_units import join_rows, run_units
 
 UNIT = 4
@@ -99,8 +98,7 @@ def run_cells(
         requests = requests_of(batches[batch], run.samples)
         responses = run(cell.direction, cell.plan, requests, cell.seed)
         table = _rows(cell, responses, judge, run.tokenizer)
-        with whole_file(file) as partial:
-            pq.write_table(table, partial)
+        write_parquet(file, table)
         return sum(len(response.completion_ids) for response in responses)
 
     run_units(files, work, "cross-sampling", state=state)
@@ -162,5 +160,5 @@ def read_cells(folder: RunFolder, cells: Sequence[SweptPolicy], columns: Sequenc
     """
     names = None if columns is None else list(columns)
     return pa.concat_tables(
-        [pq.read_table(cell_file(folder, cell), columns=names, schema=SWEEP_SCHEMA) for cell in cells]
+        [read_parquet(cell_file(folder, cell), columns=names, schema=SWEEP_SCHEMA) for cell in cells]
     )

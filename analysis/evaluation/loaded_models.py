@@ -27,7 +27,7 @@ from tokenshift.analysis.evaluation.summary import evaluation_summary
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator
 from tokenshift.analysis.sampling.prompts import encode_problems, fitting_sampling
 from tokenshift.analysis.sampling.token_ids import end_tokens
-from tokenshift.analysis.storage.run_folder import RunFolder, new_run_folder
+from tokenshift.analysis.storage.run_folder import RunFolder, held_run_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -139,22 +139,22 @@ def evaluate(
     if isinstance(grade, RewardGrader):
         metadata |= grade.rule
     state = PartialState()
-    folder = new_run_folder(output_dir, state)
     tables = []
-    for name, model in models.items():
-        generator: Callable[[], Generator] = functools.partial(TransformersGenerator, model, tokenizer, sampling)
-        subject = Subject(name, tokenizer, end_tokens(tokenizer, model), generator)
-        with evaluation_mode(model):
-            tables.append(
-                evaluate_model(
-                    folder,
-                    subject,
-                    [problem_set],
-                    samples=samples,
-                    seed=sampling.seed,
-                    batch_size=batch_size,
-                    metadata=metadata,
-                    state=state,
+    with held_run_folder(output_dir, state) as folder:
+        for name, model in models.items():
+            generator: Callable[[], Generator] = functools.partial(TransformersGenerator, model, tokenizer, sampling)
+            subject = Subject(name, tokenizer, end_tokens(tokenizer, model), generator)
+            with evaluation_mode(model):
+                tables.append(
+                    evaluate_model(
+                        folder,
+                        subject,
+                        [problem_set],
+                        samples=samples,
+                        seed=sampling.seed,
+                        batch_size=batch_size,
+                        metadata=metadata,
+                        state=state,
+                    )
                 )
-            )
     return Evaluation(folder, pa.concat_tables(tables), metadata, samples, chosen_ks, resamples)

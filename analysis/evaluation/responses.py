@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.sampling.generators import Generator
 from tokenshift.analysis.sampling.requests import Prompt, prompt_groups, requests_of
 from tokenshift.analysis.storage.file_names import file_name
+from tokenshift.analysis.storage.parquet_files import read_parquet, write_parquet
 from tokenshift.analysis.storage.provenance import table_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
-from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.storage.work_units import join_rows, run_units
 
 RESPONSE_SCHEMA = pa.schema(
@@ -183,8 +182,7 @@ def evaluate_model(
             }
             for request, ids, text, grade in zip(requests, completions, texts, grades, strict=True)
         ]
-        with whole_file(file) as partial:
-            pq.write_table(pa.Table.from_pylist(rows, schema=RESPONSE_SCHEMA), partial)
+        write_parquet(file, pa.Table.from_pylist(rows, schema=RESPONSE_SCHEMA))
         return sum(map(len, completions))
 
     run_units([file for _, _, file in units], work, f"sampling from {subject.name}", state=state)
@@ -203,4 +201,4 @@ def evaluate_model(
 def read_responses(folder: RunFolder, models: Sequence[str], sets: Sequence[str]) -> pa.Table:
     """Rows of `RESPONSE_SCHEMA` that `evaluate_model` left, by model, then set."""
     files = [response_file(folder, set_name, model) for model in models for set_name in sets]
-    return pa.concat_tables([pq.read_table(file, schema=RESPONSE_SCHEMA) for file in files])
+    return pa.concat_tables([read_parquet(file, schema=RESPONSE_SCHEMA) for file in files])

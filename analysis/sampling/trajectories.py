@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from tokenshift.analysis.storage.whole_file import whole_file
+from tokenshift.analysis.storage.parquet_files import read_parquet, write_parquet
 
 TRAJECTORY_SCHEMA = pa.schema(
     [
@@ -93,10 +92,9 @@ def batch_of(trajectories: Sequence[Trajectory], device: torch.device | str = "c
 def write_trajectories(path: Path, trajectories: Sequence[Trajectory], schema: pa.Schema = TRAJECTORY_SCHEMA) -> None:
     """Write a Parquet file that appears whole, with the columns of the schema."""
     table = pa.Table.from_pylist([asdict(trajectory) for trajectory in trajectories], schema=schema)
-    with whole_file(path) as partial:
-        pq.write_table(table, partial)
+    write_parquet(path, table)
 
 
 def read_trajectories(path: Path) -> list[Trajectory]:
     """Read what `write_trajectories` wrote."""
-    return [Trajectory(**row) for row in pq.read_table(path, schema=TRAJECTORY_SCHEMA).to_pylist()]
+    return [Trajectory(**row) for row in read_parquet(path, schema=TRAJECTORY_SCHEMA).to_pylist()]

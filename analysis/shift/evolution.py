@@ -3,12 +3,11 @@
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tokenshift.analysis.divergence.token_statistics import OVERLAPS
 from tokenshift.analysis.report.statements import NOT_SEEN, OPEN, SEEN, Statement
@@ -19,6 +18,7 @@ from tokenshift.analysis.shift.high_tokens import high_tokens, jaccard_estimate
 from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, second_measure
 from tokenshift.analysis.shift.summary import group_estimate, labelled_estimate, summarise
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
+from tokenshift.analysis.storage.parquet_files import read_parquet
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 from tokenshift.analysis.token_table.columns import column
 from tokenshift.analysis.token_table.reader import Source, column_names
@@ -122,7 +122,7 @@ def _measured(
 
 def _problem_ids(source: Source) -> np.ndarray:
     names = ["problem_id"]
-    table = source.select(names) if isinstance(source, pa.Table) else pq.read_table(source, columns=names)
+    table = source.select(names) if isinstance(source, pa.Table) else read_parquet(Path(source), columns=names)
     return np.unique(column(table, "problem_id"))
 
 

@@ -1,11 +1,13 @@
 """The tokens whose distributions moved much, as sets that can be compared between tables along the same responses."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tokenshift.analysis.shift.measure import DEFAULT_MEASURE
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
+from tokenshift.analysis.storage.parquet_files import read_parquet
 from tokenshift.analysis.thresholds import HIGH
 from tokenshift.analysis.token_table.columns import column
 from tokenshift.analysis.token_table.reader import Source, column_names
@@ -29,7 +31,7 @@ def high_tokens(source: Source, measure: str = DEFAULT_MEASURE) -> np.ndarray:
         raise ValueError(
             f"measure={measure!r} is not a column of the table; it has {', '.join(column_names(source))}."
         )
-    table = source.select(names) if isinstance(source, pa.Table) else pq.read_table(source, columns=names)
+    table = source.select(names) if isinstance(source, pa.Table) else read_parquet(Path(source), columns=names)
     high = column(table, measure) > HIGH
     keys = {name: column(table, name)[high] for name in TOKEN_KEY}
     keys = {name: values.astype(str) if values.dtype == object else values for name, values in keys.items()}

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from tokenshift.analysis.storage.parquet_files import open_parquet
 from tokenshift.analysis.storage.provenance import METADATA_KEY
 from tokenshift.analysis.token_table.reader import Source, table_files
 
@@ -76,7 +76,7 @@ def truncation(metadata: Mapping[str, Any]) -> float | None:
 
 def source_metadata(source: Source) -> dict[str, Any]:
     """The metadata that a per-token table was written with; empty for one that has none."""
-    schema = source.schema if isinstance(source, pa.Table) else pq.read_schema(table_files(source)[0])
+    schema = source.schema if isinstance(source, pa.Table) else open_parquet(table_files(source)[0]).schema_arrow
     record = (schema.metadata or {}).get(METADATA_KEY)
     metadata: dict[str, Any] = {} if record is None else json.loads(record)
     return metadata

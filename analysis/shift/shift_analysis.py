@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from accelerate import PartialState
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
@@ -33,8 +32,9 @@ from tokenshift.analysis.shift.figures.every_figure import summary_figures
 from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, check_measure, measure_name, second_measure
 from tokenshift.analysis.shift.report import NUMBERS, REPORT_FILE, write_shift_report
 from tokenshift.analysis.shift.summary import summarise
+from tokenshift.analysis.storage.parquet_files import read_parquet
 from tokenshift.analysis.storage.provenance import read_metadata
-from tokenshift.analysis.storage.run_folder import RunFolder, new_run_folder
+from tokenshift.analysis.storage.run_folder import RunFolder, held_run_folder
 from tokenshift.analysis.token_table.reader import column_names, table_files
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.analysis.token_table.scoring import PairScorer, check_lengths
@@ -119,7 +119,7 @@ class ShiftAnalysis:
     @functools.cached_property
     def table(self) -> pa.Table:
         """The per-token table, one row per generated token, in the order in which responses were scored."""
-        return pa.concat_tables([pq.read_table(file) for file in table_files(self.folder.table)])
+        return pa.concat_tables([read_parquet(file) for file in table_files(self.folder.table)])
 
     @functools.cached_property
     def metadata(self) -> dict[str, Any]:
@@ -278,8 +278,7 @@ def analyze(
     if scorer.note:
         warnings.warn(scorer.note, stacklevel=2)
     state = PartialState()
-    folder = new_run_folder(output_dir, state)
-    with evaluation_mode(base), evaluation_mode(rl):
+    with held_run_folder(output_dir, state) as folder, evaluation_mode(base), evaluation_mode(rl):
         sample_and_score(
             folder,
             tokenizer,

@@ -7,8 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from tokenshift.analysis.storage.parquet_files import open_parquet
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 
 METADATA_KEY = b"tokenshift"
@@ -31,7 +30,7 @@ def _with_provenance(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata that `table_metadata` gave a file, as a dictionary."""
-    metadata: dict[str, Any] = json.loads(pq.read_schema(path).metadata[METADATA_KEY])
+    metadata: dict[str, Any] = json.loads(open_parquet(path).schema_arrow.metadata[METADATA_KEY])
     return metadata
 
 

@@ -3,10 +3,15 @@
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import PartialState
+
+from tokenshift.analysis.storage.folder_lock import LOCK_FILES, FolderLock
+from tokenshift.analysis.storage.main_process import on_main_process
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,39 @@ def new_run_folder(output_dir: str | Path | None, state: PartialState) -> RunFol
         weakref.finalize(folder, shutil.rmtree, folder.path, ignore_errors=True)
         return folder
     path = Path(output_dir).expanduser()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"output_dir={str(output_dir)!r} is not an empty folder; give another one.")
+    _refuse_used(path, output_dir)
     state.wait_for_everyone()  # every process has looked before one of them writes
     return RunFolder(path)
+
+
+@contextmanager
+def held_run_folder(output_dir: str | Path | None, state: PartialState) -> Iterator[RunFolder]:
+    """A folder as `new_run_folder` gives it, which no other run can use until the context ends.
+
+    Args:
+        output_dir, state: As for `new_run_folder`.
+
+    Raises:
+        ValueError: if the folder is not empty, or another run uses it.
+    """
+    folder = new_run_folder(output_dir, state)
+    if output_dir is None:
+        yield folder
+        return
+
+    def take() -> FolderLock:
+        lock = FolderLock(folder.path, "analysis", f"output_dir={str(output_dir)!r}")
+        _refuse_used(folder.path, output_dir)  # by a run that has ended since
+        return lock
+
+    lock = on_main_process(take)
+    try:
+        yield folder
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _refuse_used(path: Path, output_dir: str | Path) -> None:
+    if path.exists() and (not path.is_dir() or any(file.name not in LOCK_FILES for file in path.iterdir())):
+        raise ValueError(f"output_dir={str(output_dir)!r} is not an empty folder; give another one.")

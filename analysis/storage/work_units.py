@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from accelerate import PartialState
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tokenshift.analysis.storage.whole_file import whole_file
+from tokenshift.analysis.storage.parquet_files import read_parquet, write_parquet
 
 
 def run_units(
@@ -62,10 +61,9 @@ def join_rows(units: Sequence[Path], file: Path, schema: pa.Schema) -> None:
         file: appears whole.
         schema: the columns of all units, with the metadata of the file.
     """
-    table = pa.concat_tables([pq.read_table(unit, schema=schema.remove_metadata()) for unit in units])
+    table = pa.concat_tables([read_parquet(unit, schema=schema.remove_metadata()) for unit in units])
     table = table.sort_by([("problem_id", "ascending"), ("sample_id", "ascending")])
-    with whole_file(file) as partial:
-        pq.write_table(table.cast(schema), partial, compression="zstd")
+    write_parquet(file, table.cast(schema), compression="zstd")
 
 
 def _done(files: Sequence[Path]) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from accelerate import PartialState
 
 from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.storage.damage import check_zip
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.storage.work_units import run_units
@@ -36,9 +37,14 @@ def explored_responses(trajectories: Mapping[str, Sequence[Trajectory]], count: 
 
 
 def explored_keys(folder: RunFolder) -> set[tuple[str, int, int]]:
-    """The (kind, problem_id, sample_id) of the responses whose most probable tokens are kept."""
+    """The (kind, problem_id, sample_id) of the responses whose most probable tokens are kept.
+
+    Raises:
+        DamagedFileError: if their file is damaged.
+    """
     if not folder.explorer.exists():
         return set()
+    check_zip(folder.explorer)
     with np.load(folder.explorer) as arrays:
         names = [name.rsplit("/", 3) for name in arrays.files]
     return {(kind, int(problem), int(sample)) for kind, problem, sample, _ in names}
@@ -83,6 +89,7 @@ def write_explored(
     if state.is_main_process:
         arrays: dict[str, np.ndarray] = {}
         for key, file in zip(keys, files, strict=True):
+            check_zip(file)
             with np.load(file) as response:
                 arrays |= {"/".join(map(str, (*key, name))): response[name] for name in ARRAYS}
         _write_arrays(folder.explorer, arrays)

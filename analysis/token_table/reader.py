@@ -7,8 +7,8 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from tokenshift.analysis.storage.parquet_files import FAULTS, damaged, open_parquet
 from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 
 BATCH_ROWS = 2**18
@@ -41,7 +41,7 @@ def column_names(source: Source) -> list[str]:
     if isinstance(source, pa.Table):
         names = source.column_names
     else:
-        schemas = [_open(file).schema_arrow for file in table_files(source)]  # a damaged file shows now
+        schemas = [open_parquet(file).schema_arrow for file in table_files(source)]  # a damaged file shows now
         names = schemas[0].names
     if missing := [name for name in (*KEYS, "js") if name not in names]:
         raise ValueError(f"This is no per-token table: it has no column {missing[0]!r}.")
@@ -84,10 +84,10 @@ def _parts(source: Source, columns: list[str] | None, rows: int) -> Iterator[pa.
         return
     for path in table_files(source):
         try:
-            for batch in _open(path).iter_batches(rows, columns=columns):
+            for batch in open_parquet(path).iter_batches(rows, columns=columns):
                 yield _typed(pa.Table.from_batches([batch]))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{path} is not a whole Parquet file: {_line(error)}") from error
+        except FAULTS as error:
+            raise damaged(path, _line(error)) from error
 
 
 def verdicts(table: pa.Table) -> np.ndarray:
@@ -121,13 +121,6 @@ def _typed(table: pa.Table) -> pa.Table:
                 raise ValueError(f"The column {name!r} has missing values.")
         columns[name] = values
     return pa.table(columns)
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a whole Parquet file: {_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:

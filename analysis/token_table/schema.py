@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.divergence.token_statistics import MASSES, OVERLAPS
 from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.storage.parquet_files import write_parquet
 from tokenshift.analysis.storage.provenance import table_metadata
-from tokenshift.analysis.storage.whole_file import whole_file
 
 _INTEGERS = ("rank_base", "rank_rl", "top1_base", "top1_rl", "rl_top1_rank_base")
 SCORED = (
@@ -96,5 +95,4 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> Non
         metadata: models, sampling and whatever else the rows come from, kept as JSON under the key `tokenshift`;
             thresholds and versions are added.
     """
-    with whole_file(path) as partial:
-        pq.write_table(table.replace_schema_metadata(table_metadata(metadata)), partial, compression="zstd")
+    write_parquet(path, table.replace_schema_metadata(table_metadata(metadata)), compression="zstd")

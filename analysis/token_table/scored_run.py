@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from accelerate import PartialState
 
 from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.storage.parquet_files import read_parquet, sealed_parquet
 from tokenshift.analysis.storage.provenance import table_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
-from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.storage.work_units import run_units
 from tokenshift.analysis.token_table.explored import explored_responses, write_explored
 from tokenshift.analysis.token_table.schema import write_table
@@ -93,11 +93,11 @@ def _merge(folder: RunFolder, files: Sequence[Path], metadata: Mapping[str, Any]
     if rank < len(files):
         schema = pq.read_schema(files[rank]).with_metadata(table_metadata(metadata))
         with (
-            whole_file(folder.table / f"part-{rank:05d}-of-{size:05d}.parquet") as partial,
+            sealed_parquet(folder.table / f"part-{rank:05d}-of-{size:05d}.parquet") as partial,
             pq.ParquetWriter(partial, schema, compression="zstd") as writer,
         ):
             for file in files[rank::size]:
-                writer.write_table(pq.read_table(file).replace_schema_metadata(schema.metadata))
+                writer.write_table(read_parquet(file).replace_schema_metadata(schema.metadata))
     state.wait_for_everyone()
     if state.is_main_process:  # renamed first: a half-deleted folder would be scored again
         done = folder.units("done")

@@ -1,6 +1,7 @@
 """The beginning and the end of a recipe: a user's mistake in one line, a clean stop, process groups closed."""
 
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from types import FrameType
 from typing import TypeVar
 
 from tokenshift.analysis.registry import UserFunctionError
-from tokenshift.recipes.command_line.start import INTERRUPTED, MISTAKE, is_main_process, report_mistake
+from tokenshift.analysis.storage.damage import DamagedFileError
+from tokenshift.analysis.storage.disk import DiskFaultError, DiskFullError, disk_fault
+from tokenshift.recipes.command_line.start import DISK_FAULT, INTERRUPTED, MISTAKE, is_main_process, report_mistake
 
 Job = TypeVar("Job")
 
@@ -48,7 +51,7 @@ def run_guarded(
         stopped: What is said after Ctrl-C.
 
     Returns:
-        Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C.
+        Exit status: 0; 1 where a disk is full or cannot be written; 2 after a user's mistake; 130 after Ctrl-C.
     """
     import torch  # here: whoever imports this module alone must not wait for it
     from transformers.utils.logging import disable_progress_bar
@@ -60,6 +63,8 @@ def run_guarded(
     except ValueError as error:
         report_mistake(Path(file).name, error)
         return MISTAKE
+    except OSError as error:
+        return _after_disk_fault(file, error, "Nothing was done.")
     in_main_thread = threading.current_thread() is threading.main_thread()
     previous = signal.signal(signal.SIGINT, RememberedInterrupt()) if in_main_thread else None
     try:
@@ -68,9 +73,11 @@ def run_guarded(
         if is_main_process():
             print(f"\n{stopped}")
         return INTERRUPTED
-    except (UserFunctionError, LateMistakeError) as error:
+    except (UserFunctionError, LateMistakeError, DamagedFileError, DiskFullError) as error:
         report_mistake(Path(file).name, error)
         return MISTAKE
+    except Exception as error:
+        return _after_disk_fault(file, error, "What is done is kept; the same command goes on from there.")
     finally:
         if in_main_thread:
             signal.signal(signal.SIGINT, previous)
@@ -79,3 +86,22 @@ def run_guarded(
         if hasattr(job, "close"):
             job.close()  # others may use the output folder from now on
     return 0
+
+
+def _after_disk_fault(file: str, error: Exception, kept: str) -> int:
+    """The exit status where the disk is at fault, after a line that says so on the process that met the fault.
+
+    Args:
+        file: The script, whose name stands before the line.
+        error: What was raised.
+        kept: What is kept, and how to go on; an error that says so itself needs none.
+
+    Raises:
+        Exception: The error itself, where the disk is not at fault.
+    """
+    fault = disk_fault(error)
+    if fault is None:
+        raise error
+    line = str(error) if isinstance(error, DiskFaultError) else f"The disk cannot be written: {fault}. {kept}"
+    print(f"{Path(file).name}: {' '.join(line.split())}", file=sys.stderr)
+    return DISK_FAULT

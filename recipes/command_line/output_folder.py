@@ -1,20 +1,21 @@
 """Output folders: every run locks its folder, refuses another run's files and continues an earlier run of its kind."""
 
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.logging import get_logger
 
+from tokenshift.analysis.storage.damage import is_whole_zip
+from tokenshift.analysis.storage.disk import SAMPLED_TOKEN_BYTES, SCORED_TOKEN_BYTES, check_room, folder_bytes
+from tokenshift.analysis.storage.folder_lock import LOCK_FILE, FolderLock
+from tokenshift.analysis.storage.main_process import on_main_process
+from tokenshift.analysis.storage.parquet_files import is_whole_parquet
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.recipes.command_line.folder_lock import LOCK_FILE, FolderLock
 from tokenshift.recipes.command_line.products import (
     FOLDER_KINDS,
     SETTINGS_FILE,
@@ -23,7 +24,7 @@ from tokenshift.recipes.command_line.products import (
     delete_products,
 )
 
-Result = TypeVar("Result")
+logger = get_logger(__name__)
 
 CONTENT_PARTS = "parts"
 """Key of the settings under which those of models and sets that can be added later are."""
@@ -82,7 +83,7 @@ def check_folder(folder: Path, kind: RunKind, where: str) -> None:
         if (folder / LOCK_FILE).exists():
             FolderLock(folder, kind, where).release()
 
-    _on_main_process(look)
+    on_main_process(look)
 
 
 def take_folder(
@@ -117,25 +118,7 @@ def take_folder(
             raise
         return lock
 
-    return _on_main_process(take)
-
-
-def _on_main_process(action: Callable[[], Result]) -> Result | None:
-    """Do something on the main process; what it returns there, and None on others.
-
-    Raises:
-        ValueError: On every process, if the action raises one.
-    """
-    result, message = None, None
-    if PartialState().is_main_process:
-        try:
-            result = action()
-        except ValueError as error:
-            message = str(error)
-    (message,) = broadcast_object_list([message])
-    if message is not None:
-        raise ValueError(message)
-    return result
+    return on_main_process(take)
 
 
 def _refuse_foreign(folder: Path, kind: RunKind, where: str) -> None:
@@ -174,6 +157,11 @@ def _mark_of(folder: Path, kind: RunKind) -> Path | None:
     return None
 
 
+def bytes_to_delete(folder: Path, kind: RunKind) -> int:
+    """The bytes that `start_over` deletes."""
+    return sum(folder_bytes(path) for pattern in FOLDER_KINDS[kind].products for path in folder.glob(pattern))
+
+
 def start_over(folder: Path, kind: RunKind) -> None:
     """Delete what an earlier run of this kind left in its folder; every process of a run must call this."""
     if PartialState().is_main_process:
@@ -181,7 +169,14 @@ def start_over(folder: Path, kind: RunKind) -> None:
     PartialState().wait_for_everyone()
 
 
-def open_folder(job: AnalysisJob, settings: dict[str, Any], parts: dict[str, Any] | None = None) -> None:
+def open_folder(
+    job: AnalysisJob,
+    settings: dict[str, Any],
+    parts: dict[str, Any] | None = None,
+    *,
+    sampled: int = 0,
+    scored: int = 0,
+) -> None:
     """Take an analysis' output folder: continue an earlier analysis of the same settings, refuse one of others.
 
     Args:
@@ -189,6 +184,8 @@ def open_folder(job: AnalysisJob, settings: dict[str, Any], parts: dict[str, Any
         settings: Whatever all its rows depend on.
         parts: What some rows depend on, such as hashes of models by name. A folder may have others, which it keeps,
             but none of the same name and another value.
+        sampled, scored: Tokens that the analysis samples, and that it scores, at most; the user is told where there
+            may be too little room for them.
 
     Raises:
         ValueError: If the folder holds another analysis, somebody else's files, or damaged files, or if it is in use.
@@ -208,6 +205,11 @@ def open_folder(job: AnalysisJob, settings: dict[str, Any], parts: dict[str, Any
         write_whole(file, json.dumps(plain, indent=1, sort_keys=True) + "\n")
 
     job.lock = take_folder(folder, "analysis", where, continue_or_begin)
+    if job.lock is not None:
+        at_most = sampled * SAMPLED_TOKEN_BYTES + 2 * scored * SCORED_TOKEN_BYTES  # twice: in units, and joined
+        tokens = f"tables of {sampled + scored} tokens"
+        if warning := check_room(folder, 0, tokens, where, "sample fewer or shorter responses", at_most=at_most):
+            logger.warning(warning)
 
 
 def _difference(folder: Path, settings: dict[str, Any]) -> str | None:
@@ -227,14 +229,6 @@ def _difference(folder: Path, settings: dict[str, Any]) -> str | None:
             of = f" of {name.removesuffix('_content')}" if name.endswith("_content") else ""
             return f"holds an analysis with {what}{of}; choose another --output_dir, or --overwrite true."
     for path in [*folder.rglob("*.parquet"), *folder.rglob("*.npz")]:
-        if not (zipfile.is_zipfile(path) if path.suffix == ".npz" else _is_parquet(path)):
+        if not (is_whole_zip(path) if path.suffix == ".npz" else is_whole_parquet(path)):
             return f"has a damaged file, {path.relative_to(folder)}; delete it, and start again."
     return None
-
-
-def _is_parquet(path: Path) -> bool:
-    try:
-        pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError):
-        return False
-    return True

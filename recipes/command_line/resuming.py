@@ -2,13 +2,21 @@
 
 from pathlib import Path
 
+from accelerate.logging import get_logger
 from transformers import TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
-from tokenshift.trainer.resume.checkpoints import TRAINER_STATE
+from tokenshift.analysis.storage.main_process import on_main_process
+from tokenshift.trainer.resume.examination import (
+    ResumePoint,
+    checkpoints_of,
+    named_checkpoint,
+    newest_whole,
+)
+
+logger = get_logger(__name__)
 
 RESUME_WORDS = ("true", "1", "yes")
-"""Values of `--resume_from_checkpoint` that ask for the last checkpoint."""
+"""Values of `--resume_from_checkpoint` that ask for the newest whole checkpoint."""
 
 NO_RESUME_WORDS = ("false", "0", "no", "none")
 """Values of `--resume_from_checkpoint` that ask for no resume."""
@@ -19,29 +27,45 @@ def is_resume_wanted(args: TrainingArguments) -> bool:
     return str(args.resume_from_checkpoint or "false").lower() not in NO_RESUME_WORDS
 
 
-def checkpoint_to_resume(args: TrainingArguments, overwrite: bool) -> str | None:
-    """The checkpoint to go on from; None where training begins at its start.
+def checkpoint_to_resume(args: TrainingArguments, overwrite: bool, tell: bool = True) -> str | None:
+    """The checkpoint to go on from, which is whole; None where training begins at its start.
+
+    Every process must call it, and all get the same.
 
     Args:
         args: The trainer's arguments, with `output_dir` and `resume_from_checkpoint`.
         overwrite: Whether an earlier run's checkpoints are going to be deleted.
+        tell: Whether the user is told of checkpoints that are passed over, or cannot be checked.
 
     Raises:
-        ValueError: If the named checkpoint is not there, or if an earlier run's checkpoints would be mixed with this
-            run's.
+        ValueError: If the named checkpoint is not there or damaged, if none is whole, or if an earlier run's
+            checkpoints would be mixed with this run's.
     """
     output_dir = Path(str(args.output_dir))
-    last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
-    if is_resume_wanted(args):
-        wanted = str(args.resume_from_checkpoint)
-        if wanted.lower() in RESUME_WORDS:
-            return last  # None: the run was stopped before its first checkpoint, and begins again
-        if not (Path(wanted) / TRAINER_STATE).is_file():
+    if not is_resume_wanted(args):
+        on_main_process(lambda: _refuse_mixture(output_dir, args, overwrite))
+        return None
+    wanted = str(args.resume_from_checkpoint)
+    point = newest_whole(output_dir) if wanted.lower() in RESUME_WORDS else _named(wanted)
+    for remark in point.remarks if tell else ():
+        logger.warning(remark)
+    return None if point.checkpoint is None else str(point.checkpoint)  # None: stopped before its first checkpoint
+
+
+def _named(wanted: str) -> ResumePoint:
+    def look() -> None:
+        folder = Path(wanted)
+        if not folder.is_dir() or not any(folder.glob("*")):
             raise ValueError(f"resume_from_checkpoint={wanted!r} is not a checkpoint folder.")
-        return wanted
-    if last is not None and not overwrite:
+
+    on_main_process(look)
+    return named_checkpoint(Path(wanted))
+
+
+def _refuse_mixture(output_dir: Path, args: TrainingArguments, overwrite: bool) -> None:
+    checkpoints = checkpoints_of(output_dir)
+    if checkpoints and not overwrite:
         raise ValueError(
-            f"output_dir={args.output_dir!r} holds {Path(last).name} of an earlier run; go on with it by "
+            f"output_dir={args.output_dir!r} holds {checkpoints[-1].name} of an earlier run; go on with it by "
             "--resume_from_checkpoint true, delete it by --overwrite true, or choose another --output_dir."
         )
-    return None

@@ -13,6 +13,9 @@ from tokenshift.recipes.command_line.early_check import check_words
 from tokenshift.recipes.command_line.help_text import HELP_PARTS, command_help
 from tokenshift.recipes.command_line.source_fields import UnreadableSource
 
+DISK_FAULT = 1
+"""Exit status where a disk is full or cannot be written."""
+
 MISTAKE = 2
 """Exit status after a user's mistake."""
 

@@ -16,7 +16,7 @@ from helpers.offline_wandb import history
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tokenshift.recipes.command_line.folder_lock import HOLDER_FILE
+from tokenshift.analysis.storage.folder_lock import HOLDER_FILE
 
 # 4 updates a generation: checkpoints at 3, 6, 9 fall inside one
 QUICK = ["--max_steps", "12", "--eval_size", "16", "--per_device_train_batch_size", "8", "--save_steps", "3"]

@@ -21,7 +21,7 @@ from trl import SFTConfig, SFTTrainer
 
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.token_ids import encode_prompt
-from tokenshift.recipes.command_line.folder_lock import FolderLock
+from tokenshift.analysis.storage.folder_lock import FolderLock
 from tokenshift.recipes.inputs.models import SMOLLM2_PACKAGE, find_model, model_ends, resolve_model
 from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems

@@ -45,7 +45,8 @@ from tokenshift.trainer.dynamic_sampling.prompt_stream import PromptStream, Roun
 from tokenshift.trainer.dynamic_sampling.round_sizes import SHORTEST_MEMORY, best_round_size
 from tokenshift.trainer.policy.requirements import image_column
 from tokenshift.trainer.policy.undisturbed import fresh_environments
-from tokenshift.trainer.resume.checkpoints import TRAINER_STATE, ResumableGRPOTrainer
+from tokenshift.trainer.resume.exact_resume import ResumableGRPOTrainer
+from tokenshift.trainer.resume.examination import TRAINER_STATE
 
 logger = get_logger(__name__)
 
@@ -305,8 +306,8 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
                 self._round_log.forget_from(0)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def _save_generation_state(self, checkpoint: Path) -> None:
-        super()._save_generation_state(checkpoint)
+    def _save_more(self, checkpoint: Path) -> None:
+        super()._save_more(checkpoint)
         if self._stream is not None and self.accelerator.is_main_process:
             self._stream.save(checkpoint / STREAM_FILE)
 

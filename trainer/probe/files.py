@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tokenshift.analysis.shift.high_tokens import high_tokens, jaccard
 from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.shift.probe_summary import TOP_P_PREFIX, shift_summary
+from tokenshift.analysis.storage.parquet_files import check_parquet, read_parquet
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.token_table.schema import write_table
@@ -55,7 +55,7 @@ class ProbeFiles:
         """Delete the files that a run which goes on from this update makes anew; at 0, all those of an earlier run.
 
         Raises:
-            ValueError: if a file that stays is damaged.
+            DamagedFileError: if a file that stays is damaged.
         """
         for later in self.steps():
             if later > step or step == 0:
@@ -64,14 +64,11 @@ class ProbeFiles:
             self.fixed_trajectories.unlink(missing_ok=True)
         kept = [self.table_path(earlier) for earlier in self.steps()]
         for path in [*kept, *([self.fixed_trajectories] if self.fixed_trajectories.exists() else [])]:
-            try:
-                pq.read_schema(path)
-            except pa.ArrowInvalid as error:
-                raise ValueError(f"{path} is not a whole Parquet file; delete it, and resume again.") from error
+            check_parquet(path)
 
     def read(self, step: int, kind: str) -> pa.Table:
         """The rows of one kind of trajectory at an update."""
-        table = pq.read_table(self.table_path(step))
+        table = read_parquet(self.table_path(step))
         return table.filter(pa.compute.equal(table["trajectory"], kind))
 
     def metrics(self, step: int) -> dict[str, float]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from tokenshift.analysis.sampling.trajectories import (
@@ -16,6 +15,7 @@ from tokenshift.analysis.sampling.trajectories import (
     batch_of,
     write_trajectories,
 )
+from tokenshift.analysis.storage.parquet_files import read_parquet
 from tokenshift.trainer.policy.responses import replayed_rollout
 
 CHOSEN_FIELD = pa.field("chosen", pa.list_(pa.bool_()))
@@ -98,4 +98,4 @@ def write_probed(path: Path, trajectories: Sequence[ProbedTrajectory]) -> None:
 
 def read_probed(path: Path) -> list[ProbedTrajectory]:
     """Read what `write_probed` wrote, or a file of an earlier version, without masks."""
-    return [ProbedTrajectory(**row) for row in pq.read_table(path).to_pylist()]
+    return [ProbedTrajectory(**row) for row in read_parquet(path).to_pylist()]

@@ -1,8 +1,7 @@
-"""Checkpoints that appear whole or not at all, and from which a run resumes as if it had never stopped.
+"""Checkpoints that appear whole or not at all, each with a manifest by which a later run sees damage.
 
-Stock TRL 1.16 writes a checkpoint's files in place, so a killed run can leave an incomplete one that looks
-like the last. It resumes exactly only at a generation boundary of the first epoch, since it saves neither the buffered
-completions nor the micro-step, and does not replay the sampler's epochs.
+Stock transformers writes a checkpoint's files in place, so a killed run can leave an incomplete one that looks like
+the last, and it resumes from damaged files without a word where they can be read.
 """
 
 import os
@@ -13,43 +12,88 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
-from transformers import TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
-from trl import GRPOTrainer
-from trl.trainer.utils import RepeatSampler
+from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from tokenshift.analysis.storage.disk import DiskFaultError, disk_fault
+from tokenshift.analysis.storage.folder_lock import borrow_folder
+from tokenshift.analysis.storage.main_process import on_main_process
+from tokenshift.analysis.storage.manifest import write_manifest
+from tokenshift.trainer.resume.disk_space import check_training_room
+from tokenshift.trainer.resume.examination import (
+    TRAINER_STATE,
+    checkpoint_step,
+    checkpoints_of,
+    examine_everywhere,
+    named_checkpoint,
+    newest_whole,
+)
 
 logger = get_logger(__name__)
 
 STAGING_DIR = ".incomplete"
-TRAINER_STATE = "trainer_state.json"
 
 
-class ReplayedRepeatSampler(RepeatSampler):
-    """TRL's sampler, which can begin at a later epoch with the order that an uninterrupted run has there."""
+class WholeCheckpointTrainer(Trainer):
+    """A trainer of transformers or TRL whose checkpoints appear whole; training itself is untouched.
 
-    def skip_epochs(self, epochs: int) -> None:
-        """Draw and discard the permutations of `epochs` epochs."""
-        if self.shuffle:
-            for _ in range(epochs):
-                torch.randperm(self.num_samples, generator=self.generator)
-
-
-def _generation_file(checkpoint: Path, rank: int) -> Path:
-    return checkpoint / f"generation_state_{rank}.pt"
-
-
-class ResumableGRPOTrainer(GRPOTrainer):
-    """[`~trl.GRPOTrainer`] with atomic checkpoints and exact resume; training itself is untouched."""
+    A checkpoint is written to another folder and named when it is complete. `train` resumes only from a checkpoint
+    that is as it was saved: with True, from the newest such one. While it trains, no other training can use its
+    `output_dir`.
+    """
 
     args: Any
     model: Any
     accelerator: Accelerator
     _staging = False
 
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', after a look at the folder, the checkpoint and the free space.
+
+        Raises:
+            ValueError: if another run uses `output_dir`, if the named checkpoint or all checkpoints are damaged, or if
+                there is too little room for what the run will write.
+            DiskFaultError: if the disk is full, or cannot be written, in the middle of the run.
+        """
+        run_dir, where = Path(str(self.args.output_dir)), f"output_dir={self.args.output_dir!r}"
+        give_back = on_main_process(lambda: borrow_folder(run_dir, "training", where))
+        try:
+            checkpoint = self._checkpoint_to_use(resume_from_checkpoint, run_dir)
+            on_main_process(lambda: check_training_room(self, run_dir))
+            return super().train(checkpoint, *args, **kwargs)
+        except Exception as error:
+            if isinstance(error, DiskFaultError) or (fault := disk_fault(error)) is None:
+                raise
+            whole = checkpoints_of(run_dir)
+            kept = f"{whole[-1].name} is the last checkpoint" if whole else "There is no checkpoint yet"
+            raise DiskFaultError(
+                f"{where} cannot be written: {fault}. {kept}; when there is room again, resume_from_checkpoint=True "
+                "(--resume_from_checkpoint true) goes on from there."
+            ) from error
+        finally:
+            if give_back is not None:
+                give_back()
+
+    def _checkpoint_to_use(self, asked: Any, run_dir: Path) -> str | None:
+        """The checkpoint that `resume_from_checkpoint` stands for, which is whole.
+
+        Raises:
+            DamagedFileError: if it is not, or none is.
+            ValueError: if the last checkpoint is asked for, and there is none.
+        """
+        if asked is None or asked is False:
+            return None
+        point = newest_whole(run_dir) if asked is True else named_checkpoint(Path(asked))
+        if point.checkpoint is None:
+            raise ValueError(f"resume_from_checkpoint=True, but there is no checkpoint in {run_dir}.")
+        for remark in point.remarks:
+            logger.warning(remark)
+        return str(point.checkpoint)
+
     # Writing a checkpoint ----------------------------------------------------------------------------------------
 
     def _get_output_dir(self, trial: Any) -> str:
-        run_dir = super()._get_output_dir(trial)
+        run_dir: str = super()._get_output_dir(trial)
         return os.path.join(run_dir, STAGING_DIR) if self._staging else run_dir
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
@@ -65,20 +109,26 @@ class ResumableGRPOTrainer(GRPOTrainer):
         self._staging, self.args.save_total_limit, self.args.push_to_hub = True, None, False
         try:
             super()._save_checkpoint(model, trial)
+            self._save_more(staged)
+        except Exception:
+            shutil.rmtree(staged.parent, ignore_errors=True)  # which gives a full disk its room back
+            raise
         finally:
             self._staging, self.args.save_total_limit, self.args.push_to_hub = False, limit, push
-        self._save_generation_state(staged)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             self._name_final_paths(staged, final)
-            _publish(staged, final)
+            publish(staged, final)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_local_main_process and staged.exists():  # this node has its own disk
-            _publish(staged, final)
+            publish(staged, final)
         if push:
             self._push_from_checkpoint(str(final))
         if self.args.should_save:
-            rotate_checkpoints(str(run_dir), limit, self.state.best_model_checkpoint)
+            self._delete_old_checkpoints(run_dir)
+
+    def _save_more(self, checkpoint: Path) -> None:
+        """Write into an unfinished checkpoint what a subclass needs for its resume; every process calls it."""
 
     def _name_final_paths(self, staged: Path, final: Path) -> None:
         """Write the final path of the best checkpoint to the saved state, where this checkpoint is the best."""
@@ -86,85 +136,52 @@ class ResumableGRPOTrainer(GRPOTrainer):
             self.state.best_model_checkpoint = str(final)
             self.state.save_to_json(str(staged / TRAINER_STATE))
 
-    # The state that an exact resume needs ---------------------------------------------------------------------------
+    def _delete_old_checkpoints(self, run_dir: Path) -> None:
+        """Keep `save_total_limit` checkpoints.
 
-    def _save_generation_state(self, checkpoint: Path) -> None:
-        generate_every = self.args.steps_per_generation * self.num_iterations
-        mid_cycle = self._step % generate_every != 0
-        checkpoint.mkdir(parents=True, exist_ok=True)
-        torch.save(
-            {
-                "micro_step": self._step,
-                "num_processes": self.accelerator.num_processes,
-                "steps_per_generation": self.args.steps_per_generation,
-                "num_iterations": self.num_iterations,
-                "buffered_inputs": self._buffered_inputs if mid_cycle else None,
-            },
-            _generation_file(checkpoint, self.accelerator.process_index),
+        Those of more updates than the run has made go first: it went back behind them, or they are damaged. The newest
+        of the others and the best are kept in any case.
+        """
+        limit, step = self.args.save_total_limit, self.state.global_step
+        if limit is None or limit <= 0:
+            return
+        checkpoints = sorted(
+            checkpoints_of(run_dir), key=lambda path: (checkpoint_step(path) <= step, checkpoint_step(path))
         )
+        kept = {run_dir / f"{PREFIX_CHECKPOINT_DIR}-{step}"}
+        if self.state.best_model_checkpoint is not None:
+            kept.add(Path(self.state.best_model_checkpoint))
+        excess = len(checkpoints) - max(limit, len(kept))
+        for checkpoint in [path for path in checkpoints if path not in kept][: max(excess, 0)]:
+            shutil.rmtree(checkpoint, ignore_errors=True)
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        # resumed at the end, where transformers would make one more update
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-            return
-        super()._run_epoch(*args, **kwargs)
+    # Reading one ---------------------------------------------------------------------------------------------------
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self._skip_sampled_epochs(Path(checkpoint))
-            self._load_generation_state(Path(checkpoint))
-
-    def _skip_sampled_epochs(self, checkpoint: Path) -> None:
-        state_file = checkpoint / TRAINER_STATE
-        sampler = getattr(self, "_train_sampler", None)
-        if state_file.exists() and sampler is not None and not self.args.ignore_data_skip:
-            sampler.skip_epochs(int(TrainerState.load_from_json(str(state_file)).epoch or 0))
-
-    def _load_generation_state(self, checkpoint: Path) -> None:
-        file = _generation_file(checkpoint, self.accelerator.process_index)
-        if not file.exists():  # a checkpoint of stock TRL, or of fewer processes
-            return
-        device = self.accelerator.device
-        # several processes on CPU are on "cpu:0", which torch.load does not know
-        state = torch.load(file, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
-        now = (self.accelerator.num_processes, self.args.steps_per_generation, self.num_iterations)
-        if now != (state["num_processes"], state["steps_per_generation"], state["num_iterations"]):
+    def _load_best_model(self) -> None:
+        best = Path(str(self.state.best_model_checkpoint))
+        fault = examine_everywhere(best).fault
+        if fault is None:
+            super()._load_best_model()
+        else:
             logger.warning(
-                f"{file} was saved with another number of processes, steps_per_generation or num_iterations; the run "
-                "goes on from its weights, with new completions."
+                f"The best checkpoint, {best}, is not loaded: {fault}. The model is that of the last update."
             )
-            return
-        self._step = state["micro_step"]
-        self._buffered_inputs = state["buffered_inputs"]
-
-    def _get_train_sampler(self, dataset: Any = None) -> ReplayedRepeatSampler:
-        stock: Any = super()._get_train_sampler(dataset)
-        self._train_sampler = ReplayedRepeatSampler(
-            stock.data_source,
-            stock.mini_repeat_count,
-            batch_size=stock.batch_size,
-            repeat_count=stock.repeat_count,
-            shuffle=stock.shuffle,
-            seed=stock.seed,
-        )
-        return self._train_sampler
 
 
-def _publish(staged: Path, final: Path) -> None:
-    """Give a finished folder its name; one of the same name is moved aside first and goes with the staging folder."""
+def publish(staged: Path, final: Path) -> None:
+    """Give a finished folder a manifest and its name; one of that name is moved aside first, and then deleted."""
+    write_manifest(staged)
     if final.exists():
         final.rename(staged.with_name(f"{final.name}.replaced"))
     staged.rename(final)
     shutil.rmtree(staged.parent, ignore_errors=True)
 
 
-def save_whole_model(trainer: GRPOTrainer, folder: Path) -> None:
+def save_whole_model(trainer: Trainer, folder: Path) -> None:
     """Save the trainer's model to `folder`, which appears when it is complete; every rank must call it."""
     staged = folder.parent / STAGING_DIR / folder.name
     trainer.save_model(str(staged))
     trainer.accelerator.wait_for_everyone()
     if trainer.args.should_save:
-        _publish(staged, folder)
+        publish(staged, folder)
     trainer.accelerator.wait_for_everyone()

@@ -207,6 +207,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
     for criterion in args.swept:
         rehearse(named_criterion(criterion), vocabulary)
     shared = ("draws",) if args.draws == DRAWS[0] else ()  # as in folders that were made before it could be chosen
-    open_folder(job, row_settings(job, *SWEPT, *shared))
+    tokens = max(1, len(args.wanted)) * len(args.seeds) * job.most_tokens // 2
+    open_folder(job, row_settings(job, *SWEPT, *shared), sampled=tokens)
     read_thresholds(job.folder)  # a damaged file is named before a model is loaded
     return job

@@ -269,7 +269,8 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
         del settings["correct_threshold"]  # likewise
     parts = {f"model {name}": model_content(source) for name, source in models.items()}
     parts |= set_contents(data)
-    open_folder(job, settings, parts)
+    tokens = sum(map(len, prompts.values())) * args.samples * args.max_new_tokens
+    open_folder(job, settings, parts, sampled=tokens)
     return job
 
 

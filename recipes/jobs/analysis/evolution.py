@@ -111,7 +111,8 @@ def prepare(arguments: list[str] | None = None) -> EvolutionJob:
             raise ValueError(f"base_model={args.base_model!r} and {source.name!r}: {error}") from error
     settings = row_settings(shift, "resamples")
     settings["checkpoints_content"] = [model_content(source) for source in sources]
-    open_folder(shift, settings)
+    tokens = len(sources) * shift.most_tokens
+    open_folder(shift, settings, sampled=tokens, scored=tokens)
     return EvolutionJob(shift, sources)
 
 

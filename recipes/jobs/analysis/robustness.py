@@ -89,7 +89,9 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
         ValueError: for whatever is wrong, in one line.
     """
     job = prepare_shift(parse_into((RobustnessArguments,), arguments)[0])
-    open_folder(job, row_settings(job, "kinds", "temperatures", "top_ps", "resamples"))  # cells may be added later
+    settings = row_settings(job, "kinds", "temperatures", "top_ps", "resamples")  # cells may be added later
+    tokens = len(job.args.kinds) * len(job.args.temperatures) * job.most_tokens // 2
+    open_folder(job, settings, sampled=tokens, scored=(1 + len(job.args.top_ps)) * tokens)
     return job
 
 

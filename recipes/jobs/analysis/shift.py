@@ -118,6 +118,13 @@ class ShiftJob(FolderOwner):
     folder: RunFolder
     given: tuple[list[Trajectory], dict[int, str]] | None = None
 
+    @property
+    def most_tokens(self) -> int:
+        """The tokens of both models' responses, or of those that are given, at most."""
+        if self.given is not None:
+            return sum(len(trajectory.completion_ids) for trajectory in self.given[0])
+        return 2 * len(self.prompts) * self.args.samples * (self.args.max_new_tokens or 0)
+
     def generator(self, source: ModelSource, sampling: Sampling | None = None) -> Callable[[], Generator]:
         """A function that loads a model and returns a generator of its responses."""
         return generator_maker(source, self.args, sampling)

@@ -8,14 +8,17 @@ from typing import Any
 from accelerate import PartialState
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
+from transformers import Trainer
 from trl import ModelConfig, SFTConfig
 
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.token_ids import check_context, context_length, encode_prompt
+from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.command_line.output_folder import (
     FolderOwner,
+    bytes_to_delete,
     check_folder,
     start_over,
     take_folder,
@@ -38,6 +41,7 @@ from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE
 from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
 from tokenshift.recipes.jobs.sft.solutions import check_wording, load_solutions, tokenized_solutions
 from tokenshift.rewards import configure_verification, load_reward
+from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.launch_check import check_launch
 
 POCKET_SETTINGS: dict[str, Any] = {
@@ -249,7 +253,7 @@ def _check_settings(script_args: SftControlArguments, args: SFTConfig, model_arg
         raise ValueError("eval_strategy is not used here: accuracy is measured every check_steps updates.")
     folder = Path(str(args.output_dir))
     check_folder(folder, "SFT control", f"output_dir={args.output_dir!r}")
-    checkpoint_to_resume(args, script_args.overwrite)
+    checkpoint_to_resume(args, script_args.overwrite, tell=False)
     earlier = [name for name in (MODEL_DIR, SUMMARY_FILE) if (folder / name).exists()]
     if earlier and not is_resume_wanted(args) and not script_args.overwrite:
         raise ValueError(
@@ -269,7 +273,13 @@ def _rl_model(script_args: SftControlArguments, base: ModelSource) -> ModelSourc
     return rl
 
 
-def prepare_sft_output(job: SftJob) -> None:
-    """With `overwrite`, delete from `output_dir` what an earlier run left, and nothing else."""
+def prepare_sft_output(job: SftJob, trainer: Trainer) -> None:
+    """With `overwrite`, delete from `output_dir` what an earlier run left, and nothing else.
+
+    Raises:
+        DiskFullError: if there is too little room for the new run even then; nothing is deleted.
+    """
     if job.script_args.overwrite and job.args.resume_from_checkpoint is None:
+        freed = bytes_to_delete(job.output_dir, "SFT control")
+        on_main_process(lambda: check_training_room(trainer, job.output_dir, freed))
         start_over(job.output_dir, "SFT control")

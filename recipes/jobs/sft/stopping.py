@@ -14,6 +14,7 @@ from tokenshift.recipes.command_line.products import SUMMARY_FILE
 from tokenshift.recipes.jobs.sft.preparation import SftJob
 from tokenshift.trainer.policy.heldout import HeldOutScore
 from tokenshift.trainer.policy.undisturbed import undisturbed
+from tokenshift.trainer.resume.checkpoints import WholeCheckpointTrainer
 
 LOGGED_ACCURACY = "eval_accuracy"
 """Name of the accuracy in the trainer's log; its interval has names that begin with it."""
@@ -37,7 +38,7 @@ class Target:
     score: HeldOutScore | None = None
 
 
-class StoppableSFTTrainer(SFTTrainer):
+class StoppableSFTTrainer(WholeCheckpointTrainer, SFTTrainer):
     """[`~trl.SFTTrainer`] that makes no update where none is wanted: at the target already, or resumed at the end."""
 
     control: Any

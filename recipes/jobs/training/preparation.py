@@ -7,14 +7,16 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, Trainer
 from trl import ModelConfig
 from trl.trainer.utils import get_callable_name
 
 from tokenshift.analysis.sampling.token_ids import check_context, encode_prompt
+from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import (
     FolderOwner,
+    bytes_to_delete,
     check_folder,
     start_over,
     take_folder,
@@ -28,6 +30,7 @@ from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_reward
 from tokenshift.trainer.policy.rollout_settings import check_folder_settings
+from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.launch_check import check_launch
 
 LOADING_OPTIONS = (
@@ -82,7 +85,7 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     _find_filtering_reward(args, script_args.reward_funcs, rewards)
     output_dir, where = Path(str(args.output_dir)), f"output_dir={args.output_dir!r}"
     check_folder(output_dir, "training", where)
-    checkpoint_to_resume(args, script_args.overwrite)  # a mistake is named before the problems are loaded
+    checkpoint_to_resume(args, script_args.overwrite, tell=False)  # a mistake is named before the problems are loaded
     model_path = resolve_model(str(model_args.model_name_or_path))
     args.model_init_kwargs = {
         "revision": model_args.model_revision,
@@ -200,10 +203,15 @@ def _model_config(job: Preparation) -> Any:
     return config
 
 
-def prepare_training_output(job: Preparation) -> None:
+def prepare_training_output(job: Preparation, trainer: Trainer) -> None:
     """With `overwrite`, delete from `output_dir` what an earlier training left, and nothing else.
 
     To be called when nothing more can go wrong before training: what is deleted is gone.
+
+    Raises:
+        DiskFullError: if there is too little room for the new run even then; nothing is deleted.
     """
     if job.script_args.overwrite and job.args.resume_from_checkpoint is None:
+        freed = bytes_to_delete(job.output_dir, "training")
+        on_main_process(lambda: check_training_room(trainer, job.output_dir, freed))
         start_over(job.output_dir, "training")

@@ -1,13 +1,14 @@
 """Folders for new runs: empty, or temporary and gone with the run."""
 
 import gc
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tokenshift.analysis.storage.run_folder import RunFolder, new_run_folder
+from tokenshift.analysis.storage.run_folder import RunFolder, held_run_folder, new_run_folder
 
 
 def processes(count: int) -> Any:
@@ -39,3 +40,14 @@ def test_a_named_folder_stays_and_must_be_empty(tmp_path: Path) -> None:
 def test_several_processes_need_a_name() -> None:
     with pytest.raises(ValueError, match="output_dir is needed where several processes"):
         new_run_folder(None, processes(2))
+
+
+def test_a_held_folder_is_taken_by_one_run(tmp_path: Path) -> None:
+    with held_run_folder(tmp_path / "new", processes(1)) as folder:
+        expected = f"is in use by another analysis, process {os.getpid()} on the host"
+        with pytest.raises(ValueError, match=expected), held_run_folder(folder.path, processes(1)):
+            pass
+    with held_run_folder(folder.path, processes(1)):  # nothing was written there
+        (folder.path / "file").write_text("text")
+    with pytest.raises(ValueError, match="is not an empty folder"), held_run_folder(folder.path, processes(1)):
+        pass

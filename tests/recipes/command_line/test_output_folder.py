@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from tokenshift.analysis.comparison.report import WRITTEN
+from tokenshift.analysis.storage.folder_lock import HOLDER_FILE, LOCK_FILE, FolderLock
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.recipes.command_line.entry import run_guarded
-from tokenshift.recipes.command_line.folder_lock import HOLDER_FILE, LOCK_FILE, FolderLock
 from tokenshift.recipes.command_line.output_folder import (
     FolderOwner,
     check_folder,

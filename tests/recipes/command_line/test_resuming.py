@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume
 from tokenshift.recipes.jobs.training.arguments import parse_arguments
@@ -17,6 +19,7 @@ def test_which_checkpoint_is_resumed(tmp_path: Path) -> None:
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        save_file({"weight": torch.zeros(1)}, tmp_path / f"checkpoint-{step}" / "model.safetensors")
     assert asked("true") == str(tmp_path / "checkpoint-10")
     assert asked(str(tmp_path / "checkpoint-9")) == str(tmp_path / "checkpoint-9")
     assert asked(None, overwrite=True) is None

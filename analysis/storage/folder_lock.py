@@ -1,0 +1,192 @@
+"""A lock on an output folder: two runs never write into the same folder, and a refused run learns who holds it."""
+
+import errno
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, SoftFileLock, Timeout
+
+from tokenshift.analysis.storage.whole_file import write_whole
+
+logger = logging.getLogger(__name__)
+
+LOCK_FILE = ".lock"
+HOLDER_FILE = "_lock_holder.json"
+"""Names the process that holds the lock; the underscore keeps the file out of a push to the hub."""
+
+MARKER_FILE = ".lock_marker"
+"""Its existence is the lock on file systems that cannot lock a file."""
+
+LOCK_FILES = (LOCK_FILE, HOLDER_FILE, MARKER_FILE)
+"""Every file that a lock leaves in its folder."""
+
+BEAT_SECONDS, WATCH_SECONDS = 10.0, 25.0
+"""How often the holder touches `HOLDER_FILE`, and how long another host's file is watched before it counts as left."""
+
+CANNOT_LOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""Errors of file systems that cannot lock a file."""
+
+_locks: weakref.WeakValueDictionary[str, "FolderLock"] = weakref.WeakValueDictionary()
+"""The locks that this process holds: resolved folder -> lock."""
+
+
+class FolderLock:
+    """A folder that is held until `release`, the end of this object, or the death of the process.
+
+    The operating system releases the lock of a process that dies, so that a killed run never blocks a folder. On
+    shared file systems whose locks do not reach from host to host, the holder is known by a file that it touches every
+    10 seconds: a run on another host watches that file for 25 seconds before it takes the folder.
+
+    Args:
+        folder: The folder; it is made if it is not there.
+        kind: What kind of run takes the folder, in a word such as `training`.
+        where: The setting that names the folder, for messages, such as `output_dir='outputs/mine'`.
+
+    Attributes:
+        is_borrowed: Whether a training of this process uses the folder under this lock.
+
+    Raises:
+        ValueError: If another run holds the folder (its host and process id are named), or if the folder cannot be
+            written.
+    """
+
+    def __init__(self, folder: Path, kind: str, where: str) -> None:
+        self._holder_file = folder / HOLDER_FILE
+        self._process = os.getpid()
+        self._lock: FileLock | SoftFileLock = FileLock(folder / LOCK_FILE, thread_local=False)
+        self._ended = threading.Event()
+        self._key = _key(folder)
+        self.is_borrowed = False
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._acquire(folder)
+            if _is_another_hosts(self._holder_file) and _is_touched(self._holder_file):
+                self._lock.release()
+                raise Timeout(str(self._holder_file))
+            holder = {"kind": kind, "host": socket.gethostname(), "process": self._process}
+            write_whole(self._holder_file, json.dumps(holder) + "\n")
+        except Timeout:
+            raise ValueError(_in_use(self._holder_file, kind, where)) from None
+        except OSError as error:
+            self._lock.release()
+            raise ValueError(f"{where} cannot be written: {error.strerror}.") from error
+        _locks[self._key] = self
+        threading.Thread(target=_touch, args=(self._holder_file, self._ended), daemon=True).start()
+
+    def _acquire(self, folder: Path) -> None:
+        """Lock the lock file, or make the marker where files cannot be locked.
+
+        Raises:
+            Timeout: If another run holds the folder.
+        """
+        try:
+            self._lock.acquire(blocking=False)
+        except OSError as error:
+            if error.errno not in CANNOT_LOCK:
+                raise
+            if _is_another_hosts(self._holder_file) and not _is_touched(self._holder_file):
+                (folder / MARKER_FILE).unlink(missing_ok=True)  # its host or its process is gone
+            self._lock = SoftFileLock(folder / MARKER_FILE, thread_local=False)
+            self._lock.acquire(blocking=False)
+
+    def release(self) -> None:
+        """Let other runs use the folder; a second call does nothing."""
+        if self._lock.is_locked and os.getpid() == self._process:
+            self._ended.set()
+            if _locks.get(self._key) is self:
+                del _locks[self._key]
+            self._holder_file.unlink(missing_ok=True)
+            self._lock.release()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_lock"):
+            self.release()
+
+
+def borrow_folder(folder: Path, kind: str, where: str) -> Callable[[], None]:
+    """Hold a folder while a training writes there, under the lock that this process has, or under a new one.
+
+    Args:
+        folder, kind, where: As for `FolderLock`.
+
+    Returns:
+        A function that ends the hold; a lock that was there before stays.
+
+    Raises:
+        ValueError: If another run holds the folder, another training of this process too, or if it cannot be written.
+    """
+    lock = _locks.get(_key(folder))
+    if lock is None or lock._process != os.getpid():
+        new = FolderLock(folder, kind, where)
+        new.is_borrowed = True
+        return new.release
+    if lock.is_borrowed:
+        raise ValueError(_in_use(folder / HOLDER_FILE, kind, where))
+    lock.is_borrowed = True
+
+    def give_back() -> None:
+        lock.is_borrowed = False
+
+    return give_back
+
+
+def _key(folder: Path) -> str:
+    return os.path.realpath(folder)
+
+
+def _is_another_hosts(holder_file: Path) -> bool:
+    """Whether the file names a process of another host, which may have been killed."""
+    try:
+        return bool(json.loads(holder_file.read_text(encoding="utf-8"))["host"] != socket.gethostname())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _is_touched(holder_file: Path) -> bool:
+    """Whether somebody touches the file while it is watched, by the clock of the file system alone."""
+    logger.warning(
+        f"{holder_file} names a run on another host; this run looks for {WATCH_SECONDS:g} seconds whether it lives."
+    )
+    first = _touched(holder_file)
+    end = time.monotonic() + WATCH_SECONDS
+    while time.monotonic() < end and first is not None:
+        time.sleep(min(0.5, WATCH_SECONDS))
+        if _touched(holder_file) not in (first, None):
+            return True
+    return False
+
+
+def _touched(file: Path) -> int | None:
+    try:
+        with file.open("rb") as opened:  # opening asks a network file system for the time that holds now
+            return os.fstat(opened.fileno()).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _touch(holder_file: Path, ended: threading.Event) -> None:
+    """Touch the file every `BEAT_SECONDS` until the lock's end."""
+    while not ended.wait(BEAT_SECONDS):
+        try:
+            os.utime(holder_file)
+        except OSError:  # a full or lost disk, of which the run tells
+            continue
+
+
+def _in_use(holder_file: Path, kind: str, where: str) -> str:
+    """The message for a folder that another run holds."""
+    advice = "wait until it ends, or choose another --output_dir."
+    try:
+        holder = json.loads(holder_file.read_text(encoding="utf-8"))
+        held_by, process = str(holder["kind"]), f"process {holder['process']} on the host {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):  # taken by an older version, or in this very moment
+        return f"{where} is in use by another {kind}; {advice}"
+    article = "another" if held_by == kind else "an" if held_by[0] in "aeiouS" else "a"
+    return f"{where} is in use by {article} {held_by}, {process}; {advice}"

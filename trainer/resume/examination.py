@@ -1,0 +1,211 @@
+"""Whether a checkpoint is whole, and which checkpoint of a run is the newest that is.
+
+A checkpoint with a manifest is whole where every file is what was saved. One without (of stock TRL, of stock
+transformers, or of an earlier version of this trainer) is used if each of its files can be read as far as that shows
+without loading it.
+"""
+
+import json
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelerate import PartialState
+from accelerate.logging import get_logger
+from accelerate.utils import broadcast_object_list, gather_object
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from tokenshift.analysis.storage.damage import DamagedFileError, is_whole_zip
+from tokenshift.analysis.storage.manifest import MANIFEST_FILE, WHOLE_BYTES, manifest_fault
+
+logger = get_logger(__name__)
+
+TRAINER_STATE = "trainer_state.json"
+
+WEIGHTS = (
+    *("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+    *("adapter_model.safetensors", "adapter_model.bin", "*/adapter_model.safetensors", "*/adapter_model.bin"),
+    *("pytorch_model_fsdp*", "global_step*"),
+)
+"""Glob patterns of a checkpoint's weights, one of which there must be: whole, adapters, FSDP's, DeepSpeed's."""
+
+RUN_STATE = {
+    "optimizer": ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*"),
+    "learning-rate schedule": ("scheduler.pt", "global_step*"),
+    "random numbers": ("rng_state*.pth",),
+}
+"""State without which another run goes on: name -> glob patterns, one of which there should be."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The result of looking at a checkpoint.
+
+    Attributes:
+        fault: what is damaged, for a message; None where the checkpoint can be used.
+        remark: what could not be found out or is missing, though the checkpoint can be used; None where nothing is.
+    """
+
+    fault: str | None = None
+    remark: str | None = None
+
+
+@dataclass
+class ResumePoint:
+    """The checkpoint that a run goes on from.
+
+    Attributes:
+        checkpoint: its folder; None where there is no checkpoint to go on from.
+        remarks: lines that tell the user which checkpoints were passed over, and why.
+    """
+
+    checkpoint: Path | None = None
+    remarks: list[str] = field(default_factory=list)
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """The number of updates in a checkpoint's name; -1 for a folder of another name."""
+    match = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", checkpoint.name)
+    return int(match[1]) if match else -1
+
+
+def checkpoints_of(run_dir: Path) -> list[Path]:
+    """The checkpoints in a run's folder, by their number of updates."""
+    folders = run_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if run_dir.is_dir() else []
+    return sorted((path for path in folders if path.is_dir() and checkpoint_step(path) >= 0), key=checkpoint_step)
+
+
+def examine(checkpoint: Path) -> Examination:
+    """Look whether a checkpoint is whole, without loading it."""
+    if not checkpoint.is_dir():
+        return Examination("there is no such folder")
+    if (checkpoint / MANIFEST_FILE).exists():
+        return Examination(fault=manifest_fault(checkpoint))
+    fault = next(_visible_faults(checkpoint), None)
+    if fault is not None:
+        return Examination(fault)
+    missing = [name for name, patterns in RUN_STATE.items() if not _has(checkpoint, patterns)]
+    remark = f"has no {MANIFEST_FILE}, as of stock TRL or an older version, so that its files cannot be checked"
+    if missing:
+        remark += f", and no state of the {' and the '.join(missing)}, which begin anew"
+    return Examination(remark=remark)
+
+
+def _has(checkpoint: Path, patterns: tuple[str, ...]) -> bool:
+    return any(path for pattern in patterns for path in checkpoint.glob(pattern))
+
+
+def _visible_faults(checkpoint: Path) -> Iterator[str]:
+    """The faults that show in the files of a checkpoint without a manifest."""
+    try:
+        if not isinstance(json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8")), dict):
+            yield f"{TRAINER_STATE} is damaged"
+    except FileNotFoundError:
+        yield f"{TRAINER_STATE} is missing"
+    except (OSError, ValueError):
+        yield f"{TRAINER_STATE} is damaged"
+    if not _has(checkpoint, WEIGHTS):
+        yield "its weights are missing"
+    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
+        name = path.relative_to(checkpoint).as_posix()
+        if path.name.endswith(".index.json"):
+            yield from _missing_shards(path, name)
+        elif path.suffix == ".safetensors" and not _is_whole_safetensors(path):
+            yield f"{name} is damaged"
+        elif path.suffix in (".pt", ".pth", ".bin") and path.name != "training_args.bin":
+            with path.open("rb") as file:
+                start = file.read(2)
+            # b"\x80\x02" is how a pickle begins, which PyTorch wrote before it wrote zip files
+            zipped = start == b"PK" and is_whole_zip(path, contents=path.stat().st_size <= WHOLE_BYTES)
+            if not zipped and start != b"\x80\x02":
+                yield f"{name} is damaged"
+
+
+def _missing_shards(index: Path, name: str) -> Iterator[str]:
+    try:
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        yield from (f"{shard} is missing" for shard in shards if not (index.parent / shard).is_file())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        yield f"{name} is damaged"
+
+
+def _is_whole_safetensors(path: Path) -> bool:
+    """Whether the file is as long as its header says."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            size = path.stat().st_size
+            if length > size:
+                return False
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return bool(8 + length + max(ends, default=0) == size)
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError):
+        return False
+
+
+def examine_everywhere(checkpoint: Path) -> Examination:
+    """Look at a checkpoint on every machine, whose disks may hold different parts of it; every process must call it.
+
+    Returns:
+        The same on every process.
+    """
+    state = PartialState()
+    mine = Examination()
+    if state.is_main_process:
+        mine = examine(checkpoint)
+    elif state.is_local_main_process and (checkpoint / MANIFEST_FILE).exists():  # the part on this machine's disk
+        mine = Examination(fault=manifest_fault(checkpoint))
+    everyone: list[Examination] = gather_object([mine])
+    return next((examination for examination in everyone if examination.fault is not None), everyone[0])
+
+
+def newest_whole(run_dir: Path) -> ResumePoint:
+    """Find the newest checkpoint of a run that is whole; every process must call it, and all get the same.
+
+    Args:
+        run_dir: the run's folder, which need not exist.
+
+    Raises:
+        DamagedFileError: if there are checkpoints, and none of them is whole.
+    """
+    (candidates,) = broadcast_object_list([checkpoints_of(run_dir)[::-1]])
+    point = ResumePoint()
+    for checkpoint in candidates:
+        examination = examine_everywhere(checkpoint)
+        if examination.fault is None:
+            point.checkpoint = checkpoint
+            if point.remarks:
+                point.remarks.append(f"The run goes on from {checkpoint.name}.")
+            if examination.remark is not None:
+                point.remarks.append(f"{checkpoint} {examination.remark}.")
+            return point
+        point.remarks.append(f"{checkpoint} is passed over: {examination.fault}.")
+    if candidates:
+        faults = " ".join(point.remarks)
+        raise DamagedFileError(
+            f"No checkpoint in {run_dir} is whole. {faults} Bring one back from a copy, or begin the run again."
+        )
+    return point
+
+
+def named_checkpoint(checkpoint: Path) -> ResumePoint:
+    """Look at the checkpoint that the user names; every process must call it, and all get the same.
+
+    Raises:
+        DamagedFileError: if it is not whole; the message names the newest whole one beside it.
+    """
+    examination = examine_everywhere(checkpoint)
+    if examination.fault is None:
+        return ResumePoint(checkpoint, [] if examination.remark is None else [f"{checkpoint} {examination.remark}."])
+    try:
+        other = newest_whole(checkpoint.parent).checkpoint
+    except DamagedFileError:
+        other = None
+    advice = "begin the run again" if other is None else f"go on from {other}, which is whole"
+    raise DamagedFileError(
+        f"resume_from_checkpoint={str(checkpoint)!r} is not used: {examination.fault}. Bring it back from a copy, or "
+        f"{advice}."
+    )
