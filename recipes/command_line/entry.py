@@ -10,8 +10,13 @@ from typing import TypeVar
 
 from tokenshift.analysis.registry import UserFunctionError
 from tokenshift.recipes.command_line.start import INTERRUPTED, MISTAKE, is_main_process, report_mistake
+from tokenshift.trainer.guard.errors import NonFiniteUpdateError
 
 Job = TypeVar("Job")
+
+
+FAILED = 1
+"""Exit status of a training that was stopped because its numbers are not finite."""
 
 
 class LateMistakeError(ValueError):
@@ -48,7 +53,7 @@ def run_guarded(
         stopped: What is said after Ctrl-C.
 
     Returns:
-        Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C.
+        Exit status: 0; 1 after numbers that are not finite; 2 after a user's mistake; 130 after Ctrl-C.
     """
     import torch  # here: whoever imports this module alone must not wait for it
     from transformers.utils.logging import disable_progress_bar
@@ -71,6 +76,9 @@ def run_guarded(
     except (UserFunctionError, LateMistakeError) as error:
         report_mistake(Path(file).name, error)
         return MISTAKE
+    except NonFiniteUpdateError as error:
+        report_mistake(Path(file).name, error)
+        return FAILED
     finally:
         if in_main_thread:
             signal.signal(signal.SIGINT, previous)

@@ -38,6 +38,7 @@ from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE
 from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
 from tokenshift.recipes.jobs.sft.solutions import check_wording, load_solutions, tokenized_solutions
 from tokenshift.rewards import configure_verification, load_reward
+from tokenshift.trainer.guard.config_numbers import check_config_numbers
 from tokenshift.trainer.resume.launch_check import check_launch
 
 POCKET_SETTINGS: dict[str, Any] = {
@@ -249,6 +250,7 @@ def _check_settings(script_args: SftControlArguments, args: SFTConfig, model_arg
         raise ValueError("model_name_or_path is not used here; name the model by --base_model.")
     if str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no":
         raise ValueError("eval_strategy is not used here: accuracy is measured every check_steps updates.")
+    check_config_numbers(args)
     folder = Path(str(args.output_dir))
     check_folder(folder, "SFT control", f"output_dir={args.output_dir!r}")
     checkpoint_to_resume(args, script_args.overwrite)
