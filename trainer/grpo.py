@@ -7,8 +7,9 @@ changed at all.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 
 from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states, evaluation_mode
+from tokenshift.analysis.divergence.token_statistics import NOT_FINITE
 from tokenshift.analysis.registry import UserFunctionError
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import NEAR_ZERO
@@ -98,8 +100,8 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
       and `divergence_position/00..19`, mean JS (nats) by relative position, if whole distributions are compared;
     - `divergence/noise_floor`, mean |D| (nats) of the policy from itself at the start: rounding alone;
     - `divergence/non_finite_share`, where there are infinite or NaN values, which the others leave out;
-    - `rewards/NAME/non_finite`, the number of completions that a reward function gave NaN or an infinite number, where
-      there are any;
+    - `rewards/NAME/non_finite`, the number of completions that a reward function gave NaN, an infinite number or
+      one beyond 1e18, where there are any;
     - `advantage_weight/{mean,std,min,max}`, and `advantage_weight/frac_active`, the share of weights further than
       0.01 from 1; with an additive weighting `advantage_bonus/*` instead, the share of terms further than 0.01 from 0;
     - `dynamic_sampling/{rounds,kept_share,all_right_share,all_wrong_share,filled,returned}`, if `dynamic_sampling`.
@@ -286,7 +288,10 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             assert self._reference is not None
             first, second = (completion_states(captured, mask.shape[1])[mask] for captured in states)
             name, ids = self._divergence_output, inputs["completion_ids"][mask]
-            values = self._reference.policy_statistics(first, second, ids, [name], self.args.divergence_top_p)[name]
+            reference, top_p = self._reference, self.args.divergence_top_p
+            values = _or_nan(
+                lambda: reference.policy_statistics(first, second, ids, [name], top_p), [name], logps[0][mask]
+            )[name]
         self._noise_floor.add(values, ROUNDING)
 
     @staticmethod
@@ -394,7 +399,8 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         outputs = {"js", "entropy_base", "entropy_rl", *self._weighting.reference_statistics.values()}
         if self._divergence.function is None:
             outputs.add(self._divergence_output)
-        statistics = self._reference.statistics(
+        compute = partial(
+            self._reference.statistics,
             inputs[REFERENCE_HIDDEN],
             policy_hidden,
             inputs["completion_ids"],
@@ -403,6 +409,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             self.args.divergence_top_p,
             logps,
         )
+        statistics = _or_nan(compute, outputs, logps)
         position = mask.cumsum(dim=1) - 1  # (B, T), of the valid tokens among themselves
         length = mask.sum(dim=1, keepdim=True).expand_as(position)
         self._window.shift.add(
@@ -530,3 +537,18 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         if self.is_world_process_zero():
             card = Path(str(self.args.output_dir)) / "README.md"
             write_whole(card, card.read_text(encoding="utf-8") + weighting_section(self.args))
+
+
+def _or_nan(
+    compute: Callable[[], dict[str, torch.Tensor]], names: Iterable[str], logps: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What `compute` returns; NaN for each of the tokens of `logps` `(N,)` where hidden states are not finite.
+
+    An error on one rank would leave the others waiting; the update guard stops all of them.
+    """
+    try:
+        return compute()
+    except ValueError as error:
+        if str(error) != NOT_FINITE:
+            raise
+        return dict.fromkeys(names, torch.full_like(logps, torch.nan))

@@ -10,6 +10,7 @@ from datasets import Dataset
 from faults.injection import Fault, assert_stopped_before, inject, recorded_parameters
 from helpers.tiny_training import SETTINGS, digit_reward
 from transformers import TrainerCallback
+from trl import GRPOTrainer
 
 from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
 from tokenshift.trainer.guard.errors import NonFiniteUpdateError
@@ -126,7 +127,7 @@ FAULTS = (
     Fault("gradient after its norm", gradient_by_callback, "the gradient norm is not finite"),
     Fault("learning rate", learning_rate, "the optimizer's lr is nan"),
     Fault("infinite reward", broken_reward(float("-inf")), "the reward digit_reward is -inf at 1 of "),
-    Fault("huge reward", broken_reward(1e38), "the loss"),
+    Fault("huge reward", broken_reward(1e38), "the reward digit_reward is 1e+38 at 1 of 8 values"),
 )
 
 
@@ -135,9 +136,7 @@ def make(tiny_model: str, problems: Dataset, tmp_path: Path) -> Callable[..., Di
     def build(**settings: Any) -> DivergenceGRPOTrainer:
         own = {"save_strategy": "steps", "save_steps": 1, "num_iterations": 2, "save_only_model": True}
         args = DivergenceGRPOConfig(**{**SETTINGS, "output_dir": str(tmp_path), **own, **settings})
-        return DivergenceGRPOTrainer(
-            model=tiny_model, reward_funcs=digit_reward, args=args, train_dataset=problems
-        )
+        return DivergenceGRPOTrainer(model=tiny_model, reward_funcs=digit_reward, args=args, train_dataset=problems)
 
     return build
 
@@ -150,15 +149,103 @@ def test_an_update_that_is_not_finite_is_not_made(
 
     for name in ("sampled_divergence", "token_values"):  # put back afterwards
         monkeypatch.setattr(module, name, getattr(module, name))
-    trainer = make(**({"scale_rewards": "none"} if "reward" in fault.name else {}))
+    trainer = make(**({"scale_rewards": "none", "num_iterations": 1} if "reward" in fault.name else {}))
     with recorded_parameters(trainer) as record:
         inject(trainer, fault, UPDATE)
         with pytest.raises(NonFiniteUpdateError) as error:
             trainer.train()
     said = str(error.value)
-    print(said)
     assert said.startswith(f"At update {UPDATE} ")
     assert fault.first in said
     assert f"The last good checkpoint is {tmp_path / f'checkpoint-{UPDATE - 1}'}" in said
     assert "\n" not in said
     assert_stopped_before(trainer, record, UPDATE, tmp_path)
+
+
+UNWEIGHTED = {"advantage_weighting": "none", "num_iterations": 2}
+ACCUMULATED = {**UNWEIGHTED, "max_grad_norm": 0.0, "gradient_accumulation_steps": 2, "steps_per_generation": 4}
+NAN_LOGPS = "the log-probabilities of LlamaForCausalLM are NaN at 1 of "
+OTHER_FAULTS = (
+    ("log-probabilities", {}, NAN_LOGPS),
+    ("log-probabilities", {"divergence": "js", "divergence_reference": "base"}, NAN_LOGPS),
+    ("log-probabilities", UNWEIGHTED, NAN_LOGPS),
+    ("loss", ACCUMULATED, "the loss is NaN at 1 of 1 values"),
+)
+
+
+@pytest.mark.parametrize(("quantity", "settings", "first"), OTHER_FAULTS)
+def test_every_way_to_train_is_guarded(
+    make: Callable[..., DivergenceGRPOTrainer],
+    quantity: str,
+    settings: dict[str, Any],
+    first: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stock = GRPOTrainer._get_per_token_logps_and_entropies
+    trainer = make(**settings)
+    with recorded_parameters(trainer) as record:
+        if quantity == "loss":
+            inject(
+                trainer, Fault("loss", broken_method("_compute_loss", lambda loss: loss * torch.nan), first), UPDATE
+            )
+        else:
+
+            def apply(trainer: Any, is_due: Due) -> None:
+                def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+                    logps, *others = stock(self, *args, **kwargs)
+                    in_training = self._in_training_loss and torch.is_grad_enabled()
+                    return (with_nan(logps) if in_training and is_due() else logps, *others)
+
+                monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", broken)
+
+            inject(trainer, Fault("log-probabilities", apply, first), UPDATE)
+        with pytest.raises(NonFiniteUpdateError) as error:
+            trainer.train()
+    assert first in str(error.value)
+    assert_stopped_before(trainer, record, UPDATE, tmp_path)
+
+
+def test_the_batch_is_saved_for_a_post_mortem(make: Callable[..., DivergenceGRPOTrainer], tmp_path: Path) -> None:
+    trainer = make()
+    inject(trainer, Fault("loss", broken_method("_compute_loss", lambda loss: loss * torch.nan), "loss"), 1)
+    with pytest.raises(NonFiniteUpdateError, match=r"There is no checkpoint yet\.") as error:
+        trainer.train()
+    file = tmp_path / "post_mortem" / "update_1_rank_0.pt"
+    assert f"its batch is in {file}" in str(error.value)
+    saved = torch.load(file, weights_only=True)
+    assert saved["update"] == 1
+    assert saved["first"] == "loss is NaN at 1 of 1 values"
+    assert saved["also"] == ["gradient"]
+    (batch,) = saved["batches"]
+    assert batch["completion_ids"].shape == batch["old_per_token_logps"].shape
+    assert len(batch["prompts"]) == len(batch["completions"]) == len(batch["advantages"]) == 4
+    assert all("?" in prompt or "=" in prompt for prompt in batch["prompts"])
+
+
+def test_rewards_that_give_no_advantages_are_counted(make: Callable[..., DivergenceGRPOTrainer], caplog: Any) -> None:
+    def sometimes(completions: list[str], **columns: Any) -> list[float | None]:
+        values: list[float | None] = [float(len(text)) for text in completions]
+        values[:4] = [float("nan"), float("inf"), None, -1e38]
+        return values
+
+    trainer = make(num_iterations=1, save_strategy="no", max_steps=2, logging_steps=2)
+    trainer.reward_funcs, trainer.reward_func_names = [sometimes], ["sometimes"]
+    trainer.train()
+    logged = [log["rewards/sometimes/non_finite"] for log in trainer.state.log_history if "loss" in log]
+    assert logged == [3.0], "one generation of two updates; None is no reward, and is none of them"
+    assert all(value.isfinite().all() for value in trainer.model.parameters())
+    told = [record.getMessage() for record in caplog.records if "sometimes/non_finite" in record.getMessage()]
+    assert len(told) == 1
+    assert "The reward function sometimes gave nan to 3 of 8 completions of update 1" in told[0]
+
+
+def test_parameters_that_a_huge_step_made_are_not_saved(
+    make: Callable[..., DivergenceGRPOTrainer], tmp_path: Path
+) -> None:
+    trainer = make(learning_rate=1e30, adam_epsilon=1e-30, weight_decay=1e30, max_steps=2)
+    with pytest.raises(
+        NonFiniteUpdateError, match=r"some parameters are not finite, so .*checkpoint-\d was not written"
+    ):
+        trainer.train()
+    assert len(list(tmp_path.glob("checkpoint-*"))) <= 1

@@ -1,4 +1,5 @@
-"""Counts of rewards that are NaN or infinite: TRL takes NaN for a reward that was not given (None)."""
+"""Counts of rewards that give no advantages: TRL takes NaN for a reward that was not given (None), and an infinite or
+huge one leaves its group, or the whole batch, without advantages."""
 
 import math
 from collections import Counter
@@ -15,8 +16,12 @@ from trl.trainer.utils import is_async_callable
 logger = get_logger(__name__)
 
 
+LARGEST_REWARD = 1e18
+"""From this magnitude on, squares of rewards, and with them a group's variance, may overflow float32."""
+
+
 class RewardCounts:
-    """The number of completions since the last log that each reward function gave NaN or an infinite number."""
+    """How many completions since the last log each reward function gave NaN, or an infinite or huge number."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -78,11 +83,15 @@ class RewardCounts:
         self._counts[name] += len(wrong)
         if wrong and name not in self._told:
             self._told.add(name)
-            infinite = "an infinite reward leaves its whole group without a mean"
+            first = float(wrong[0])
+            effect = (
+                "it counts as no reward, as None does"
+                if math.isnan(first)
+                else "its group, or the whole batch, is left without advantages"
+            )
             logger.warning(
-                f"The reward function {name} gave {float(wrong[0])} to {len(wrong)} of {len(rewards)} completions of "
-                f"update {trainer.state.global_step + 1}: NaN counts as no reward (None), and {infinite}. "
-                f"rewards/{name}/non_finite counts them.",
+                f"The reward function {name} gave {first} to {len(wrong)} of {len(rewards)} completions of update "
+                f"{trainer.state.global_step + 1}: {effect}. rewards/{name}/non_finite counts such rewards.",
                 main_process_only=False,
             )
         return rewards
@@ -90,6 +99,6 @@ class RewardCounts:
 
 def _is_non_finite(reward: Any) -> bool:
     try:
-        return reward is not None and not math.isfinite(reward)
+        return reward is not None and not abs(reward) < LARGEST_REWARD
     except (TypeError, ValueError, OverflowError):  # what is no number is TRL's to refuse
         return False

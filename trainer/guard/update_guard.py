@@ -1,8 +1,8 @@
 """Looks at the loss and the gradients of every update before the optimizer's step, on all ranks together.
 
-Only the loss, the gradient norm and the optimizer's own numbers are looked at, with one wait for the device per update.
-What came before them (rewards, advantages, log-probabilities, divergences, weights) is kept by reference until the
-step, and read where the update has to be refused, to say what was the first that is not finite.
+Only the loss, the gradient norm and the optimizer's own numbers are looked at, with one wait for the device per
+update. What came before them (rewards, advantages, log-probabilities, divergences, weights) is kept by reference until
+the step, and read where the update has to be refused, to say what was the first that is not finite.
 """
 
 import math
@@ -16,6 +16,7 @@ from accelerate.utils import DistributedType, gather_object
 
 from tokenshift.trainer.guard.errors import NonFiniteUpdateError
 from tokenshift.trainer.guard.post_mortem import last_checkpoint, save_batches
+from tokenshift.trainer.guard.reward_counts import LARGEST_REWARD
 
 logger = get_logger(__name__)
 
@@ -35,8 +36,8 @@ MOST_OVERFLOWS = 20
 """Updates in a row that float16's loss scaling may skip: it halves its factor, 65536 at first, at each one."""
 
 REMEDIES = {
-    REWARD: "See to the reward function: an infinite reward has no mean.",
-    ADVANTAGE: "See to the reward functions: such rewards are too large for float32.",
+    REWARD: "See to the reward function: advantages need rewards with a mean and a variance in float32.",
+    ADVANTAGE: "See to the reward functions and reward_weights.",
     LOGPS: "Training has diverged, or half precision overflows: lower learning_rate, or train in float32 or bfloat16.",
     DIVERGENCE: "See to the divergence, or lower learning_rate.",
     WEIGHT: "See to the weighting and its options.",
@@ -55,6 +56,7 @@ class _Seen:
         values: of any shape.
         mask: the values that count, bool or 0 and 1, of the same shape; all of them when None.
         rank: the rank that they belong to; the one that holds them when None.
+        limit: magnitudes below it are finite. TRL turns infinite advantages into the largest number of float32.
     """
 
     quantity: str
@@ -62,14 +64,14 @@ class _Seen:
     values: torch.Tensor
     mask: torch.Tensor | None = None
     rank: int | None = None
+    limit: float = torch.finfo(torch.float32).max
 
     def report(self) -> tuple[int, str, int | None] | None:
         """The quantity's place in the order, what is wrong in words, and the rank; None if all values are finite."""
         values = self.values.detach().float()
         if self.mask is not None:
             values = values[self.mask.bool()]
-        # TRL turns infinite advantages into the largest number of their type
-        wrong = ~(values.abs() < torch.finfo(torch.float32).max)
+        wrong = ~(values.abs() < self.limit)
         if not bool(wrong.any()):
             return None
         first, count, total = values[wrong].flatten()[0].item(), int(wrong.sum()), values.numel()
@@ -118,7 +120,7 @@ class UpdateGuard:
         size = len(rewards) // self._trainer.accelerator.num_processes
         for rank in range(self._trainer.accelerator.num_processes):
             values = rewards[rank * size :][:size]
-            self._rewards.append(_Seen(REWARD, f"reward {name}", values, ~values.isnan(), rank))
+            self._rewards.append(_Seen(REWARD, f"reward {name}", values, ~values.isnan(), rank, LARGEST_REWARD))
 
     def forget_rewards(self) -> None:
         """To be called when a generation begins."""
