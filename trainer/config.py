@@ -9,6 +9,7 @@ from trl import GRPOConfig
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.trainer.guard.config_numbers import check_config_numbers
+from tokenshift.trainer.guard.trackers import check_trackers
 from tokenshift.trainer.policy.rollout_settings import check_generation_kwargs
 from tokenshift.trainer.weighting.calls import try_out
 from tokenshift.trainer.weighting.options import LARGEST, checked_options, parse_options
@@ -159,6 +160,7 @@ class DivergenceGRPOConfig(GRPOConfig):
     def __post_init__(self) -> None:
         # Names and numbers first: they need nothing that TRL derives.
         self._check_names()
+        check_trackers(self.report_to)
         self._check_numbers()
         self._check_options()
         self._check_reference()

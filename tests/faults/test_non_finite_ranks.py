@@ -49,7 +49,7 @@ def test_all_ranks_stop_where_one_is_not_finite(tiny_model: str, tmp_path: Path)
     (tmp_path / "worker.py").write_text(WORKER)
     settings = {**SETTINGS, "max_steps": 3, "save_strategy": "steps", "save_steps": 1, "save_only_model": True}
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_configs" / "ddp.yaml")]
-    words = ["--use_cpu", "true", "--main_process_port", "0", str(tmp_path / "worker.py")]
+    words = ["--main_process_port", "0", str(tmp_path / "worker.py")]
     run = subprocess.run(
         [sys.executable, *launch, *words, str(tmp_path), tiny_model, json.dumps(settings)],
         capture_output=True,

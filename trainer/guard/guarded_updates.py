@@ -1,10 +1,11 @@
-"""A trainer whose updates are looked at before they are made."""
+"""A trainer whose updates are looked at before they are made, and whose trackers stop nothing."""
 
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tokenshift.trainer.guard.trackers import is_of_tracker, protect_trackers, tell_of_tracker
 from tokenshift.trainer.guard.update_guard import UpdateGuard
 
 _Base = Trainer if TYPE_CHECKING else object
@@ -26,7 +27,7 @@ class GuardedUpdates(_Base):
     """Mixin of transformers' trainers: an update with a loss or a gradient that is not finite stops the run.
 
     It is stopped on all ranks before the optimizer's step, and nothing is saved after it; parameters that are not
-    finite are not saved either. Training is otherwise bit for bit the same.
+    finite are not saved either. A tracker that raises stops nothing. Training is otherwise bit for bit the same.
 
     Raises:
         NonFiniteUpdateError: in training, in one line.
@@ -39,6 +40,19 @@ class GuardedUpdates(_Base):
         self.guard = UpdateGuard(self, self.not_kept)
         super().__init__(*args, **kwargs)
         self.add_callback(_AttachGuard(self.guard))
+
+    def add_callback(self, callback: Any) -> None:
+        super().add_callback(callback)
+        protect_trackers(self)  # transformers adds one itself, after it has made the trackers'
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().log(*args, **kwargs)
+        except Exception as error:  # TRL gives W&B and trackio the completions itself, after all else
+            name = is_of_tracker(error)
+            if name is None:
+                raise
+            tell_of_tracker(name, error)
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if not self.model.training:

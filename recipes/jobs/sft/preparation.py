@@ -39,6 +39,7 @@ from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
 from tokenshift.recipes.jobs.sft.solutions import check_wording, load_solutions, tokenized_solutions
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer.guard.config_numbers import check_config_numbers
+from tokenshift.trainer.guard.trackers import check_trackers
 from tokenshift.trainer.resume.launch_check import check_launch
 
 POCKET_SETTINGS: dict[str, Any] = {
@@ -251,6 +252,7 @@ def _check_settings(script_args: SftControlArguments, args: SFTConfig, model_arg
     if str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no":
         raise ValueError("eval_strategy is not used here: accuracy is measured every check_steps updates.")
     check_config_numbers(args)
+    check_trackers(args.report_to)
     folder = Path(str(args.output_dir))
     check_folder(folder, "SFT control", f"output_dir={args.output_dir!r}")
     checkpoint_to_resume(args, script_args.overwrite)
