@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from trl import GRPOConfig
 
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
+from tokenshift.analysis.secrets import hide_secrets, remember_secrets
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.trainer.guard.config_numbers import check_config_numbers
 from tokenshift.trainer.guard.trackers import check_trackers
@@ -158,6 +159,7 @@ class DivergenceGRPOConfig(GRPOConfig):
     )
 
     def __post_init__(self) -> None:
+        remember_secrets(vars(self))
         # Names and numbers first: they need nothing that TRL derives.
         self._check_names()
         check_trackers(self.report_to)
@@ -168,6 +170,7 @@ class DivergenceGRPOConfig(GRPOConfig):
         given_generation_batch = self.generation_batch_size is not None
         super().__post_init__()
         check_config_numbers(self)  # again: options given as JSON are mappings by now
+        remember_secrets(vars(self))
         self._check_updates_per_generation(given_generation_batch)
         check_generation_kwargs(self)
         if self.torch_compile and self.watches_tokens and self.compares_distributions:
@@ -179,6 +182,14 @@ class DivergenceGRPOConfig(GRPOConfig):
             self._check_token_level()
             self._check_weights_vary()
         try_out(self.weighting, self.weighting_values, self.divergence_entry)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as trackers and model cards are given them, without secrets."""
+        return hide_secrets(super().to_dict())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What `training_args.bin` holds: everything but secrets."""
+        return {name: hide_secrets(value, name) for name, value in self.__dict__.items()}
 
     def __getattr__(self, name: str) -> Any:
         if name in RLOO_SETTINGS:

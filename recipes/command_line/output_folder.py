@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.folder_lock import LOCK_FILE, FolderLock
@@ -195,7 +196,7 @@ def open_folder(job: AnalysisJob, settings: dict[str, Any], parts: dict[str, Any
     """
     folder, file = job.folder.path, job.folder.path / SETTINGS_FILE
     where = f"output_dir={job.args.output_dir!r}"
-    plain = json.loads(json.dumps(settings | ({CONTENT_PARTS: parts} if parts else {}), default=str))
+    plain = json.loads(hide_in_text(json.dumps(settings | ({CONTENT_PARTS: parts} if parts else {}), default=str)))
 
     def continue_or_begin() -> None:
         if job.args.overwrite and file.exists():

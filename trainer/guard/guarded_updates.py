@@ -1,10 +1,13 @@
 """A trainer whose updates are looked at before they are made, and whose trackers stop nothing."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tokenshift.analysis.secrets import hide_in_text
+from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.trainer.guard.trackers import is_of_tracker, protect_trackers, tell_of_tracker
 from tokenshift.trainer.guard.update_guard import UpdateGuard
 
@@ -72,6 +75,14 @@ class GuardedUpdates(_Base):
         norm = super()._get_grad_norm(*args, **kwargs)
         self.guard.see_gradient_norm(norm)
         return norm
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        super().create_model_card(*args, **kwargs)
+        card = Path(str(self.args.output_dir)) / "README.md"
+        if self.is_world_process_zero() and card.is_file():
+            text = card.read_text(encoding="utf-8")
+            if hide_in_text(text) != text:
+                write_whole(card, text)  # which hides them
 
     def save_model(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
         self.guard.check_parameters(str(output_dir or self.args.output_dir))

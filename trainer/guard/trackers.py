@@ -6,6 +6,7 @@ logs are in `trainer_state.json` of the checkpoints anyway.
 
 import copy
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from transformers import integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from tokenshift.analysis.registry import close_match
+from tokenshift.analysis.secrets import hide_in_text, hide_in_words, hide_secrets
 
 logger = get_logger(__name__)
 
@@ -107,7 +109,7 @@ def tell_of_tracker(name: str, error: Exception, outcome: str = "training goes o
 
 def reason_of(error: Exception) -> str:
     """An error in one line, shortened."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+    return hide_in_text(f"{type(error).__name__}: {' '.join(str(error).split())}")[:300]
 
 
 def is_of_tracker(error: BaseException) -> str | None:
@@ -149,11 +151,13 @@ class _Protection:
         self._methods = {event: getattr(callback, event) for event in EVENTS}
         self._waiting: list[tuple[tuple[Any, ...], dict[str, Any]]] = []  # logs that it did not take
         self._pause, self._next_try = FIRST_PAUSE, 0.0
+        self._settings: tuple[Any, Any] | None = None  # the trainer's config, and without secrets
         for event in EVENTS:
             setattr(callback, event, self._caller(event))
 
     def _caller(self, event: str) -> Callable[..., None]:
-        def call(*args: Any, **kwargs: Any) -> None:
+        def call(settings: Any, *others: Any, **kwargs: Any) -> None:
+            args = (self._without_secrets(settings), *others)
             if event == "on_log":
                 self._log(args, kwargs)
                 return
@@ -165,7 +169,9 @@ class _Protection:
 
     def _try(self, event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Call the tracker; whether it raised nothing."""
+        words = sys.argv
         try:
+            sys.argv = hide_in_words(words)  # trackers record it
             self._methods[event](*args, **kwargs)
             return True
         except Exception as error:  # whatever a tracker raises
@@ -177,6 +183,18 @@ class _Protection:
             outcome = "it is tried again, and training goes on"
             tell_of_tracker(self._name, error, outcome)
             return False
+        finally:
+            sys.argv = words
+
+    def _without_secrets(self, settings: Any) -> Any:
+        """A copy of the trainer's config, made once, whose texts hold no secret."""
+        if self._settings is None or self._settings[0] is not settings:
+            hidden = copy.copy(settings)
+            for name, value in vars(settings).items():
+                if (without := hide_secrets(value, name)) != value:
+                    object.__setattr__(hidden, name, without)
+            self._settings = (settings, hidden)
+        return self._settings[1]
 
     def _log(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # the trainer's state and logs are changed afterwards

@@ -20,6 +20,7 @@ import psutil
 import torch
 import yaml
 
+from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.commands import RECIPES
 from tokenshift.recipes.command_line.output_folder import CONTENT_PARTS, UNRECORDED_ARGUMENTS
@@ -230,7 +231,7 @@ def changed_setting(cell: TrainedCell, comparison: Comparison) -> tuple[Step, st
     """The first step that was made with other settings, and the setting that differs; None where there is none."""
     record = cell.record()
     for step in steps_of(cell, comparison):
-        before, now = record.get(step.name), json.loads(json.dumps(step.settings, default=str))
+        before, now = record.get(step.name), json.loads(hide_in_text(json.dumps(step.settings, default=str)))
         if before is None:
             continue
         known = [argument for arguments in STEP_ARGUMENTS[step.name] for argument in fields(arguments)]
