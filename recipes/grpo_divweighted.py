@@ -26,6 +26,7 @@ from trl import get_peft_config, get_quantization_config
 
 from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.figures.training_curves import training_curves
+from tokenshift.analysis.secrets import hide_secrets
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
@@ -73,7 +74,7 @@ def run(job: Preparation) -> None:
                 "variant": variant,
                 "weighting": weighting_formula(args),
                 "rollouts": rollout_engine(args),
-                **asdict(script_args),
+                **hide_secrets(asdict(script_args)),
             },
             resume=job.goes_on,
         )
@@ -117,7 +118,7 @@ def run(job: Preparation) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C outside training."""
+    """Exit status: 0; 1 where numbers are not finite; 2 after a user's mistake; 130 after Ctrl-C outside training."""
     stopped = "Stopped outside training; --resume_from_checkpoint true goes on from the last checkpoint, if any."
     return run_guarded(__file__, lambda: prepare(arguments), run, stopped)
 

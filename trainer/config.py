@@ -7,7 +7,10 @@ from typing import Any, Literal, get_args, get_type_hints
 from trl import GRPOConfig
 
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
+from tokenshift.analysis.secrets import hide_secrets, remember_secrets
 from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.trainer.guard.config_numbers import check_config_numbers
+from tokenshift.trainer.guard.trackers import check_trackers
 from tokenshift.trainer.policy.rollout_settings import check_generation_kwargs
 from tokenshift.trainer.weighting.calls import try_out
 from tokenshift.trainer.weighting.options import LARGEST, checked_options, parse_options
@@ -17,15 +20,6 @@ SEQUENCE_LEVEL_LOSSES = ("luspo", "vespo")
 PER_SEQUENCE = "RLOO has one ratio a sequence, so weights of single tokens have no meaning there."
 RLOO_SETTINGS = ("normalize_advantages", "reward_clip_range")  # which GRPOConfig has not
 TOKEN_LEVEL_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo")
-COUNT_SETTINGS = (
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "num_generations",
-    "num_iterations",
-    "steps_per_generation",
-    "generation_batch_size",
-    "max_completion_length",
-)
 
 
 @dataclass
@@ -165,14 +159,18 @@ class DivergenceGRPOConfig(GRPOConfig):
     )
 
     def __post_init__(self) -> None:
+        remember_secrets(vars(self))
         # Names and numbers first: they need nothing that TRL derives.
         self._check_names()
+        check_trackers(self.report_to)
         self._check_numbers()
         self._check_options()
         self._check_reference()
         self._check_dynamic_sampling()
         given_generation_batch = self.generation_batch_size is not None
         super().__post_init__()
+        check_config_numbers(self)  # again: options given as JSON are mappings by now
+        remember_secrets(vars(self))
         self._check_updates_per_generation(given_generation_batch)
         check_generation_kwargs(self)
         if self.torch_compile and self.watches_tokens and self.compares_distributions:
@@ -184,6 +182,14 @@ class DivergenceGRPOConfig(GRPOConfig):
             self._check_token_level()
             self._check_weights_vary()
         try_out(self.weighting, self.weighting_values, self.divergence_entry)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as trackers and model cards are given them, without secrets."""
+        return hide_secrets(super().to_dict())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What `training_args.bin` holds: everything but secrets."""
+        return {name: hide_secrets(value, name) for name, value in self.__dict__.items()}
 
     def __getattr__(self, name: str) -> Any:
         if name in RLOO_SETTINGS:
@@ -254,10 +260,7 @@ class DivergenceGRPOConfig(GRPOConfig):
                 raise ValueError(f"{name}={value!r} must be a finite number.")
             if abs(value) > LARGEST:
                 raise ValueError(f"{name}={value!r} is beyond {LARGEST:g}, where float32 overflows.")
-        for name in COUNT_SETTINGS:
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise ValueError(f"{name}={count!r} must be at least 1.")
+        check_config_numbers(self)
         if self.probe_steps is not None and self.probe_steps < 0:
             raise ValueError(f"probe_steps={self.probe_steps!r} must be at least 0.")
         if self.probe_size < 1:
@@ -265,10 +268,6 @@ class DivergenceGRPOConfig(GRPOConfig):
         if not 0 < self.probe_top_p <= 1:
             raise ValueError(f"probe_top_p={self.probe_top_p!r} must lie in (0, 1].")
         check_correct_threshold(self.correct_threshold)
-        if not self.temperature > 0:
-            raise ValueError(f"temperature={self.temperature!r} must be positive: rollouts are sampled.")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p!r} must lie in (0, 1].")
         for name in ("divergence_scale", "low_prob_coef"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be >= 0; divergence_alpha carries the sign.")

@@ -7,8 +7,9 @@ changed at all.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,20 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 
 from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states, evaluation_mode
+from tokenshift.analysis.divergence.token_statistics import NOT_FINITE
+from tokenshift.analysis.registry import UserFunctionError
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
+from tokenshift.trainer.guard.guarded_updates import GuardedUpdates
+from tokenshift.trainer.guard.reward_counts import RewardCounts
+from tokenshift.trainer.guard.update_guard import DIVERGENCE, LOGPS, WEIGHT
 from tokenshift.trainer.policy.context import check_policy_context, check_vllm_context
 from tokenshift.trainer.policy.padded_positions import settle_positions
 from tokenshift.trainer.policy.requirements import image_column
 from tokenshift.trainer.policy.rollout_settings import check_folder_settings
-from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities, check_still_finite
+from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
 from tokenshift.trainer.precision import HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
@@ -60,7 +66,7 @@ ENTROPY = "entropy"
 """Key under which an update's loss inputs have the policy's entropies `(B, T)`."""
 
 
-class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
+class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
     """
     [`~trl.GRPOTrainer`] whose advantages are weighted token by token by how far the policy moved there.
 
@@ -85,6 +91,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             change what is sampled; in training, if it has none for a prompt
             and that, if its logits are not finite, or if a function of the user's own returns what its kind does not
             allow.
+        NonFiniteUpdateError: in training, on all ranks before an update whose loss or gradients are not finite.
 
     Logged beside TRL's metrics, exact over all ranks and all tokens since the last log:
 
@@ -93,6 +100,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
       and `divergence_position/00..19`, mean JS (nats) by relative position, if whole distributions are compared;
     - `divergence/noise_floor`, mean |D| (nats) of the policy from itself at the start: rounding alone;
     - `divergence/non_finite_share`, where there are infinite or NaN values, which the others leave out;
+    - `rewards/NAME/non_finite`, the number of completions that a reward function gave NaN, an infinite number or
+      one beyond 1e18, where there are any;
     - `advantage_weight/{mean,std,min,max}`, and `advantage_weight/frac_active`, the share of weights further than
       0.01 from 1; with an additive weighting `advantage_bonus/*` instead, the share of terms further than 0.01 from 0;
     - `dynamic_sampling/{rounds,kept_share,all_right_share,all_wrong_share,filled,returned}`, if `dynamic_sampling`.
@@ -109,6 +118,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
 
     args: DivergenceGRPOConfig
     _logs: dict[str, Any]
+    not_kept = (REFERENCE_HIDDEN,)
 
     _tag_names = ["trl", "grpo", "tokenshift", "divergence-weighted-grpo"]
     _name = "Divergence-weighted GRPO"
@@ -142,7 +152,9 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
                 f"takes the same fields and the weighting's.{per_sequence}"
             )
         self._logps_checked = False  # whether TRL's log-probabilities are known to be the model's own
-        self._loss_inputs: dict[str, Any] | None = None  # set while TRL's training loss is being computed
+        self._in_training_loss = False  # while TRL's training loss is being computed
+        self._loss_inputs: dict[str, Any] | None = None  # its inputs, where divergences are computed
+        self._reward_counts = RewardCounts()
         self._weighting, self._weighting_values = args.weighting, args.weighting_values
         self._divergence = args.divergence_entry
         self._window = TokenWindow(kind=self._weighting.behaviour)
@@ -203,19 +215,25 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
     # Weighting ---------------------------------------------------------------------------------------------------
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-        if not (self.model.training and self.args.watches_tokens):
-            return super()._compute_loss(model, inputs)
-        self._loss_inputs = inputs = dict(inputs)  # the generation's own advantages serve its other updates too
+        self._in_training_loss = self.model.training
+        if self.model.training and self.args.watches_tokens:
+            self._loss_inputs = inputs = dict(inputs)  # the generation's own advantages serve its other updates too
         try:
             return super()._compute_loss(model, inputs)
+        except UserFunctionError as error:
+            raise UserFunctionError(f"{error} {self.guard.account()}") from error
         finally:
-            self._loss_inputs = None
+            self._in_training_loss, self._loss_inputs = False, None
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
         with self._randomness.watched() if self.args.watches_tokens else nullcontext():
             if self._loss_inputs is None:
-                return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+                outputs = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+                if self._in_training_loss:
+                    self.guard.see(LOGPS, outputs[0])
+                return outputs
             outputs, states = self._captured_logps(model, *args, **kwargs)
+            self.guard.see(LOGPS, outputs[0], self._valid_tokens(self._loss_inputs))
         measured = outputs
         if self._randomness.present:
             self._tell("dropout", lambda: describe_randomness(self.accelerator.unwrap_model(self.model)))
@@ -272,7 +290,10 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             assert self._reference is not None
             first, second = (completion_states(captured, mask.shape[1])[mask] for captured in states)
             name, ids = self._divergence_output, inputs["completion_ids"][mask]
-            values = self._reference.policy_statistics(first, second, ids, [name], self.args.divergence_top_p)[name]
+            reference, top_p = self._reference, self.args.divergence_top_p
+            values = _or_nan(
+                lambda: reference.policy_statistics(first, second, ids, [name], top_p), [name], logps[0][mask]
+            )[name]
         self._noise_floor.add(values, ROUNDING)
 
     @staticmethod
@@ -305,7 +326,6 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         old_logps = inputs.get(OLD_LOGPS, old_logps)
         update = f"the batch of update {self.state.global_step + 1}"
         valid_logps, valid_old_logps = logps[mask], old_logps[mask]  # (N,)
-        check_still_finite(self, valid_logps)
         statistics = {}
         if self._reference is not None:
             hidden = completion_states(states, mask.shape[1])
@@ -314,6 +334,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             divergence = statistics[self._divergence_output]
         else:
             divergence = sampled_divergence(self._divergence, valid_logps, valid_old_logps, update)
+        self.guard.see(DIVERGENCE, divergence)
         self._window.divergence.append(divergence)
         self._noise_floor.add(divergence, MOVED if self._policy_moved() else UNMOVED)
         if self._weighting.function is None:
@@ -335,6 +356,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             statistics=wanted,
         )
         valid_values = self._controlled(token_values(self._weighting, self._weighting_values, tokens, update))
+        self.guard.see(WEIGHT, valid_values)
         self._window.weights.append(valid_values)
         kind = self._weighting.behaviour
         values = torch.full_like(logps, kind.neutral, dtype=valid_values.dtype)  # (B, T)
@@ -379,7 +401,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         outputs = {"js", "entropy_base", "entropy_rl", *self._weighting.reference_statistics.values()}
         if self._divergence.function is None:
             outputs.add(self._divergence_output)
-        statistics = self._reference.statistics(
+        compute = partial(
+            self._reference.statistics,
             inputs[REFERENCE_HIDDEN],
             policy_hidden,
             inputs["completion_ids"],
@@ -388,6 +411,7 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             self.args.divergence_top_p,
             logps,
         )
+        statistics = _or_nan(compute, outputs, logps)
         position = mask.cumsum(dim=1) - 1  # (B, T), of the valid tokens among themselves
         length = mask.sum(dim=1, keepdim=True).expand_as(position)
         self._window.shift.add(
@@ -419,6 +443,8 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             check_log_probabilities(self)
             settle_positions(self, self.ref_model, self._reference.base if self._reference is not None else None)
             self._logps_checked = True
+        if self.model.training:
+            self.guard.forget_rewards()
         outputs = super()._generate_and_score_completions(inputs)
         if self._reference is not None and self.model.training:
             outputs[REFERENCE_HIDDEN] = self._reference.hidden_states(outputs)
@@ -436,6 +462,16 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             outputs[COMPLETION_INDEX] = torch.arange(size, device=outputs["completion_ids"].device)
         return outputs
 
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if not self.model.training:
+            return super()._calculate_rewards(*args, **kwargs)
+        with self._reward_counts.watched(self):
+            rewards = super()._calculate_rewards(*args, **kwargs)
+        for function, name, column in zip(self.reward_funcs, self.reward_func_names, rewards.T, strict=True):
+            self.guard.see_rewards(name, column)
+            self._reward_counts.add_model(self, function, name, column)
+        return rewards
+
     def _load_generation_state(self, checkpoint: Path) -> None:
         super()._load_generation_state(checkpoint)
         self._moved = True  # since the base, or in the middle of a generation
@@ -443,6 +479,9 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
             self._buffered_inputs = None  # the rollout policy's LM head is in no checkpoint: new completions
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.model.training:
+            for name, count in self._reward_counts.metrics(self).items():
+                self._metrics["train"][name].append(count)
         if self.model.training and self.args.watches_tokens:
             metrics = self._window.metrics(self.accelerator)
             mean = self._noise_floor.window_mean(self.accelerator)
@@ -500,3 +539,18 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
         if self.is_world_process_zero():
             card = Path(str(self.args.output_dir)) / "README.md"
             write_whole(card, card.read_text(encoding="utf-8") + weighting_section(self.args))
+
+
+def _or_nan(
+    compute: Callable[[], dict[str, torch.Tensor]], names: Iterable[str], logps: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What `compute` returns; NaN for each of the tokens of `logps` `(N,)` where hidden states are not finite.
+
+    An error on one rank would leave the others waiting; the update guard stops all of them.
+    """
+    try:
+        return compute()
+    except ValueError as error:
+        if str(error) != NOT_FINITE:
+            raise
+        return dict.fromkeys(names, torch.full_like(logps, torch.nan))

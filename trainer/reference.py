@@ -5,6 +5,7 @@ The policy's hidden states are those of the training forward pass. `token_statis
 heads.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -367,7 +368,8 @@ class DistributionReference:
             return
         difference = float((logps - trl_logps).abs().mean())
         exact = self.trainer.model.dtype == torch.float32 and self.trainer.accelerator.mixed_precision == "no"
-        if not difference <= (LARGEST_DIFFERENCE if exact else LARGEST_DIFFERENCE_HALF):
+        # numbers that are not finite are the update guard's to refuse, on all ranks together
+        if math.isfinite(difference) and difference > (LARGEST_DIFFERENCE if exact else LARGEST_DIFFERENCE_HALF):
             raise ValueError(
                 f"The log-probabilities of TRL's loss and of {type(self._policy).__name__}'s captured states differ "
                 f"by {difference:.3g} on average, so that its divergences would be wrong; use divergence k1, k2 or k3."

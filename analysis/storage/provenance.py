@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.parquet_files import open_parquet
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 
@@ -15,12 +16,12 @@ METADATA_KEY = b"tokenshift"
 
 def table_metadata(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
     """Schema metadata of a table, with thresholds and versions added."""
-    return {METADATA_KEY: json.dumps(_with_provenance(metadata)).encode()}
+    return {METADATA_KEY: hide_in_text(json.dumps(_with_provenance(metadata))).encode()}
 
 
 def report_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of a report: as `read_metadata` gives that of a table, so with text in place of other keys."""
-    record: dict[str, Any] = json.loads(json.dumps(_with_provenance(metadata)))
+    record: dict[str, Any] = json.loads(hide_in_text(json.dumps(_with_provenance(metadata))))
     return record
 
 

@@ -13,8 +13,13 @@ from tokenshift.analysis.registry import UserFunctionError
 from tokenshift.analysis.storage.damage import DamagedFileError
 from tokenshift.analysis.storage.disk import DiskFaultError, DiskFullError, disk_fault
 from tokenshift.recipes.command_line.start import DISK_FAULT, INTERRUPTED, MISTAKE, is_main_process, report_mistake
+from tokenshift.trainer.guard.errors import NonFiniteUpdateError
 
 Job = TypeVar("Job")
+
+
+FAILED = 1
+"""Exit status of a training that was stopped because its numbers are not finite."""
 
 
 class LateMistakeError(ValueError):
@@ -51,7 +56,8 @@ def run_guarded(
         stopped: What is said after Ctrl-C.
 
     Returns:
-        Exit status: 0; 1 where a disk is full or cannot be written; 2 after a user's mistake; 130 after Ctrl-C.
+        Exit status: 0; 1 where a disk is full or cannot be written, or after numbers that are not finite; 2 after a
+        user's mistake; 130 after Ctrl-C.
     """
     import torch  # here: whoever imports this module alone must not wait for it
     from transformers.utils.logging import disable_progress_bar
@@ -76,6 +82,9 @@ def run_guarded(
     except (UserFunctionError, LateMistakeError, DamagedFileError, DiskFullError) as error:
         report_mistake(Path(file).name, error)
         return MISTAKE
+    except NonFiniteUpdateError as error:
+        report_mistake(Path(file).name, error)
+        return FAILED
     except Exception as error:
         return _after_disk_fault(file, error, "What is done is kept; the same command goes on from there.")
     finally:

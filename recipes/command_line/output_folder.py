@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from accelerate import PartialState
 from accelerate.logging import get_logger
 
+from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.damage import is_whole_zip
 from tokenshift.analysis.storage.disk import SAMPLED_TOKEN_BYTES, SCORED_TOKEN_BYTES, check_room, folder_bytes
 from tokenshift.analysis.storage.folder_lock import LOCK_FILE, FolderLock
@@ -192,7 +193,7 @@ def open_folder(
     """
     folder, file = job.folder.path, job.folder.path / SETTINGS_FILE
     where = f"output_dir={job.args.output_dir!r}"
-    plain = json.loads(json.dumps(settings | ({CONTENT_PARTS: parts} if parts else {}), default=str))
+    plain = json.loads(hide_in_text(json.dumps(settings | ({CONTENT_PARTS: parts} if parts else {}), default=str)))
 
     def continue_or_begin() -> None:
         if job.args.overwrite and file.exists():

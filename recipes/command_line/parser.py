@@ -11,6 +11,7 @@ import torch
 from transformers import TrainingArguments
 from trl import TrlParser
 
+from tokenshift.analysis.secrets import hide_in_words
 from tokenshift.recipes.command_line.config_files import read_config, with_config_file
 from tokenshift.recipes.command_line.early_check import option_names, refuse_unknown
 from tokenshift.recipes.command_line.given_options import (
@@ -54,6 +55,8 @@ def parse_into(
         ValueError: For an unknown or senseless argument or config file, or an option that would have no effect.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    hide_in_words(arguments)  # the secrets among them are remembered
+    sys.argv[1:] = hide_in_words(sys.argv[1:])  # trackers record it
     if default is not None and not {word.split("=", 1)[0] for word in arguments} & set(unless):
         arguments = ["--config", str(default), *arguments]
     parser = OneLineParser(types, allow_abbrev=False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tokenshift.trainer.guard.post_mortem import POST_MORTEM_DIR
 from tokenshift.trainer.resume.checkpoints import STAGING_DIR
 
 BASE_SCORE_FILE = "base_score.json"
@@ -95,12 +96,13 @@ FOLDER_KINDS: Mapping[RunKind, FolderKind] = {
             "training_curves.*",
             "shift",
             "dynamic_sampling.jsonl",
+            POST_MORTEM_DIR,
         ),
         marks=(BASE_SCORE_FILE, LOG_HISTORY_FILE),
         summary_key="weighting",
     ),
     "SFT control": FolderKind(
-        products=("checkpoint-*", STAGING_DIR, MODEL_DIR, SUMMARY_FILE), summary_key="target_reached"
+        products=("checkpoint-*", STAGING_DIR, MODEL_DIR, POST_MORTEM_DIR, SUMMARY_FILE), summary_key="target_reached"
     ),
     "comparison": FolderKind(
         products=("comparison.md", "comparison.csv", "comparison.json", "figures"),

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from tokenshift.analysis.secrets import hide_in_text, hide_in_words
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.early_check import check_words
 from tokenshift.recipes.command_line.help_text import HELP_PARTS, command_help
@@ -76,8 +77,9 @@ def show(text: str) -> None:
 
 def report_mistake(name: str, error: ValueError) -> None:
     """Say what is wrong in one line, by the first process alone."""
+    hide_in_words(sys.argv)  # what a message may repeat of them
     if is_main_process():
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(hide_in_text(f"{name}: {' '.join(str(error).split())}"), file=sys.stderr)
 
 
 def is_main_process() -> bool:

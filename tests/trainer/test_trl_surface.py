@@ -16,6 +16,8 @@ from tokenshift.trainer.probe.trajectories import NOT_FOR_THE_MODEL
 METHODS = {
     GRPOTrainer: {
         "_compute_loss": ("model", "inputs"),
+        "compute_loss": ("model", "inputs"),
+        "training_step": ("model", "inputs"),
         "_get_per_token_logps_and_entropies": (
             *("model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"),
             *IMAGE_INPUTS,
@@ -39,6 +41,8 @@ METHODS = {
     },
     Trainer: {
         "_get_output_dir": ("trial",),
+        "_get_grad_norm": ("model", "grad_norm"),
+        "save_model": ("output_dir",),
         "_push_from_checkpoint": ("checkpoint_folder",),
         "_run_epoch": (),
         "_remove_unused_columns": ("dataset", "description"),

@@ -77,25 +77,6 @@ def check_log_probabilities(trainer: Any) -> None:
         )
 
 
-def check_still_finite(trainer: Any, logps: torch.Tensor) -> None:
-    """Stop a training whose policy has no probabilities any more: the update would make every weight NaN.
-
-    Args:
-        trainer: a [`~trl.GRPOTrainer`].
-        logps: the policy's log-probabilities `(N,)` of an update's valid tokens.
-
-    Raises:
-        ValueError: if one of them is NaN.
-    """
-    if logps.isnan().any():
-        name = class_name(trainer.accelerator.unwrap_model(trainer.model))
-        raise ValueError(
-            f"At update {trainer.state.global_step + 1} the log-probabilities of {name} are NaN at "
-            f"{int(logps.isnan().sum())} of {len(logps)} tokens: training has diverged, or half precision overflows. "
-            "Lower learning_rate, or train in float32 or bfloat16, from the last checkpoint before."
-        )
-
-
 def _line(trainer: Any, model: Any) -> torch.Tensor:
     """Token ids `(1, n)` of a line of text, n >= 2, all in the model's vocabulary."""
     tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)

@@ -18,6 +18,7 @@ from tokenshift.analysis.divergence.from_logits import check_sampling
 from tokenshift.analysis.sampling.correctness import is_correct
 from tokenshift.analysis.thresholds import CORRECT, NEAR_ZERO
 from tokenshift.analysis.token_table.schema import SCORED, build_table
+from tokenshift.trainer.guard.trackers import tracker_errors_told
 from tokenshift.trainer.policy.context import check_policy_context, policy_room
 from tokenshift.trainer.policy.requirements import check_can_be_sampled, image_column
 from tokenshift.trainer.policy.responses import (
@@ -204,7 +205,8 @@ class ShiftProbeCallback(TrainerCallback):
                 for step, value in overlaps.items():
                     state.log_history.append({"step": step, f"shift/{name}": value})
                 if self._reports(args):
-                    self._wandb.log_overlaps(name, overlaps)
+                    with tracker_errors_told("wandb"):
+                        self._wandb.log_overlaps(name, overlaps)
 
     def _check_length(self) -> None:
         """Refuse responses that would end beyond the policy's last position; a length of its own choice is lowered."""
@@ -253,7 +255,8 @@ class ShiftProbeCallback(TrainerCallback):
             logger.warning(f"The probe at update {step} has no tokens: every response is empty.")
         if self._reports(args):
             figures = {kind: draw_probe_figures(self.files, kind, table, ["png"]) for kind, table in filled.items()}
-            self._wandb.log_probe(step, metrics, filled, figures, lambda token: self.tokenizer.decode([token]))
+            with tracker_errors_told("wandb"):
+                self._wandb.log_probe(step, metrics, filled, figures, lambda token: self.tokenizer.decode([token]))
 
     def _record(self, state: TrainerState, step: int) -> None:
         """Put a probe's numbers into the log history, once."""

@@ -61,14 +61,17 @@ def token_values(weighting: Weighting, options: Mapping[str, Any], tokens: Token
 
     Raises:
         ValueError: if the function raises, or returns another shape or type, or values that its kind does not allow.
-            It is not blamed for tokens whose log-probabilities are not finite.
+            It is not blamed for tokens whose log-probabilities or divergences are not finite.
     """
     with torch.no_grad():
         values = _call(weighting, lambda function: function(tokens, **options), where)
     kind = weighting.behaviour
     _check_tensor(weighting, values, tokens.logps, where, floating=kind.floating)
     valid = values[tokens.mask]
-    finite = (tokens.logps.isfinite() & tokens.old_logps.isfinite())[tokens.mask]
+    finite = tokens.logps.isfinite() & tokens.old_logps.isfinite()
+    if tokens.divergence is not None:
+        finite &= tokens.divergence.isfinite()
+    finite = finite[tokens.mask]
     wrong = ~kind.allowed(valid) & finite
     if bool(wrong.any()):
         raise _wrong(weighting, valid[wrong], len(valid), kind.wanted, where)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
+from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.child_processes import Children, end_orphans
 from tokenshift.recipes.command_line.commands import RECIPES
@@ -227,7 +228,7 @@ def changed_setting(cell: TrainedCell, comparison: Comparison) -> tuple[Step, st
     """The first step that was made with other settings, and the setting that differs; None where there is none."""
     record = cell.record()
     for step in steps_of(cell, comparison):
-        before, now = record.get(step.name), json.loads(json.dumps(step.settings, default=str))
+        before, now = record.get(step.name), json.loads(hide_in_text(json.dumps(step.settings, default=str)))
         if before is None:
             continue
         known = [argument for arguments in STEP_ARGUMENTS[step.name] for argument in fields(arguments)]

@@ -11,6 +11,7 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.products import RUN_ID_FILE
 from tokenshift.recipes.command_line.wandb_run import start_wandb
 from tokenshift.recipes.jobs.comparison.cells import CONFIG_FILE, TRACKED_FILE, TrainedCell
+from tokenshift.trainer.guard.trackers import tracker_errors_told
 
 
 def log_evaluations(cells: Sequence[TrainedCell], results: Sequence[CellResult]) -> None:
@@ -46,6 +47,7 @@ def log_evaluations(cells: Sequence[TrainedCell], results: Sequence[CellResult])
         numbers |= {f"evaluation/{name}": value for name, value in areas.items() if value is not None}
         if result.recovery is not None:
             numbers["evaluation/recovery"] = result.recovery["value"]
-        run.summary.update(numbers)
-        wandb.finish()
-        write_whole(done, run_id + "\n")
+        with tracker_errors_told("wandb"):
+            run.summary.update(numbers)
+            wandb.finish()
+            write_whole(done, run_id + "\n")

@@ -10,6 +10,7 @@ import yaml
 from trl import ModelConfig
 
 from tokenshift.analysis.registry import close_match
+from tokenshift.analysis.secrets import hide_secrets
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import CONFIGS
 from tokenshift.recipes.command_line.given_options import GIVEN, reasons_without_effect, refuse_without_effect
@@ -148,6 +149,12 @@ def resolved_training(
         def world_size(self) -> int:
             return processes
 
+    for name, value in training.items():
+        if hide_secrets(value, name) != value:
+            raise ValueError(
+                f"{name} holds an access token or another secret, which the trainings' configs in output_dir would "
+                "hold too; leave it out, and set it in the environment (HF_TOKEN, WANDB_API_KEY)."
+            )
     for kind in TRAINING:
         hints = get_type_hints(kind)  # a parser that was made before has narrowed the fields' own types
         for field in fields(kind):

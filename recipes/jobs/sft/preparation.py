@@ -1,5 +1,6 @@
 """Arguments of the supervised control, and everything about a run that can be checked before a model is loaded."""
 
+import copyreg
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from trl import ModelConfig, SFTConfig
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.token_ids import check_context, context_length, encode_prompt
+from tokenshift.analysis.secrets import hide_secrets, remember_secrets
 from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.command_line.output_folder import (
@@ -41,8 +43,17 @@ from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE
 from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
 from tokenshift.recipes.jobs.sft.solutions import check_wording, load_solutions, tokenized_solutions
 from tokenshift.rewards import configure_verification, load_reward
+from tokenshift.trainer.guard.config_numbers import check_config_numbers
+from tokenshift.trainer.guard.trackers import check_trackers
 from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.launch_check import check_launch
+
+
+def _pickled_without_secrets(args: SFTConfig) -> tuple[Any, ...]:
+    return copyreg.__newobj__, (type(args),), {name: hide_secrets(value, name) for name, value in vars(args).items()}  # type: ignore[attr-defined]
+
+
+copyreg.pickle(SFTConfig, _pickled_without_secrets)  # as `training_args.bin`
 
 POCKET_SETTINGS: dict[str, Any] = {
     "output_dir": "outputs/pocket/sft",
@@ -251,6 +262,9 @@ def _check_settings(script_args: SftControlArguments, args: SFTConfig, model_arg
         raise ValueError("model_name_or_path is not used here; name the model by --base_model.")
     if str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no":
         raise ValueError("eval_strategy is not used here: accuracy is measured every check_steps updates.")
+    remember_secrets(vars(args))
+    check_config_numbers(args)
+    check_trackers(args.report_to)
     folder = Path(str(args.output_dir))
     check_folder(folder, "SFT control", f"output_dir={args.output_dir!r}")
     checkpoint_to_resume(args, script_args.overwrite, tell=False)

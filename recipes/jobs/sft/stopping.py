@@ -12,6 +12,7 @@ from trl.models import unwrap_model_for_generation
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.products import SUMMARY_FILE
 from tokenshift.recipes.jobs.sft.preparation import SftJob
+from tokenshift.trainer.guard.guarded_updates import GuardedUpdates
 from tokenshift.trainer.policy.heldout import HeldOutScore
 from tokenshift.trainer.policy.undisturbed import undisturbed
 from tokenshift.trainer.resume.checkpoints import WholeCheckpointTrainer
@@ -38,7 +39,7 @@ class Target:
     score: HeldOutScore | None = None
 
 
-class StoppableSFTTrainer(WholeCheckpointTrainer, SFTTrainer):
+class StoppableSFTTrainer(GuardedUpdates, WholeCheckpointTrainer, SFTTrainer):
     """[`~trl.SFTTrainer`] that makes no update where none is wanted: at the target already, or resumed at the end."""
 
     control: Any

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.panel import Panel
 from rich.table import Table
 
+from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.jobs.training.preparation import Preparation
@@ -79,7 +80,7 @@ def show_training_plan(job: Preparation) -> None:
     if args.resume_from_checkpoint is not None:
         rows["resumes from"] = str(args.resume_from_checkpoint)
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, hide_in_text(value))
     console.print(Panel(table, title="tokenshift: divergence-weighted GRPO", title_align="left", border_style="cyan"))
 
 

@@ -1,0 +1,104 @@
+"""Counts of rewards that give no advantages: TRL takes NaN for a reward that was not given (None), and an infinite or
+huge one leaves its group, or the whole batch, without advantages."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.logging import get_logger
+from trl.trainer.utils import is_async_callable
+
+logger = get_logger(__name__)
+
+
+LARGEST_REWARD = 1e18
+"""From this magnitude on, squares of rewards, and with them a group's variance, may overflow float32."""
+
+
+class RewardCounts:
+    """How many completions since the last log each reward function gave NaN, or an infinite or huge number."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._told: set[str] = set()  # functions of which a line was logged
+
+    @contextmanager
+    def watched(self, trainer: Any) -> Iterator[None]:
+        """Count what the trainer's reward functions return.
+
+        Args:
+            trainer: a [`~trl.GRPOTrainer`]. For its reward models there is `add_model`.
+        """
+        functions = trainer.reward_funcs
+        trainer.reward_funcs = [
+            function if isinstance(function, torch.nn.Module) else self._counted(function, name, trainer)
+            for function, name in zip(functions, trainer.reward_func_names, strict=True)
+        ]
+        try:
+            yield
+        finally:
+            trainer.reward_funcs = functions
+
+    def add_model(self, trainer: Any, function: Any, name: str, rewards: torch.Tensor) -> None:
+        """Count the rewards `(R,)` of all ranks, where the reward function is a model, which gives no None."""
+        if isinstance(function, torch.nn.Module) and trainer.accelerator.is_main_process:
+            self._count(rewards.tolist(), name, trainer)
+
+    def metrics(self, trainer: Any) -> dict[str, float]:
+        """`rewards/NAME/non_finite` of the functions that gave any, over all ranks; empties the counts.
+
+        Every rank must call it.
+        """
+        names = list(dict.fromkeys(trainer.reward_func_names))
+        counts = [self._counts[name] for name in names]
+        self._counts.clear()
+        if trainer.accelerator.num_processes > 1:
+            mine = torch.tensor(counts, dtype=torch.float32, device=trainer.accelerator.device)
+            counts = [int(count) for count in trainer.accelerator.reduce(mine, reduction="sum").tolist()]
+        return {f"rewards/{name}/non_finite": float(count) for name, count in zip(names, counts, strict=True) if count}
+
+    def _counted(self, function: Callable[..., Any], name: str, trainer: Any) -> Callable[..., Any]:
+        if is_async_callable(function):
+
+            @wraps(function)
+            async def counted_later(*args: Any, **kwargs: Any) -> Any:
+                return self._count(await function(*args, **kwargs), name, trainer)
+
+            return counted_later
+
+        @wraps(function)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            return self._count(function(*args, **kwargs), name, trainer)
+
+        return counted
+
+    def _count(self, rewards: Any, name: str, trainer: Any) -> Any:
+        known = rewards if isinstance(rewards, Sequence | np.ndarray | torch.Tensor) else []
+        wrong = [reward for reward in known if _is_non_finite(reward)]
+        self._counts[name] += len(wrong)
+        if wrong and name not in self._told:
+            self._told.add(name)
+            first = float(wrong[0])
+            effect = (
+                "it counts as no reward, as None does"
+                if math.isnan(first)
+                else "its group, or the whole batch, is left without advantages"
+            )
+            logger.warning(
+                f"The reward function {name} gave {first} to {len(wrong)} of {len(rewards)} completions of update "
+                f"{trainer.state.global_step + 1}: {effect}. rewards/{name}/non_finite counts such rewards.",
+                main_process_only=False,
+            )
+        return rewards
+
+
+def _is_non_finite(reward: Any) -> bool:
+    try:
+        return reward is not None and not abs(reward) < LARGEST_REWARD
+    except (TypeError, ValueError, OverflowError):  # what is no number is TRL's to refuse
+        return False
