@@ -26,7 +26,7 @@ from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
 from tokenshift.rewards.matching import same_in_any_order
-from tokenshift.rewards.nesting import DEEP, HOPELESS, levels
+from tokenshift.rewards.nesting import DEEP, HOPELESS, depths, is_hopeless_power
 
 NORMALIZATION = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
@@ -71,11 +71,14 @@ def parse_formula(text: str) -> Any:
     """The sympy object that a formula in LaTeX is; None where it cannot be read. May never return."""
     if not text or len(text) > LONGEST_FORMULA or not text.isascii():
         return None
-    if (depth := levels(text)) <= DEEP:
+    brackets, powers = depths(text)
+    if is_hopeless_power(text, powers):
+        return None
+    if brackets <= DEEP:
         return _parsed(text)
     with _fast_prediction():
         formula = _parsed(text)
-    return _parsed(text) if formula is None and depth <= HOPELESS else formula
+    return _parsed(text) if formula is None and brackets <= HOPELESS else formula
 
 
 def _parsed(text: str) -> Any:
@@ -191,9 +194,11 @@ def _digits(formula: Any) -> int:
 
     It is at least the logarithm to base 10 of the largest number, and of the reciprocal of the smallest one.
     """
-    return math.ceil(min(_size(formula), 10.0 * LARGEST))
+    size = _size(formula) if isinstance(formula, sympy.Basic) else 1.0  # a matrix cannot be hashed
+    return math.ceil(min(size, 10.0 * LARGEST))
 
 
+@lru_cache(maxsize=4096)  # the exponent of a power is looked at twice
 def _size(formula: Any) -> float:
     if isinstance(formula, sympy.Rational):
         return max(abs(formula.p).bit_length(), formula.q.bit_length()) * math.log10(2)
