@@ -2,9 +2,26 @@ r"""Answers that are written to find the weaknesses of a judge: it must come to 
 
 `HOSTILE` has at least 400 of them, apart from the corpus of gold answers. Run as a script (`make hostile-answers`), it
 prints how long each kind takes, how much memory the processes take, and how many are left.
+
+    python tests/rewards/hostile_answers.py [LIMIT]
+
+LIMIT is the number of CPU seconds that a verification may take. Under `strace -f -e trace=execve,openat` the last line
+that it prints says how many processes were started: so many `execve` there are, and none names the planted file.
 """
 
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tokenshift.rewards.pool import VerificationPool
+from tokenshift.rewards.process import VerificationProcess
+from tokenshift.rewards.verdicts import Verdict
 
 PLANTED = "/tmp/planted-by-a-hostile-answer"
 """A file that some of the answers try to read, write or run."""
@@ -429,3 +446,55 @@ HOSTILE = [
     ),
     *(Hostile("place", "5", text) for text in PLACES),
 ]
+
+
+def largest_memory(processes: list[VerificationProcess]) -> int:
+    """The most bytes that any of the running processes has had in memory."""
+    most = 0
+    for process in processes:
+        if process._process is not None and process._process.poll() is None:
+            status = Path(f"/proc/{process._process.pid}/status")
+            if status.is_file():
+                line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+                most = max(most, int(line.split()[1]) * 1024)
+    return most
+
+
+def main(limit: float) -> None:
+    """Verify each alone, then all of each kind in one call, and print what it took."""
+    Path(PLANTED).unlink(missing_ok=True)
+    started = 0
+    popen = subprocess.Popen
+
+    def counting(*arguments: object, **options: object) -> object:
+        nonlocal started
+        started += 1
+        return popen(*arguments, **options)
+
+    subprocess.Popen = counting  # type: ignore[misc, assignment]
+    pool = VerificationPool(workers=2, limit=limit)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    verdicts: dict[str, Counter[Verdict]] = defaultdict(Counter)
+    memory = 0
+    for hostile in HOSTILE:
+        start = time.monotonic()
+        verdict = pool.verdicts([(hostile.gold, hostile.completion)])[0]
+        seconds[hostile.kind].append(time.monotonic() - start)
+        verdicts[hostile.kind][verdict] += 1
+        memory = max(memory, largest_memory(pool._idle))
+        if verdict is not Verdict.WRONG:
+            print(f"{verdict}: {hostile.kind}, {hostile.completion[:100]!a}", flush=True)
+    print(f"{len(HOSTILE)} hostile answers, limit {limit:g} CPU seconds")
+    for kind, taken in seconds.items():
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts[kind].items())
+        print(f"  {kind}: {len(taken)} ({counts}), longest call {max(taken):.1f} s, all {sum(taken):.0f} s")
+    pool.close()
+    memory = max(memory, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+    left = psutil.Process().children(recursive=True)
+    print(f"  longest call {max(max(taken) for taken in seconds.values()):.1f} s, hangs 0")
+    print(f"  most memory of a process {memory / 2**20:.0f} MiB, processes left {len(left)}")
+    print(f"  planted file touched: {Path(PLANTED).exists()}, processes started {started}")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 10.0)
