@@ -18,12 +18,15 @@ from tokenshift.rewards.verdicts import Verdict
 
 LIMIT = 5.0  # CPU seconds
 PIECES = st.sampled_from(
-    (
-        r"\frac{ \sqrt{ \boxed{ \text{ ^{ _{ } ( ) [ ] \{ \} \left( \right) | ! !! + - \cdot / ^ _ , ; : = < > \le \ne \pm \cup"
-        r" \in \sin \log \pi e i x y n 0 1 2 3 9 10 12 1.5 0.1 100 1000 \infty \sum_{k=1}^{9} \int_0^1 dx \lim_{x\to0} \binom{"
-        r" \% % $ \$ \circ cm km/h and or \begin{pmatrix} \end{pmatrix} & \\ \dots \mathbb{R} \emptyset A B (A) #### <think>"
-        r" </think> answer final is not"
-    ).split()
+    [
+        *(r"\frac{", r"\sqrt{", r"\boxed{", r"\text{", "^{", "_{", "}", "(", ")", "[", "]", r"\{", r"\}"),
+        *(r"\left(", r"\right)", "|", "!", "!!", "+", "-", r"\cdot", "/", "^", "_", ",", ";", ":", "=", "<"),
+        *(">", r"\le", r"\ne", r"\pm", r"\cup", r"\in", r"\sin", r"\log", r"\pi", "e", "i", "x", "y", "n"),
+        *("0", "1", "2", "3", "9", "10", "12", "1.5", "0.1", "100", "1000", r"\infty", r"\sum_{k=1}^{9}"),
+        *(r"\int_0^1", "dx", r"\lim_{x\to0}", r"\binom{", r"\%", "%", "$", r"\$", r"\circ", "cm", "km/h"),
+        *("and", "or", r"\begin{pmatrix}", r"\end{pmatrix}", "&", "\\\\", r"\dots", r"\mathbb{R}"),
+        *(r"\emptyset", "A", "B", "(A)", "####", "<think>", "</think>", "answer", "final", "is", "not"),
+    ]
 )
 ANSWERS = st.one_of(
     st.lists(PIECES, max_size=24).map(" ".join), st.lists(PIECES, max_size=24).map("".join), st.text(max_size=40)
