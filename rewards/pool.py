@@ -36,7 +36,8 @@ class VerificationPool:
         limit: CPU seconds a verification may take, and so may the reading of a gold answer.
         decimal_comma: whether golds and answers are written with decimal commas (`1,5` is one and a half).
         budget: CPU seconds of all processes that a call may take; 20 times `limit` when None. No verification begins
-            after them; those that began may go on to their limit.
+            after them; those that began may go on to their limit. Verifications of less than a tenth of the limit are
+            charged only together, when all have taken twice the budget.
 
     Raises:
         ValueError: if `workers`, `limit` or `budget` is out of range.
