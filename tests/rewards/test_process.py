@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,11 +17,11 @@ from tokenshift.rewards.process import VerificationProcess
 from tokenshift.rewards.verdicts import Verdict
 
 LIMIT = 5.0  # CPU seconds
-SLOW = "(" * 14 + "x^2" + ")" * 14
-"""A formula whose reading takes a second or two."""
+SLOW = "x^{" * 6 + "x" + "}" * 6
+"""A formula whose reading takes about half a second."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pool() -> Iterator[VerificationPool]:
     pool = VerificationPool(workers=1, limit=LIMIT)
     assert pool.verdicts([("1", r"\boxed{1}")]) == [Verdict.CORRECT]
@@ -45,18 +46,18 @@ def test_a_stopped_process_is_replaced_and_blocks_no_write(pool: VerificationPoo
     assert not psutil.pid_exists(stopped.pid), "the stopped process is still there"
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_process_that_is_killed_from_outside_does_not_cost_the_answer(pool: VerificationPool, end: int) -> None:
     killed = process_of(pool)
     timer = threading.Timer(0.2, os.kill, (killed.pid, end))
     timer.start()
-    assert pool.verdicts([("x^2+1", f"\\boxed{{{SLOW}+1}}")]) == [Verdict.CORRECT]
+    assert pool.verdicts([(f"{end}+{SLOW}", f"\\boxed{{{SLOW}+{end}}}")]) == [Verdict.CORRECT]
     timer.join()
     assert killed.returncode == -end
     killed = process_of(pool)
     killed.send_signal(end)
     time.sleep(0.2)
-    assert pool.verdicts([("3", r"\boxed{3}")]) == [Verdict.CORRECT], "between two verifications"
+    assert pool.verdicts([(str(end), f"\\boxed{{{end}}}")]) == [Verdict.CORRECT], "between two verifications"
 
 
 def test_an_answer_that_ends_its_process_each_time_scores_zero(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,10 +108,8 @@ with worker.bounded(1.0):
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS does not bound memory")
-def test_a_process_is_short_of_memory_files_and_time(tmp_path: object) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", LIMITS], capture_output=True, text=True, cwd=str(tmp_path), check=False
-    )
+def test_a_process_is_short_of_memory_files_and_time(tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, "-c", LIMITS], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert run.stdout.split("\n")[:4] == ["memory MemoryError", "file OSError", "files OSError", "seconds True"]
     assert run.returncode == -signal.SIGPROF, run.stderr
 
