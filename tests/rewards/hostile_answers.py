@@ -13,7 +13,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -461,7 +461,7 @@ def largest_memory(processes: list[VerificationProcess]) -> int:
 
 
 def main(limit: float) -> None:
-    """Verify each alone, then all of each kind in one call, and print what it took."""
+    """Verify each in a call of its own, and print what it took."""
     Path(PLANTED).unlink(missing_ok=True)
     started = 0
     popen = subprocess.Popen
@@ -473,25 +473,26 @@ def main(limit: float) -> None:
 
     subprocess.Popen = counting  # type: ignore[misc, assignment]
     pool = VerificationPool(workers=2, limit=limit)
-    seconds: dict[str, list[float]] = defaultdict(list)
-    verdicts: dict[str, Counter[Verdict]] = defaultdict(Counter)
-    memory = 0
-    for hostile in HOSTILE:
-        start = time.monotonic()
-        verdict = pool.verdicts([(hostile.gold, hostile.completion)])[0]
-        seconds[hostile.kind].append(time.monotonic() - start)
-        verdicts[hostile.kind][verdict] += 1
-        memory = max(memory, largest_memory(pool._idle))
-        if verdict is not Verdict.WRONG:
-            print(f"{verdict}: {hostile.kind}, {hostile.completion[:100]!a}", flush=True)
+    memory, longest = 0, 0.0
     print(f"{len(HOSTILE)} hostile answers, limit {limit:g} CPU seconds")
-    for kind, taken in seconds.items():
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts[kind].items())
-        print(f"  {kind}: {len(taken)} ({counts}), longest call {max(taken):.1f} s, all {sum(taken):.0f} s")
+    for kind in dict.fromkeys(hostile.kind for hostile in HOSTILE):
+        taken: list[float] = []
+        verdicts: Counter[Verdict] = Counter()
+        for hostile in (hostile for hostile in HOSTILE if hostile.kind == kind):
+            start = time.monotonic()
+            verdict = pool.verdicts([(hostile.gold, hostile.completion)])[0]
+            taken.append(time.monotonic() - start)
+            verdicts[verdict] += 1
+            memory = max(memory, largest_memory(pool._idle))
+            if verdict is not Verdict.WRONG:
+                print(f"    {verdict}: {hostile.completion[:100]!a}")
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+        print(f"  {kind}: {counts}; longest call {max(taken):.1f} s, all {sum(taken):.0f} s", flush=True)
+        longest = max(longest, *taken)
     pool.close()
     memory = max(memory, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
     left = psutil.Process().children(recursive=True)
-    print(f"  longest call {max(max(taken) for taken in seconds.values()):.1f} s, hangs 0")
+    print(f"  longest call {longest:.1f} s, hangs 0")
     print(f"  most memory of a process {memory / 2**20:.0f} MiB, processes left {len(left)}")
     print(f"  planted file touched: {Path(PLANTED).exists()}, processes started {started}")
 
