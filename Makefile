@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint types format install clean gold-answers architectures comparison-coverage
+.PHONY: demo test lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage
 
 install: $(STAMP)
 
@@ -29,6 +29,15 @@ test: $(STAMP)
 # Figures of the accuracy reward beside TRL's and math-verify's. MATH=file.parquet: reference solutions too.
 gold-answers: $(STAMP)
 	$(VENV)/bin/python tests/rewards/compare_verifiers.py $(MATH)
+
+# How long hostile answers take, how much memory, and what is left of them; a quarter of an hour.
+hostile-answers: $(STAMP)
+	$(VENV)/bin/python tests/rewards/hostile_answers.py
+
+# Answers that hypothesis makes, against what must hold for any text.
+FUZZ_SECONDS ?= 3600
+fuzz-rewards: $(STAMP)
+	$(VENV)/bin/python tests/rewards/fuzz_rewards.py $(FUZZ_SECONDS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

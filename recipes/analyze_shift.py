@@ -62,7 +62,10 @@ WITHOUT_SAMPLING = (
 )
 """Options that have no effect where the trajectories come from a file."""
 
-JUDGING = ("reward_func", "correct_threshold", "verify_workers", "verify_timeout", "verify_decimal_comma")
+JUDGING = (
+    *("reward_func", "correct_threshold", "verify_workers", "verify_timeout", "verify_budget"),
+    "verify_decimal_comma",
+)
 """Options of the verdicts on responses."""
 
 

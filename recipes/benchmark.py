@@ -1,13 +1,14 @@
 """Measure what tokenshift costs, in one table: `token_statistics` against projections and TRL, scoring against forward
 passes, training against stock GRPO, cross-sampling against plain decoding, `--help` and wrong arguments against a bare
-Python.
+Python, the accuracy reward against math-verify.
 
-    python recipes/benchmark.py                                # all but cross_sampling and startup, on pocket
+    python recipes/benchmark.py                                # statistics, errors, scoring, training, on pocket
     python recipes/benchmark.py --parts training --model smollm2 --trainings "js against base"
     python recipes/benchmark.py --parts statistics --tokens 512
     python recipes/benchmark.py --parts scoring --model smollm2
     python recipes/benchmark.py --parts cross_sampling --rl_model outputs/pocket/model --epsilon 0.005
     python recipes/benchmark.py --parts startup --rounds 5
+    python recipes/benchmark.py --parts verification
 
 All that is compared runs in turn in every round; figures are medians of the rounds' ratios, with quartiles. Shapes
 are SmolLM2-135M's on CPU and a 7 B model's on an accelerator. Nothing else should run on the machine.
@@ -38,13 +39,15 @@ from tokenshift.recipes.benchmarks import (
     statistics_cost,
     statistics_error,
     training_cost,
+    verification_cost,
 )
 from tokenshift.recipes.benchmarks.timing import ratio, seconds, timed
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.rewards.pool import VerificationPool
 
-BENCHMARK_PARTS = ["statistics", "errors", "scoring", "cross_sampling", "training", "startup"]
-DEFAULT_PARTS = [part for part in BENCHMARK_PARTS if part not in ("cross_sampling", "startup")]
+BENCHMARK_PARTS = ["statistics", "errors", "scoring", "cross_sampling", "training", "startup", "verification"]
+DEFAULT_PARTS = [part for part in BENCHMARK_PARTS if part not in ("cross_sampling", "startup", "verification")]
 """Parts that run when none is named: no model must have been trained, and nothing but the models' work is timed."""
 AIMS = {
     "cpu": {
@@ -200,6 +203,20 @@ def add_cross_sampling(table: Table, model: str, rl_model: str, epsilon: float, 
     return f"{cost.words}; {cost.unequal} responses differ between the engines"
 
 
+def add_verification(table: Table, rounds: int) -> str:
+    """Rows for the accuracy reward; its shape in words."""
+    pool = VerificationPool(workers=2)
+    for kinds in (verification_cost.KINDS, *((kind,) for kind in verification_cost.KINDS)):
+        times = timed(verification_cost.verification_functions(pool, kinds), rounds, "verification")
+        words = ", ".join(kinds)
+        for name, aim in ((verification_cost.OURS, "at least 1.5"), (verification_cost.AGAIN, "at least 50")):
+            faster = ratio(times, verification_cost.PLAIN, name)
+            aim = aim if kinds == verification_cost.KINDS else ""
+            table.add_row(f"{name}, times faster: {words}", verification_cost.PLAIN, str(faster), aim)
+    pool.close()
+    return f"verification: {verification_cost.ANSWERS} answers a round, half of them right"
+
+
 def error_table(shapes: statistics_cost.Shapes) -> Table:
     """Largest errors of `token_statistics` against float64, by dtype of its inputs."""
     by_dtype = statistics_error.errors(shapes)
@@ -262,6 +279,8 @@ def run(args: BenchmarkArguments) -> None:
         lines.append(f"cross-sampling: {words}")
     if "training" in args.parts:
         lines.append(f"training: {add_training(table, args.model, args.trainings or [], args.rounds)}")
+    if "verification" in args.parts:
+        lines.append(add_verification(table, args.rounds))
     table.title = "\n".join(lines)
     if table.row_count:
         Console().print(table)

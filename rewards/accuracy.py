@@ -11,7 +11,8 @@ from tokenshift.rewards.verdicts import Verdict
 logger = logging.getLogger(__name__)
 
 _pool: VerificationPool | None = None
-_warned: set[str] = set()
+_warned: set[str] = set()  # gold answers
+_has_warned_of_budget = False
 
 
 def verification_pool() -> VerificationPool:
@@ -22,20 +23,24 @@ def verification_pool() -> VerificationPool:
     return _pool
 
 
-def configure_verification(workers: int = 2, limit: float = 10.0, decimal_comma: bool = False) -> None:
-    """Set how many processes verify, how long each verification may run, and how decimals are written.
+def configure_verification(
+    workers: int = 2, limit: float = 10.0, decimal_comma: bool = False, budget: float | None = None
+) -> None:
+    """Set how many processes verify, how long a verification and a whole call may run, and how decimals are written.
 
     Args:
         workers: processes.
-        limit: seconds that a verification may take.
+        limit: CPU seconds that a verification may take, and so may the reading of a gold answer.
         decimal_comma: whether `1,5` is one and a half, and `1.000` a thousand, in gold answers and in completions. If
             not, `1,000` is a thousand, and any other comma separates the values of a list.
+        budget: CPU seconds of all processes that a call of the reward may take; 20 times `limit` when None. No
+            verification begins after them.
 
     Raises:
-        ValueError: if either is not positive.
+        ValueError: if a number is not positive.
     """
     global _pool
-    pool = VerificationPool(workers, limit, decimal_comma)
+    pool = VerificationPool(workers, limit, decimal_comma, budget)
     if _pool is not None:
         _pool.close()
     _pool = pool
@@ -52,22 +57,24 @@ def accuracy_reward(
     The gold answer decides by its kind what equals it: a number exactly, a list in any order, a tuple in its order, an
     amount in its unit; formulas are compared by math-verify, whose acceptances are checked in numbers. The answer is
     where `tokenshift.rewards.answer_place` says, a `\boxed{}` first. A verification that does not end is stopped at a
-    limit (`tokenshift.rewards.pool`). docs/gold_answers.md has the rules.
+    limit of CPU seconds, and a call at a budget (`tokenshift.rewards.pool`). docs/gold_answers.md has the rules.
 
     Args:
         completions: texts, or conversations whose last message is the completion.
         solution: gold answers: numbers, or text, plain (`7/3`) or in LaTeX, with delimiters or without (`3\sqrt{2}`).
         log_metric: TRL's hook; receives `verification/killed`, the number of verifications stopped or crashed, which
-            score 0.
+            score 0, and, where there are any, `verification/unreached`, the number of those that the budget did not
+            reach, which get None.
         **columns: the dataset's other columns; `problem_id`, if there, names a row in the warning.
 
     Returns:
-        A reward for each row; None, which TRL leaves out, for a row whose gold answer cannot be read. The first
-        time, a warning names such a row.
+        A reward for each row; None, which TRL leaves out, for a row whose gold answer cannot be read, or not within
+        the limit, and for one that the budget did not reach. The first time, a warning names such a row.
 
     Raises:
         ValueError: for a gold answer that is neither text nor a number, such as a list or a dictionary.
     """
+    global _has_warned_of_budget
     golds = [gold_text(gold) for gold in solution]
     texts = [completion_text(completion) for completion in completions]
     verdicts = verification_pool().verdicts(list(zip(golds, texts, strict=True)))
@@ -76,9 +83,19 @@ def accuracy_reward(
             _warned.add(gold)
             name = columns["problem_id"][row] if "problem_id" in columns else f"row {row} of its batch"
             logger.warning(f"The gold answer {gold[:200]!r} ({name}) cannot be read; its completions get no reward.")
+    unreached = verdicts.count(Verdict.UNREACHED)
+    if unreached and not _has_warned_of_budget:
+        _has_warned_of_budget = True
+        logger.warning(
+            f"{unreached} of {len(verdicts)} answers get no reward: the others of their batch took all "
+            f"{verification_pool().budget:g} CPU seconds (verify_budget)."
+        )
     if log_metric is not None:
         log_metric("verification/killed", float(verdicts.count(Verdict.KILLED)))
-    return [None if verdict is Verdict.NO_GOLD else float(verdict is Verdict.CORRECT) for verdict in verdicts]
+        if unreached:
+            log_metric("verification/unreached", float(unreached))
+    without = (Verdict.NO_GOLD, Verdict.UNREACHED)
+    return [None if verdict in without else float(verdict is Verdict.CORRECT) for verdict in verdicts]
 
 
 def signed_accuracy_reward(

@@ -1,17 +1,24 @@
-"""One verification process: reads a JSON line `[gold, completion]`, answers with a JSON line, until its input ends.
+"""One verification process: reads a JSON line `[gold, completion]`, answers with JSON lines, until its input ends.
 
-The reply is a verdict; where gold is null, a list of the completion's answer, empty without one.
+The first line of an answer is the CPU seconds that reading the gold answer took, the second one
+`[verdict, CPU seconds]`. Where gold is null, there is one line, `[[answer], CPU seconds]`, whose list is empty without
+an answer.
 
-Started by `tokenshift.rewards.pool`. Imports no torch, so that it starts fast and stays small. A
-verification that outlives the time limit is ended by the kernel together with this process: no Python signal handler
+Started by `tokenshift.rewards.process`. Imports no torch, so that it starts fast and stays small. A verification that
+takes more CPU seconds than the limit is ended by the kernel together with this process: no Python signal handler
 could interrupt a computation inside C code, and no process is left behind when the training run itself is killed.
+CPU time and not the clock counts, so that verdicts are the same on a busy machine.
 """
 
+import contextlib
 import json
+import math
 import os
 import resource
 import signal
 import sys
+import time
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from tokenshift.rewards.answer_kinds import read_answer
@@ -23,11 +30,15 @@ from tokenshift.rewards.answer_values import (
     is_readable,
 )
 from tokenshift.rewards.equality import same_answer
-from tokenshift.rewards.formulas import is_long, parse_formula
+from tokenshift.rewards.formulas import is_long, parse_formula, same_formula
 from tokenshift.rewards.verdicts import DECIMAL_COMMA, Verdict
 
 READY = "ready"
-MEMORY_LIMIT = 4 * 2**30  # bytes; towers of powers would otherwise take the machine's
+MEMORY_LIMIT = 2 * 2**30  # bytes; large numbers would otherwise take the machine's
+MOST_FILES = 32  # open at once: its pipes, and a module that sympy imports late
+ANY_NUMBER = "9176"
+WARM_UP = ("x^2+1", "\\boxed{1+x^2}")
+"""A verification before the first one, which would otherwise be charged for imports that it causes."""
 
 
 @lru_cache(maxsize=4096)
@@ -41,9 +52,16 @@ def read_gold(gold: str, decimal_comma: bool = False) -> Value | None:
 
 
 def _formulas_can_be_read(value: Value) -> bool:
+    """Whether all formulas of a gold answer can be read and have values to compare with. May never return."""
     if isinstance(value, Listed):
         return all(map(_formulas_can_be_read, value.items))
-    return not isinstance(value, Formula) or is_long(value.text) or parse_formula(value.text) is not None
+    if not isinstance(value, Formula) or is_long(value.text):
+        return True
+    if parse_formula(value.text) is None:
+        return False
+    with contextlib.suppress(Exception):  # sympy raises many kinds
+        same_formula(value.text, ANY_NUMBER)  # the value of a gold answer that does not end is looked for once
+    return True
 
 
 def extract(completion: str) -> list[str]:
@@ -67,20 +85,64 @@ def verdict_on(gold: str, completion: str, decimal_comma: bool = False) -> Verdi
     return Verdict.CORRECT if same else Verdict.WRONG
 
 
+def limit_resources() -> None:
+    """Bound the memory of this process, and keep it from writing files and from opening many.
+
+    A limit that the system does not know (macOS has no bound on memory), or that is lower already, stays as it is.
+    """
+    sys.dont_write_bytecode = True
+    for name, most in (
+        ("RLIMIT_AS", MEMORY_LIMIT),
+        ("RLIMIT_FSIZE", 0),
+        ("RLIMIT_NOFILE", MOST_FILES),
+        ("RLIMIT_CORE", 0),
+    ):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            kind = getattr(resource, name)
+            hard = resource.getrlimit(kind)[1]
+            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.setrlimit(kind, (most, most))
+
+
+@contextlib.contextmanager
+def bounded(limit: float) -> Iterator[Callable[[], float]]:
+    """End this process if what is done inside takes more than `limit` CPU seconds.
+
+    Gives a function that tells the CPU seconds since the beginning.
+    """
+    began = time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, limit)
+    with contextlib.suppress(ValueError, OSError):  # a second bound, in whole seconds
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        most = math.ceil(began + limit) + 2
+        resource.setrlimit(resource.RLIMIT_CPU, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    yield lambda: time.process_time() - began
+    signal.setitimer(signal.ITIMER_PROF, 0)
+
+
 def main(limit: float, decimal_comma: bool) -> None:
-    """Serve requests on standard input; each may take `limit` seconds."""
+    """Serve requests on standard input; each may take `limit` CPU seconds, and so may its gold answer."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not mix with the replies
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the training run's to handle
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    verdict_on(*WARM_UP)
+    limit_resources()
     print(json.dumps(READY), file=replies, flush=True)
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_REAL, limit)
         gold, completion = json.loads(line)
-        reply = extract(completion) if gold is None else verdict_on(gold, completion, decimal_comma)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        print(json.dumps(reply), file=replies, flush=True)
+        reply: list[str] | Verdict
+        if gold is None:
+            with bounded(limit) as seconds:
+                reply = extract(completion)
+        else:
+            with bounded(limit) as seconds:
+                read_gold(gold, decimal_comma)
+            print(json.dumps(seconds()), file=replies, flush=True)
+            with bounded(limit) as seconds:
+                reply = verdict_on(gold, completion, decimal_comma)
+        print(json.dumps([reply, seconds()]), file=replies, flush=True)
 
 
 if __name__ == "__main__":

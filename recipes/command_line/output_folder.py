@@ -30,7 +30,7 @@ logger = get_logger(__name__)
 CONTENT_PARTS = "parts"
 """Key of the settings under which those of models and sets that can be added later are."""
 
-UNRECORDED_ARGUMENTS = ("output_dir", "overwrite", "verify_workers", "verify_timeout")
+UNRECORDED_ARGUMENTS = ("output_dir", "overwrite", "verify_workers", "verify_timeout", "verify_budget")
 """Arguments of every analysis on which no row depends, and which its settings therefore leave out."""
 
 

@@ -76,7 +76,7 @@ def verification_without_effect(reward_funcs: Sequence[str]) -> dict[str, str]:
     if not set(reward_funcs) <= set(WITHOUT_VERIFICATION):
         return {}
     reason = f"{' and '.join(reward_funcs)} verifies no answers; leave it out."
-    return dict.fromkeys(("verify_workers", "verify_timeout", "verify_decimal_comma"), reason)
+    return dict.fromkeys(("verify_workers", "verify_timeout", "verify_budget", "verify_decimal_comma"), reason)
 
 
 def template_without_effect(sets: Iterable[Dataset]) -> dict[str, str]:

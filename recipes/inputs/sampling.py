@@ -17,6 +17,7 @@ from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.inputs.models import ModelSource, model_ends
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
 from tokenshift.rewards import configure_verification
+from tokenshift.rewards.budget import check_budget
 from tokenshift.trainer.resume.launch_check import check_launch
 
 LONGEST_RESPONSE = 1024
@@ -64,7 +65,11 @@ class SamplingArguments(PromptArguments):
         default=None, metadata={"help": "Arguments of the chat template, e.g. '{\"enable_thinking\": false}'."}
     )
     verify_workers: int = field(default=2, metadata={"help": "Verification processes of each process."})
-    verify_timeout: float = field(default=10.0, metadata={"help": "Seconds a verification may take."})
+    verify_timeout: float = field(default=10.0, metadata={"help": "CPU seconds a verification may take."})
+    verify_budget: float | None = field(
+        default=None,
+        metadata={"help": "CPU seconds all verifications of a batch may take; 20 times verify_timeout if not given."},
+    )
     verify_decimal_comma: bool | None = field(
         default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
     )
@@ -82,6 +87,7 @@ class SamplingArguments(PromptArguments):
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
         check_correct_threshold(self.correct_threshold)
+        check_budget("verify_budget", self.verify_budget)
         _ = self.sampling  # the other numbers are checked there
         self.output_dir = str(Path(self.output_dir).expanduser())
         given = self.chat_template_kwargs
@@ -121,7 +127,9 @@ def check_machine(args: SamplingArguments) -> PartialState:
     check_launch(state)
     if args.use_vllm and find_spec("vllm") is None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
-    configure_verification(args.verify_workers, args.verify_timeout, bool(args.verify_decimal_comma))
+    configure_verification(
+        args.verify_workers, args.verify_timeout, bool(args.verify_decimal_comma), args.verify_budget
+    )
     return state
 
 

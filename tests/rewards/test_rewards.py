@@ -106,14 +106,13 @@ def test_works_off_the_main_thread() -> None:
     assert rewards == [1.0, 0.0]
 
 
-def test_crashed_process_scores_zero_and_is_replaced() -> None:
+def test_lost_process_is_replaced() -> None:
     pool = VerificationPool(workers=1, limit=LIMIT)
     assert pool.verdicts([("1", r"\boxed{1}")]) == [Verdict.CORRECT]
     process = pool._idle[0]._process
     assert process is not None
     os.kill(process.pid, signal.SIGSTOP)  # neither answers nor ends
-    assert pool.verdicts([("2", r"\boxed{2}")]) == [Verdict.KILLED]
-    assert pool.verdicts([("2", r"\boxed{2}")]) == [Verdict.CORRECT], "a killed verdict was cached"
+    assert pool.verdicts([("2", r"\boxed{2}")]) == [Verdict.CORRECT], "it says nothing about the answer"
     process = pool._idle[0]._process
     assert process is not None
     process.kill()

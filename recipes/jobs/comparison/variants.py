@@ -24,7 +24,7 @@ from tokenshift.trainer import DivergenceGRPOConfig
 WITHOUT_EFFECT = (
     *RESERVED,
     *("wandb_project", "wandb_entity", "report_to", "push_to_hub", "save_total_limit"),
-    *("verify_workers", "verify_timeout"),
+    *("verify_workers", "verify_timeout", "verify_budget"),
 )
 """Arguments on which no trained weight depends."""
 

@@ -43,6 +43,7 @@ from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE
 from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
 from tokenshift.recipes.jobs.sft.solutions import check_wording, load_solutions, tokenized_solutions
 from tokenshift.rewards import configure_verification, load_reward
+from tokenshift.rewards.budget import check_budget
 from tokenshift.trainer.guard.config_numbers import check_config_numbers
 from tokenshift.trainer.guard.trackers import check_trackers
 from tokenshift.trainer.resume.disk_space import check_training_room
@@ -123,7 +124,11 @@ class SftControlArguments(TrainingProblemArguments):
     )
     batch_size: int = field(default=64, metadata={"help": "Responses sampled at once by each process."})
     verify_workers: int = field(default=2, metadata={"help": "Verification processes of each process."})
-    verify_timeout: float = field(default=10.0, metadata={"help": "Seconds a verification may take."})
+    verify_timeout: float = field(default=10.0, metadata={"help": "CPU seconds a verification may take."})
+    verify_budget: float | None = field(
+        default=None,
+        metadata={"help": "CPU seconds all verifications of a batch may take; 20 times verify_timeout if not given."},
+    )
     verify_decimal_comma: bool | None = field(
         default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
     )
@@ -138,6 +143,7 @@ class SftControlArguments(TrainingProblemArguments):
         if self.target_accuracy is not None and not 0 < self.target_accuracy <= 1:
             raise ValueError(f"target_accuracy={self.target_accuracy} must be above 0, and at most 1.")
         check_correct_threshold(self.correct_threshold)
+        check_budget("verify_budget", self.verify_budget)
         check_wording(self.wording, self.dataset_name)
         Sampling(self.temperature, self.top_p)  # the numbers are checked there
 
@@ -217,7 +223,10 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
     state = PartialState()
     check_launch(state)
     configure_verification(
-        script_args.verify_workers, script_args.verify_timeout, bool(script_args.verify_decimal_comma)
+        script_args.verify_workers,
+        script_args.verify_timeout,
+        bool(script_args.verify_decimal_comma),
+        script_args.verify_budget,
     )
     judge = load_reward(script_args.reward_func)
     _check_settings(script_args, args, model_args)

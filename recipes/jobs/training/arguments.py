@@ -9,6 +9,7 @@ from trl import ModelConfig, ScriptArguments
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.problem_arguments import TrainingProblemArguments
 from tokenshift.recipes.jobs.training.idle_options import training_options_without_effect
+from tokenshift.rewards.budget import check_budget
 from tokenshift.rewards.pool import LONGEST_LIMIT
 from tokenshift.trainer import DivergenceGRPOConfig
 
@@ -27,7 +28,10 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
         overlong_max_length, overlong_cache (`int`, *optional*):
             Lengths of the soft overlong punishment, in tokens.
         verify_workers (`int`), verify_timeout (`float`):
-            Verification processes of each rank, and seconds that a verification may take.
+            Verification processes of each rank, and CPU seconds that a verification may take.
+        verify_budget (`float`, *optional*):
+            CPU seconds that all verifications of a batch may take; 20 times `verify_timeout` when not given. Answers
+            that are not reached get no reward.
         verify_decimal_comma (`bool`, *optional*):
             Whether decimals are written with a comma, in gold answers and in completions.
         wandb_project, wandb_entity, wandb_group (`str`):
@@ -47,7 +51,11 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
         default=None, metadata={"help": "Tokens before that at which the punishment begins."}
     )
     verify_workers: int = field(default=2, metadata={"help": "Verification processes of each rank."})
-    verify_timeout: float = field(default=10.0, metadata={"help": "Seconds a verification may take."})
+    verify_timeout: float = field(default=10.0, metadata={"help": "CPU seconds a verification may take."})
+    verify_budget: float | None = field(
+        default=None,
+        metadata={"help": "CPU seconds all verifications of a batch may take; 20 times verify_timeout if not given."},
+    )
     verify_decimal_comma: bool | None = field(
         default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
     )
@@ -64,6 +72,7 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
             raise ValueError(
                 f"verify_timeout={self.verify_timeout} must be positive, at most {LONGEST_LIMIT:g} seconds."
             )
+        check_budget("verify_budget", self.verify_budget)
         if not self.reward_funcs:
             raise ValueError("reward_funcs is empty; name at least one, for example accuracy_reward.")
 

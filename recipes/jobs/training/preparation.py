@@ -78,7 +78,10 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     script_args, args, model_args = parse_arguments(arguments)
     check_launch(PartialState())
     configure_verification(
-        script_args.verify_workers, script_args.verify_timeout, bool(script_args.verify_decimal_comma)
+        script_args.verify_workers,
+        script_args.verify_timeout,
+        bool(script_args.verify_decimal_comma),
+        script_args.verify_budget,
     )
     lengths = {"overlong_max_length": script_args.overlong_max_length, "overlong_cache": script_args.overlong_cache}
     rewards = [load_reward(name, **lengths) for name in script_args.reward_funcs]
