@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.commands import Command
 from tokenshift.recipes.command_line.config_files import config_file, read_config, with_config_file
+from tokenshift.recipes.command_line.early_numbers import check_numbers
 from tokenshift.recipes.command_line.source_fields import (
     UNKNOWN,
     SourceField,
@@ -151,19 +152,22 @@ def command_fields(command: Command) -> dict[str, SourceField]:
     return fields
 
 
-def check_words(command: Command, words: list[str]) -> None:
+def check_words(command: Command, words: list[str]) -> tuple[dict[str, Any], dict[str, SourceField]]:
     """Look at the words of a command line, and at the config file they name, without importing anything heavy.
+
+    Returns:
+        The given values by argument, and the command's fields; none where they cannot be read without imports.
 
     Raises:
         ValueError: For an unknown argument or config key, a config file that is not there or not YAML, and a value of
-            a wrong kind.
+            a wrong kind or out of its range.
     """
     if not command.arguments:
-        return
+        return {}, {}
     try:
         fields = command_fields(command)
     except UnreadableSource:
-        return
+        return {}, {}
     parser = EarlyParser(fields.values())
     known = parser.options() | ({"config", "env"} if command.config_holds_arguments else set())
     refuse_unknown(option_names(words), known, "--")
@@ -186,7 +190,9 @@ def check_words(command: Command, words: list[str]) -> None:
         raise ValueError(f"{unused[0]!r} belongs to no argument; an argument is given as --name value.")
     values |= {name: value for name, value in vars(parsed).items() if value is not None}
     _check_smallest(values)
+    check_numbers(values, fields)
     _check_known(values)
+    return values, fields
 
 
 def _check_smallest(values: Mapping[str, Any]) -> None:

@@ -53,6 +53,8 @@ def run_guarded(
     import torch  # here: whoever imports this module alone must not wait for it
     from transformers.utils.logging import disable_progress_bar
 
+    from tokenshift.recipes.inputs.model_files import ModelFilesError
+
     disable_progress_bar()  # of loading and saving: ours are of the work
     warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
     try:
@@ -68,7 +70,7 @@ def run_guarded(
         if is_main_process():
             print(f"\n{stopped}")
         return INTERRUPTED
-    except (UserFunctionError, LateMistakeError) as error:
+    except (UserFunctionError, LateMistakeError, ModelFilesError) as error:
         report_mistake(Path(file).name, error)
         return MISTAKE
     finally:

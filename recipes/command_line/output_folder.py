@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 CONTENT_PARTS = "parts"
 """Key of the settings under which those of models and sets that can be added later are."""
 
-UNRECORDED_ARGUMENTS = ("output_dir", "overwrite", "verify_workers", "verify_timeout")
+UNRECORDED_ARGUMENTS = ("output_dir", "overwrite", "verify_workers", "verify_timeout", "trust_remote_code")
 """Arguments of every analysis on which no row depends, and which its settings therefore leave out."""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from tokenshift.analysis.storage.pickles import check_checkpoint
 from tokenshift.trainer.resume.checkpoints import TRAINER_STATE
 
 RESUME_WORDS = ("true", "1", "yes")
@@ -27,17 +28,20 @@ def checkpoint_to_resume(args: TrainingArguments, overwrite: bool) -> str | None
         overwrite: Whether an earlier run's checkpoints are going to be deleted.
 
     Raises:
-        ValueError: If the named checkpoint is not there, or if an earlier run's checkpoints would be mixed with this
-            run's.
+        ValueError: If the named checkpoint is not there, if a pickle in the checkpoint could run something, or if an
+            earlier run's checkpoints would be mixed with this run's.
     """
     output_dir = Path(str(args.output_dir))
     last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
     if is_resume_wanted(args):
         wanted = str(args.resume_from_checkpoint)
         if wanted.lower() in RESUME_WORDS:
+            if last is not None:
+                check_checkpoint(Path(last))
             return last  # None: the run was stopped before its first checkpoint, and begins again
         if not (Path(wanted) / TRAINER_STATE).is_file():
             raise ValueError(f"resume_from_checkpoint={wanted!r} is not a checkpoint folder.")
+        check_checkpoint(Path(wanted))
         return wanted
     if last is not None and not overwrite:
         raise ValueError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.early_check import check_words
+from tokenshift.recipes.command_line.early_paths import check_paths
 from tokenshift.recipes.command_line.help_text import HELP_PARTS, command_help
 from tokenshift.recipes.command_line.source_fields import UnreadableSource
 
@@ -56,7 +57,8 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
             return None
         return 0
     try:
-        check_words(command, words)
+        values, fields = check_words(command, words)
+        check_paths(name, values, fields)
     except ValueError as error:
         report_mistake(command.script.name, error)
         return MISTAKE

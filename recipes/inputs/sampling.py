@@ -39,6 +39,8 @@ class SamplingArguments(PromptArguments):
             Responses sampled at once.
         dtype, attn_implementation, use_vllm:
             How models are loaded and responses sampled.
+        trust_remote_code (`bool`):
+            Whether code that comes with the models may run; without it, a model that needs such code is refused.
         chat_template_kwargs (`dict[str, Any]`, *optional*):
             Arguments of the chat template, as in a training.
         output_dir (`str`), overwrite (`bool`):
@@ -60,6 +62,9 @@ class SamplingArguments(PromptArguments):
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
     attn_implementation: str | None = field(default=None, metadata={"help": "As in transformers."})
     use_vllm: bool = field(default=False, metadata={"help": "Sample by vLLM."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the code that comes with the models, which can do anything here."}
+    )
     chat_template_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Arguments of the chat template, e.g. '{\"enable_thinking\": false}'."}
     )
@@ -149,6 +154,7 @@ def generator_maker(
                 "(merge_and_unload) and save the model, or leave use_vllm out."
             )
         options: dict[str, Any] = {"ends": model_ends(source), "dtype": args.dtype}
+        options["trust_remote_code"] = source.trust_remote_code
         if context_reason(source.config):  # where longer texts are allowed, vLLM has all read with their factors
             options["max_model_len"] = context_length(source.config)
         return lambda: VLLMGenerator(source.path, source.revision, source.tokenizer, chosen, **options)

@@ -18,6 +18,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
+from tokenshift.analysis.storage.pickles import check_checkpoint
+
 logger = get_logger(__name__)
 
 STAGING_DIR = ".incomplete"
@@ -109,6 +111,10 @@ class ResumableGRPOTrainer(GRPOTrainer):
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        check_checkpoint(Path(resume_from_checkpoint))  # nothing of it is read before
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

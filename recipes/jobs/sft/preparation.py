@@ -206,7 +206,8 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
     )
     judge = load_reward(script_args.reward_func)
     _check_settings(script_args, args, model_args)
-    base = find_model("base_model", script_args.base_model)
+    trust = bool(args.trust_remote_code)
+    base = find_model("base_model", script_args.base_model, trust_remote_code=trust)
     rl = None if script_args.target_accuracy is not None else _rl_model(script_args, base)
     with state.main_process_first():  # one process fills the caches
         solutions, problems = load_solutions(
@@ -263,7 +264,7 @@ def _check_settings(script_args: SftControlArguments, args: SFTConfig, model_arg
 def _rl_model(script_args: SftControlArguments, base: ModelSource) -> ModelSource:
     """The model whose accuracy is the target; its shift is compared with the control's afterwards."""
     try:
-        rl = find_model("rl_model", script_args.rl_model)
+        rl = find_model("rl_model", script_args.rl_model, trust_remote_code=base.trust_remote_code)
     except ValueError as error:
         hint = "Train it first (`make demo` makes pocket's), or give --target_accuracy instead."
         raise ValueError(f"{error} {hint}") from error

@@ -22,6 +22,7 @@ from tokenshift.recipes.command_line.output_folder import (
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
 from tokenshift.recipes.inputs.changed_models import ROPE_THETA
 from tokenshift.recipes.inputs.judging import template_without_effect
+from tokenshift.recipes.inputs.model_files import LOADING_ERRORS, TRUST, check_weights, refusal
 from tokenshift.recipes.inputs.models import folder_generation_config, require_chat_template, resolve_model
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
 from tokenshift.rewards import configure_verification, load_reward
@@ -140,12 +141,17 @@ def _check_together(job: Preparation) -> None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
     try:
         config = _model_config(job)
-        tokenizer = AutoTokenizer.from_pretrained(job.model_path, revision=job.model_args.model_revision)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"model_name_or_path={job.model_args.model_name_or_path!r} cannot be loaded: {reason}"
-        ) from error
+        tokenizer = AutoTokenizer.from_pretrained(
+            job.model_path, revision=job.model_args.model_revision, trust_remote_code=_is_code_trusted(args)
+        )
+    except LOADING_ERRORS as error:
+        raise refusal("model_name_or_path", str(job.model_args.model_name_or_path), error) from error
+    check_weights(
+        "model_name_or_path",
+        str(job.model_args.model_name_or_path),
+        job.model_path,
+        trust_remote_code=_is_code_trusted(args),
+    )
     _check_rollouts(job)
     require_chat_template(job.train[0]["prompt"], tokenizer, "the model's tokenizer")
     template_kwargs = args.chat_template_kwargs if isinstance(args.chat_template_kwargs, dict) else None
@@ -182,6 +188,11 @@ def _check_rollouts(job: Preparation) -> None:
     check_folder_settings(config, args, f"model_name_or_path={job.model_args.model_name_or_path!r}")
 
 
+def _is_code_trusted(args: DivergenceGRPOConfig) -> bool:
+    """Whether code that comes with the model may run, as TRL takes it: `model_init_kwargs` goes before the option."""
+    return bool(dict(args.model_init_kwargs or {}).get(TRUST, args.trust_remote_code))  # type: ignore[arg-type]
+
+
 def _model_config(job: Preparation) -> Any:
     """The config that the model will be loaded with, changed by `model_init_kwargs`.
 
@@ -191,6 +202,7 @@ def _model_config(job: Preparation) -> Any:
     settings: dict[str, Any] = dict(job.args.model_init_kwargs or {})  # type: ignore[arg-type]  # a dictionary by now
     for name in ("attn_implementation", "device_map", "dtype", "quantization_config"):
         settings.pop(name, None)
+    settings[TRUST] = _is_code_trusted(job.args)  # transformers would ask on the terminal where it is not set
     config = AutoConfig.from_pretrained(job.model_path, **settings)
     if ROPE_THETA in settings and not hasattr(config, ROPE_THETA):
         raise ValueError(
