@@ -17,6 +17,7 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 
 from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states, evaluation_mode
+from tokenshift.analysis.sampling.rewarded_rows import checked_reward
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
@@ -179,6 +180,16 @@ class DivergenceGRPOTrainer(DynamicSamplingGRPOTrainer):
                     correct_threshold=args.correct_threshold,
                 )
             )
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        rewards = self.reward_funcs
+        self.reward_funcs = [
+            reward if isinstance(reward, torch.nn.Module) else checked_reward(reward) for reward in rewards
+        ]
+        try:
+            return super()._calculate_rewards(*args, **kwargs)
+        finally:
+            self.reward_funcs = rewards
 
     def _refuse_images(self) -> None:
         """Refuse images before anything is generated: the reference's forward pass is for text.

@@ -1,7 +1,9 @@
 """The beginning and the end of a recipe: a user's mistake in one line, a clean stop, process groups closed."""
 
+import linecache
 import signal
 import threading
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,18 @@ Job = TypeVar("Job")
 
 class LateMistakeError(ValueError):
     """A user's mistake that shows only while a run is under way."""
+
+
+def is_told(error: ValueError) -> bool:
+    """Whether an error's text was written for the user: by a `raise` of this project, and not by a slip in its code."""
+    if isinstance(error, UserFunctionError | LateMistakeError):
+        return True
+    steps = list(traceback.walk_tb(error.__traceback__))
+    if not steps:
+        return False
+    frame, line = steps[-1]
+    written = linecache.getline(frame.f_code.co_filename, line).strip()
+    return str(frame.f_globals.get("__name__", "")).startswith("tokenshift.") and written.startswith("raise ")
 
 
 class RememberedInterrupt:
@@ -53,8 +67,6 @@ def run_guarded(
     import torch  # here: whoever imports this module alone must not wait for it
     from transformers.utils.logging import disable_progress_bar
 
-    from tokenshift.recipes.inputs.model_files import ModelFilesError
-
     disable_progress_bar()  # of loading and saving: ours are of the work
     warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
     try:
@@ -70,7 +82,9 @@ def run_guarded(
         if is_main_process():
             print(f"\n{stopped}")
         return INTERRUPTED
-    except (UserFunctionError, LateMistakeError, ModelFilesError) as error:
+    except ValueError as error:
+        if not is_told(error):
+            raise
         report_mistake(Path(file).name, error)
         return MISTAKE
     finally:

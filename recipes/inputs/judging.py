@@ -16,6 +16,7 @@ from tokenshift.recipes.inputs.models import ModelSource
 from tokenshift.rewards.extractors import AnswerExtractor, load_extractor
 from tokenshift.rewards.format import format_reward
 from tokenshift.rewards.registry import ACCURACY_REWARDS, SOFT_OVERLONG, load_reward, reward_extractor
+from tokenshift.rewards.text import gold_text
 
 
 def encoded_prompts(
@@ -60,11 +61,34 @@ def judge_of(data: Dataset, reward_func: str, correct_threshold: float = CORRECT
     if reward_func in ACCURACY_REWARDS and "solution" not in data.column_names:
         return no_judge
     check_columns(reward, data.column_names)
+    check_golds(data, [reward_func])
 
     def rewards(rows: list[int], texts: list[str]) -> list[float | None]:
         return row_rewards(reward, data.select(rows)[:], texts)
 
     return RewardJudge(rewards, correct_threshold)
+
+
+def check_golds(data: Dataset, reward_funcs: Sequence[str]) -> None:
+    """Refuse gold answers that the accuracy rewards cannot compare with; rewards of others may take any.
+
+    Args:
+        data: the problems.
+        reward_funcs: names or dotted paths of the rewards.
+
+    Raises:
+        ValueError: for one that is neither text nor a number, such as a list, or where every one is blank.
+    """
+    if not set(reward_funcs) & set(ACCURACY_REWARDS) or "solution" not in data.column_names:
+        return
+    texts = []
+    for row, gold in enumerate(data["solution"]):
+        try:
+            texts.append(gold_text(gold))
+        except ValueError as error:
+            raise ValueError(f"solution_column, row {row}: {error}") from error
+    if not any(text.strip() for text in texts):
+        raise ValueError("solution_column is blank in every row, so that no response can be right; name another.")
 
 
 WITHOUT_VERIFICATION = ("format_reward", SOFT_OVERLONG)

@@ -6,6 +6,7 @@ torch's `weights_only` loader alone, and what that refuses is named before a mod
 
 import json
 import pickle
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,25 @@ def mistakes_of_loading(setting: str, name: str) -> Iterator[None]:
         raise refusal(setting, name, error) from error
     except ValueError as error:
         raise ModelFilesError(str(error)) from error
+
+
+NOT_CAUSAL = re.compile(
+    r".+For(MaskedLM|SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|NextSentencePrediction)"
+)
+"""Classes of models that generate no text."""
+
+
+def check_causal_config(setting: str, name: str, config: Any) -> None:
+    """Refuse a model that was saved as one of another kind than a language model that generates.
+
+    Raises:
+        ValueError: with the kind.
+    """
+    architecture = next(iter(getattr(config, "architectures", None) or ()), "")
+    if NOT_CAUSAL.fullmatch(architecture):
+        raise ModelFilesError(
+            f"{setting}={name!r} is a {architecture}, which generates no text; name a causal language model."
+        )
 
 
 def check_weights(setting: str, name: str, path: str, *, trust_remote_code: bool = False) -> None:

@@ -27,6 +27,7 @@ from tokenshift.recipes.inputs.model_files import (
     LOADING_ERRORS,
     TRUST,
     ModelFilesError,
+    check_causal_config,
     check_weights,
     refusal,
     refuse_missing,
@@ -182,6 +183,7 @@ def find_model(
         tokenizer = _tokenizer(path, revision, base, **trusted)
     except LOADING_ERRORS as error:
         raise refusal(setting, name, error) from error
+    check_causal_config(setting, name, config)
     check_weights(setting, name, path, **trusted)
     if base is not None:
         check_weights(setting, name, base, **trusted)

@@ -138,8 +138,9 @@ COMMAND_LINE: list[WrongInput] = [
         ("gold answers that are missing", "--dataset_name no_gold.jsonl", ("solution_column='solution'", "empty")),
         ("prompts that are numbers", "--dataset_name number_prompts.jsonl", ("prompt_column='prompt'", "text")),
         ("a prompt that is missing", "--dataset_name missing_prompt.jsonl", ("prompt_column='prompt'", "row")),
-        ("gold answers that are mappings", "--dataset_name mapping_golds.jsonl", ("solution_column='solution'",)),
-        ("gold answers that are blank", "--dataset_name blank_golds.jsonl", ("solution_column='solution'",)),
+        ("gold answers that are mappings", "--dataset_name mapping_golds.jsonl", ("solution_column", "'value'")),
+        ("gold answers that are lists", "--dataset_name list_golds.jsonl", ("solution_column", "list")),
+        ("gold answers that are blank", "--dataset_name blank_golds.jsonl", ("solution_column", "blank")),
         ("too few rows", "--dataset_name one_row.jsonl", ("one_row.jsonl", "too few")),
         ("an unknown split", "--dataset_train_split trian", ("'trian'", "'train'")),
         ("a template without a prompt", "--prompt_template hello", ("prompt_template='hello'", "{prompt}")),
@@ -246,7 +247,7 @@ COMMAND_LINE: list[WrongInput] = [
         ("a template's options that are none", "--chat_template_kwargs [1,2]", ("chat_template_kwargs", "mapping")),
         ("one name of two", "--rl_model a=models/whole models/torn", ("name=model for all",)),
         ("a model twice", "--rl_model models/whole models/whole", ("given twice",)),
-        ("gold answers that are mappings", "--dataset_name mapping_golds.jsonl", ("solution_column='solution'",)),
+        ("gold answers that are mappings", "--dataset_name mapping_golds.jsonl", ("solution_column", "'value'")),
         ("no resamples", "--resamples 0", ("resamples", "at least 1")),
     ),
     *of(
@@ -261,7 +262,6 @@ COMMAND_LINE: list[WrongInput] = [
         ("a learned prompt", "--rl_model models/learned_prompt", ("PROMPT_TUNING", "cannot be merged")),
         ("a layer that is missing", "--rl_model models/a_layer_less", ("a_layer_less", "no weights for")),
         ("a context too short", "--rl_model models/short", ("models/short",)),
-        ("prompts that are empty", "--dataset_name empty_prompt.jsonl", ("empty",)),
         ("turns without a role", "--dataset_name wrong_turns.jsonl", ("chat template",)),
         ("a reward that raises", "--reward_func my_rewards.raises", ("my_rewards.raises", "IndexError")),
         ("a reward that gives too few", "--reward_func my_rewards.too_few", ("my_rewards.too_few",)),
@@ -504,10 +504,10 @@ def _problems(name: str, **options: Any) -> Any:
     return load_problem_set(name, **options)
 
 
-def _judged(name: str, values: Any = None) -> Any:
+def _judged(name: str = "accuracy_reward", data: str = "good.jsonl") -> Any:
     from tokenshift.recipes.inputs import judge_of, load_problem_set
 
-    return judge_of(load_problem_set("good.jsonl"), name)
+    return judge_of(load_problem_set(data), name)
 
 
 def _reward_of(name: str) -> Any:
@@ -576,7 +576,6 @@ CALLS: list[WrongCall] = [
     WrongCall("a reward that gives words", lambda: _trained_by("words"), ("my_rewards.words",)),
     WrongCall("no problems", lambda: _analyzed(()), ("no problems",)),
     WrongCall("problems that are numbers", lambda: _analyzed((1, 2)), ("row 0",)),
-    WrongCall("an empty prompt", lambda: _analyzed(("",)), ("empty",)),
     WrongCall("no samples", lambda: _analyzed(samples=0), ("samples=0",)),
     WrongCall("samples in words", lambda: _analyzed(samples="two"), ("samples='two'",)),
     WrongCall("a measure that is not known", lambda: _analyzed(measure="jss"), ("jss",)),
@@ -588,7 +587,8 @@ CALLS: list[WrongCall] = [
     WrongCall("data that is a path", lambda: _problems(__import__("pathlib").Path("no.jsonl")), ("no.jsonl",)),
     WrongCall("a split that is not there", lambda: _problems("good.jsonl", split="trian"), ("'trian'",)),
     WrongCall("a negative size", lambda: _problems("good.jsonl", size=-1), ("size=-1",)),
-    WrongCall("gold answers that are mappings", lambda: _problems("mapping_golds.jsonl"), ("solution_column",)),
+    WrongCall("gold answers that are mappings", lambda: _judged(data="mapping_golds.jsonl"), ("solution_column",)),
+    WrongCall("gold answers that are lists", lambda: _judged(data="list_golds.jsonl"), ("solution_column", "list")),
     WrongCall("a judge that is not known", lambda: _judged("acuracy_reward"), ("accuracy_reward",)),
     WrongCall("a judge that needs a column", lambda: _judged("my_rewards.needs_a_column"), ("difficulty",)),
     WrongCall("a judge that raises", lambda: _reward_of("raises"), ("my_rewards.raises", "IndexError")),

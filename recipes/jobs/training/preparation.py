@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig
 from trl.trainer.utils import get_callable_name
 
+from tokenshift.analysis.sampling.rewarded_rows import check_arguments
 from tokenshift.analysis.sampling.token_ids import check_context, encode_prompt
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import (
@@ -21,8 +22,8 @@ from tokenshift.recipes.command_line.output_folder import (
 )
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
 from tokenshift.recipes.inputs.changed_models import ROPE_THETA
-from tokenshift.recipes.inputs.judging import template_without_effect
-from tokenshift.recipes.inputs.model_files import LOADING_ERRORS, TRUST, check_weights, refusal
+from tokenshift.recipes.inputs.judging import check_golds, template_without_effect
+from tokenshift.recipes.inputs.model_files import LOADING_ERRORS, TRUST, check_causal_config, check_weights, refusal
 from tokenshift.recipes.inputs.models import folder_generation_config, require_chat_template, resolve_model
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
 from tokenshift.rewards import configure_verification, load_reward
@@ -36,6 +37,9 @@ LOADING_OPTIONS = (
     *("trust_remote_code", "low_cpu_mem_usage", "use_cache", "experts_implementation", "token", "cache_dir"),
 )
 """Arguments of `from_pretrained` that do not change what the model computes."""
+
+TRAINING_COLUMNS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+"""Arguments that TRL gives to every reward, beside the columns of the data."""
 
 
 @dataclass
@@ -93,6 +97,10 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     }
     with PartialState().main_process_first():  # one process fills the caches
         train, held_out = script_args.training_problems(script_args.dataset_train_split)
+    for reward in rewards:
+        check_arguments(reward, [*TRAINING_COLUMNS, *(name for name in train.column_names if name != "prompt")])
+    for data in (train, held_out):
+        check_golds(data, script_args.reward_funcs)
     goes_on = is_resume_wanted(args)
     job = Preparation(script_args, args, model_args, rewards, train, held_out, model_path, goes_on)
     _check_together(job)
@@ -146,6 +154,7 @@ def _check_together(job: Preparation) -> None:
         )
     except LOADING_ERRORS as error:
         raise refusal("model_name_or_path", str(job.model_args.model_name_or_path), error) from error
+    check_causal_config("model_name_or_path", str(job.model_args.model_name_or_path), config)
     check_weights(
         "model_name_or_path",
         str(job.model_args.model_name_or_path),
