@@ -93,11 +93,11 @@ def checked_reward(reward: Reward) -> Reward:
 
 
 def _raised(reward: Reward, error: Exception) -> Exception:
-    """The error to raise where a reward raised one: a user's mistake in one line, with its place in the user's file."""
+    """The error to raise where a reward raised one: one line, with the place in the user's file."""
     if str(getattr(reward, "__module__", "")).startswith("tokenshift."):  # a shipped one
         return UserFunctionError(str(error)) if isinstance(error, ValueError) else error
     function = getattr(reward, "func", reward)  # of functools.partial
-    code = getattr(function, "__code__", None) or getattr(getattr(function, "__call__", None), "__code__", None)
+    code = getattr(function, "__code__", None) or getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004
     file = getattr(code, "co_filename", None)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     where = f" in {os.path.relpath(str(file))}, line {lines[-1]}" if lines else ""

@@ -182,17 +182,36 @@ def check_words(command: Command, words: list[str]) -> tuple[dict[str, Any], dic
             refuse_unknown(config, known, "the config's ")
             for name, value in config.items():
                 if name in fields:
-                    _check_value(fields[name], value)
+                    _check_value(fields[name], value, "the config's ")
             values |= {name: value for name, value in config.items() if name in fields}
             del words[index : index + 2]
     parsed, unused = parser.parse_known_args(words)
     if unused:
         raise ValueError(f"{unused[0]!r} belongs to no argument; an argument is given as --name value.")
     values |= {name: value for name, value in vars(parsed).items() if value is not None}
+    _check_meanings(values, fields)
+    return values, fields
+
+
+def check_values(values: Mapping[str, Any], fields: Mapping[str, SourceField]) -> None:
+    """Look at the values of arguments as a config file has them.
+
+    Args:
+        values: Values by argument.
+        fields: The command's fields by name, of which every argument is one.
+
+    Raises:
+        ValueError: For a value of a wrong kind or out of its range.
+    """
+    for name, value in values.items():
+        _check_value(fields[name], value)
+    _check_meanings(values, fields)
+
+
+def _check_meanings(values: Mapping[str, Any], fields: Mapping[str, SourceField]) -> None:
     _check_smallest(values)
     check_numbers(values, fields)
     _check_known(values)
-    return values, fields
 
 
 def _check_smallest(values: Mapping[str, Any]) -> None:
@@ -232,17 +251,17 @@ def _items(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
-def _check_value(field: SourceField, value: Any) -> None:
+def _check_value(field: SourceField, value: Any, prefix: str = "") -> None:
     """Raise for a config's value that is none of a field's; values whose kind the source does not say pass."""
     for item in value if field.is_list and isinstance(value, list) else [value]:
         if item is None or not (field.choices or field.kind):
             continue
         if field.choices and item not in field.choices and str(item) not in map(str, field.choices):
             known = ", ".join(map(str, field.choices))
-            raise ValueError(f"the config's {field.name}={item!r} is not known; choose one of {known}.")
+            raise ValueError(f"{prefix}{field.name}={item!r} is not known; choose one of {known}.")
         if field.kind in (int, float, bool) and not _converts(field.kind, item):
             name = {int: "a whole number", float: "a number", bool: "true or false"}[field.kind]
-            raise ValueError(f"the config's {field.name}={item!r} must be {name}.")
+            raise ValueError(f"{prefix}{field.name}={item!r} must be {name}.")
 
 
 def _converts(kind: Any, value: Any) -> bool:

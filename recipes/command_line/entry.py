@@ -21,7 +21,7 @@ class LateMistakeError(ValueError):
 
 
 def is_told(error: ValueError) -> bool:
-    """Whether an error's text was written for the user: by a `raise` of this project, and not by a slip in its code."""
+    """Whether an error's text was written for the user, by a `raise` of this project: not by a slip in its code."""
     if isinstance(error, UserFunctionError | LateMistakeError):
         return True
     steps = list(traceback.walk_tb(error.__traceback__))

@@ -6,6 +6,7 @@ and no installed one, such as `evaluate`. `--help` and mistakes that show withou
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from tokenshift.recipes.command_line.commands import COMMANDS
@@ -59,6 +60,9 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
     try:
         values, fields = check_words(command, words)
         check_paths(name, values, fields)
+        if command.early and fields:
+            module, _, function = command.early.rpartition(".")
+            getattr(import_module(module), function)(values)
     except ValueError as error:
         report_mistake(command.script.name, error)
         return MISTAKE

@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING, AutoConfig
 
 from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.recipes.inputs.model_files import LOADING_ERRORS, refusal
+from tokenshift.recipes.inputs.model_files import refusal
 from tokenshift.recipes.inputs.models import resolve_model
 
 CONFIG_FILE = "config.json"
@@ -110,7 +110,7 @@ def save_changed_model(
             raise ValueError(f"{CONFIG_FILE} holds no settings")
         if trust_remote_code and "AutoConfig" in saved.get("auto_map", {}):
             own_kind = type(AutoConfig.from_pretrained(source, trust_remote_code=True))
-    except LOADING_ERRORS as error:
+    except Exception as error:  # whatever the file makes transformers raise
         raise refusal("model", model, error) from error
     config = changed_config(saved, overrides, own_kind)
     if folder.exists():

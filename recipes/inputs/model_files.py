@@ -16,13 +16,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
+from tokenshift.analysis.storage.own_code import needs_own_code, own_code_text
 from tokenshift.analysis.storage.pickles import check_pickle
-
-TRUST = "trust_remote_code"
-"""The option by which the code that comes with a model may run."""
-
-LOADING_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError, SafetensorError)
-"""What transformers and PEFT raise for files that they cannot load."""
 
 SAFE_WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin")
@@ -34,11 +29,6 @@ class ModelFilesError(ValueError):
     """A model's files are not what they should be, which may show only when the model is loaded."""
 
 
-def needs_own_code(error: BaseException) -> bool:
-    """Whether transformers refused a model, or its tokenizer, since it would have to run code that comes with it."""
-    return f"{TRUST}=True" in str(error)
-
-
 def refusal(setting: str, name: str, error: BaseException) -> ModelFilesError:
     """An error of loading a model's files as a user's mistake, in one line.
 
@@ -48,12 +38,9 @@ def refusal(setting: str, name: str, error: BaseException) -> ModelFilesError:
         error: what was raised.
     """
     if needs_own_code(error):
-        return ModelFilesError(
-            f"{setting}={name!r} needs code of its own, which comes with the model and can do anything here: read it, "
-            f"and give --{TRUST} true ({TRUST}=True in Python) to run it, or name another model."
-        )
+        return ModelFilesError(own_code_text(f"{setting}={name!r}"))
     reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, KeyError | TypeError | AttributeError):
+    if not isinstance(error, OSError | ValueError | SafetensorError):
         reason = f"a file of it is not what it should be ({type(error).__name__}: {reason})"
     known = isinstance(error, ValueError) and reason.startswith(f"{setting}=")
     return ModelFilesError(reason if known else f"{setting}={name!r} cannot be loaded: {reason}")

@@ -1,7 +1,6 @@
 """Models by name: the two that come with the project, else a local folder or a hub name."""
 
 import os
-import pickle
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -23,9 +22,8 @@ from tokenshift.analysis.divergence.hidden_states import without_cache
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.plain_reading import agree, trial_rows
 from tokenshift.analysis.sampling.token_ids import end_tokens
+from tokenshift.analysis.storage.own_code import TRUST
 from tokenshift.recipes.inputs.model_files import (
-    LOADING_ERRORS,
-    TRUST,
     ModelFilesError,
     check_causal_config,
     check_weights,
@@ -80,7 +78,7 @@ class ModelSource:
                 model = AutoPeftModelForCausalLM.from_pretrained(self.path, **options).eval()
         except ModelFilesError:
             raise
-        except (*LOADING_ERRORS, pickle.UnpicklingError) as error:
+        except Exception as error:  # whatever the files make transformers and PEFT raise
             raise refusal("model", self.name, error) from error
         if self.base is not None:
             model = self._merged(model)
@@ -166,6 +164,8 @@ def find_model(
         ValueError: if the model is not there or is no causal LM, is an adapter that cannot be merged, needs code of
             its own that is not trusted, or has files that are damaged or hold more than weights.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"{setting}={name!r} is a {type(name).__name__}; name a folder or a hub name as text.")
     bare, _, tail = name.partition("@")
     if tail and not Path(name).expanduser().exists():
         revision = tail
@@ -181,7 +181,7 @@ def find_model(
         trusted = {TRUST: trust_remote_code}
         config = AutoConfig.from_pretrained(base or path, revision=None if base else revision, **trusted)
         tokenizer = _tokenizer(path, revision, base, **trusted)
-    except LOADING_ERRORS as error:
+    except Exception as error:  # transformers, PEFT and the hub raise many kinds
         raise refusal(setting, name, error) from error
     check_causal_config(setting, name, config)
     check_weights(setting, name, path, **trusted)

@@ -1,5 +1,6 @@
 """Problems from the hub, from local files, or made here, in the columns the trainer and the rewards read."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from datasets.utils.logging import (
     set_verbosity,
 )
 
+from tokenshift.analysis.checks import check_whole
 from tokenshift.recipes.inputs.data_files import READERS
 from tokenshift.recipes.inputs.sums import sums_dataset
 from tokenshift.recipes.pocket.problems import pocket_dataset
@@ -73,6 +75,10 @@ def load_problems(
         ValueError: for data that cannot be found, a missing split or column (naming those there), or too few rows.
     """
     check_template(prompt_template)
+    check_whole("eval_size", eval_size)
+    if train_size is not None:
+        check_whole("train_size", train_size)
+    name = os.fspath(name)
     if name in MADE:
         _refuse_reading("dataset_name", name, config, prompt_column, solution_column, system_prompt, prompt_template)
         make = MADE[name]
@@ -111,6 +117,9 @@ def load_problem_set(
     Raises:
         ValueError: as `load_problems` does.
     """
+    if size is not None:
+        check_whole("size", size)
+    name = os.fspath(name)
     if name in MADE:
         _refuse_reading(setting, name, config, prompt_column, solution_column, system_prompt, prompt_template)
         return MADE[name](split or {"pocket": "analysis", "sums": "eval"}[name], 256 if size is None else size)

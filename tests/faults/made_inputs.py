@@ -134,10 +134,9 @@ RESPONSES: dict[str, list[Any]] = {
 COMPARISON = """
 config: pocket
 seeds: [0, 1]
-baseline: none
-variants: {none: , sigmoid: {advantage_weighting: sigmoid}}
+baseline: plain
+variants: {plain: {advantage_weighting: none}, sigmoid: {advantage_weighting: sigmoid}}
 evaluation: {datasets: [pocket], size: 4}
-overrides: {advantage_weighting: none}
 """
 
 CONFIGS = {
@@ -153,7 +152,7 @@ CONFIGS = {
     "python_object": "seed: !!python/object/apply:os.system ['touch ran.txt']\n",
     "compare_no_variants": "config: pocket\nseeds: [0]\nbaseline: a\nevaluation: {datasets: [pocket]}\n",
     "compare_one_variant": COMPARISON.replace(", sigmoid: {advantage_weighting: sigmoid}", ""),
-    "compare_no_baseline": COMPARISON.replace("baseline: none", "baseline: other"),
+    "compare_no_baseline": COMPARISON.replace("baseline: plain", "baseline: other"),
     "compare_negative_seed": COMPARISON.replace("[0, 1]", "[0, -1]"),
     "compare_word_seed": COMPARISON.replace("[0, 1]", "[0, one]"),
     "compare_seed_twice": COMPARISON.replace("[0, 1]", "[1, 1]"),

@@ -369,9 +369,9 @@ COMMAND_LINE: list[WrongInput] = [
         "--config",
         ("a file that is not there", "nowhere.yaml", ("nowhere.yaml", "compare_pocket")),
         ("a folder", "a_folder", ("a_folder", "is not a file")),
-        ("a list", "configs/compare_a_list.yaml", ("compare_a_list.yaml:1", "mapping")),
-        ("an empty file", "configs/empty.yaml", ("empty.yaml:1", "missing")),
-        ("no YAML", "configs/broken.yaml", ("broken.yaml:", "not YAML")),
+        ("a list", "configs/compare_a_list.yaml", ("compare_a_list.yaml", "mapping")),
+        ("an empty file", "configs/empty.yaml", ("empty.yaml", "mapping")),
+        ("no YAML", "configs/broken.yaml", ("broken.yaml", "not YAML")),
         ("no variants", "configs/compare_no_variants.yaml", ("variants is missing",)),
         ("one variant", "configs/compare_one_variant.yaml", ("alone",)),
         ("a baseline that is no variant", "configs/compare_no_baseline.yaml", ("baseline='other'",)),
@@ -385,7 +385,7 @@ COMMAND_LINE: list[WrongInput] = [
         ("a negative scale", "configs/compare_wrong_value.yaml", ("divergence_scale=-1",)),
         ("a training config that is not there", "configs/compare_no_config.yaml", ("not_there",)),
         ("a variant that is a path", "configs/compare_variant_path.yaml", ("../up",)),
-        ("no data", "configs/compare_no_datasets.yaml", ("size", "datasets")),
+        ("no data", "configs/compare_no_datasets.yaml", ("names no datasets", "datasets: [pocket]")),
         ("a list as the evaluation", "configs/compare_list_evaluation.yaml", ("evaluation", "mapping")),
         ("no cells at once", "configs/compare_parallel.yaml", ("parallel=0", "at least 1")),
         ("a field that the comparison sets", "configs/compare_reserved.yaml", ("output_dir", "drop it")),
@@ -467,7 +467,8 @@ def _trained_by(name: str) -> None:
 def _config(**settings: Any) -> Any:
     from tokenshift.trainer import DivergenceGRPOConfig
 
-    return DivergenceGRPOConfig(output_dir="out_of_calls", report_to=[], use_cpu=True, bf16=False, **settings)
+    settings = {"output_dir": "out_of_calls", "report_to": [], "use_cpu": True, "bf16": False, **settings}
+    return DivergenceGRPOConfig(**{"steps_per_generation": 2, **settings})
 
 
 def _find(name: str, **options: Any) -> Any:
@@ -537,16 +538,16 @@ def _divergence(shape: tuple[int, ...], other: tuple[int, ...]) -> Any:
     return js_divergence(torch.zeros(shape), torch.zeros(other))
 
 
-def _pass_at(values: Any, k: int) -> Any:
+def _pass_at(responses: Any, correct: Any, k: Any) -> Any:
     from tokenshift.analysis import pass_at_k
 
-    return pass_at_k(values, k)
+    return pass_at_k(responses, correct, k)
 
 
-def _compared(first: Any, second: Any) -> Any:
-    from tokenshift.analysis import paired_comparison
+def _adjusted(*values: Any) -> Any:
+    from tokenshift.analysis import holm
 
-    return paired_comparison(first, second)
+    return holm(values)
 
 
 CALLS: list[WrongCall] = [
@@ -602,10 +603,11 @@ CALLS: list[WrongCall] = [
     WrongCall("a criterion that is not known", lambda: _intervention("jss", 0.1), ("did you mean js?",)),
     WrongCall("a threshold of NaN", lambda: _intervention("js", float("nan")), ("nan",)),
     WrongCall("logits of two vocabularies", lambda: _divergence((2, 3), (2, 4)), ("(2, 3)", "(2, 4)")),
-    WrongCall("more responses than there are", lambda: _pass_at([[True, False]], 3), ("k=3",)),
-    WrongCall("numbers of other problems", lambda: _compared([1.0, 2.0], [1.0]), ("2", "1")),
-    WrongCall("numbers that are not there", lambda: _compared([], []), ("no",)),
-    WrongCall("numbers of NaN", lambda: _compared([float("nan"), 1.0], [1.0, 1.0]), ("finite",)),
+    WrongCall("more responses than there are", lambda: _pass_at([2], [1], 3), ("k=3", "at most 2")),
+    WrongCall("half a response", lambda: _pass_at([2], [1], 0.5), ("k=0.5", "whole number")),
+    WrongCall("more right ones than responses", lambda: _pass_at([2], [3], 1), ("More responses are correct",)),
+    WrongCall("a p-value of NaN", lambda: _adjusted(0.1, float("nan")), ("nan", "[0, 1]")),
+    WrongCall("a p-value above 1", lambda: _adjusted(0.1, 2.0), ("2", "[0, 1]")),
 ]
 
 RIGHT: list[tuple[str, str, str]] = [

@@ -13,6 +13,7 @@ from trl.trainer.utils import get_callable_name
 
 from tokenshift.analysis.sampling.rewarded_rows import check_arguments
 from tokenshift.analysis.sampling.token_ids import check_context, encode_prompt
+from tokenshift.analysis.storage.own_code import TRUST
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import (
     FolderOwner,
@@ -23,7 +24,7 @@ from tokenshift.recipes.command_line.output_folder import (
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
 from tokenshift.recipes.inputs.changed_models import ROPE_THETA
 from tokenshift.recipes.inputs.judging import check_golds, template_without_effect
-from tokenshift.recipes.inputs.model_files import LOADING_ERRORS, TRUST, check_causal_config, check_weights, refusal
+from tokenshift.recipes.inputs.model_files import check_causal_config, check_weights, refusal
 from tokenshift.recipes.inputs.models import folder_generation_config, require_chat_template, resolve_model
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
 from tokenshift.rewards import configure_verification, load_reward
@@ -152,7 +153,7 @@ def _check_together(job: Preparation) -> None:
         tokenizer = AutoTokenizer.from_pretrained(
             job.model_path, revision=job.model_args.model_revision, trust_remote_code=_is_code_trusted(args)
         )
-    except LOADING_ERRORS as error:
+    except Exception as error:  # whatever the files make transformers raise
         raise refusal("model_name_or_path", str(job.model_args.model_name_or_path), error) from error
     check_causal_config("model_name_or_path", str(job.model_args.model_name_or_path), config)
     check_weights(
