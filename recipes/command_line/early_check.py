@@ -8,6 +8,8 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
+import yaml
+
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.commands import Command
 from tokenshift.recipes.command_line.config_files import config_file, read_config, with_config_file
@@ -59,9 +61,16 @@ LISTED = {
     "match": ("tokenshift.analysis.cross_sampling.pilot", "MATCHES"),
     "draws": ("tokenshift.analysis.cross_sampling.intervention", "DRAWS"),
     "kinds": ("tokenshift.recipes.jobs.analysis.robustness", "TRAJECTORY_KINDS"),
+    "loss_type": ("tokenshift.trainer.config", "KNOWN_LOSSES"),
+    "measure": ("tokenshift.analysis.shift.measure", "SHIFT_MEASURES"),
+    "dtype": ("tokenshift.recipes.inputs.sampling", "DTYPES"),
     "wording": ("tokenshift.recipes.jobs.sft.solutions", "WORDINGS"),
 }
 """Arguments whose values are listed in a module's constant -> the module and the constant."""
+
+
+MAPPINGS = ("weighting_options", "chat_template_kwargs", "model_config_overrides")
+"""Arguments that are mappings, written as JSON."""
 
 
 class EarlyParser(argparse.ArgumentParser):
@@ -211,7 +220,24 @@ def check_values(values: Mapping[str, Any], fields: Mapping[str, SourceField]) -
 def _check_meanings(values: Mapping[str, Any], fields: Mapping[str, SourceField]) -> None:
     _check_smallest(values)
     check_numbers(values, fields)
+    _check_texts(values)
     _check_known(values)
+
+
+def _check_texts(values: Mapping[str, Any]) -> None:
+    """Raise for the first text that is no mapping, or no template, where it has to be one."""
+    for name in MAPPINGS:
+        value = values.get(name)
+        if isinstance(value, str):
+            try:
+                read = yaml.safe_load(value)
+            except yaml.YAMLError:
+                read = None
+            if not isinstance(read, dict):
+                raise ValueError(f"{name}={value!r} is no mapping of names to values in JSON, such as '{{\"a\": 1}}'.")
+    template = values.get("prompt_template")
+    if isinstance(template, str) and "{prompt}" not in template:
+        raise ValueError(f"prompt_template={template!r} has no {{prompt}} in it.")
 
 
 def _check_smallest(values: Mapping[str, Any]) -> None:

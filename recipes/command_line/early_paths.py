@@ -13,7 +13,7 @@ from typing import Any
 
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.source_fields import SourceField
-from tokenshift.recipes.inputs.data_files import check_data_file
+from tokenshift.recipes.inputs.data_files import READERS, check_data_file
 from tokenshift.recipes.inputs.model_names import local_folder
 
 MODELS = ("model_name_or_path", "base_model", "rl_model", "sft_models", "checkpoints", "model", "against")
@@ -22,8 +22,14 @@ MODELS = ("model_name_or_path", "base_model", "rl_model", "sft_models", "checkpo
 FUNCTIONS = ("reward_funcs", "reward_func", "answer_extractor", "advantage_weighting", "divergence", "criteria")
 """Arguments that take dotted paths of functions."""
 
+SPLITS = ("dataset_train_split", "dataset_split")
+"""Arguments that name the split that is read."""
+
 NO_COLUMN = ("none", "null", "")
 """Values of a column's name that stand for no column."""
+
+FILE_SPLITS = ("train", *NO_COLUMN)
+"""The only split of a data file, and values that stand for no split."""
 
 OUTPUTS_OF = {"shift": "rl_model", "robustness": "rl_model", "cross": "rl_model", "evolution": "checkpoints"}
 """Commands whose default model is what a training leaves -> the argument that names it."""
@@ -51,7 +57,7 @@ def check_paths(command: str, given: Mapping[str, Any], fields: Mapping[str, Sou
     for name in MODELS:
         for value in values.get(name, ()):
             _check_model(command, name, value)
-    _check_data(values)
+    _check_data(values, given, fields)
     if command == "shift":
         for value in values.get("trajectories", ()):
             if value not in ("rl", "base", "both") and not Path(value).expanduser().is_file():
@@ -90,11 +96,20 @@ def _check_model(command: str, setting: str, name: str) -> None:
     local_folder(name if not revision or Path(name).expanduser().exists() else bare, setting)
 
 
-def _check_data(values: Mapping[str, list[str]]) -> None:
+def _check_data(values: Mapping[str, list[str]], given: Mapping[str, Any], fields: Mapping[str, SourceField]) -> None:
     """Look at the data's files; columns where one file is named, since several may have columns of their own."""
+    rewards = values.get("reward_funcs") or values.get("reward_func") or ["accuracy_reward"]
+    compared = bool({"accuracy_reward", "signed_accuracy_reward"} & set(rewards))
+    held_out = None
+    if "eval_size" in fields and values.get("dataset_test_split", ["test"]) == ["test"]:
+        size = given.get("eval_size", fields["eval_size"].default)
+        held_out = size if type(size) is int else None
     for setting in ("dataset_name", "datasets"):
         names = values.get(setting, [])
         for name in names:
+            for split in (values.get(option) for option in SPLITS if option in fields):
+                if len(names) == 1 and split and Path(name).suffix in READERS and split[0].lower() not in FILE_SPLITS:
+                    raise ValueError(f"{setting}={name!r} has no split {split[0]!r}; it has 'train'.")
             columns: dict[str, str | None] = {}
             if len(names) == 1:
                 for column, usual in (("prompt_column", "prompt"), ("solution_column", "solution")):
@@ -102,7 +117,7 @@ def _check_data(values: Mapping[str, list[str]]) -> None:
                     columns[column] = None if value.lower() in NO_COLUMN else value
                 if "completion_column" in values:
                     columns["completion_column"] = values["completion_column"][0]
-            check_data_file(setting, name, columns)
+            check_data_file(setting, name, columns, compared=compared, held_out=held_out)
 
 
 def _check_function(setting: str, value: str) -> None:

@@ -6,9 +6,11 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tokenshift.rewards.text import gold_text
 
 READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
 """Suffix of a data file -> the reader of `datasets` for it."""
@@ -17,13 +19,22 @@ LARGEST = 32 * 2**20
 """Bytes of the largest file whose every row is looked at."""
 
 
-def check_data_file(setting: str, name: str, columns: Mapping[str, str | None]) -> None:
+def check_data_file(
+    setting: str,
+    name: str,
+    columns: Mapping[str, str | None],
+    *,
+    compared: bool = False,
+    held_out: int | None = None,
+) -> None:
     """Raise for a file that is not there, is no data, is empty, or lacks a column.
 
     Args:
         setting: the argument that names the data.
         name: the name that the user gave; names of other data pass.
         columns: column by the argument that names it, such as `prompt_column`; None for no column.
+        compared: whether answers are compared with the gold answers by an accuracy reward.
+        held_out: rows that are held out of the file; None for none.
 
     Raises:
         ValueError: if something is plainly wrong.
@@ -39,8 +50,36 @@ def check_data_file(setting: str, name: str, columns: Mapping[str, str | None]) 
         known = ", ".join(READERS)
         raise ValueError(f"{setting}={name!r} is a file of an unknown kind; problems are read from {known} files.")
     rows = _rows(file, f"{setting}={name!r}")
-    if rows is not None:
-        _check_rows(rows, columns)
+    if rows is None:
+        return
+    _check_rows(rows, columns)
+    solutions = columns.get("solution_column")
+    if compared and solutions is not None and "." not in solutions:
+        check_golds([row.get(solutions) for row in rows])
+    if held_out is not None and len(rows) <= held_out:
+        raise ValueError(
+            f"{setting}={name!r}: its {len(rows)} rows are too few to hold eval_size={held_out} of them out; lower "
+            "eval_size."
+        )
+
+
+def check_golds(golds: Iterable[Any]) -> None:
+    """Refuse gold answers that the accuracy rewards cannot compare with.
+
+    Args:
+        golds: the gold answers, row by row.
+
+    Raises:
+        ValueError: for one that is neither text nor a number, such as a list, or where every one is blank.
+    """
+    texts = []
+    for row, gold in enumerate(golds):
+        try:
+            texts.append(gold_text(gold))
+        except ValueError as error:
+            raise ValueError(f"solution_column, row {row}: {error}") from error
+    if not any(text.strip() for text in texts):
+        raise ValueError("solution_column is blank in every row, so that no response can be right; name another.")
 
 
 def _rows(file: Path, where: str) -> Sequence[Mapping[str, Any]] | None:

@@ -12,11 +12,11 @@ from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge, RewardJudge, judged, no_judge
 from tokenshift.analysis.sampling.rewarded_rows import check_columns, row_rewards
 from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.recipes.inputs.data_files import check_golds
 from tokenshift.recipes.inputs.models import ModelSource
 from tokenshift.rewards.extractors import AnswerExtractor, load_extractor
 from tokenshift.rewards.format import format_reward
 from tokenshift.rewards.registry import ACCURACY_REWARDS, SOFT_OVERLONG, load_reward, reward_extractor
-from tokenshift.rewards.text import gold_text
 
 
 def encoded_prompts(
@@ -61,7 +61,7 @@ def judge_of(data: Dataset, reward_func: str, correct_threshold: float = CORRECT
     if reward_func in ACCURACY_REWARDS and "solution" not in data.column_names:
         return no_judge
     check_columns(reward, data.column_names)
-    check_golds(data, [reward_func])
+    check_compared(data, [reward_func])
 
     def rewards(rows: list[int], texts: list[str]) -> list[float | None]:
         return row_rewards(reward, data.select(rows)[:], texts)
@@ -69,7 +69,7 @@ def judge_of(data: Dataset, reward_func: str, correct_threshold: float = CORRECT
     return RewardJudge(rewards, correct_threshold)
 
 
-def check_golds(data: Dataset, reward_funcs: Sequence[str]) -> None:
+def check_compared(data: Dataset, reward_funcs: Sequence[str]) -> None:
     """Refuse gold answers that the accuracy rewards cannot compare with; rewards of others may take any.
 
     Args:
@@ -81,14 +81,7 @@ def check_golds(data: Dataset, reward_funcs: Sequence[str]) -> None:
     """
     if not set(reward_funcs) & set(ACCURACY_REWARDS) or "solution" not in data.column_names:
         return
-    texts = []
-    for row, gold in enumerate(data["solution"]):
-        try:
-            texts.append(gold_text(gold))
-        except ValueError as error:
-            raise ValueError(f"solution_column, row {row}: {error}") from error
-    if not any(text.strip() for text in texts):
-        raise ValueError("solution_column is blank in every row, so that no response can be right; name another.")
+    check_golds(data["solution"])
 
 
 WITHOUT_VERIFICATION = ("format_reward", SOFT_OVERLONG)

@@ -22,6 +22,9 @@ from tokenshift.trainer.resume.launch_check import check_launch
 LONGEST_RESPONSE = 1024
 """Limit on the tokens of a response where neither the user nor the model sets one."""
 
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+"""Names of the dtypes that models are loaded with."""
+
 
 @dataclass
 class SamplingArguments(PromptArguments):
@@ -82,7 +85,7 @@ class SamplingArguments(PromptArguments):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
-        if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
+        if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} is not known; choose auto, float32, bfloat16 or float16.")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")

@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import json
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -48,6 +49,7 @@ class Outcome:
         said: the line, or all that was printed where it is more.
         status: the exit status, or the name of what was raised.
         seconds: from the start to the end.
+        cpu: seconds of the processors that it took, which on an idle machine is as long as it lasts.
         faults: what is not as it has to be.
     """
 
@@ -57,6 +59,7 @@ class Outcome:
     said: str
     status: int | str
     seconds: float
+    cpu: float
     faults: list[str]
 
 
@@ -65,7 +68,8 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--forked", action="store_true")
     parser.add_argument("--only", default="")
-    parser.add_argument("--json", default=None)
+    parser.add_argument("--json", default=None, help="a file for the outcomes")
+    parser.add_argument("--early", action="store_true", help="only those for which no model is needed")
     parser.add_argument("--right", action="store_true", help="give the right inputs that look wrong too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -79,8 +83,9 @@ def main() -> int:
     wrong = [outcome for outcome in outcomes if outcome.faults]
     print(f"\n{len(outcomes)} cases, {len(wrong)} with faults")
     if outcomes:
-        slowest = max(outcomes, key=lambda outcome: outcome.seconds)
-        print(f"slowest: {slowest.seconds:.1f} s, {slowest.where}, {slowest.wrong}")
+        print("slowest, in seconds of the clock and of the processors:")
+        for outcome in sorted(outcomes, key=lambda outcome: -outcome.cpu)[:5]:
+            print(f"  {outcome.seconds:.1f} {outcome.cpu:.1f}  {outcome.where}: {outcome.wrong}")
     if given.json:
         Path(given.json).write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
     return int(bool(wrong))
@@ -101,18 +106,19 @@ def _outcomes(given: argparse.Namespace, folder: Path) -> Any:
     number = 0
     for case in COMMAND_LINE:
         number += 1
-        if not wanted(case.command or "tokenshift", case.wrong):
+        if not wanted(case.command or "tokenshift", case.wrong) or (given.early and case.model):
             continue
-        words = shlex.split(case.words.replace(OUT, f"out/{number}"))
+        words, before = shlex.split(case.words.replace(OUT, f"out/{number}")), _cpu()
         status, out, err, seconds = run([*([case.command] if case.command else []), *words])
-        faults = _faults_of_command(case, status, out, err, None if given.forked else seconds, folder)
-        yield _shown(Outcome(case.wrong, case.command or "tokenshift", case.model, err, status, seconds, faults))
-    for call in CALLS:
+        cpu = _cpu() - before
+        faults = _faults_of_command(case, status, out, err, None if given.forked else cpu, folder)
+        yield _shown(Outcome(case.wrong, case.command or "tokenshift", case.model, err, status, seconds, cpu, faults))
+    for call in () if given.early else CALLS:
         if not wanted("python", call.wrong):
             continue
         status, out, err, seconds = _forked(lambda call=call: _call(call))  # type: ignore[misc]
         faults = [] if status == 0 else [err.strip().splitlines()[-1] if err.strip() else f"status {status}"]
-        yield _shown(Outcome(call.wrong, "Python", True, out + err, status, seconds, faults + _ran(folder)))
+        yield _shown(Outcome(call.wrong, "Python", True, out + err, status, seconds, seconds, faults + _ran(folder)))
     for wrong, command, line in RIGHT if given.right else ():
         number += 1
         if not wanted(command, wrong, "right"):
@@ -120,13 +126,22 @@ def _outcomes(given: argparse.Namespace, folder: Path) -> Any:
         status, out, err, seconds = run([command, *shlex.split(line.replace(OUT, f"out/{number}"))])
         faults = [] if status == 0 else [f"status {status}"]
         (folder / RAN).unlink(missing_ok=True)
-        yield _shown(Outcome(wrong, command, True, out + err, status, seconds, faults))
+        yield _shown(Outcome(wrong, command, True, out + err, status, seconds, seconds, faults))
+
+
+def _cpu() -> float:
+    """Seconds of the processors that the processes took which this one has started and which have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _shown(outcome: Outcome) -> Outcome:
     mark = "FAULT" if outcome.faults else "ok"
     said = " ".join(outcome.said.split())
-    print(f"{mark:5} {outcome.seconds:6.1f} s  {outcome.where:10} {outcome.wrong:40} {said[:150]}", flush=True)
+    print(
+        f"{mark:5} {outcome.seconds:6.1f} s {outcome.cpu:6.1f} s  {outcome.where:10} {outcome.wrong:40} {said[:150]}",
+        flush=True,
+    )
     return outcome
 
 
@@ -135,20 +150,17 @@ def _faults_of_command(
 ) -> list[str]:
     lines = [line for line in err.splitlines() if line.strip()]
     faults = [] if status == 2 else [f"status {status}"]
-    if "Traceback" in err + out and not case.frames:
+    if "Traceback" in err + out:
         faults.append("a traceback")
     if not lines:
         faults.append("no line")
     else:
-        last = lines[-1] if case.frames else " ".join(lines)
+        last = lines[-1] if case.runs else " ".join(lines)
         faults += [f"no {word!r} in the line" for word in case.says if word not in last]
-        if len(lines) > 1 and not case.frames:
+        if len(lines) > 1 and not case.runs:
             faults.append(f"{len(lines)} lines")
-        foreign = [line for line in lines[:-1] if line.lstrip().startswith("File ") and str(folder) not in line]
-        if foreign:
-            faults.append(f"a frame that is not the user's: {foreign[0].strip()}")
     if seconds is not None and not case.model and seconds > SECONDS:
-        faults.append(f"{seconds:.1f} s")
+        faults.append(f"{seconds:.1f} s of the processors")
     return faults + _ran(folder)
 
 

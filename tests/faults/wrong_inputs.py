@@ -36,8 +36,7 @@ class WrongInput:
         words: its words; those that come twice count where they come last.
         says: words that the line must have: the fault, and the remedy where there is one thing to do.
         model: whether a model's files have to be read to see it.
-        frames: whether frames of the user's own file are shown.
-        slow: whether it takes much longer than the others.
+        runs: whether it shows only while a run is under way, which prints more before.
     """
 
     wrong: str
@@ -45,7 +44,7 @@ class WrongInput:
     words: str
     says: tuple[str, ...]
     model: bool = False
-    frames: bool = False
+    runs: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ COMMAND_LINE: list[WrongInput] = [
         ("a weighting that is not known", "--advantage_weighting sigmod", ("did you mean sigmoid?",)),
         ("a reward that is not known", "--reward_funcs acuracy_reward", ("did you mean accuracy_reward?",)),
         ("no reward", "--reward_funcs", ("reward_funcs", "at least one")),
-        ("a loss that is not known", "--loss_type grpoo", ("loss_type='grpoo'", "choose one of")),
+        ("a loss that is not known", "--loss_type grpoo", ("loss_type='grpoo'", "grpo")),
         ("both of yes and no", "--bf16 maybe", ("bf16", "maybe", "yes/no")),
     ),
     *of(
@@ -111,17 +110,17 @@ COMMAND_LINE: list[WrongInput] = [
         ("NaN", "--beta nan", ("beta=nan", "finite")),
         ("NaN of the learning rate", "--learning_rate nan", ("learning_rate=nan", "finite")),
         ("an infinite slope", "--divergence_alpha inf", ("divergence_alpha=inf", "finite")),
-        ("a negative scale", "--divergence_scale -1", ("divergence_scale=-1", ">= 0")),
+        ("a negative scale", "--divergence_scale -1", ("divergence_scale=-1", "at least 0")),
         ("a negative learning rate", "--learning_rate -1", ("learning_rate=-1", "at least 0")),
         ("a negative seed", "--seed -1", ("seed=-1", "at least 0")),
         ("negative updates", "--max_steps -3", ("max_steps=-3", "-1")),
         ("no prompts in a batch", "--per_device_train_batch_size 0", ("per_device_train_batch_size=0", "at least 1")),
         ("a negative number of generations", "--num_generations -4", ("num_generations=-4", "at least 1")),
         ("no tokens", "--max_completion_length 0", ("max_completion_length=0", "at least 1")),
-        ("a temperature of 0", "--temperature 0", ("temperature=0", "positive")),
+        ("a temperature of 0", "--temperature 0", ("temperature=0", "above 0")),
         ("a nucleus above 1", "--top_p 1.5", ("top_p=1.5", "(0, 1]")),
         ("a negative nucleus", "--divergence_top_p -0.1", ("divergence_top_p=-0.1", "(0, 1]")),
-        ("a limit of verification of 0", "--verify_timeout 0", ("verify_timeout=0", "positive")),
+        ("a limit of verification of 0", "--verify_timeout 0", ("verify_timeout=0", "above 0")),
         ("no verification process", "--verify_workers 0", ("verify_workers=0", "at least 1")),
         ("a negative threshold of gradients", "--max_grad_norm -1", ("max_grad_norm=-1", "at least 0")),
         ("options that are no JSON", "--weighting_options {c:", ("weighting_options", "JSON")),
@@ -181,6 +180,7 @@ COMMAND_LINE: list[WrongInput] = [
         ("a context too short", "--model_name_or_path models/short", ("models/short", "max_completion_length")),
         ("prompts too long", "--dataset_name long_prompts.jsonl", ("reads 128",)),
         ("conversations without a template", "--dataset_name conversations.jsonl", ("chat template",)),
+        ("a reward that needs a column", "--reward_funcs my_rewards.needs_a_column", ("needs_a_column", "difficulty")),
         ("a harmful checkpoint", "--output_dir runs/harmful --resume_from_checkpoint true", ("optimizer.pt",)),
         model=True,
     ),
@@ -188,7 +188,6 @@ COMMAND_LINE: list[WrongInput] = [
         "train",
         TRAIN,
         ("a reward that raises", "--reward_funcs my_rewards.raises", ("my_rewards.raises", "IndexError")),
-        ("a reward that needs a column", "--reward_funcs my_rewards.needs_a_column", ("needs_a_column", "difficulty")),
         ("a reward that gives too few", "--reward_funcs my_rewards.too_few", ("my_rewards.too_few",)),
         ("a reward that gives nothing", "--reward_funcs my_rewards.nothing", ("my_rewards.nothing",)),
         ("a reward that gives words", "--reward_funcs my_rewards.words", ("my_rewards.words", "'good'")),
@@ -200,7 +199,7 @@ COMMAND_LINE: list[WrongInput] = [
         ("weights of another shape", "--advantage_weighting my_weights.of_another_shape", ("of_another_shape",)),
         ("a weighting that gives text", "--advantage_weighting my_weights.text", ("my_weights", "text")),
         model=True,
-        frames=True,
+        runs=True,
     ),
     *of(
         "sft",
@@ -268,7 +267,7 @@ COMMAND_LINE: list[WrongInput] = [
         ("a reward that needs a column", "--reward_func my_rewards.needs_a_column", ("difficulty",)),
         ("an attention that is not there", "--attn_implementation eagre", ("eagre",)),
         model=True,
-        frames=True,
+        runs=True,
     ),
     *of(
         "shift",
@@ -334,7 +333,7 @@ COMMAND_LINE: list[WrongInput] = [
         ("a criterion that raises", "--criteria my_criteria.raises --epsilons 0.1", ("my_criteria", "nothing")),
         ("a criterion of one number", "--criteria my_criteria.one_number --epsilons 0.1", ("one_number",)),
         model=True,
-        frames=True,
+        runs=True,
     ),
     *of(
         "evaluate",
@@ -362,7 +361,7 @@ COMMAND_LINE: list[WrongInput] = [
         ("a reward that gives words", "--reward_func my_rewards.words", ("my_rewards.words", "'good'")),
         ("a reward that is infinite", "--reward_func my_rewards.infinite", ("my_rewards.infinite", "finite")),
         model=True,
-        frames=True,
+        runs=True,
     ),
     *of(
         "compare",
@@ -609,6 +608,12 @@ CALLS: list[WrongCall] = [
     WrongCall("a p-value of NaN", lambda: _adjusted(0.1, float("nan")), ("nan", "[0, 1]")),
     WrongCall("a p-value above 1", lambda: _adjusted(0.1, 2.0), ("2", "[0, 1]")),
 ]
+
+PENDING: tuple[str, ...] = (
+    *("a learning rate of NaN", "a temperature of NaN", "a seed in words", "a negative seed", "half a probe"),
+    *("a nucleus in words", "a slope in words", "a temperature of 0"),
+)
+"""Calls that the config's own checks have to refuse, and that are not asserted here."""
 
 RIGHT: list[tuple[str, str, str]] = [
     ("weights in a pickle that holds nothing else", "evaluate", f"{EVALUATE} --model models/good_pickle"),

@@ -24,7 +24,7 @@ from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
 from tokenshift.recipes.command_line.trl_options import library_options_without_effect
-from tokenshift.recipes.inputs.judging import check_golds, verification_without_effect
+from tokenshift.recipes.inputs.judging import check_compared, verification_without_effect
 from tokenshift.recipes.inputs.models import (
     ModelSource,
     find_model,
@@ -217,7 +217,7 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
             wording=script_args.wording,
             seed=args.seed,
         )
-        check_golds(problems, [script_args.reward_func])
+        check_compared(problems, [script_args.reward_func])
         require_chat_template(solutions[0]["prompt"], base.tokenizer, "the base model's tokenizer")
         context = context_length(base.config)
         longest = min((size for size in (args.max_length, context) if size is not None), default=None)

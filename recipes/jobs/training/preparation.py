@@ -23,7 +23,7 @@ from tokenshift.recipes.command_line.output_folder import (
 )
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
 from tokenshift.recipes.inputs.changed_models import ROPE_THETA
-from tokenshift.recipes.inputs.judging import check_golds, template_without_effect
+from tokenshift.recipes.inputs.judging import check_compared, template_without_effect
 from tokenshift.recipes.inputs.model_files import check_causal_config, check_weights, refusal
 from tokenshift.recipes.inputs.models import folder_generation_config, require_chat_template, resolve_model
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
@@ -101,7 +101,7 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     for reward in rewards:
         check_arguments(reward, [*TRAINING_COLUMNS, *(name for name in train.column_names if name != "prompt")])
     for data in (train, held_out):
-        check_golds(data, script_args.reward_funcs)
+        check_compared(data, script_args.reward_funcs)
     goes_on = is_resume_wanted(args)
     job = Preparation(script_args, args, model_args, rewards, train, held_out, model_path, goes_on)
     _check_together(job)
