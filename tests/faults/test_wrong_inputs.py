@@ -6,6 +6,7 @@ process, and those that need a run of their own in a few forks of it.
 
 import importlib
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from faults.made_inputs import RAN, make_inputs
-from faults.wrong_inputs import CALLS, COMMAND_LINE, OUT, PENDING, RIGHT, WrongCall, WrongInput
+from faults.wrong_inputs import CALLS, COMMAND_LINE, OUT, PENDING, RIGHT, TRAIN, WrongCall, WrongInput
 
 from tokenshift.recipes.command_line import command as tokenshift
 from tokenshift.recipes.command_line.commands import COMMANDS
@@ -47,7 +48,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return module
 
     monkeypatch.setattr(tokenshift, "import_module", guarded)
-    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "argv", ["tokenshift"])
 
     def give(words: list[str]) -> str:
         capsys.readouterr()
@@ -89,6 +90,47 @@ def test_python(call: WrongCall) -> None:
 def test_the_table_is_large_and_names_every_command() -> None:
     assert len(COMMAND_LINE) + len(CALLS) >= 100
     assert {case.command for case in COMMAND_LINE} == {"", *COMMANDS}
-    names = [_name(case) for case in (*COMMAND_LINE, *CALLS)]
-    assert len(RIGHT) > 5
-    assert [name for name in names if names.count(name) > 1] == []
+    given = [(case.command, case.words) for case in COMMAND_LINE]
+    assert len(set(given)) == len(given)
+
+
+IN_A_RUN = (
+    ("train", "a reward that raises"),
+    ("train", "a reward that gives too few"),
+    ("shift", "a reward that raises"),
+    ("evaluate", "a reward that is infinite"),
+)
+"""Rows that need a run and are given to one here; `make wrong-inputs` gives all."""
+
+
+@pytest.mark.parametrize(("command", "wrong"), IN_A_RUN)
+def test_what_shows_in_a_run(
+    command: str, wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (case,) = [case for case in COMMAND_LINE if (case.command, case.wrong, case.runs) == (command, wrong, True)]
+    monkeypatch.setattr(sys, "argv", ["tokenshift"])
+    assert tokenshift.main([command, *shlex.split(case.words.replace(OUT, str(tmp_path / "out")))]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    last = said.strip().splitlines()[-1]
+    assert [word for word in case.says if word not in last] == [], last
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_code_that_is_trusted_runs(
+    command: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (line,) = [line for wrong, name, line in RIGHT if name == command and "trusted" in wrong]
+    monkeypatch.setattr(sys, "argv", ["tokenshift"])
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
+    assert tokenshift.main([command, *shlex.split(line.replace(OUT, str(tmp_path / "out")))]) == 0
+    (folder / RAN).unlink()  # the model's code wrote it
+    assert command == "evaluate" or (tmp_path / "out" / "model" / "modeling_mine.py").is_file()
+
+
+def test_a_process_of_its_own_answers_at_once() -> None:
+    words = [sys.executable, str(ROOT / "recipes" / "grpo_divweighted.py"), *shlex.split(TRAIN.replace(OUT, "out"))]
+    done = subprocess.run([*words, "--dataset_name", "number_prompts.jsonl"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("grpo_divweighted.py: prompt_column='prompt' holds int; prompts are text")
+    assert len(done.stderr.splitlines()) == 1
