@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage
+.PHONY: demo test lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs
 
 install: $(STAMP)
 
@@ -57,6 +57,10 @@ architectures: $(STAMP)
 # How often a comparison's intervals hold the true difference, and how often its plans find an effect; two minutes.
 comparison-coverage: $(STAMP)
 	cd tests && OMP_NUM_THREADS=1 ../$(VENV)/bin/python -m helpers.comparison_coverage
+
+# Every wrong input of the table, each to a process of its own, and the inputs that look wrong and are right.
+wrong-inputs: $(STAMP)
+	OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 $(VENV)/bin/python tests/faults/check_wrong_inputs.py --right
 
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .

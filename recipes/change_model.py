@@ -34,6 +34,8 @@ class ChangeModelArguments:
             `pocket`, `smollm2`, a folder or a hub name, and its revision.
         model_config_overrides (`dict[str, Any]`):
             Values of the model's `config.json` by name, as JSON.
+        trust_remote_code (`bool`):
+            Whether code that comes with the model may run, for a model whose config is of a kind of its own.
         output_dir (`str`):
             The new folder.
     """
@@ -43,6 +45,9 @@ class ChangeModelArguments:
     model_config_overrides: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": "Values of config.json, as JSON: '{\"max_position_embeddings\": 512}'."},
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the code that comes with the model, which can do anything here."}
     )
     output_dir: str = field(default="models/changed", metadata={"help": "The new folder."})
 
@@ -71,7 +76,13 @@ def run(args: ChangeModelArguments) -> None:
 def prepare(arguments: list[str] | None = None) -> ChangeModelArguments:
     """Parse the arguments, and save the model: whatever is wrong with it is the user's mistake."""
     (args,) = parse_into((ChangeModelArguments,), arguments)
-    save_changed_model(args.model, args.model_config_overrides, Path(args.output_dir), args.model_revision)
+    save_changed_model(
+        args.model,
+        args.model_config_overrides,
+        Path(args.output_dir),
+        args.model_revision,
+        trust_remote_code=args.trust_remote_code,
+    )
     return args
 
 

@@ -32,6 +32,7 @@ from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.products import BASE_SCORE_FILE, LOG_HISTORY_FILE, MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.command_line.wandb_run import finish_wandb, start_wandb
+from tokenshift.recipes.inputs.model_files import mistakes_of_loading
 from tokenshift.recipes.jobs.training.preparation import Preparation, prepare, prepare_training_output
 from tokenshift.recipes.jobs.training.progress import LineProgress, PanelProgress
 from tokenshift.recipes.jobs.training.terminal import TrainingSummary, rollout_engine, show_training_plan
@@ -50,17 +51,18 @@ def run(job: Preparation) -> None:
     if args.process_index == 0:
         show_training_plan(job)
     interrupt = CheckpointOnSignal()
-    trainer = DivergenceGRPOTrainer(
-        model=job.model_path,
-        reward_funcs=job.rewards,
-        args=args,
-        train_dataset=job.train,
-        eval_dataset=job.held_out if args.eval_strategy != "no" else None,
-        quantization_config=get_quantization_config(job.model_args),
-        peft_config=get_peft_config(job.model_args),
-        callbacks=[interrupt],
-        probe_dataset=job.held_out,
-    )
+    with mistakes_of_loading("model_name_or_path", str(job.model_args.model_name_or_path)):
+        trainer = DivergenceGRPOTrainer(
+            model=job.model_path,
+            reward_funcs=job.rewards,
+            args=args,
+            train_dataset=job.train,
+            eval_dataset=job.held_out if args.eval_strategy != "no" else None,
+            quantization_config=get_quantization_config(job.model_args),
+            peft_config=get_peft_config(job.model_args),
+            callbacks=[interrupt],
+            probe_dataset=job.held_out,
+        )
     check_launch(trainer.accelerator)  # again, now that accelerate has chosen its engine
     prepare_training_output(job, trainer)
     if tracked and args.process_index == 0:

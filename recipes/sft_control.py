@@ -27,6 +27,7 @@ from trl import get_peft_config, get_quantization_config
 
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE
+from tokenshift.recipes.inputs.model_files import mistakes_of_loading
 from tokenshift.recipes.jobs.sft.preparation import SftJob, prepare, prepare_sft_output
 from tokenshift.recipes.jobs.sft.stopping import StopAtAccuracy, StoppableSFTTrainer, Target
 from tokenshift.trainer.policy.heldout import HeldOutScore
@@ -63,14 +64,15 @@ def _trainer(job: SftJob) -> StoppableSFTTrainer:
             "dtype": model_args.dtype,
             **(args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}),
         }
-    trainer = StoppableSFTTrainer(
-        model=model,
-        args=args,
-        train_dataset=job.train,
-        processing_class=job.base.tokenizer,
-        quantization_config=get_quantization_config(model_args),
-        peft_config=get_peft_config(model_args),
-    )
+    with mistakes_of_loading("base_model", job.base.name):
+        trainer = StoppableSFTTrainer(
+            model=model,
+            args=args,
+            train_dataset=job.train,
+            processing_class=job.base.tokenizer,
+            quantization_config=get_quantization_config(model_args),
+            peft_config=get_peft_config(model_args),
+        )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -20,6 +20,17 @@ SEQUENCE_LEVEL_LOSSES = ("luspo", "vespo")
 PER_SEQUENCE = "RLOO has one ratio a sequence, so weights of single tokens have no meaning there."
 RLOO_SETTINGS = ("normalize_advantages", "reward_clip_range")  # which GRPOConfig has not
 TOKEN_LEVEL_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo")
+KNOWN_LOSSES = TOKEN_LEVEL_LOSSES + SEQUENCE_LEVEL_LOSSES
+
+COUNT_SETTINGS = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "num_generations",
+    "num_iterations",
+    "steps_per_generation",
+    "generation_batch_size",
+    "max_completion_length",
+)
 
 
 @dataclass
@@ -249,9 +260,8 @@ class DivergenceGRPOConfig(GRPOConfig):
             allowed = get_args(hints[name])
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known; choose one of {', '.join(allowed)}.")
-        losses = TOKEN_LEVEL_LOSSES + SEQUENCE_LEVEL_LOSSES
-        if self.loss_type not in losses:
-            raise ValueError(f"loss_type={self.loss_type!r} is not known; choose one of {', '.join(losses)}.")
+        if self.loss_type not in KNOWN_LOSSES:
+            raise ValueError(f"loss_type={self.loss_type!r} is not known; choose one of {', '.join(KNOWN_LOSSES)}.")
 
     def _check_numbers(self) -> None:
         for name in ("divergence_alpha", "divergence_scale", "low_prob_coef", "divergence_top_p"):

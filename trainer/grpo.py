@@ -20,6 +20,8 @@ from datasets import Dataset
 from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states, evaluation_mode
 from tokenshift.analysis.divergence.token_statistics import NOT_FINITE
 from tokenshift.analysis.registry import UserFunctionError
+from tokenshift.analysis.sampling.rewarded_rows import checked_reward
+from tokenshift.analysis.storage.own_code import needs_own_code, own_code_text
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
@@ -64,6 +66,20 @@ IMAGE_INPUTS = (
 
 ENTROPY = "entropy"
 """Key under which an update's loss inputs have the policy's entropies `(B, T)`."""
+
+
+def _check_rewards(reward_funcs: Any) -> None:
+    """Refuse what cannot be a reward.
+
+    Raises:
+        ValueError: for something that is no function, no model and no name of one.
+    """
+    for reward in reward_funcs if isinstance(reward_funcs, list | tuple) else [reward_funcs]:
+        if reward is not None and not callable(reward) and not isinstance(reward, str):
+            raise ValueError(
+                f"reward_funcs has {reward!r}, a {type(reward).__name__}; a reward is a function of TRL's signature, "
+                "or a model, or a model's name."
+            )
 
 
 class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
@@ -163,7 +179,13 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         self._moved = False  # whether the policy has moved since it was the reference
         self._latest_update: tuple[int, float] = (0, 0.0)  # its number and learning rate
         self._randomness = Randomness(torch.device("cpu"))
-        super().__init__(model, reward_funcs, args, *other_args, **kwargs)
+        _check_rewards(reward_funcs)
+        try:
+            super().__init__(model, reward_funcs, args, *other_args, **kwargs)
+        except ValueError as error:
+            if not needs_own_code(error):
+                raise
+            raise ValueError(own_code_text(f"The model {model!r}, or one that belongs to it,")) from error
         check_policy_context(self)
         check_vllm_context(self.accelerator.unwrap_model(self.model).config, args)
         check_folder_settings(getattr(self.model, "generation_config", None), args, type(self.model).__name__)
@@ -193,6 +215,16 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
                     correct_threshold=args.correct_threshold,
                 )
             )
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        rewards = self.reward_funcs
+        self.reward_funcs = [
+            reward if isinstance(reward, torch.nn.Module) else checked_reward(reward) for reward in rewards
+        ]
+        try:
+            return super()._calculate_rewards(*args, **kwargs)
+        finally:
+            self.reward_funcs = rewards
 
     def _refuse_images(self) -> None:
         """Refuse images before anything is generated: the reference's forward pass is for text.

@@ -135,7 +135,8 @@ class DistributionReference:
         self._padding_checked = False  # whether padding is known to leave the policy's states alone
         self._reference_form: tuple[float, float | None] | None = None  # scale and cap that fit its states
         tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
-        base_tokenizer = tokenizer if path is None else AutoTokenizer.from_pretrained(path)
+        trust = getattr(trainer.args, "trust_remote_code", False)
+        base_tokenizer = tokenizer if path is None else AutoTokenizer.from_pretrained(path, trust_remote_code=trust)
         if path is not None:  # before a model is loaded
             shared_vocabulary(base_tokenizer, tokenizer)
         if kind == "base" and path is None:

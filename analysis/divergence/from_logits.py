@@ -9,12 +9,14 @@ import math
 
 import torch
 
+from tokenshift.analysis.checks import is_number
+
 
 def check_sampling(temperature: float, top_p: float) -> None:
     """Raise ValueError for a temperature or top_p out of range."""
-    if not (temperature > 0 and math.isfinite(temperature)):
+    if not is_number(temperature) or not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(f"temperature={temperature!r} must be a finite number > 0.")
-    if not 0 < top_p <= 1:
+    if not is_number(top_p) or not 0 < top_p <= 1:
         raise ValueError(f"top_p={top_p!r} must lie in (0, 1].")
 
 

@@ -11,6 +11,8 @@ from math import comb
 
 import numpy as np
 
+from tokenshift.analysis.checks import check_whole
+
 
 def mean_at_k(responses: np.ndarray, correct: np.ndarray) -> np.ndarray:
     """Share of correct responses, float64 `(P,)`: the expected mean over k of them, for every k.
@@ -46,6 +48,7 @@ def pass_at_k(responses: np.ndarray, correct: np.ndarray, k: int) -> np.ndarray:
 
 
 def _counts(responses: np.ndarray, correct: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    check_whole("k", k)
     n, c = np.asarray(responses), np.asarray(correct)
     if k < 1 or (n < k).any():
         raise ValueError(f"k={k} must be at least 1, and at most {n.min(initial=k)}, the responses there are.")
@@ -69,6 +72,7 @@ def majority_at_k(votes: Sequence[int | None], correct: Sequence[bool], k: int) 
     Raises:
         ValueError: If k is out of range.
     """
+    check_whole("k", k)
     n = len(votes)
     if not 1 <= k <= n:
         raise ValueError(f"k={k} must be at least 1, and at most {n}, the responses there are.")

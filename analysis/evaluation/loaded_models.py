@@ -20,6 +20,7 @@ import pyarrow as pa
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
+from tokenshift.analysis.checks import check_whole
 from tokenshift.analysis.divergence.hidden_states import evaluation_mode
 from tokenshift.analysis.evaluation.report import grading_notes, voting, write_evaluation_report
 from tokenshift.analysis.evaluation.responses import Grader, ProblemSet, RewardGrader, Subject, evaluate_model
@@ -127,8 +128,9 @@ def evaluate(
     if not models:
         raise ValueError("There is nothing to evaluate: models is empty.")
     for name, value in (("samples", samples), ("batch_size", batch_size), ("resamples", resamples)):
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1.")
+        check_whole(name, value)
+    for k in ks or ():
+        check_whole(f"ks={ks!r} has {k!r}; k", k)
     chosen_ks = sorted({1, samples} if ks is None else set(ks))
     if not chosen_ks or not 1 <= chosen_ks[0] <= chosen_ks[-1] <= samples:
         raise ValueError(f"ks={ks} must be numbers of at least 1, and at most samples={samples}.")

@@ -1,5 +1,6 @@
 """Responses sampled from a model, reproducible token by token."""
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -7,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
+from tokenshift.analysis.checks import check_whole
 from tokenshift.analysis.divergence.from_logits import check_sampling, log_probabilities
 from tokenshift.analysis.divergence.hidden_states import model_name
 from tokenshift.analysis.sampling.draws import coupled_draw
@@ -38,9 +40,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_sampling(self.temperature, self.top_p)
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
-        if not 0 <= self.seed < 2**63:
+        check_whole("max_new_tokens", self.max_new_tokens)
+        if not isinstance(self.seed, numbers.Integral) or not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed} must be at least 0 and below 2**63.")
 
     @property

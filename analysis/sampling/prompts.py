@@ -41,6 +41,11 @@ def encode_problems(
     prompts = []
     for row, prompt in enumerate(problems if columns is None else problems["prompt"]):  # type: ignore[call-overload]
         if not isinstance(prompt, Prompt):
+            if not isinstance(prompt, str | list | tuple):
+                raise ValueError(
+                    f"The prompt of row {row} is a {type(prompt).__name__} ({str(prompt)[:60]}); prompts are text or "
+                    "conversations."
+                )
             if not isinstance(prompt, str) and tokenizer.chat_template is None:
                 name = name or tokenizer.name_or_path
                 raise ValueError(f"The prompts are conversations, but the tokenizer of {name!r} has no chat template.")

@@ -3,6 +3,8 @@
 import inspect
 import math
 import numbers
+import os
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -47,7 +49,62 @@ def row_rewards(
     if completion_ids is not None:
         arguments["completion_ids"] = list(completion_ids)
     check_arguments(reward, list(arguments))
-    return _checked(reward, reward(**arguments), len(completions))
+    try:
+        values = reward(**arguments)
+    except Exception as error:  # whatever a user's function raises
+        raise _raised(reward, error) from error
+    return _checked(reward, values, len(completions))
+
+
+def checked_reward(reward: Reward) -> Reward:
+    """A reward that is called as before, and whose mistakes are named in one line.
+
+    Args:
+        reward: a reward function with TRL's signature, which may be a coroutine function.
+
+    Returns:
+        A function that gives the reward's numbers as a list of floats, with None where there is none; infinite ones
+        stay. It raises ValueError where the reward raises, or gives something else than one number or None for each
+        completion.
+    """
+
+    def numbers_of(values: Any, count: int) -> list[float | None]:
+        return _checked(reward, values, count, finite=False)
+
+    if inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(getattr(reward, "__call__", None)):  # noqa: B004
+
+        async def awaited(*args: Any, **arguments: Any) -> list[float | None]:
+            try:
+                values = await reward(*args, **arguments)
+            except Exception as error:
+                raise _raised(reward, error) from error
+            return numbers_of(values, len(arguments["completions"]))
+
+        return awaited
+
+    def called(*args: Any, **arguments: Any) -> list[float | None]:
+        try:
+            values = reward(*args, **arguments)
+        except Exception as error:
+            raise _raised(reward, error) from error
+        return numbers_of(values, len(arguments["completions"]))
+
+    return called
+
+
+def _raised(reward: Reward, error: Exception) -> Exception:
+    """The error to raise where a reward raised one: one line, with the place in the user's file."""
+    if str(getattr(reward, "__module__", "")).startswith("tokenshift."):  # a shipped one
+        return UserFunctionError(str(error)) if isinstance(error, ValueError) else error
+    function = getattr(reward, "func", reward)  # of functools.partial
+    code = getattr(function, "__code__", None) or getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004
+    file = getattr(code, "co_filename", None)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    where = f" in {os.path.relpath(str(file))}, line {lines[-1]}" if lines else ""
+    reason = " ".join(str(error).split())
+    return UserFunctionError(
+        f"The reward {reward_name(reward)} raised {type(error).__name__}{where}: {reason or 'no reason was given'}"
+    )
 
 
 def check_arguments(reward: Reward, names: Sequence[str]) -> None:
@@ -84,10 +141,12 @@ def reward_name(reward: Reward) -> str:
     return f"{getattr(reward, '__module__', '')}.{name}"
 
 
-def _checked(reward: Reward, values: Any, count: int) -> list[float | None]:
-    """The reward's reply as Python numbers."""
+def _checked(reward: Reward, values: Any, count: int, *, finite: bool = True) -> list[float | None]:
+    """The reward's reply as Python numbers, finite ones where that is wanted."""
     if hasattr(values, "tolist"):  # a tensor or an array
         values = values.tolist()
+    elif isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping | list | tuple):
+        values = list(values)
     if not isinstance(values, list | tuple) or len(values) != count:
         reply = " ".join(repr(values).split())
         reply = reply if len(reply) <= 100 else f"{reply[:100]}..."
@@ -95,10 +154,10 @@ def _checked(reward: Reward, values: Any, count: int) -> list[float | None]:
             f"The reward {reward_name(reward)} returned {reply} for {count} completions; it must "
             "give a list with one number, or None, for each."
         )
-    return [_number(reward, value) for value in values]
+    return [_number(reward, value, finite) for value in values]
 
 
-def _number(reward: Reward, value: Any) -> float | None:
+def _number(reward: Reward, value: Any, finite: bool) -> float | None:
     if getattr(value, "shape", None) == ():  # a scalar of numpy, or a tensor
         value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):  # as TRL takes it
@@ -108,6 +167,6 @@ def _number(reward: Reward, value: Any) -> float | None:
             f"The reward {reward_name(reward)} returned {value!r} for a completion; it must be a number, or None "
             "where there is no reward."
         )
-    if math.isinf(value):
+    if finite and math.isinf(value):
         raise UserFunctionError(f"The reward {reward_name(reward)} returned {value}; rewards are finite numbers.")
     return float(value)

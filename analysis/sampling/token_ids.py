@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 LIMITS = (
@@ -36,11 +37,20 @@ def encode_prompt(
         tokenizer: the model's tokenizer.
         prompt: text, or a conversation, to which the turn that the model answers in is added.
         chat_template_kwargs: arguments of the chat template, such as `{"enable_thinking": False}`.
+
+    Raises:
+        ValueError: for something else than text or a conversation that the chat template can write.
     """
     if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])
+        return list(tokenizer(prompt, verbose=False)["input_ids"])  # its length is checked by those who ask
+    if not isinstance(prompt, list | tuple) or not all(isinstance(turn, Mapping) for turn in prompt):
+        raise ValueError(f"A prompt is {str(prompt)[:60]!r}; prompts are text, or conversations: lists of messages.")
     options = dict(chat_template_kwargs or {})
-    return list(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False, **options))
+    try:
+        return list(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False, **options))
+    except (TemplateError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"The chat template cannot write the prompt {str(prompt)[:60]!r}: {reason}") from error
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Any) -> set[int]:

@@ -22,6 +22,7 @@ from accelerate import PartialState
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
+from tokenshift.analysis.checks import check_whole
 from tokenshift.analysis.divergence.hidden_states import evaluation_mode
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator
 from tokenshift.analysis.sampling.prompts import encode_problems, fitting_sampling
@@ -298,11 +299,9 @@ def analyze(
 
 
 def _check_numbers(*, report_responses: int, **counts: int) -> None:
-    if report_responses < 0:
-        raise ValueError(f"report_responses={report_responses} must be at least 0.")
+    check_whole("report_responses", report_responses, 0)
     for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1.")
+        check_whole(name, value)
 
 
 def _check_given(trajectories: Sequence[Trajectory], models: Sequence[Any]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from tokenshift.analysis.cross_sampling.decoding_batch import DecodingBatch
 from tokenshift.analysis.cross_sampling.engines import cross_sample
@@ -14,7 +14,7 @@ from tokenshift.analysis.sampling.draws import coupled_draw
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.token_ids import encode_prompt, padded_left
-from tokenshift.recipes.inputs.models import find_model, resolve_model
+from tokenshift.recipes.inputs.models import find_model
 from tokenshift.recipes.inputs.sums import sums_dataset
 from tokenshift.recipes.pocket.problems import pocket_dataset
 
@@ -53,11 +53,10 @@ def cross_cost(
         obvious: whether the obvious way is timed too, which is slow.
         shape: as in `SHAPES`, where the model's is taken when None.
     """
-    find_model("rl_model", rl_model)
-    path = resolve_model(model)
+    sources = find_model("model", model), find_model("rl_model", rl_model)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    base, rl = (AutoModelForCausalLM.from_pretrained(folder).eval() for folder in (path, resolve_model(rl_model)))
-    pair = Pair(base.to(device), rl.to(device), AutoTokenizer.from_pretrained(path))
+    base, rl = (source.load("auto", device) for source in sources)
+    pair = Pair(base, rl, sources[0].tokenizer)
     size, batch, length = shape or SHAPES[model]
     data = pocket_dataset("analysis", size) if model == "pocket" else sums_dataset("eval", size)
     requests = [Request((n, 0), encode_prompt(pair.tokenizer, prompt)) for n, prompt in enumerate(data["prompt"])]

@@ -21,6 +21,8 @@ class Command:
         launched: Whether `--launch` may start it by `accelerate launch`.
         config_holds_arguments: Whether the keys of the `--config` file are the command's arguments.
         configs: Pattern of the shipped configs that fit the command; None if none does.
+        early: Dotted name of a function of the given values that looks for more mistakes before the slow imports;
+            empty if there is none.
     """
 
     module: str
@@ -29,6 +31,7 @@ class Command:
     launched: bool = True
     config_holds_arguments: bool = True
     configs: str | None = None
+    early: str = ""
 
     @property
     def script(self) -> Path:
@@ -76,6 +79,7 @@ COMMANDS = {
         launched=False,
         config_holds_arguments=False,
         configs="compare_*",
+        early=f"{_RECIPES}.jobs.comparison.early.check_file",
     ),
     "evaluate": Command(
         f"{_RECIPES}.evaluate",

@@ -8,9 +8,12 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
+import yaml
+
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.commands import Command
 from tokenshift.recipes.command_line.config_files import config_file, read_config, with_config_file
+from tokenshift.recipes.command_line.early_numbers import check_numbers
 from tokenshift.recipes.command_line.source_fields import (
     UNKNOWN,
     SourceField,
@@ -59,9 +62,16 @@ LISTED = {
     "draws": ("tokenshift.analysis.cross_sampling.intervention", "DRAWS"),
     "kinds": ("tokenshift.recipes.jobs.analysis.robustness", "TRAJECTORY_KINDS"),
     "scale": ("tokenshift.recipes.jobs.reproduction.arguments", "SCALES"),
+    "loss_type": ("tokenshift.trainer.config", "KNOWN_LOSSES"),
+    "measure": ("tokenshift.analysis.shift.measure", "SHIFT_MEASURES"),
+    "dtype": ("tokenshift.recipes.inputs.sampling", "DTYPES"),
     "wording": ("tokenshift.recipes.jobs.sft.solutions", "WORDINGS"),
 }
 """Arguments whose values are listed in a module's constant -> the module and the constant."""
+
+
+MAPPINGS = ("weighting_options", "chat_template_kwargs", "model_config_overrides")
+"""Arguments that are mappings, written as JSON."""
 
 
 class EarlyParser(argparse.ArgumentParser):
@@ -152,19 +162,22 @@ def command_fields(command: Command) -> dict[str, SourceField]:
     return fields
 
 
-def check_words(command: Command, words: list[str]) -> None:
+def check_words(command: Command, words: list[str]) -> tuple[dict[str, Any], dict[str, SourceField]]:
     """Look at the words of a command line, and at the config file they name, without importing anything heavy.
+
+    Returns:
+        The given values by argument, and the command's fields; none where they cannot be read without imports.
 
     Raises:
         ValueError: For an unknown argument or config key, a config file that is not there or not YAML, and a value of
-            a wrong kind.
+            a wrong kind or out of its range.
     """
     if not command.arguments:
-        return
+        return {}, {}
     try:
         fields = command_fields(command)
     except UnreadableSource:
-        return
+        return {}, {}
     parser = EarlyParser(fields.values())
     known = parser.options() | ({"config", "env"} if command.config_holds_arguments else set())
     refuse_unknown(option_names(words), known, "--")
@@ -179,15 +192,53 @@ def check_words(command: Command, words: list[str]) -> None:
             refuse_unknown(config, known, "the config's ")
             for name, value in config.items():
                 if name in fields:
-                    _check_value(fields[name], value)
+                    _check_value(fields[name], value, "the config's ")
             values |= {name: value for name, value in config.items() if name in fields}
             del words[index : index + 2]
     parsed, unused = parser.parse_known_args(words)
     if unused:
         raise ValueError(f"{unused[0]!r} belongs to no argument; an argument is given as --name value.")
     values |= {name: value for name, value in vars(parsed).items() if value is not None}
+    _check_meanings(values, fields)
+    return values, fields
+
+
+def check_values(values: Mapping[str, Any], fields: Mapping[str, SourceField]) -> None:
+    """Look at the values of arguments as a config file has them.
+
+    Args:
+        values: Values by argument.
+        fields: The command's fields by name, of which every argument is one.
+
+    Raises:
+        ValueError: For a value of a wrong kind or out of its range.
+    """
+    for name, value in values.items():
+        _check_value(fields[name], value)
+    _check_meanings(values, fields)
+
+
+def _check_meanings(values: Mapping[str, Any], fields: Mapping[str, SourceField]) -> None:
     _check_smallest(values)
+    check_numbers(values, fields)
+    _check_texts(values)
     _check_known(values)
+
+
+def _check_texts(values: Mapping[str, Any]) -> None:
+    """Raise for the first text that is no mapping, or no template, where it has to be one."""
+    for name in MAPPINGS:
+        value = values.get(name)
+        if isinstance(value, str):
+            try:
+                read = yaml.safe_load(value)
+            except yaml.YAMLError:
+                read = None
+            if not isinstance(read, dict):
+                raise ValueError(f"{name}={value!r} is no mapping of names to values in JSON, such as '{{\"a\": 1}}'.")
+    template = values.get("prompt_template")
+    if isinstance(template, str) and "{prompt}" not in template:
+        raise ValueError(f"prompt_template={template!r} has no {{prompt}} in it.")
 
 
 def _check_smallest(values: Mapping[str, Any]) -> None:
@@ -227,17 +278,17 @@ def _items(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
-def _check_value(field: SourceField, value: Any) -> None:
+def _check_value(field: SourceField, value: Any, prefix: str = "") -> None:
     """Raise for a config's value that is none of a field's; values whose kind the source does not say pass."""
     for item in value if field.is_list and isinstance(value, list) else [value]:
         if item is None or not (field.choices or field.kind):
             continue
         if field.choices and item not in field.choices and str(item) not in map(str, field.choices):
             known = ", ".join(map(str, field.choices))
-            raise ValueError(f"the config's {field.name}={item!r} is not known; choose one of {known}.")
+            raise ValueError(f"{prefix}{field.name}={item!r} is not known; choose one of {known}.")
         if field.kind in (int, float, bool) and not _converts(field.kind, item):
             name = {int: "a whole number", float: "a number", bool: "true or false"}[field.kind]
-            raise ValueError(f"the config's {field.name}={item!r} must be {name}.")
+            raise ValueError(f"{prefix}{field.name}={item!r} must be {name}.")
 
 
 def _converts(kind: Any, value: Any) -> bool:

@@ -1,8 +1,10 @@
 """The beginning and the end of a recipe: a user's mistake in one line, a clean stop, process groups closed."""
 
+import linecache
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,18 @@ FAILED = 1
 
 class LateMistakeError(ValueError):
     """A user's mistake that shows only while a run is under way."""
+
+
+def is_told(error: ValueError) -> bool:
+    """Whether an error's text was written for the user, by a `raise` of this project: not by a slip in its code."""
+    if isinstance(error, UserFunctionError | LateMistakeError):
+        return True
+    steps = list(traceback.walk_tb(error.__traceback__))
+    if not steps:
+        return False
+    frame, line = steps[-1]
+    written = linecache.getline(frame.f_code.co_filename, line).strip()
+    return str(frame.f_globals.get("__name__", "")).startswith("tokenshift.") and written.startswith("raise ")
 
 
 class RememberedInterrupt:
@@ -79,13 +93,13 @@ def run_guarded(
         if is_main_process():
             print(f"\n{stopped}")
         return INTERRUPTED
-    except (UserFunctionError, LateMistakeError, DamagedFileError, DiskFullError) as error:
-        report_mistake(Path(file).name, error)
-        return MISTAKE
     except NonFiniteUpdateError as error:
         report_mistake(Path(file).name, error)
         return FAILED
     except Exception as error:
+        if isinstance(error, DamagedFileError | DiskFullError) or (isinstance(error, ValueError) and is_told(error)):
+            report_mistake(Path(file).name, error)
+            return MISTAKE
         return _after_disk_fault(file, error, "What is done is kept; the same command goes on from there.")
     finally:
         if in_main_thread:

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, distribution, version
 
 LIBRARIES = (
@@ -41,13 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The words after `tokenshift env`; `sys.argv`'s when None.
 
     Returns:
-        Exit status 0.
+        Exit status 0; 2 after words that it does not take.
     """
     parser = argparse.ArgumentParser(
         prog="tokenshift env",
         description="Print versions and devices for a bug report. Nothing is imported, and no secret is shown.",
     )
-    parser.parse_args(arguments)
+    _, unused = parser.parse_known_args(arguments)
+    if unused:
+        print(f"tokenshift env: {unused[0]!r} belongs to no argument; leave it out.", file=sys.stderr)
+        return 2
     for name, value in environment().items():
         print(f"{name:22}{value}")
     return 0

@@ -30,7 +30,14 @@ logger = get_logger(__name__)
 CONTENT_PARTS = "parts"
 """Key of the settings under which those of models and sets that can be added later are."""
 
-UNRECORDED_ARGUMENTS = ("output_dir", "overwrite", "verify_workers", "verify_timeout", "verify_budget")
+UNRECORDED_ARGUMENTS = (
+    "output_dir",
+    "overwrite",
+    "verify_workers",
+    "verify_timeout",
+    "verify_budget",
+    "trust_remote_code",
+)
 """Arguments of every analysis on which no row depends, and which its settings therefore leave out."""
 
 

@@ -6,6 +6,7 @@ from accelerate.logging import get_logger
 from transformers import TrainingArguments
 
 from tokenshift.analysis.storage.main_process import on_main_process
+from tokenshift.analysis.storage.pickles import check_checkpoint
 from tokenshift.trainer.resume.examination import (
     ResumePoint,
     checkpoints_of,
@@ -38,8 +39,8 @@ def checkpoint_to_resume(args: TrainingArguments, overwrite: bool, tell: bool = 
         tell: Whether the user is told of checkpoints that are passed over, or cannot be checked.
 
     Raises:
-        ValueError: If the named checkpoint is not there or damaged, if none is whole, or if an earlier run's
-            checkpoints would be mixed with this run's.
+        ValueError: If the named checkpoint is not there or damaged, if none is whole, if a pickle in it could run
+            something, or if an earlier run's checkpoints would be mixed with this run's.
     """
     output_dir = Path(str(args.output_dir))
     if not is_resume_wanted(args):
@@ -49,7 +50,10 @@ def checkpoint_to_resume(args: TrainingArguments, overwrite: bool, tell: bool = 
     point = newest_whole(output_dir) if wanted.lower() in RESUME_WORDS else _named(wanted)
     for remark in point.remarks if tell else ():
         logger.warning(remark)
-    return None if point.checkpoint is None else str(point.checkpoint)  # None: stopped before its first checkpoint
+    if point.checkpoint is None:
+        return None  # stopped before its first checkpoint
+    check_checkpoint(point.checkpoint)
+    return str(point.checkpoint)
 
 
 def _named(wanted: str) -> ResumePoint:

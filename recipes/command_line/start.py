@@ -6,11 +6,13 @@ and no installed one, such as `evaluate`. `--help` and mistakes that show withou
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from tokenshift.analysis.secrets import hide_in_text, hide_in_words
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.early_check import check_words
+from tokenshift.recipes.command_line.early_paths import check_paths
 from tokenshift.recipes.command_line.help_text import HELP_PARTS, command_help
 from tokenshift.recipes.command_line.source_fields import UnreadableSource
 
@@ -60,7 +62,11 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
             return None
         return 0
     try:
-        check_words(command, words)
+        values, fields = check_words(command, words)
+        check_paths(name, values, fields)
+        if command.early and fields:
+            module, _, function = command.early.rpartition(".")
+            getattr(import_module(module), function)(values)
     except ValueError as error:
         report_mistake(command.script.name, error)
         return MISTAKE

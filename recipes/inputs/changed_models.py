@@ -18,6 +18,7 @@ from transformers import CONFIG_MAPPING, AutoConfig
 
 from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.recipes.inputs.model_files import refusal
 from tokenshift.recipes.inputs.models import resolve_model
 
 CONFIG_FILE = "config.json"
@@ -28,20 +29,27 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 """Suffixes of files that are large, and that nobody edits."""
 
 
-def changed_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def changed_config(
+    config: Mapping[str, Any], overrides: Mapping[str, Any], own_kind: Any | None = None
+) -> dict[str, Any]:
     """A model's `config.json` with other values.
 
     Args:
         config: what the file holds.
         overrides: values by name; a mapping replaces the whole mapping of that name.
+        own_kind: the class of the model's config where that is code that comes with the model.
 
     Raises:
         ValueError: for a setting that the model's config does not have, or one that the model would not read.
     """
     kind = str(config.get("model_type"))
-    if kind not in CONFIG_MAPPING:
-        raise ValueError(f"The model's type {kind!r} is not one of transformers', so its config cannot be checked.")
-    known = {*AutoConfig.for_model(kind).to_dict(), *config, ROPE_THETA}
+    if own_kind is None and kind not in CONFIG_MAPPING:
+        raise ValueError(
+            f"The model's type {kind!r} is not one of transformers', so its config cannot be checked; if code comes "
+            "with the model, read it, and give --trust_remote_code true to run it."
+        )
+    config_class = own_kind or type(AutoConfig.for_model(kind))
+    known = {*config_class().to_dict(), *config, ROPE_THETA}
     for name in overrides:
         if name not in known:
             raise ValueError(
@@ -51,7 +59,7 @@ def changed_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     changed = {**config, **overrides}
     if "rope_parameters" in changed and ROPE_THETA in overrides:
         changed["rope_parameters"] = {**changed["rope_parameters"], ROPE_THETA: changed.pop(ROPE_THETA)}
-    read = AutoConfig.for_model(kind).from_dict(changed)
+    read = config_class.from_dict(changed)
     rope = getattr(read, "rope_parameters", None) or {}
     for name, value in overrides.items():
         taken = rope.get(name) if name == ROPE_THETA else getattr(read, name, None)
@@ -62,7 +70,14 @@ def changed_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     return changed
 
 
-def save_changed_model(model: str, overrides: Mapping[str, Any], folder: Path, revision: str | None = None) -> bool:
+def save_changed_model(
+    model: str,
+    overrides: Mapping[str, Any],
+    folder: Path,
+    revision: str | None = None,
+    *,
+    trust_remote_code: bool = False,
+) -> bool:
     """Save a copy of a model with another config. Weights share the disk with the original where the disk allows it.
 
     Args:
@@ -70,6 +85,7 @@ def save_changed_model(model: str, overrides: Mapping[str, Any], folder: Path, r
         overrides: values of `config.json` by name.
         folder: the new folder, which appears whole or not at all.
         revision: the revision of a hub model.
+        trust_remote_code: whether code that comes with the model may run, to check the settings of its config.
 
     Returns:
         Whether the folder was made; False if it was there already with the same config.
@@ -87,7 +103,16 @@ def save_changed_model(model: str, overrides: Mapping[str, Any], folder: Path, r
             raise ValueError(f"model={model!r} cannot be loaded: {' '.join(str(error).split())}") from error
     if not (source / CONFIG_FILE).is_file():
         raise ValueError(f"model={model!r} has no {CONFIG_FILE}: it is an adapter; merge it into its base first.")
-    config = changed_config(json.loads((source / CONFIG_FILE).read_text(encoding="utf-8")), overrides)
+    own_kind = None
+    try:
+        saved = json.loads((source / CONFIG_FILE).read_text(encoding="utf-8"))
+        if not isinstance(saved, dict):
+            raise ValueError(f"{CONFIG_FILE} holds no settings")
+        if trust_remote_code and "AutoConfig" in saved.get("auto_map", {}):
+            own_kind = type(AutoConfig.from_pretrained(source, trust_remote_code=True))
+    except Exception as error:  # whatever the file makes transformers raise
+        raise refusal("model", model, error) from error
+    config = changed_config(saved, overrides, own_kind)
     if folder.exists():
         there = folder / CONFIG_FILE
         if there.is_file() and json.loads(there.read_text(encoding="utf-8")) == config:

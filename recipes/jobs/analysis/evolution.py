@@ -101,7 +101,7 @@ def prepare(arguments: list[str] | None = None) -> EvolutionJob:
     """
     args = parse_into((EvolutionArguments,), arguments)[0]
     names = checkpoint_names(args.checkpoints)
-    sources = [find_model("checkpoints", name) for name in names]
+    sources = [find_model("checkpoints", name, trust_remote_code=args.trust_remote_code) for name in names]
     args.rl_model = names[-1]
     shift = prepare_shift(args)
     for source in sources:

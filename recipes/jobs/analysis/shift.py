@@ -185,7 +185,9 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True, setting: str =
     """
     state = check_machine(args)
     load_reward(args.reward_func)  # an unknown one is named before all else
-    base, rl = find_model("base_model", args.base_model), find_model(setting, args.rl_model)
+    trust = args.trust_remote_code
+    base = find_model("base_model", args.base_model, trust_remote_code=trust)
+    rl = find_model(setting, args.rl_model, trust_remote_code=trust)
     require_shared_vocabulary(base, rl)
     if not problems:
         return ShiftJob(args, base, rl, Dataset.from_dict({}), [], no_judge, RunFolder(Path(args.output_dir)))

@@ -168,7 +168,9 @@ def steps_of(cell: TrainedCell, comparison: Comparison, scripts: Scripts = SCRIP
     def command(name: StepName, settings: Mapping[str, Any]) -> list[str]:
         return [*launcher(comparison.launch, comparison.parallel), *scripts[name], *words_of(settings)]
 
-    evaluation = {"model": model, **comparison.evaluation, "output_dir": str(folder / EVALUATION_DIR)}
+    # a model that is trained with code of its own is saved with it, and needs it in each step
+    trusted = {"trust_remote_code": True} if cell.variant.resolved.get("trust_remote_code") else {}
+    evaluation = {"model": model, **trusted, **comparison.evaluation, "output_dir": str(folder / EVALUATION_DIR)}
     steps = [
         Step(
             "training",
@@ -187,7 +189,7 @@ def steps_of(cell: TrainedCell, comparison: Comparison, scripts: Scripts = SCRIP
     ]
     if comparison.recovery is not None:
         wanted = {**comparison.recovery, "base_model": cell.variant.base_model}
-        recovery = {"rl_model": model, **wanted, "output_dir": str(folder / CROSS_DIR)}
+        recovery = {"rl_model": model, **trusted, **wanted, "output_dir": str(folder / CROSS_DIR)}
         steps.append(
             Step(
                 "recovery",

@@ -82,20 +82,6 @@ def read_comparison(path: Path) -> Comparison:
         raise ValueError(f"--config {str(path)!r} is not a file; recipes/configs/compare_pocket.yaml is one.")
     document = LinedYaml(path)
     settings = read_settings(document)
-    for name in ("seeds", "replication_seeds"):
-        seeds = getattr(settings, name)
-        for index, seed in enumerate(seeds):
-            if seed in seeds[:index]:
-                reason = "a seed trained again is the same cell."
-                raise document.wrong((name, index), f"{name} has {seed} twice; {reason}")
-            if name != "seeds" and seed in settings.seeds:
-                reason = "a seed that suggested a difference cannot confirm it; name others."
-                raise document.wrong((name, index), f"{name} has {seed}, which is in seeds: {reason}")
-    if settings.baseline not in settings.variants:
-        names = ", ".join(settings.variants)
-        raise document.wrong(("baseline",), f"baseline={settings.baseline!r} is none of the variants: {names}.")
-    if len(settings.variants) < 2:
-        raise document.wrong(("variants",), f"variants has {settings.baseline!r} alone; name one to compare with it.")
     launch = _launch(document, settings.launch)
     variants = read_variants(document, settings, launch.num_processes)
     evaluation, evaluated, sets = read_evaluation(document, settings.evaluation)

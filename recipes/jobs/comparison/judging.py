@@ -28,8 +28,6 @@ def read_evaluation(
         ValueError: for the first mistake, with its line.
     """
     settings = dict(given)
-    if not settings.get("datasets"):
-        raise document.wrong(("evaluation",), "evaluation names no datasets; for example datasets: [pocket].")
     if not isinstance(settings["datasets"], list):
         settings["datasets"] = [settings["datasets"]]
     try:

@@ -5,7 +5,6 @@ types here: those recipes' own arguments check them, so that whatever a recipe a
 """
 
 from collections.abc import Collection
-from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
@@ -15,18 +14,19 @@ from pydantic_core import PydanticCustomError
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
 from tokenshift.analysis.comparison.results import DEFAULT_MEASURE, MEASURES
 from tokenshift.analysis.registry import close_match
-from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
-from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
+from tokenshift.recipes.command_line.commands import COMMANDS
+from tokenshift.recipes.command_line.early_check import command_fields
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position, short_repr
-from tokenshift.recipes.jobs.training.arguments import TRAINING
+from tokenshift.recipes.jobs.comparison.shipped_variants import SHIPPED
 
 RESERVED = ("output_dir", "seed", "run_name", "wandb_group", "resume_from_checkpoint", "overwrite", "config", "env")
 """Arguments of a training that the comparison sets for each cell."""
 
-TRAINING_FIELDS = [field.name for kind in TRAINING for field in fields(kind)]
-EVALUATION_FIELDS = {field.name for field in fields(EvaluationArguments)}
+# The names come from the sources, so that a mistake in a file is named before anything slow is imported.
+TRAINING_FIELDS = list(command_fields(COMMANDS["train"]))
+EVALUATION_FIELDS = {*command_fields(COMMANDS["evaluate"])}
 EVALUATION_FIELDS -= {"model", "against", "output_dir", "overwrite"}
-RECOVERY_FIELDS = {field.name for field in fields(CrossArguments)} | {"budget", "criterion"}
+RECOVERY_FIELDS = {*command_fields(COMMANDS["cross"]), "budget", "criterion"}
 RECOVERY_FIELDS -= {"rl_model", "base_model", "directions", "criteria", "budgets", "output_dir", "overwrite"}
 
 MESSAGES = {
@@ -139,9 +139,12 @@ def read_settings(document: LinedYaml) -> ComparisonFile:
         given = {name: value for name, value in settings.items() if value is not None}
         settings = {"name": document.path.stem, **given}
     try:
-        return ComparisonFile.model_validate(settings)
+        read = ComparisonFile.model_validate(settings)
     except SchemaError as error:
         mistakes = error.errors(include_url=False)
+    else:
+        _check_together(document, read)
+        return read
     first = min(mistakes, key=lambda mistake: (mistake["type"] != "extra_forbidden", document.line(mistake["loc"])))
     position = first["loc"]
     known = (LaunchSettings if len(position) > 1 else ComparisonFile).model_fields
@@ -155,6 +158,37 @@ def read_settings(document: LinedYaml) -> ComparisonFile:
     }
     message = MESSAGES.get(first["type"], "{setting}={value} is refused: {reason}.")
     raise document.wrong(position, message.format(**words | first.get("ctx", {})))
+
+
+def _check_together(document: LinedYaml, settings: ComparisonFile) -> None:
+    """Check the settings that speak of one another.
+
+    Raises:
+        ValueError: for the first mistake, with its line.
+    """
+    for name in ("seeds", "replication_seeds"):
+        seeds = getattr(settings, name)
+        for index, seed in enumerate(seeds):
+            if seed in seeds[:index]:
+                reason = "a seed trained again is the same cell."
+                raise document.wrong((name, index), f"{name} has {seed} twice; {reason}")
+            if name != "seeds" and seed in settings.seeds:
+                reason = "a seed that suggested a difference cannot confirm it; name others."
+                raise document.wrong((name, index), f"{name} has {seed}, which is in seeds: {reason}")
+    if settings.baseline not in settings.variants:
+        names = ", ".join(settings.variants)
+        raise document.wrong(("baseline",), f"baseline={settings.baseline!r} is none of the variants: {names}.")
+    if len(settings.variants) < 2:
+        raise document.wrong(("variants",), f"variants has {settings.baseline!r} alone; name one to compare with it.")
+    for name, given in settings.variants.items():
+        if not given and name not in SHIPPED:
+            shipped = ", ".join(SHIPPED)
+            raise document.wrong(
+                ("variants", name),
+                f"variant {name!r} has no overrides, and is none of the shipped ones: {shipped}.",
+            )
+    if not settings.evaluation.get("datasets"):
+        raise document.wrong(("evaluation",), "evaluation names no datasets; for example datasets: [pocket].")
 
 
 def _words(position: Position) -> str:

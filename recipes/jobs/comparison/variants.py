@@ -85,11 +85,6 @@ def read_variants(document: LinedYaml, settings: ComparisonFile, processes: int)
     with tempfile.TemporaryDirectory() as folder:
         for name, given in settings.variants.items():
             position = ("variants", name)
-            if not given and name not in SHIPPED:
-                shipped = ", ".join(SHIPPED)
-                raise document.wrong(
-                    position, f"variant {name!r} has no overrides, and is none of the shipped ones: {shipped}."
-                )
             overrides = {**SHIPPED.get(name, {}), **given}
             training = {**common, **overrides}
             try:

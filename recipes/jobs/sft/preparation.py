@@ -29,7 +29,7 @@ from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
 from tokenshift.recipes.command_line.trl_options import library_options_without_effect
-from tokenshift.recipes.inputs.judging import verification_without_effect
+from tokenshift.recipes.inputs.judging import check_compared, verification_without_effect
 from tokenshift.recipes.inputs.models import (
     ModelSource,
     find_model,
@@ -230,7 +230,8 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
     )
     judge = load_reward(script_args.reward_func)
     _check_settings(script_args, args, model_args)
-    base = find_model("base_model", script_args.base_model)
+    trust = bool(args.trust_remote_code)
+    base = find_model("base_model", script_args.base_model, trust_remote_code=trust)
     rl = None if script_args.target_accuracy is not None else _rl_model(script_args, base)
     with state.main_process_first():  # one process fills the caches
         solutions, problems = load_solutions(
@@ -240,6 +241,7 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
             wording=script_args.wording,
             seed=args.seed,
         )
+        check_compared(problems, [script_args.reward_func])
         require_chat_template(solutions[0]["prompt"], base.tokenizer, "the base model's tokenizer")
         context = context_length(base.config)
         longest = min((size for size in (args.max_length, context) if size is not None), default=None)
@@ -288,7 +290,7 @@ def _check_settings(script_args: SftControlArguments, args: SFTConfig, model_arg
 def _rl_model(script_args: SftControlArguments, base: ModelSource) -> ModelSource:
     """The model whose accuracy is the target; its shift is compared with the control's afterwards."""
     try:
-        rl = find_model("rl_model", script_args.rl_model)
+        rl = find_model("rl_model", script_args.rl_model, trust_remote_code=base.trust_remote_code)
     except ValueError as error:
         hint = "Train it first (`make demo` makes pocket's), or give --target_accuracy instead."
         raise ValueError(f"{error} {hint}") from error

@@ -11,8 +11,10 @@ from transformers import AutoConfig, AutoTokenizer, Trainer
 from trl import ModelConfig
 from trl.trainer.utils import get_callable_name
 
+from tokenshift.analysis.sampling.rewarded_rows import check_arguments
 from tokenshift.analysis.sampling.token_ids import check_context, encode_prompt
 from tokenshift.analysis.storage.main_process import on_main_process
+from tokenshift.analysis.storage.own_code import TRUST
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import (
     FolderOwner,
@@ -23,7 +25,8 @@ from tokenshift.recipes.command_line.output_folder import (
 )
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
 from tokenshift.recipes.inputs.changed_models import ROPE_THETA
-from tokenshift.recipes.inputs.judging import template_without_effect
+from tokenshift.recipes.inputs.judging import check_compared, template_without_effect
+from tokenshift.recipes.inputs.model_files import check_causal_config, check_weights, refusal
 from tokenshift.recipes.inputs.models import folder_generation_config, require_chat_template, resolve_model
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
 from tokenshift.rewards import configure_verification, load_reward
@@ -38,6 +41,9 @@ LOADING_OPTIONS = (
     *("trust_remote_code", "low_cpu_mem_usage", "use_cache", "experts_implementation", "token", "cache_dir"),
 )
 """Arguments of `from_pretrained` that do not change what the model computes."""
+
+TRAINING_COLUMNS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+"""Arguments that TRL gives to every reward, beside the columns of the data."""
 
 
 @dataclass
@@ -98,6 +104,10 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     }
     with PartialState().main_process_first():  # one process fills the caches
         train, held_out = script_args.training_problems(script_args.dataset_train_split)
+    for reward in rewards:
+        check_arguments(reward, [*TRAINING_COLUMNS, *(name for name in train.column_names if name != "prompt")])
+    for data in (train, held_out):
+        check_compared(data, script_args.reward_funcs)
     goes_on = is_resume_wanted(args)
     job = Preparation(script_args, args, model_args, rewards, train, held_out, model_path, goes_on)
     _check_together(job)
@@ -146,12 +156,18 @@ def _check_together(job: Preparation) -> None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
     try:
         config = _model_config(job)
-        tokenizer = AutoTokenizer.from_pretrained(job.model_path, revision=job.model_args.model_revision)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"model_name_or_path={job.model_args.model_name_or_path!r} cannot be loaded: {reason}"
-        ) from error
+        tokenizer = AutoTokenizer.from_pretrained(
+            job.model_path, revision=job.model_args.model_revision, trust_remote_code=_is_code_trusted(args)
+        )
+    except Exception as error:  # whatever the files make transformers raise
+        raise refusal("model_name_or_path", str(job.model_args.model_name_or_path), error) from error
+    check_causal_config("model_name_or_path", str(job.model_args.model_name_or_path), config)
+    check_weights(
+        "model_name_or_path",
+        str(job.model_args.model_name_or_path),
+        job.model_path,
+        trust_remote_code=_is_code_trusted(args),
+    )
     _check_rollouts(job)
     require_chat_template(job.train[0]["prompt"], tokenizer, "the model's tokenizer")
     template_kwargs = args.chat_template_kwargs if isinstance(args.chat_template_kwargs, dict) else None
@@ -188,6 +204,11 @@ def _check_rollouts(job: Preparation) -> None:
     check_folder_settings(config, args, f"model_name_or_path={job.model_args.model_name_or_path!r}")
 
 
+def _is_code_trusted(args: DivergenceGRPOConfig) -> bool:
+    """Whether code that comes with the model may run, as TRL takes it: `model_init_kwargs` goes before the option."""
+    return bool(dict(args.model_init_kwargs or {}).get(TRUST, args.trust_remote_code))  # type: ignore[arg-type]
+
+
 def _model_config(job: Preparation) -> Any:
     """The config that the model will be loaded with, changed by `model_init_kwargs`.
 
@@ -197,6 +218,7 @@ def _model_config(job: Preparation) -> Any:
     settings: dict[str, Any] = dict(job.args.model_init_kwargs or {})  # type: ignore[arg-type]  # a dictionary by now
     for name in ("attn_implementation", "device_map", "dtype", "quantization_config"):
         settings.pop(name, None)
+    settings[TRUST] = _is_code_trusted(job.args)  # transformers would ask on the terminal where it is not set
     config = AutoConfig.from_pretrained(job.model_path, **settings)
     if ROPE_THETA in settings and not hasattr(config, ROPE_THETA):
         raise ValueError(

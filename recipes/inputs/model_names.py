@@ -1,0 +1,30 @@
+"""What a model's name stands for, as far as it can be seen without loading anything; the standard library suffices."""
+
+from pathlib import Path
+
+SHIPPED_MODELS = ("pocket", "smollm2")
+"""Models that come with the project."""
+
+MODEL_CONFIGS = ("config.json", "adapter_config.json")
+"""A model's folder has one of these files."""
+
+
+def local_folder(name: str, setting: str) -> Path | None:
+    """The folder that a name stands for; None for a hub name and for what comes with the project.
+
+    Args:
+        name: the name that the user gave, without a revision.
+        setting: the argument whose value the name is, for the message.
+
+    Raises:
+        ValueError: if the name looks like a path, or is a folder, and is not a model's folder.
+    """
+    if name in SHIPPED_MODELS:
+        return None
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    folder = Path(name).expanduser()
+    if not looks_local and not folder.is_dir():
+        return None
+    if not any((folder / file).is_file() for file in MODEL_CONFIGS):
+        raise ValueError(f"{setting}={name!r} is not a folder with a config.json or an adapter_config.json.")
+    return folder
