@@ -170,7 +170,7 @@ def test_a_whole_reproduction(made: Made, capsys: pytest.CaptureFixture[str]) ->
     rows = record["rows"]
     assert len({row["id"] for row in rows}) == len(rows)
     assert [row["section"] for row in rows] == sorted(row["section"] for row in rows)
-    assert {row["section"] for row in rows} == {1, 2, 3, 4}
+    assert {row["section"] for row in rows} == {2, 3, 4, 5}
     for row in rows:
         assert row["commands"] == [commands[name] for name in row["parts"]]
         assert row["commands"]
@@ -204,13 +204,13 @@ def test_rows_say_what_the_products_say(finished: Made) -> None:
     rows = finished.record()["rows"]
     runs = json.loads((finished.out / "shift" / "runs.json").read_text())
     by = {(row["section"], row["row"], row["arm"], row["statement"]): row for row in rows}
-    sparsity = next(row for key, row in by.items() if key[:3] == (1, "Sparsity", "DAPO"))
+    sparsity = next(row for key, row in by.items() if key[:3] == (2, "Sparsity", "DAPO"))
     statement = runs["kinds"]["rl"]["groups"]["dapo"]["statements"][0]
     for name in ("measured", "verdict", "second"):
         assert sparsity[name] == statement[name]
     assert sparsity["estimate"] == {name: statement["estimate"][name] for name in ("value", "low", "high")}
     assert (sparsity["problems"], sparsity["second_by"]) == (6, "full JS")
-    simple = next(row for key, row in by.items() if key[:3] == (1, "Sparsity", "SimpleRL"))
+    simple = next(row for key, row in by.items() if key[:3] == (2, "Sparsity", "SimpleRL"))
     assert (simple["published"], simple["statement"][-8:]) == ("> 98 %", ": > 98 %")
     dense = [row for row in rows if row["arm"] == "DAPO and SimpleRL"]
     assert [row["statement"] for row in dense] == ["DAPO's shifts are denser than SimpleRL's"]
@@ -597,7 +597,7 @@ def test_the_real_recipes_from_end_to_end(tiny_model: str, tmp_path: Path) -> No
     assert status == 0, logs
     record = json.loads((tmp_path / "out" / "reproduction.json").read_text())
     assert {part["state"] for part in record["parts"]} == {"done"}
-    assert {row["section"] for row in record["rows"]} == {1, 2, 3, 4}
+    assert {row["section"] for row in record["rows"]} == {2, 3, 4, 5}
     assert {row["arm"] for row in record["rows"]} >= {"DAPO", "SFT and DAPO", "high-KL boost"}
     assert all(row["verdict"].startswith("open") for row in record["rows"])  # 2 runs
     assert {len(row["seeds"]) for row in record["rows"]} == {2}
