@@ -88,7 +88,7 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(made_sweep(20, 8), folder / "cross" / "cells" / "all.parquet")
     statement = {"text": "The mixture can beat RL", "published": "yes", "measured": "+1 [0, 2]", "verdict": "open"}
     entry = {"value": 1.5, "low": 1.0, "high": 2.0}
-    needed = {"effective_count": {"50": entry, "90": {"value": None, "low": None, "high": None}}}
+    needed = {"effective_count": {"50": entry, "90": {"value": 2.0, "low": 1.5, "high": None}}}
     curve = {"direction": "forward", "criterion": "js_top_p", "needed": needed, "area_effective_10": entry}
     _write(folder / "cross" / "cross.json", {"statements": [statement], "curves": [curve]})
     return folder
@@ -317,7 +317,8 @@ def test_two_sets_of_seeds(made: Made, finished: Made, tmp_path: Path, capsys: p
     first.mkdir()
     record["rows"][0]["verdict"] = "seen" if record["rows"][0]["verdict"] != "seen" else "not seen"
     _write(first / "reproduction.json", record)
-    assert made.main("--seeds", "3", "4", "5", "--against", str(first)) == 0
+    assert made.main("--seeds", "3", "4", "5", "--against", str(first), "--leave_out", "robustness", "evolution") == 0
+    assert {line.split()[0] for line in made.launches()} == {"compare", "sft", "shift", "cross"}
     agreed = made.record()["agreements"]
     assert [one["agrees"] for one in agreed] == [False] + [True] * (len(agreed) - 1)
     assert re.fullmatch(r"open: .+ with seeds 3 4 5, .+ with seeds 0 1 2", agreed[0]["verdict"])
@@ -367,6 +368,8 @@ def test_verdicts_agree_whatever_stands_behind_them() -> None:
             ["--scale", "paper", "--output_dir", "OUT"],
             "needs 8 GPUs of 80 GB, and this machine has 0; --dry_run shows",
         ),
+        (["--leave_out", "sft"], "leave_out='sft' cannot be"),
+        (["--leave_out", "croos"], "leave_out='croos' cannot be; did you mean cross?"),
         (["--sizes", "4"], "--sizes is no argument"),
     ],
 )

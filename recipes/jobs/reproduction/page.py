@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenshift.analysis.comparison.report import accuracy_table, outcome_table, remarks, verdict_lines
+from tokenshift.analysis.cross_sampling.report import needed_text
 from tokenshift.analysis.report.numbers import PERCENT, interval_text, number_text, spread_text
 from tokenshift.analysis.report.page import Section, report_facts, write_report
 from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS
@@ -306,7 +307,7 @@ def curve_table(parts: Sequence[Part]) -> Table:
             rows.append(
                 [
                     *(str(part.seed), part.settings["draws"], curve["direction"], curve["criterion"]),
-                    *(interval_text(needed[name], digits=".2f") for name in ("50", "90")),
+                    *(needed_text(needed[name]) for name in ("50", "90")),
                     interval_text(curve["area_effective_10"], scale=PERCENT, digits=".1f"),
                     interval_text(curve.get("area_effective_10_difference"), scale=PERCENT, digits="+.1f"),
                 ]
