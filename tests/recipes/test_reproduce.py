@@ -88,7 +88,7 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(made_sweep(20, 8), folder / "cross" / "cells" / "all.parquet")
     statement = {"text": "The mixture can beat RL", "published": "yes", "measured": "+1 [0, 2]", "verdict": "open"}
     entry = {"value": 1.5, "low": 1.0, "high": 2.0}
-    needed = {"effective_count": {"50": entry, "90": {"value": None, "low": None, "high": None}}}
+    needed = {"effective_count": {"50": entry, "90": {"value": 2.0, "low": 1.5, "high": None}}}
     curve = {"direction": "forward", "criterion": "js_top_p", "needed": needed, "area_effective_10": entry}
     _write(folder / "cross" / "cross.json", {"statements": [statement], "curves": [curve]})
     return folder
@@ -170,7 +170,7 @@ def test_a_whole_reproduction(made: Made, capsys: pytest.CaptureFixture[str]) ->
     rows = record["rows"]
     assert len({row["id"] for row in rows}) == len(rows)
     assert [row["section"] for row in rows] == sorted(row["section"] for row in rows)
-    assert {row["section"] for row in rows} == {1, 2, 3, 4}
+    assert {row["section"] for row in rows} == {2, 3, 4, 5}
     for row in rows:
         assert row["commands"] == [commands[name] for name in row["parts"]]
         assert row["commands"]
@@ -204,13 +204,13 @@ def test_rows_say_what_the_products_say(finished: Made) -> None:
     rows = finished.record()["rows"]
     runs = json.loads((finished.out / "shift" / "runs.json").read_text())
     by = {(row["section"], row["row"], row["arm"], row["statement"]): row for row in rows}
-    sparsity = next(row for key, row in by.items() if key[:3] == (1, "Sparsity", "DAPO"))
+    sparsity = next(row for key, row in by.items() if key[:3] == (2, "Sparsity", "DAPO"))
     statement = runs["kinds"]["rl"]["groups"]["dapo"]["statements"][0]
     for name in ("measured", "verdict", "second"):
         assert sparsity[name] == statement[name]
     assert sparsity["estimate"] == {name: statement["estimate"][name] for name in ("value", "low", "high")}
     assert (sparsity["problems"], sparsity["second_by"]) == (6, "full JS")
-    simple = next(row for key, row in by.items() if key[:3] == (1, "Sparsity", "SimpleRL"))
+    simple = next(row for key, row in by.items() if key[:3] == (2, "Sparsity", "SimpleRL"))
     assert (simple["published"], simple["statement"][-8:]) == ("> 98 %", ": > 98 %")
     dense = [row for row in rows if row["arm"] == "DAPO and SimpleRL"]
     assert [row["statement"] for row in dense] == ["DAPO's shifts are denser than SimpleRL's"]
@@ -317,7 +317,8 @@ def test_two_sets_of_seeds(made: Made, finished: Made, tmp_path: Path, capsys: p
     first.mkdir()
     record["rows"][0]["verdict"] = "seen" if record["rows"][0]["verdict"] != "seen" else "not seen"
     _write(first / "reproduction.json", record)
-    assert made.main("--seeds", "3", "4", "5", "--against", str(first)) == 0
+    assert made.main("--seeds", "3", "4", "5", "--against", str(first), "--leave_out", "robustness", "evolution") == 0
+    assert {line.split()[0] for line in made.launches()} == {"compare", "sft", "shift", "cross"}
     agreed = made.record()["agreements"]
     assert [one["agrees"] for one in agreed] == [False] + [True] * (len(agreed) - 1)
     assert re.fullmatch(r"open: .+ with seeds 3 4 5, .+ with seeds 0 1 2", agreed[0]["verdict"])
@@ -367,6 +368,8 @@ def test_verdicts_agree_whatever_stands_behind_them() -> None:
             ["--scale", "paper", "--output_dir", "OUT"],
             "needs 8 GPUs of 80 GB, and this machine has 0; --dry_run shows",
         ),
+        (["--leave_out", "sft"], "leave_out='sft' cannot be"),
+        (["--leave_out", "croos"], "leave_out='croos' cannot be; did you mean cross?"),
         (["--sizes", "4"], "--sizes is no argument"),
     ],
 )
@@ -597,7 +600,7 @@ def test_the_real_recipes_from_end_to_end(tiny_model: str, tmp_path: Path) -> No
     assert status == 0, logs
     record = json.loads((tmp_path / "out" / "reproduction.json").read_text())
     assert {part["state"] for part in record["parts"]} == {"done"}
-    assert {row["section"] for row in record["rows"]} == {1, 2, 3, 4}
+    assert {row["section"] for row in record["rows"]} == {2, 3, 4, 5}
     assert {row["arm"] for row in record["rows"]} >= {"DAPO", "SFT and DAPO", "high-KL boost"}
     assert all(row["verdict"].startswith("open") for row in record["rows"])  # 2 runs
     assert {len(row["seeds"]) for row in record["rows"]} == {2}
