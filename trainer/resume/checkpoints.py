@@ -82,7 +82,7 @@ class WholeCheckpointTrainer(Trainer):
             DamagedFileError: if it is not, or none is.
             ValueError: if the last checkpoint is asked for, and there is none.
         """
-        if asked is None or asked is False:
+        if not asked:
             return None
         point = newest_whole(run_dir) if asked is True else named_checkpoint(Path(asked))
         if point.checkpoint is None:
