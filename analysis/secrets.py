@@ -66,19 +66,22 @@ def hide_in_text(text: str) -> str:
 
 
 def hide_secrets(value: Any, name: Any = None) -> Any:
-    """A copy of a value with every secret in it hidden, in the keys and values of mappings, in lists and tuples.
+    """A copy of a value with every secret in it hidden, in the keys and values of mappings, in lists and tuples; the
+    value itself where it has none.
 
     Args:
         value: anything; what is no text, mapping, list or tuple stays as it is.
         name: the setting that has the value.
     """
-    hidden: Any = value
+    hidden: Any
     if isinstance(value, str):
         hidden = HIDDEN if value and is_secret_name(name) else hide_in_text(value)
     elif isinstance(value, Mapping):
         hidden = {hide_secrets(key): hide_secrets(part, key) for key, part in value.items()}
     elif type(value) in (list, tuple):
         hidden = type(value)(hide_secrets(part) for part in value)
+    else:
+        return value
     return value if hidden == value else hidden  # an enumeration of texts keeps its type
 
 

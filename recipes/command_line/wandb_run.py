@@ -73,7 +73,8 @@ def finish_wandb(before: HeldOutScore | None, after: HeldOutScore | None) -> str
         return f"{reason_of(error)}; to upload what is on disk: wandb sync {Path(run.dir).parent}"
     if mode == "disabled":
         return "off"
-    if mode == "online" and time.monotonic() - began >= float(os.environ["WANDB_FINISH_TIMEOUT"]):
+    limit = float(os.environ.get("WANDB_FINISH_TIMEOUT") or 0)
+    if mode == "online" and 0 < limit <= time.monotonic() - began:
         return f"{url}; not all of it was uploaded in time; to upload the rest: wandb sync {Path(run.dir).parent}"
     return f"offline; to upload it: wandb sync {folders}" if mode == "offline" else str(url)
 

@@ -56,7 +56,7 @@ def test_all_ranks_stop_where_one_is_not_finite(tiny_model: str, tmp_path: Path)
         text=True,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=300,
+        timeout=550,
     )
     assert run.returncode == 0, run.stderr
     results = [json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(2)]

@@ -191,7 +191,7 @@ class _Protection:
         if self._settings is None or self._settings[0] is not settings:
             hidden = copy.copy(settings)
             for name, value in vars(settings).items():
-                if (without := hide_secrets(value, name)) != value:
+                if (without := hide_secrets(value, name)) is not value:
                     object.__setattr__(hidden, name, without)
             self._settings = (settings, hidden)
         return self._settings[1]

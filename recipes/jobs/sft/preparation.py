@@ -51,7 +51,7 @@ from tokenshift.trainer.resume.launch_check import check_launch
 
 
 def _pickled_without_secrets(args: SFTConfig) -> tuple[Any, ...]:
-    return copyreg.__newobj__, (type(args),), {name: hide_secrets(value, name) for name, value in vars(args).items()}  # type: ignore[attr-defined]
+    return object.__new__, (type(args),), {name: hide_secrets(value, name) for name, value in vars(args).items()}
 
 
 copyreg.pickle(SFTConfig, _pickled_without_secrets)  # as `training_args.bin`

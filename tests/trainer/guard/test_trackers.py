@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,18 @@ def test_every_tracker_of_report_to_is_known() -> None:
     assert known == set(trackers.PACKAGES)
 
 
-def test_no_tracker_is_left_unprotected(tracker: str, build: Build) -> None:
+def test_no_tracker_is_left_unprotected(
+    tracker: str, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where W&B begins an offline run
     kind = integration_utils.INTEGRATION_TO_CALLBACK[tracker]
     kind.fails = staticmethod(lambda event, step: True)
     trainer = build(report_to=[tracker], max_steps=1)
     (callback,) = (each for each in trainer.callback_handler.callbacks if isinstance(each, kind))
     for event in trackers.EVENTS:
         getattr(callback, event)(trainer.args, trainer.state, trainer.control, logs={"loss": 1.0})
+    assert (wandb.run is not None) == (tracker == "wandb"), "which falls back to offline"
+    wandb.finish()
 
 
 @pytest.mark.parametrize("tracker", ["mlflow"], indirect=True)
@@ -81,7 +87,12 @@ def test_an_outage_loses_nothing(tracker: str, build: Build, caplog: pytest.LogC
     untracked = build(report_to=[])
     untracked.train()
     kind = integration_utils.INTEGRATION_TO_CALLBACK[tracker]
-    kind.fails = staticmethod(lambda event, step: event in ("on_init_end", "on_train_begin") or step in (2, 3))
+    calls = count()  # the second log is not taken, nor is it when the third one comes
+
+    def fails(event: str, step: int) -> bool:
+        return event in ("on_init_end", "on_train_begin") or (event == "on_log" and next(calls) in (1, 2))
+
+    kind.fails = staticmethod(fails)
     trainer = build(report_to=[tracker])
     trainer.train()
     assert same(parameters(untracked), parameters(trainer))

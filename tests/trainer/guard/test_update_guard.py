@@ -49,9 +49,7 @@ def test_a_step_inside_backward_is_guarded_by_the_loss_and_said(
     (line,) = said
     assert "makes the optimizer's step inside the backward pass: the loss is checked before it" in line
     guard.check_loss_now(torch.tensor(1.0))
-    with pytest.raises(
-        NonFiniteUpdateError, match=r"^At update 7 the loss is NaN at 1 of 1 values\. The update was not"
-    ):
+    with pytest.raises(NonFiniteUpdateError, match=r"^At update 7 the loss is NaN at 1 of 1 values\. The update was"):
         guard.check_loss_now(NAN)
     guard.see_gradient_norm(torch.tensor(2.0))
     with pytest.raises(NonFiniteUpdateError, match=r"the gradient norm is not finite\. The update was made already"):
