@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tokenshift.rewards.formulas import _size, parse_formula
+from tokenshift.rewards.formulas import LARGEST, _size, parse_formula
 from tokenshift.rewards.nesting import depths, is_hopeless, without_doubled_brackets
 from tokenshift.rewards.verdicts import Verdict
 from tokenshift.rewards.worker import verdict_on
@@ -49,7 +49,7 @@ def test_doubled_brackets_of_deep_formulas_are_left_out(text: str, expected: str
 @pytest.mark.parametrize(
     "text",
     [
-        "(1+" * 300 + "5" + ")" * 300,
+        "(1+" * 60 + "5" + ")" * 60,
         "x^{" * 60 + "x" + "}" * 60,
         r"\sin(" * 60 + "x" + ")" * 60,
         "2^{" * 59 + "2" + "}" * 59,
@@ -90,7 +90,7 @@ def test_a_tower_is_measured_in_linear_time() -> None:
     formula = parse_formula("2^{" * 16 + "2" + "}" * 16)
     _size.cache_clear()
     start = time.process_time()
-    assert _size(formula) > 1e9
+    assert _size(formula) > LARGEST
     assert time.process_time() - start < 1
 
 
