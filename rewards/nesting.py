@@ -12,7 +12,7 @@ BRACKET = re.compile(
     r"|(?P<opens>[(\[{])|(?P<closes>[)\]}])|\\."
 )
 LETTER = re.compile(r"[a-zA-Z]")
-DEEP = 6  # round brackets in one another; formulas with fewer are left as they are
+DEEP = 6  # brackets in one another; formulas with fewer are left as they are
 MOST_BRACKETS = 36  # right inside one another, or of functions
 MOST_POWERS = 20  # of variables in one another, or subscripts
 
@@ -49,15 +49,21 @@ def is_hopeless(formula: str) -> bool:
 
 
 def without_doubled_brackets(formula: str) -> str:
-    """A formula that is deeply nested, with `(x)` for `((x))`; any other one as it is."""
+    """A formula that is deeply nested, with `(x)` for `((x))` and `{x}` for `{{x}}`; any other one as it is."""
+    return _without_doubled(_without_doubled(formula, "()"), "{}")
+
+
+def _without_doubled(formula: str, pair: str) -> str:
     opened: list[int] = []
-    closing: dict[int, int] = {}  # where each round bracket that opens is closed
+    closing: dict[int, int] = {}  # where each bracket that opens is closed
     deepest = 0
     for position, character in enumerate(formula):
-        if character == "(":
+        if character not in pair or formula[position - 1 : position] == "\\":
+            continue
+        if character == pair[0]:
             opened.append(position)
             deepest = max(deepest, len(opened))
-        elif character == ")" and opened:
+        elif opened:
             closing[opened.pop()] = position
     if deepest <= DEEP:
         return formula

@@ -40,6 +40,9 @@ def test_depths(text: str, expected: tuple[int, int]) -> None:
         ("(" * 8 + "x", "(" * 8 + "x"),
         (r"\left(" + "(" * 8 + "x" + ")" * 8 + r"\right)", r"\left((x)\right)"),
         ("f(" + "(" * 8 + "x" + ")" * 8 + ")", "f(x)"),
+        ("{" * 8 + "x" + "}" * 8, "{x}"),
+        (r"\frac" + "{" * 8 + "x" + "}" * 8 + "{2}", r"\frac{x}{2}"),
+        (r"\{" * 8 + "x" + r"\}" * 8, r"\{" * 8 + "x" + r"\}" * 8),
     ],
 )
 def test_doubled_brackets_of_deep_formulas_are_left_out(text: str, expected: str) -> None:
