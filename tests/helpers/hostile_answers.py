@@ -3,7 +3,7 @@ r"""Answers that are written to find the weaknesses of a judge: it must come to 
 `HOSTILE` has at least 400 of them, apart from the corpus of gold answers. Run as a script (`make hostile-answers`), it
 prints how long each kind takes, how much memory the processes take, and how many are left.
 
-    python tests/rewards/hostile_answers.py [LIMIT]
+    cd tests && python -m helpers.hostile_answers [LIMIT]
 
 LIMIT is the number of CPU seconds that a verification may take. Under `strace -f -e trace=execve,openat` the last line
 that it prints says how many processes were started: so many `execve` there are, and none names the planted file.
