@@ -7,17 +7,14 @@ math-verify rounds to six decimals, drops the base of a number, and takes equati
 of its acceptances is therefore checked in numbers, at random points where there are variables.
 """
 
-import contextlib
 import math
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import sympy
-from antlr4.atn.ParserATNSimulator import ParserATNSimulator
-from antlr4.atn.PredictionMode import PredictionMode
 from latex2sympy2_extended import NormalizationConfig, latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import verify
@@ -26,7 +23,7 @@ from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
 from tokenshift.rewards.matching import same_in_any_order
-from tokenshift.rewards.nesting import DEEP, HOPELESS, depths, is_hopeless_power
+from tokenshift.rewards.nesting import is_hopeless, without_doubled_brackets
 
 NORMALIZATION = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
@@ -71,17 +68,9 @@ def parse_formula(text: str) -> Any:
     """The sympy object that a formula in LaTeX is; None where it cannot be read. May never return."""
     if not text or len(text) > LONGEST_FORMULA or not text.isascii():
         return None
-    brackets, powers = depths(text)
-    if is_hopeless_power(text, powers):
+    text = without_doubled_brackets(text)
+    if is_hopeless(text):
         return None
-    if brackets <= DEEP:
-        return _parsed(text)
-    with _fast_prediction():
-        formula = _parsed(text)
-    return _parsed(text) if formula is None and brackets <= HOPELESS else formula
-
-
-def _parsed(text: str) -> Any:
     try:
         return latex2sympy(
             PRODUCT.sub(r"\g<0> \\cdot ", COEFFICIENT.sub(r"\g<0> \\cdot ", text)),
@@ -92,22 +81,6 @@ def _parsed(text: str) -> Any:
         )
     except Exception:  # the parser raises many kinds
         return None
-
-
-@contextlib.contextmanager
-def _fast_prediction() -> Iterator[None]:
-    """Let ANTLR's parsers predict without their full context: they read the same formula, or none, in linear time."""
-    init = ParserATNSimulator.__init__
-
-    def init_fast(self: ParserATNSimulator, *args: Any, **options: Any) -> None:
-        init(self, *args, **options)
-        self.predictionMode = PredictionMode.SLL
-
-    ParserATNSimulator.__init__ = init_fast
-    try:
-        yield
-    finally:
-        ParserATNSimulator.__init__ = init
 
 
 def same_formula(gold: str, answer: str, relations_are_sets: bool = False) -> bool:

@@ -11,6 +11,7 @@ CPU time and not the clock counts, so that verdicts are the same on a busy machi
 """
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -120,6 +121,18 @@ def bounded(limit: float) -> Iterator[Callable[[], float]]:
     signal.setitimer(signal.ITIMER_PROF, 0)
 
 
+@contextlib.contextmanager
+def ended_by_hangup() -> Iterator[None]:
+    """End this process, where the system can, if its input is closed meanwhile: the process that asked was killed.
+
+    Nothing arrives while a request is worked on, so that the signal of its input (SIGIO) says just that.
+    """
+    flags = fcntl.fcntl(0, fcntl.F_GETFL)
+    fcntl.fcntl(0, fcntl.F_SETFL, flags | getattr(os, "O_ASYNC", 0))
+    yield
+    fcntl.fcntl(0, fcntl.F_SETFL, flags)
+
+
 def main(limit: float, decimal_comma: bool) -> None:
     """Serve requests on standard input; each may take `limit` CPU seconds, and so may its gold answer."""
     replies = os.fdopen(os.dup(1), "w")
@@ -127,21 +140,23 @@ def main(limit: float, decimal_comma: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the training run's to handle
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     verdict_on(*WARM_UP)
     limit_resources()
     print(json.dumps(READY), file=replies, flush=True)
     for line in sys.stdin:
         gold, completion = json.loads(line)
         reply: list[str] | Verdict
-        if gold is None:
-            with bounded(limit) as seconds:
-                reply = extract(completion)
-        else:
-            with bounded(limit) as seconds:
-                read_gold(gold, decimal_comma)
-            print(json.dumps(seconds()), file=replies, flush=True)
-            with bounded(limit) as seconds:
-                reply = verdict_on(gold, completion, decimal_comma)
+        with ended_by_hangup():
+            if gold is None:
+                with bounded(limit) as seconds:
+                    reply = extract(completion)
+            else:
+                with bounded(limit) as seconds:
+                    read_gold(gold, decimal_comma)
+                print(json.dumps(seconds()), file=replies, flush=True)
+                with bounded(limit) as seconds:
+                    reply = verdict_on(gold, completion, decimal_comma)
         print(json.dumps([reply, seconds()]), file=replies, flush=True)
 
 

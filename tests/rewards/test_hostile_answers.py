@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hostile_answers import HOSTILE, PLANTED
+from helpers.hostile_answers import HOSTILE, PLANTED
 
 from tokenshift.rewards.pool import VerificationPool
 from tokenshift.rewards.verdicts import Verdict

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from tokenshift.rewards.formulas import _fast_prediction, _in_order, _parsed, _size, parse_formula
-from tokenshift.rewards.nesting import DEEP, HOPELESS, depths
+from tokenshift.rewards.formulas import LARGEST, _size, parse_formula
+from tokenshift.rewards.nesting import depths, is_hopeless, without_doubled_brackets
 from tokenshift.rewards.verdicts import Verdict
 from tokenshift.rewards.worker import verdict_on
 
@@ -16,14 +16,15 @@ from tokenshift.rewards.worker import verdict_on
         ("", (0, 0)),
         ("1+2", (0, 0)),
         ("(1)", (1, 0)),
-        ("(1)(2)", (1, 0)),
-        (r"\frac{1}{\sqrt{2}}", (2, 0)),
-        (r"\left\{(1,2)\right\}", (2, 0)),
+        ("1+(1)", (0, 0)),
+        ("((1)(2))", (2, 0)),
+        ("(1+(1+(1)))", (1, 0)),
+        (r"\frac{1}{\sqrt{2}}", (0, 0)),
+        (r"\sin(\cos(x))", (2, 0)),
+        (r"\left(\left\{(1,2)\right\}\right)", (2, 0)),
         ("x^{2}", (0, 1)),
         ("x^{(x_{1})}", (1, 2)),
-        (r"\lfloor x \rfloor", (1, 0)),
-        (")))((", (2, 0)),
-        (r"\\(", (1, 0)),
+        (")))((", (1, 0)),
     ],
 )
 def test_depths(text: str, expected: tuple[int, int]) -> None:
@@ -31,44 +32,68 @@ def test_depths(text: str, expected: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["(x+1)(x-1)", r"\sin(\cos(\tan(x)))", r"\sqrt{1+\sqrt{2}}", "((((1))))", "f(g(2))+3"]
+    ("text", "expected"),
+    [
+        ("((x))", "((x))"),
+        ("(" * 9 + "x+1" + ")" * 9, "(x+1)"),
+        ("(" * 8 + "(x)(y)" + ")" * 8, "((x)(y))"),
+        ("(" * 8 + "x", "(" * 8 + "x"),
+        (r"\left(" + "(" * 8 + "x" + ")" * 8 + r"\right)", r"\left((x)\right)"),
+        ("f(" + "(" * 8 + "x" + ")" * 8 + ")", "f(x)"),
+        ("{" * 8 + "x" + "}" * 8, "{x}"),
+        (r"\frac" + "{" * 8 + "x" + "}" * 8 + "{2}", r"\frac{x}{2}"),
+        (r"\{" * 8 + "x" + r"\}" * 8, r"\{" * 8 + "x" + r"\}" * 8),
+    ],
 )
-def test_the_fast_way_reads_the_same(text: str) -> None:
-    with _fast_prediction():
-        fast = _parsed(text)
-    assert fast is not None
-    assert _in_order(fast) == _in_order(_parsed(text))
+def test_doubled_brackets_of_deep_formulas_are_left_out(text: str, expected: str) -> None:
+    assert without_doubled_brackets(text) == expected
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "(" * 300 + "5" + ")" * 300,
+        "(1+" * 60 + "5" + ")" * 60,
         "x^{" * 60 + "x" + "}" * 60,
         r"\sin(" * 60 + "x" + ")" * 60,
         "2^{" * 59 + "2" + "}" * 59,
     ],
 )
 def test_hopeless_ones_take_no_time(text: str) -> None:
-    assert max(depths(text)) > HOPELESS
     verdict_on("x+1", r"\boxed{1+x}")  # the parser is warm
     start = time.process_time()
     assert verdict_on("7", f"\\boxed{{{text}}}") is Verdict.WRONG
     assert verdict_on(text, r"\boxed{7}") in (Verdict.NO_GOLD, Verdict.WRONG)
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 5
 
 
 def test_many_brackets_around_a_right_answer_are_right() -> None:
     for depth in (1, 5, 15, 40):
         assert verdict_on("x+1", f"\\boxed{{{'(' * depth}1+x{')' * depth}}}") is Verdict.CORRECT
-    assert DEEP < 40
+
+
+@pytest.mark.parametrize(
+    ("text", "hopeless"),
+    [
+        ("(" * 36 + "x" + ")" * 36, False),
+        ("(" * 37 + "x" + ")" * 37, True),
+        ("x^{" * 20 + "x" + "}" * 20, False),
+        ("x^{" * 21 + "x" + "}" * 21, True),
+        ("2^{" * 50 + "2" + "}" * 50, False),
+        (r"\sin(" * 37 + "x" + ")" * 37, True),
+        (r"\sqrt{" * 100 + "2" + "}" * 100, False),
+        (r"1+\frac{1}{" * 50 + "2" + "}" * 50, False),
+        ("(1+" * 50 + "x" + ")" * 50, False),
+    ],
+)
+def test_what_is_hopeless(text: str, hopeless: bool) -> None:
+    assert is_hopeless(text) is hopeless
 
 
 def test_a_tower_is_measured_in_linear_time() -> None:
     formula = parse_formula("2^{" * 16 + "2" + "}" * 16)
     _size.cache_clear()
     start = time.process_time()
-    assert _size(formula) > 1e9
+    assert _size(formula) > LARGEST
     assert time.process_time() - start < 1
 
 

@@ -117,6 +117,7 @@ def test_a_wrong_number_of_processes_is_refused_with_the_way_to_the_right_one(mo
         (["--steps_per_generation", "1"], "compares the policy with itself"),
         (["--eval_size", "0"], "eval_size=0 must be at least 1"),
         (["--verify_timeout", "0"], "verify_timeout=0.0 must be positive"),
+        (["--verify_budget", "0"], "verify_budget=0.0 must be a positive number of CPU seconds"),
         (["--dataset_name", "gone.csv"], "there is no such file"),
         (["--eval_size", "99999"], "holds 1 to"),
         (["--reward_funcs", "acuracy"], "reward_funcs='acuracy' is no reward"),

@@ -3,7 +3,7 @@ r"""Answers that are written to find the weaknesses of a judge: it must come to 
 `HOSTILE` has at least 400 of them, apart from the corpus of gold answers. Run as a script (`make hostile-answers`), it
 prints how long each kind takes, how much memory the processes take, and how many are left.
 
-    python tests/rewards/hostile_answers.py [LIMIT]
+    cd tests && python -m helpers.hostile_answers [LIMIT]
 
 LIMIT is the number of CPU seconds that a verification may take. Under `strace -f -e trace=execve,openat` the last line
 that it prints says how many processes were started: so many `execve` there are, and none names the planted file.
@@ -313,7 +313,6 @@ CODE = [
     "'; DROP TABLE golds; --",
     "<script>alert(1)</script>",
     '{"gold": "5"}',
-    '["5", "\\\\boxed{5}"]',
     "null",
     "NaN",
     "inf",
@@ -333,10 +332,8 @@ CODE = [
     "@5",
     "#5",
     "5;5",
-    "\\\\boxed{5",
     "5\\",
     "\\5",
-    '"5',
     "'",
     "\r5\r6",
     "\x1b[2J",
@@ -410,7 +407,6 @@ SPOOFS = [
     "5, 5, 6",
     "gold",
     "solution",
-    "5...",
     "[-100, 100]",
     "5 + \\epsilon",
     r"\lim_{x \to 5} x + 1",
@@ -422,7 +418,6 @@ SPOOFS = [
     ">= 5",
     r"\ge 5",
     "(5, 6)",
-    r"5\%",
     "5 \\text{ apples or 6}",
     "-5",
     "5i",
