@@ -113,6 +113,8 @@ def _check_data(values: Mapping[str, list[str]], given: Mapping[str, Any], field
             columns: dict[str, str | None] = {}
             if len(names) == 1:
                 for column, usual in (("prompt_column", "prompt"), ("solution_column", "solution")):
+                    if len(values.get(column, ())) > 1:  # more than there are sets, which is told later
+                        continue
                     (value,) = values.get(column, [usual])[:1] or [usual]
                     columns[column] = None if value.lower() in NO_COLUMN else value
                 if "completion_column" in values:
@@ -145,6 +147,16 @@ def _check_function(setting: str, value: str) -> None:
         where = f" ({file}, line {error.lineno})" if isinstance(error, SyntaxError) else ""
         reason = error.msg if isinstance(error, SyntaxError) else error
         raise ValueError(f"{setting}={path!r} cannot be imported: {type(error).__name__}: {reason}{where}.") from error
+    for node in tree.body:
+        imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported = [node.module]
+        for top in (name.partition(".")[0] for name in imported):
+            if not Path(top).is_dir() and not Path(f"{top}.py").is_file() and _is_missing(top):
+                raise ValueError(
+                    f"{setting}={path!r} cannot be imported: ModuleNotFoundError: No module named {top!r} ({file}, "
+                    f"line {node.lineno})."
+                )
     names = _names(tree)
     if names is not None and attribute not in names:
         public = [name for name in names if not name.startswith("_")]

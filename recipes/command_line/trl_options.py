@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenshift.recipes.command_line.resuming import is_resume_wanted
+from tokenshift.recipes.inputs.model_names import SHIPPED_MODELS
 
 EVALUATION_OPTIONS = (
     *("eval_steps", "eval_delay", "eval_accumulation_steps", "prediction_loss_only", "eval_do_concat_batches"),
@@ -14,9 +15,6 @@ EVALUATION_OPTIONS = (
 
 UNUSED = ("do_train", "do_eval", "do_predict", "dataset_streaming", "ignore_bias_buffers")
 """Options that no recipe reads."""
-
-LOCAL_MODELS = ("pocket", "smollm2")
-"""Names of models that have no revisions."""
 
 
 def library_options_without_effect(values: Any) -> dict[str, str]:
@@ -69,7 +67,7 @@ def library_options_without_effect(values: Any) -> dict[str, str]:
 
 def without_revision(model: str | None) -> bool:
     """Whether a model is one that has no revisions: a folder, or one that comes with the project."""
-    return model is not None and (model in LOCAL_MODELS or Path(model).expanduser().is_dir())
+    return model is not None and (model in SHIPPED_MODELS or Path(model).expanduser().is_dir())
 
 
 def _text(strategy: Any) -> str:

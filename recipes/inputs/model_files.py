@@ -58,6 +58,8 @@ def mistakes_of_loading(setting: str, name: str) -> Iterator[None]:
     except (OSError, pickle.UnpicklingError, SafetensorError) as error:
         raise refusal(setting, name, error) from error
     except ValueError as error:
+        if needs_own_code(error):
+            raise refusal(setting, name, error) from error
         raise ModelFilesError(str(error)) from error
 
 
@@ -98,7 +100,7 @@ def check_weights(setting: str, name: str, path: str, *, trust_remote_code: bool
         return
     where = f"{setting}={name!r}"
     _check_files(folder, where)
-    if (folder / "config.json").is_file():
+    if (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         _check_all_there(folder, where, trust_remote_code)
 
 
@@ -119,7 +121,9 @@ def _check_all_there(folder: Path, where: str, trust_remote_code: bool) -> None:
                 "save or download the whole model anew."
             ) from error
         return  # a model that cannot be without numbers; loading it tells more
-    except Exception:  # likewise
+    except Exception as error:
+        if needs_own_code(error):  # such as a generate of its own beside a model that transformers has
+            raise ModelFilesError(own_code_text(where)) from error
         return
     refuse_missing(loaded, where)
 

@@ -272,6 +272,11 @@ def make_models(folder: Path) -> None:
     classes = {"AutoConfig": "modeling_mine.MineConfig", "AutoModelForCausalLM": "modeling_mine.MineForCausalLM"}
     with_config(own, model_type="mine", architectures=["MineForCausalLM"], auto_map=classes)
 
+    generates = copied("own_generate") / "custom_generate"
+    generates.mkdir()
+    ran = str(folder.parent / RAN)
+    (generates / "generate.py").write_text(f"open({ran!r}, 'w')\n\ndef generate(model, **options):\n    return None\n")
+
     encoder = folder / "encoder"
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(encoder)
