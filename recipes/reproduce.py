@@ -42,9 +42,10 @@ def run(job: ReproduceJob, scripts: Scripts = SCRIPTS) -> None:
         return
     try:
         run_parts(job.parts, job.folder, job.args.parallel, console, scripts)
-    except ValueError as error:
+        record = write_reproduction(job)
+    except ValueError as error:  # a damaged file
         raise LateMistakeError(str(error)) from error
-    show(write_reproduction(job))
+    show(record)
     for part in job.parts:
         if part.failure is not None:
             console.print(f"{part.name} failed: {part.failure} ({part.log})", markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
+from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
@@ -20,6 +21,7 @@ from tokenshift.recipes.jobs.reproduction.file import ScaleFile, read_scale
 from tokenshift.recipes.jobs.reproduction.parts import (
     COMMAND_OF,
     COMPARISON_FILE,
+    OPTIONAL,
     TRAININGS,
     Part,
     comparison_document,
@@ -46,6 +48,8 @@ class ReproduceArguments:
             Trainings, and later analyses, at once.
         dry_run (`bool`):
             Show the commands of all parts and what they take, and launch none.
+        leave_out (`list[str]`, *optional*):
+            Kinds of analyses that are not made: `shift`, `evolution`, `cross` or `robustness`.
         against (`str`, *optional*):
             The folder or `reproduction.json` of other seeds: statements on which the two differ are left open.
     """
@@ -56,6 +60,9 @@ class ReproduceArguments:
     output_dir: str | None = field(default=None, metadata={"help": "Where results go; outputs/reproduce_SCALE."})
     parallel: int = field(default=1, metadata={"help": "Trainings, and later analyses, at once."})
     dry_run: bool = field(default=False, metadata={"help": "Show the commands and their cost; launch none."})
+    leave_out: list[str] | None = field(
+        default=None, metadata={"help": "Analyses to leave out: shift, evolution, cross, robustness."}
+    )
     against: str | None = field(
         default=None, metadata={"help": "Folder of a reproduction with other seeds, to compare verdicts with."}
     )
@@ -105,8 +112,12 @@ def prepare(arguments: list[str] | None = None) -> ReproduceJob:
         name = file.stem.removeprefix("reproduce_")
     scale = read_scale(file)
     folder = Path(args.output_dir or f"outputs/reproduce_{name}").expanduser()
-    job = ReproduceJob(args, name, scale, folder, parts_of(scale, folder, args.seeds, args.parallel))
-    for part in job.parts:
+    parts = [
+        part for part in parts_of(scale, folder, args.seeds, args.parallel) if part.kind not in (args.leave_out or ())
+    ]
+    job = ReproduceJob(args, name, scale, folder, parts)
+    checked = {(part.kind, part.settings.get("draws")): part for part in job.parts}
+    for part in checked.values():  # the parts of one kind differ by their seeds
         if part.kind != TRAININGS:
             try:
                 check_words(COMMANDS[COMMAND_OF[part.kind]], part.words())
@@ -142,6 +153,9 @@ def _parse(arguments: list[str] | None) -> ReproduceArguments:
         raise ValueError(f"seeds has {wrong[0]}, which must be at least 0 and below 2**32.")
     if doubled := [seed for index, seed in enumerate(args.seeds) if seed in args.seeds[:index]]:
         raise ValueError(f"seeds has {doubled[0]} twice; a seed trained again is the same run.")
+    if unknown := [kind for kind in args.leave_out or () if kind not in OPTIONAL]:
+        hint = close_match(unknown[0], OPTIONAL) or "."
+        raise ValueError(f"leave_out={unknown[0]!r} cannot be{hint} It takes {', '.join(OPTIONAL)}.")
     if args.parallel < 1:
         raise ValueError(f"parallel={args.parallel} must be at least 1.")
     if args.dry_run and args.against is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenshift.analysis.comparison.report import accuracy_table, outcome_table, remarks, verdict_lines
+from tokenshift.analysis.cross_sampling.report import needed_text
 from tokenshift.analysis.report.numbers import PERCENT, interval_text, number_text, spread_text
 from tokenshift.analysis.report.page import Section, report_facts, write_report
 from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS
@@ -41,10 +42,10 @@ from tokenshift.recipes.jobs.reproduction.rows import (
 PAGE_FILE = "reproduction.html"
 
 SECTIONS = {
-    1: "Characterisation: which distributions move",
-    2: "Cross-sampling: are those tokens the cause",
-    3: "Mechanics: what moves inside a changed distribution",
-    4: "Divergence-weighted advantage",
+    2: "Characterisation: which distributions move",
+    3: "Cross-sampling: are those tokens the cause",
+    4: "Mechanics: what moves inside a changed distribution",
+    5: "Divergence-weighted advantage",
 }
 
 HOW_TO_READ = """Each row is a statement of the publication (arXiv 2603.22446), its figure, and ours. JS is that of \
@@ -63,18 +64,18 @@ random_disagreement, takes the intervention's token at a random share of the pos
 as many effective replacements. A policy that covers nearly all disagreements recovers nearly all by construction."""
 
 SHIFT_FIGURES = {
-    "sparsity": (1, "how JS is distributed over tokens"),
-    "relative_position": (1, "JS against the position in the response"),
-    "distance_positions": (1, "JS against the distance to landmarks"),
-    "entropy_by_js": (1, "entropy of both models in bins of JS"),
-    "joint_histogram": (1, "JS and entropy together"),
-    "token_identity": (1, "the tokens that are frequent among high ones, and their JS"),
-    "quantile_curve": (1, "quantiles of JS"),
-    "overlap": (3, "overlap of the top-k candidates"),
-    "base_ranks": (3, "rank under the base of RL's most probable token"),
-    "mass_moved": (3, "probability that moved, by rank under the base"),
+    "sparsity": (2, "how JS is distributed over tokens"),
+    "relative_position": (2, "JS against the position in the response"),
+    "distance_positions": (2, "JS against the distance to landmarks"),
+    "entropy_by_js": (2, "entropy of both models in bins of JS"),
+    "joint_histogram": (2, "JS and entropy together"),
+    "token_identity": (2, "the tokens that are frequent among high ones, and their JS"),
+    "quantile_curve": (2, "quantiles of JS"),
+    "overlap": (4, "overlap of the top-k candidates"),
+    "base_ranks": (4, "rank under the base of RL's most probable token"),
+    "mass_moved": (4, "probability that moved, by rank under the base"),
 }
-"""Figures of a single run: name -> METHOD.md's section and what it shows."""
+"""Figures of a single run: name -> the publication's section and what it shows."""
 
 OTHER_FIGURES = {
     "percentiles": "percentiles of JS over checkpoints",
@@ -238,35 +239,35 @@ def _agreement_section(job: ReproduceJob, judged: Sequence[Agreement]) -> Sectio
 
 
 def every_table(parts: Sequence[Part], seeds: Sequence[int]) -> dict[str, tuple[int, Table]]:
-    """The publication's tables with ours beside them: title -> METHOD.md's section, header and rows."""
+    """The publication's tables with ours beside them: title -> the publication's section, header and rows."""
     tables: dict[str, tuple[int, Table]] = {}
     for part in done_parts(parts, ROBUSTNESS):
         body = [row["cells"] for row in read_json(part.product)]
-        tables[f"Robustness, DAPO, seed {seeds[0]}"] = (1, (ROBUSTNESS_COLUMNS, body))
+        tables[f"Robustness, DAPO, seed {seeds[0]}"] = (2, (ROBUSTNESS_COLUMNS, body))
     for draws, summary in cross_by_draws(parts).items():
         runs = f"{summary['runs']} trainings, {summary['problems']} problems"
-        tables[f"Cross-sampling of DAPO, {draws} draws, {runs}"] = (2, cross_table(summary))
+        tables[f"Cross-sampling of DAPO, {draws} draws, {runs}"] = (3, cross_table(summary))
     curves = curve_table(done_parts(parts, CROSS))
     if curves[1]:
-        tables["Tokens that the gain needs, and areas up to 10 % of tokens, each training"] = (2, curves)
+        tables["Tokens that the gain needs, and areas up to 10 % of tokens, each training"] = (3, curves)
     for part in done_parts(parts, EVOLUTION):
-        tables[f"Evolution of DAPO, seed {part.seed}"] = (3, evolution_table(read_json(part.product)))
+        tables[f"Evolution of DAPO, seed {part.seed}"] = (4, evolution_table(read_json(part.product)))
     for part in done_parts(parts, TRAININGS):
         comparison = read_json(part.product)
-        tables["Accuracy, Mean@k, in %, beside the publication's"] = (4, published_accuracies(comparison))
-        tables["Accuracy and tests, in %"] = (4, accuracy_table(comparison))
+        tables["Accuracy, Mean@k, in %, beside the publication's"] = (5, published_accuracies(comparison))
+        tables["Accuracy and tests, in %"] = (5, accuracy_table(comparison))
         name = comparison["outcome"]["name"]
         if name != "final_accuracy":
-            tables["The outcome that decides, in %"] = (4, outcome_table(comparison, name))
+            tables["The outcome that decides, in %"] = (5, outcome_table(comparison, name))
         lines = [*verdict_lines(comparison), *remarks(comparison, comparison["failed"])]
-        tables["Verdicts and remarks of the comparison"] = (4, (["", ""], [["", line] for line in lines]))
+        tables["Verdicts and remarks of the comparison"] = (5, (["", ""], [["", line] for line in lines]))
     summaries = [(part, read_json(part.folder / SUMMARY_FILE)) for part in done_parts(parts, SFT)]
     if summaries:
         header = ["seed", "outcome", "updates", "accuracy", "target"]
         body = [
             [str(part.seed), one["outcome"], str(one["updates"]), *_sft_accuracies(one)] for part, one in summaries
         ]
-        tables["The SFT controls, trained up to DAPO's accuracy on the held-out problems"] = (1, (header, body))
+        tables["The SFT controls, trained up to DAPO's accuracy on the held-out problems"] = (2, (header, body))
     return tables
 
 
@@ -306,7 +307,7 @@ def curve_table(parts: Sequence[Part]) -> Table:
             rows.append(
                 [
                     *(str(part.seed), part.settings["draws"], curve["direction"], curve["criterion"]),
-                    *(interval_text(needed[name], digits=".2f") for name in ("50", "90")),
+                    *(needed_text(needed[name]) for name in ("50", "90")),
                     interval_text(curve["area_effective_10"], scale=PERCENT, digits=".1f"),
                     interval_text(curve.get("area_effective_10_difference"), scale=PERCENT, digits="+.1f"),
                 ]
@@ -331,7 +332,7 @@ def evolution_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def published_accuracies(comparison: Mapping[str, Any]) -> Table:
-    """Header and rows of the publication's table of section 4, with ours behind it."""
+    """Header and rows of the publication's table of section 5, with ours behind it."""
     sets = list(comparison["sets"])
     header = ["arm", "AIME24", "AIME25", "AMC", "mean, published", *(f"{name}, ours" for name in sets)]
     header += ["mean, ours"] if len(sets) > 1 else []
@@ -348,25 +349,29 @@ def published_accuracies(comparison: Mapping[str, Any]) -> Table:
 
 
 def every_figure(job: ReproduceJob) -> dict[int, list[tuple[str, str]]]:
-    """The figures that the parts have drawn, as SVG texts with captions, by METHOD.md's section: those over runs, and
-    those of a single run for the first seed."""
+    """The figures that the parts have drawn, by the publication's section: those over runs, and those of a single run
+    for the first seed.
+
+    Returns:
+        The SVG text and the caption of each.
+    """
     figures: dict[int, list[tuple[str, str]]] = {number: [] for number in SECTIONS}
     seed = job.args.seeds[0]
     for part in done_parts(job.parts, SHIFT):
-        _add(figures[1], part.folder / "figures" / f"{ALONG}_shares_of_runs", "Shares over all trainings.")
+        _add(figures[2], part.folder / "figures" / f"{ALONG}_shares_of_runs", "Shares over all trainings.")
         for arm in (DAPO, SIMPLE_RL):
             model = str(cell_folder(job.folder, arm, seed) / MODEL_DIR)
             folder = part.folder / "runs" / file_name(model) / "figures"
             for name, (section, words) in SHIFT_FIGURES.items():
                 _add(figures[section], folder / f"{ALONG}_{name}", f"{ARM_NAMES[arm]}, seed {seed}: {words}.")
-    for kind, section in ((ROBUSTNESS, 1), (CROSS, 2), (EVOLUTION, 3)):
+    for kind, section in ((ROBUSTNESS, 2), (CROSS, 3), (EVOLUTION, 4)):
         for part in done_parts(job.parts, kind):
             if part.seed in (None, seed):
                 for name, words in OTHER_FIGURES.items():
                     _add(figures[section], part.folder / "figures" / name, f"DAPO, {part.name}: {words}.")
     for part in done_parts(job.parts, TRAININGS):
         for name, words in OTHER_FIGURES.items():
-            _add(figures[4], part.folder / "figures" / name, f"{words[0].upper()}{words[1:]}.")
+            _add(figures[5], part.folder / "figures" / name, f"{words[0].upper()}{words[1:]}.")
     return figures
 
 

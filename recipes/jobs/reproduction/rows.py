@@ -1,4 +1,4 @@
-"""Every statement of METHOD.md's sections 1 to 4 with the publication's figure and ours, from the parts' products."""
+"""Every statement of the publication's sections 2 to 5 with its figure and ours, from the parts' products."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ CHARACTERISATION = {
     **{claim.text: "Entropy" for claim in ENTROPY_CLAIMS},
     FREQUENT_LOW[0]: "Identity",
 }
-"""Statements of section 1 -> METHOD.md's row."""
+"""Statements of section 2 -> what they are about."""
 
 MECHANICS = {
     OVERLAP_CLAIM.text: "Top-k overlap",
@@ -55,7 +55,7 @@ MECHANICS = {
     CANDIDATE_CLAIMS[1].text: "Rank under base",
     CANDIDATE_CLAIMS[2].text: "Improbable tokens",
 }
-"""Statements of section 3 -> METHOD.md's row."""
+"""Statements of section 4 -> what they are about."""
 
 OF_ARM: dict[tuple[str, str], tuple[str, dict[str, float]]] = {
     (SIMPLE_RL, NEAR_ZERO_CLAIM.text): ("> 98 %", {"above": 0.98}),
@@ -80,8 +80,8 @@ class Row:
 
     Attributes:
         id: Names the statement, the same in every reproduction.
-        section: METHOD.md's section, 1 to 4.
-        row: METHOD.md's row.
+        section: The publication's section, 2 to 5.
+        row: What the statement is about.
         arm: The arm that it is about.
         statement: The statement.
         published: The published figure.
@@ -121,8 +121,15 @@ class Row:
 
 
 def read_json(path: Path) -> Any:
-    """What a product holds."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """What a product holds.
+
+    Raises:
+        ValueError: If it is damaged, in one line.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged; delete it, and start again.") from error
 
 
 def done_parts(parts: Sequence[Part], kind: str) -> list[Part]:
@@ -131,7 +138,7 @@ def done_parts(parts: Sequence[Part], kind: str) -> list[Part]:
 
 
 def every_row(parts: Sequence[Part], seeds: Sequence[int]) -> list[Row]:
-    """The rows of all parts that have ended, in METHOD.md's order."""
+    """The rows of all parts that have ended, in the publication's order."""
     rows: list[Row] = []
     for part in done_parts(parts, SHIFT):
         rows += shift_rows(read_json(part.product), seeds, part.name)
@@ -142,7 +149,7 @@ def every_row(parts: Sequence[Part], seeds: Sequence[int]) -> list[Row]:
     return sorted(rows, key=lambda row: row.section)
 
 
-# Sections 1 and 3 ------------------------------------------------------------------------------------------------
+# Sections 2 and 4 ------------------------------------------------------------------------------------------------
 
 
 def shift_rows(runs: Mapping[str, Any], seeds: Sequence[int], part: str) -> list[Row]:
@@ -150,14 +157,14 @@ def shift_rows(runs: Mapping[str, Any], seeds: Sequence[int], part: str) -> list
     kind = runs["kinds"][ALONG]
     second_by = {"js": "full JS", "js_top_p": "truncated JS", None: ""}[runs["second"]]
     rows = []
-    for statement_rows, section in ((CHARACTERISATION, 1), (MECHANICS, 3)):
+    for statement_rows, section in ((CHARACTERISATION, 2), (MECHANICS, 4)):
         for arm in runs["groups"]:
             for entry in kind["groups"][arm]["statements"]:
                 if entry["text"] in statement_rows:
                     name = statement_rows[entry["text"]]
                     base = _shift_row(entry, section, name, ARM_NAMES.get(arm, arm), kind["problems"], seeds, part)
                     rows.append(_of_arm(replace(base, second_by=second_by), arm, entry))
-        if section == 1:
+        if section == 2:
             for entry in kind["comparisons"]:
                 first, second = (ARM_NAMES.get(name, name) for name in entry["groups"])
                 arm = f"{first} and {second}"
@@ -197,7 +204,7 @@ def _of_arm(row: Row, arm: str, entry: Mapping[str, Any]) -> Row:
     return replace(row, statement=f"{row.statement}: {published}", verdict=verdict, second_verdict="")
 
 
-# Section 2 -------------------------------------------------------------------------------------------------------
+# Section 3 -------------------------------------------------------------------------------------------------------
 
 
 def cross_by_draws(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
@@ -228,8 +235,8 @@ def cross_rows(summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part]
         if entry["key"] == "targeted":
             row = f"Control, {entry['direction']}"
         base = Row(
-            id=f"2 / {row} / DAPO / {entry['text']}",
-            section=2,
+            id=f"3 / {row} / DAPO / {entry['text']}",
+            section=3,
             row=row,
             arm="DAPO",
             statement=entry["text"],
@@ -253,9 +260,9 @@ def cross_rows(summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part]
         ]
         for name in summaries
     }
-    row = _of_each_seed(2, "Mixture", mixture[draws], first["problems"], names[draws])
+    row = _of_each_seed(3, "Mixture", mixture[draws], first["problems"], names[draws])
     for other, _ in others[:1]:
-        beside = _of_each_seed(2, "Mixture", mixture[other], first["problems"], names[other])
+        beside = _of_each_seed(3, "Mixture", mixture[other], first["problems"], names[other])
         row = replace(row, second=beside.measured, second_verdict=beside.verdict, second_by=f"{other} draws")
     return [*rows, row]
 
@@ -288,7 +295,7 @@ def _bare(verdict: str) -> str:
     return next(word for word in (NOT_SEEN, SEEN, OPEN) if verdict.startswith(word))
 
 
-# Section 3, over training ----------------------------------------------------------------------------------------
+# Section 4, over training ----------------------------------------------------------------------------------------
 
 
 def evolution_rows(parts: Sequence[Part]) -> list[Row]:
@@ -300,7 +307,7 @@ def evolution_rows(parts: Sequence[Part]) -> list[Row]:
     for index in range(min(len(statements) for _, statements in judged)):
         entries = [(seed, asdict(statements[index])) for seed, statements in judged]
         problems = parts[0].settings.get("size")
-        row = _of_each_seed(3, "Evolution", entries, problems, [part.name for part in parts])
+        row = _of_each_seed(4, "Evolution", entries, problems, [part.name for part in parts])
         if all(entry["second_verdict"] for _, entry in entries):
             row = replace(
                 row,
@@ -312,7 +319,7 @@ def evolution_rows(parts: Sequence[Part]) -> list[Row]:
     return rows
 
 
-# Section 4 -------------------------------------------------------------------------------------------------------
+# Section 5 -------------------------------------------------------------------------------------------------------
 
 
 def comparison_rows(comparison: Mapping[str, Any], seeds: Sequence[int], part: str) -> list[Row]:
@@ -334,8 +341,8 @@ def comparison_rows(comparison: Mapping[str, Any], seeds: Sequence[int], part: s
             by_accuracy = NOT_SEEN
         rows.append(
             Row(
-                id=f"4 / Accuracy / {ARM_NAMES[arm]} / The boost beats DAPO",
-                section=4,
+                id=f"5 / Accuracy / {ARM_NAMES[arm]} / The boost beats DAPO",
+                section=5,
                 row="Accuracy",
                 arm=ARM_NAMES[arm],
                 statement=f"The {ARM_NAMES[arm]} beats DAPO",

@@ -21,6 +21,9 @@ LOG_TAIL_BYTES = 2**13
 LINE_EVERY = 60.0
 """Seconds between two lines about one running part, where there is no terminal."""
 
+OTHERS = 56
+"""Width of the table's other columns beside what a part says."""
+
 STYLES = {"waiting": "dim", "left out": "dim", "failed": "bold red", "done": "green", "running": "yellow"}
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -108,14 +111,14 @@ class PartsView:
             box=SIMPLE_HEAD,
             pad_edge=False,
         )
-        table.add_column("part", no_wrap=True, overflow="ellipsis")
+        table.add_column("part", no_wrap=True)
         table.add_column("", no_wrap=True)
         table.add_column("took", justify="right", no_wrap=True)
-        table.add_column("says", no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column("says", no_wrap=True, overflow="ellipsis")
         for part in self._parts:
             running = part.state == "running"
             seconds = part.seconds + (time.monotonic() - self._started[part.name] if running else 0.0)
-            said = last_line(part.log) if running else part.failure or ""
+            said = (last_line(part.log) if running else part.failure or "")[: max(10, self._console.width - OTHERS)]
             state = Text(part.state, style=STYLES[part.state])
             table.add_row(part.name, state, duration(seconds) if seconds else "", Text(said))
         return table
