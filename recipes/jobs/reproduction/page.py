@@ -118,7 +118,7 @@ def write_reproduction(job: ReproduceJob) -> dict[str, Any]:
         }
         for part in job.parts
     ]
-    record = {
+    record: dict[str, Any] = {
         "scale": job.name,
         "seeds": job.args.seeds,
         "settings": recorded_settings(job),
