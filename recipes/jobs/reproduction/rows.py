@@ -260,11 +260,11 @@ def cross_rows(summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part]
         ]
         for name in summaries
     }
-    beats = _of_each_seed(3, "Mixture", mixture[draws], first["problems"], names[draws])
+    can_beat = _of_each_seed(3, "Mixture", mixture[draws], first["problems"], names[draws])
     for other, _ in others[:1]:
-        second = _of_each_seed(3, "Mixture", mixture[other], first["problems"], names[other])
-        beats = replace(beats, second=second.measured, second_verdict=second.verdict, second_by=f"{other} draws")
-    return [*rows, beats]
+        beside = _of_each_seed(3, "Mixture", mixture[other], first["problems"], names[other])
+        can_beat = replace(can_beat, second=beside.measured, second_verdict=beside.verdict, second_by=f"{other} draws")
+    return [*rows, can_beat]
 
 
 def _of_each_seed(
