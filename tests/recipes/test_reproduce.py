@@ -54,7 +54,7 @@ SCALE: dict[str, Any] = {
     "draws": {"independent": {"budgets": [0.1]}, "shared": {"budgets": [0.1]}},
     "robustness": {"size": 6},
     "minutes": {"trainings": 2, "sft": 1},
-    "measured_on": "a made-up machine",
+    "minutes_from": "made up",
 }
 
 PARTS = [
@@ -443,7 +443,7 @@ def test_plans_of_the_shipped_scales(scale: str, capsys: pytest.CaptureFixture[s
 def test_the_plan_estimates(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     assert made.main("--dry_run") == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "as measured on a made-up machine: sft 3 x 1 min, trainings 12 x 2 min; 2 at once: 13 min 30 s." in printed
+    assert "Estimate (made up): sft 3 x 1 min, trainings 12 x 2 min; 2 at once: 13 min 30 s." in printed
 
 
 def test_the_table_fits_80_columns(made: Made) -> None:
