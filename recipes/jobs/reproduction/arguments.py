@@ -199,7 +199,7 @@ def read_other(given: str, job: ReproduceJob) -> dict[str, Any]:
     return other
 
 
-COST_SETTINGS = ("gpus", "needs", "minutes", "measured_on")
+COST_SETTINGS = ("gpus", "needs", "minutes", "minutes_from")
 """Settings of a scale on which no number depends."""
 
 

@@ -30,8 +30,8 @@ class ScaleFile(BaseModel):
         robustness: Arguments of `shift_robustness.py`, once, for the first seed of DAPO.
         gpus: The number of GPUs of 80 GB that the scale needs.
         needs: What the scale needs beside them, a line each.
-        minutes: Minutes that each kind of part took when it was measured, one part alone.
-        measured_on: What those minutes were measured on.
+        minutes: Minutes of each kind of part, one at a time; of `trainings` of each of them.
+        minutes_from: What those minutes come from.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -47,7 +47,7 @@ class ScaleFile(BaseModel):
     gpus: int = Field(default=0, ge=0)
     needs: list[str] = []
     minutes: dict[str, float] = {}
-    measured_on: str = ""
+    minutes_from: str = ""
 
 
 def read_scale(path: Path) -> ScaleFile:

@@ -118,11 +118,12 @@ def write_reproduction(job: ReproduceJob) -> dict[str, Any]:
         }
         for part in job.parts
     ]
+    metadata = report_metadata({"parallel": job.args.parallel})
     record = {
         "scale": job.name,
         "seeds": job.args.seeds,
         "settings": recorded_settings(job),
-        "metadata": report_metadata({"parallel": job.args.parallel}),
+        "metadata": metadata,
         "rows": [{**row.as_dict(), "commands": [commands[name] for name in row.parts]} for row in rows],
         "agreements": None if judged is None else [one.as_dict() for one in judged],
         "against": None if job.other is None else {"seeds": job.other["seeds"], "path": job.args.against},
@@ -133,7 +134,7 @@ def write_reproduction(job: ReproduceJob) -> dict[str, Any]:
     write_report(
         job.folder / PAGE_FILE,
         title=f"Reproduction at the scale {job.name}, seeds {' '.join(map(str, job.args.seeds))}",
-        facts=_facts(job, rows, record["metadata"]),
+        facts=_facts(job, rows, metadata),
         sections=_sections(job, rows, judged, tables),
         responses=[],
         token_text=str,
@@ -147,7 +148,7 @@ def _facts(job: ReproduceJob, rows: Sequence[Row], metadata: Mapping[str, Any]) 
         "arms": ", ".join([*(ARM_NAMES.get(arm, arm) for arm in job.scale.comparison["variants"]), ARM_NAMES["SFT"]]),
         "seeds": ", ".join(map(str, job.args.seeds)),
         "problems": ", ".join(map(str, problems)),
-        "time of all parts": duration(sum(part.seconds for part in job.parts)),
+        "time of all parts, added up": duration(sum(part.seconds for part in job.parts)),
         **report_facts(metadata),
     }
 

@@ -27,7 +27,7 @@ def plan_lines(job: ReproduceJob) -> list[str]:
             f"{kind} {cells if kind == TRAININGS else counts[kind]} x {scale.minutes[kind]:g} min" for kind in minutes
         )
         total = duration(60 * sum(minutes.values()) / job.args.parallel)
-        lines += ["", f"Estimate, as measured on {scale.measured_on}: {each}; {job.args.parallel} at once: {total}."]
+        lines += ["", f"Estimate ({scale.minutes_from}): {each}; {job.args.parallel} at once: {total}."]
     return lines
 
 

@@ -260,11 +260,11 @@ def cross_rows(summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part]
         ]
         for name in summaries
     }
-    row = _of_each_seed(3, "Mixture", mixture[draws], first["problems"], names[draws])
+    can_beat = _of_each_seed(3, "Mixture", mixture[draws], first["problems"], names[draws])
     for other, _ in others[:1]:
         beside = _of_each_seed(3, "Mixture", mixture[other], first["problems"], names[other])
-        row = replace(row, second=beside.measured, second_verdict=beside.verdict, second_by=f"{other} draws")
-    return [*rows, row]
+        can_beat = replace(can_beat, second=beside.measured, second_verdict=beside.verdict, second_by=f"{other} draws")
+    return [*rows, can_beat]
 
 
 def _of_each_seed(

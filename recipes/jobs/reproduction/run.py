@@ -51,10 +51,8 @@ class PartsRecord:
         return bool(entry.get("finished")) and entry["settings"] == _plain(part.recorded) and part.product.exists()
 
     def seconds(self, part: Part) -> float:
-        """Seconds that the part took, over all launches with these settings."""
-        entry = self._parts.get(part.name, {})
-        same = entry.get("settings") == _plain(part.recorded)
-        return float(entry.get("seconds", 0.0)) if same else 0.0
+        """Seconds that the part took over all launches; one with more seeds or budgets goes on from what is there."""
+        return float(self._parts.get(part.name, {}).get("seconds", 0.0))
 
     def add(self, part: Part, seconds: float, *, finished: bool) -> None:
         """Record another launch of a part."""

@@ -52,13 +52,15 @@ class PartsView:
     def __init__(self, parts: Sequence[Part], console: Console) -> None:
         self._parts, self._console, self._began = parts, console, time.monotonic()
         self._started: dict[str, float] = {}
-        self._shown: dict[str, str] = {}
+        self._shown = {part.name: part.state for part in parts}
         self._said: dict[str, tuple[float, str]] = {}
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> "PartsView":
         if self._live is not None:
             self._live.__enter__()
+        elif done := sum(part.state == "done" for part in self._parts):
+            self._print(f"{done} of {len(self._parts)} parts are done already")
         self.refresh()
         return self
 
@@ -79,7 +81,7 @@ class PartsView:
             self._live.update(self.table(), refresh=True)
             return
         for part in self._parts:
-            if part.state != self._shown.get(part.name, "waiting"):
+            if part.state != self._shown[part.name]:
                 self._shown[part.name] = part.state
                 self._print(f"{part.name:26} {self._words(part)}")
             elif part.state == "running":
