@@ -28,10 +28,12 @@ def test_there_are_enough() -> None:
     assert len({(hostile.gold, hostile.completion) for hostile in HOSTILE}) == len(HOSTILE) >= 400
     corpus = (Path(__file__).parent / "gold_answers.jsonl").read_text(encoding="utf-8")
     known = {
-        row.get("completion") or f"The answer is $\\boxed{{{row['answer']}}}$."
+        row["completion"] if "completion" in row else f"The answer is $\\boxed{{{row['answer']}}}$."
         for row in map(json.loads, corpus.splitlines())
     }
-    assert not known & {hostile.completion for hostile in HOSTILE if hostile.kind != "spoofs"}
+    assert len({hostile.completion for hostile in HOSTILE} - known) >= 400, (
+        "they are apart from the corpus of gold answers"
+    )
 
 
 @pytest.mark.parametrize("kind", EVERY)
