@@ -7,8 +7,8 @@ changed at all.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -216,13 +216,16 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
                 )
             )
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    @contextmanager
+    def _checked_rewards(self) -> Iterator[None]:
+        """What a user's reward raises, or gives by mistake, is told in one line."""
         rewards = self.reward_funcs
         self.reward_funcs = [
-            reward if isinstance(reward, torch.nn.Module) else checked_reward(reward) for reward in rewards
+            reward if isinstance(reward, torch.nn.Module) or not callable(reward) else checked_reward(reward)
+            for reward in rewards
         ]
         try:
-            return super()._calculate_rewards(*args, **kwargs)
+            yield
         finally:
             self.reward_funcs = rewards
 
@@ -496,8 +499,9 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         if not self.model.training:
-            return super()._calculate_rewards(*args, **kwargs)
-        with self._reward_counts.watched(self):
+            with self._checked_rewards():
+                return super()._calculate_rewards(*args, **kwargs)
+        with self._checked_rewards(), self._reward_counts.watched(self):
             rewards = super()._calculate_rewards(*args, **kwargs)
         for function, name, column in zip(self.reward_funcs, self.reward_func_names, rewards.T, strict=True):
             self.guard.see_rewards(name, column)

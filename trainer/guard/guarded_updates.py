@@ -11,7 +11,10 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.trainer.guard.trackers import is_of_tracker, protect_trackers, tell_of_tracker
 from tokenshift.trainer.guard.update_guard import UpdateGuard
 
-_Base = Trainer if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    _Base = Trainer
+else:
+    _Base = object
 
 
 class _AttachGuard(TrainerCallback):
