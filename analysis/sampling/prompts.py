@@ -50,9 +50,10 @@ def encode_problems(
                 name = name or tokenizer.name_or_path
                 raise ValueError(f"The prompts are conversations, but the tokenizer of {name!r} has no chat template.")
             options = dict(chat_template_kwargs or {})
-            text = prompt
+            text: Any = prompt
             if not isinstance(prompt, str):
-                text = tokenizer.apply_chat_template(prompt, tokenize=False, **options)
+                turns: list[Any] = list(prompt)
+                text = tokenizer.apply_chat_template(turns, tokenize=False, **options)
             check_ending = isinstance(prompt, str) and not prompt.endswith(str(tokenizer.eos_token))
             prompt = Prompt(row, str(text), encode_prompt(tokenizer, prompt, options))
             if check_ending and len(prompt.ids) > 1 and prompt.ids[-1] == tokenizer.eos_token_id:

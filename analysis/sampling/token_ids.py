@@ -45,9 +45,11 @@ def encode_prompt(
         return list(tokenizer(prompt, verbose=False)["input_ids"])  # its length is checked by those who ask
     if not isinstance(prompt, list | tuple) or not all(isinstance(turn, Mapping) for turn in prompt):
         raise ValueError(f"A prompt is {str(prompt)[:60]!r}; prompts are text, or conversations: lists of messages.")
-    options = dict(chat_template_kwargs or {})
+    options: dict[str, Any] = {**(chat_template_kwargs or {}), "add_generation_prompt": True, "return_dict": False}
+    turns: list[Any] = list(prompt)
     try:
-        return list(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False, **options))
+        ids: Any = tokenizer.apply_chat_template(turns, **options)
+        return list(ids)
     except (TemplateError, TypeError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"The chat template cannot write the prompt {str(prompt)[:60]!r}: {reason}") from error

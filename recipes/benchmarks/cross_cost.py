@@ -54,7 +54,9 @@ def cross_cost(
         shape: as in `SHAPES`, where the model's is taken when None.
     """
     sources = find_model("model", model), find_model("rl_model", rl_model)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    device = (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None) or torch.device(
+        "cpu"
+    )
     base, rl = (source.load("auto", device) for source in sources)
     pair = Pair(base, rl, sources[0].tokenizer)
     size, batch, length = shape or SHAPES[model]

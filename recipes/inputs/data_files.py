@@ -137,7 +137,7 @@ def _check_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str | N
             raise ValueError(f"{setting}={column!r} is not in the data; it has {listed}.")
     prompts, solutions = columns.get("prompt_column"), columns.get("solution_column")
     if prompts in there:
-        values = [row.get(prompts) for row in rows]  # type: ignore[arg-type]
+        values = [row.get(prompts) for row in rows]
         first = next((value for value in values if value is not None), None)
         if not isinstance(first, str | list):
             raise ValueError(
@@ -147,5 +147,5 @@ def _check_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str | N
             raise ValueError(
                 f"prompt_column={prompts!r} is empty in {len(missing)} rows, the first of them row {missing[0]}."
             )
-    if solutions in there and all(row.get(solutions) is None for row in rows):  # type: ignore[arg-type]
+    if solutions in there and all(row.get(solutions) is None for row in rows):
         raise ValueError(f"solution_column={solutions!r} is empty in every row.")

@@ -111,9 +111,10 @@ def _check_all_there(folder: Path, where: str, trust_remote_code: bool) -> None:
         return
     try:
         with _without_reports():
-            _, loaded = AutoModelForCausalLM.from_pretrained(
+            both: Any = AutoModelForCausalLM.from_pretrained(
                 folder, device_map="meta", output_loading_info=True, trust_remote_code=trust_remote_code
             )
+            loaded = both[1]
     except RuntimeError as error:
         if "mismatched_sizes" in str(error):
             raise ModelFilesError(

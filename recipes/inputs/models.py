@@ -72,7 +72,8 @@ class ModelSource:
         options |= {"dtype": dtype, "revision": self.revision, "trust_remote_code": self.trust_remote_code}
         try:
             if self.base is None:
-                model, loaded = AutoModelForCausalLM.from_pretrained(self.path, output_loading_info=True, **options)
+                both: Any = AutoModelForCausalLM.from_pretrained(self.path, output_loading_info=True, **options)
+                model, loaded = both
                 refuse_missing(loaded, f"The model {self.name!r}")
             else:
                 model = AutoPeftModelForCausalLM.from_pretrained(self.path, **options).eval()

@@ -61,7 +61,7 @@ class GuardedUpdates(_Base):
             tell_of_tracker(name, error)
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self.model.training:
+        if not model.training:
             return super().compute_loss(model, inputs, *args, **kwargs)
         self.guard.see_batch(inputs)
         result = super().compute_loss(model, inputs, *args, **kwargs)

@@ -48,7 +48,8 @@ def checkpoint_bytes(trainer: Trainer) -> tuple[int, int]:
     """
     saved = trained = 0
     adapters = hasattr(trainer.model, "peft_config")
-    for parameter in trainer.model.parameters():
+    model: Any = trainer.model
+    for parameter in model.parameters():
         size = getattr(parameter, "ds_numel", parameter.numel()) * parameter.element_size()  # ZeRO-3 shards it
         trained += size if parameter.requires_grad else 0
         saved += size if parameter.requires_grad or not adapters else 0
