@@ -1,7 +1,7 @@
 """Does the publication hold here? Every arm trained over seeds, analyzed, and set beside each published figure.
 
     python recipes/reproduce.py --dry_run                       # the commands, and what they take
-    python recipes/reproduce.py --parallel 2                    # --scale pocket: about an hour on 2 CPU cores
+    python recipes/reproduce.py --parallel 2                    # --scale pocket: an hour or less on 2 CPU cores
     python recipes/reproduce.py --scale smollm2 --seeds 0 1 2
     python recipes/reproduce.py --seeds 3 4 5 --output_dir outputs/again --against outputs/reproduce_pocket
     python recipes/reproduce.py --scale paper --dry_run         # for a cluster

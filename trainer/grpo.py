@@ -34,7 +34,7 @@ from tokenshift.trainer.policy.padded_positions import settle_positions
 from tokenshift.trainer.policy.requirements import image_column
 from tokenshift.trainer.policy.rollout_settings import check_folder_settings
 from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
-from tokenshift.trainer.precision import HALVES, PrecisionCheck
+from tokenshift.trainer.precision import AUTOCAST, HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
 from tokenshift.trainer.weighting.calls import sampled_divergence, token_values
@@ -303,7 +303,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
     @property
     def _computing_dtype(self) -> torch.dtype:
         """The type that the policy computes in."""
-        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision, self.model.dtype)
+        return AUTOCAST.get(self.accelerator.mixed_precision, self.model.dtype)
 
     def _measure_rounding(
         self,

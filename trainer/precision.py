@@ -1,4 +1,4 @@
-"""A warning where the trained weights have too few digits for the updates that they are given."""
+"""The precision that a training computes in, and a warning where its weights have too few digits for the updates."""
 
 from typing import Any
 
@@ -6,9 +6,27 @@ import torch
 from accelerate.logging import get_logger
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tokenshift.analysis.divergence.projection import multiplies_in_tf32
+
 logger = get_logger(__name__)
 
 HALVES = (torch.bfloat16, torch.float16)
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What autocast multiplies in, by the name that accelerate has for it."""
+
+
+def computing_dtype(trainer: Any) -> torch.dtype:
+    """float32, float16 or bfloat16, whichever rounds about as a trainer's forward passes do; TF32 is as float16.
+
+    Args:
+        trainer: any trainer of transformers', its model loaded.
+    """
+    dtype = AUTOCAST.get(trainer.accelerator.mixed_precision, trainer.model.dtype)
+    if dtype == torch.float32 and trainer.accelerator.device.type == "cuda" and multiplies_in_tf32():
+        return torch.float16
+    known = {torch.float64: torch.float32, torch.float32: torch.float32, torch.float16: torch.float16}
+    return known.get(dtype, torch.bfloat16)
 
 
 def moved_share(parameters: list[torch.Tensor], learning_rate: float) -> float:

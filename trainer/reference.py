@@ -26,6 +26,7 @@ from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.trajectories import TrajectoryBatch
 from tokenshift.analysis.token_table.scoring import depends_on_padding
 from tokenshift.trainer.base_adapter import BaseAdapter
+from tokenshift.trainer.precision import AUTOCAST
 
 logger = get_logger(__name__)
 
@@ -269,9 +270,10 @@ class DistributionReference:
             token_ids: `(N,)`, int64.
         """
         with gathered_head(self._policy) as head:
+            first, head = self._as_computed(first, head)
             return token_statistics(
                 first,
-                second,
+                second.to(first.dtype),
                 head,
                 head,
                 token_ids,
@@ -343,16 +345,26 @@ class DistributionReference:
                 "reference's, so that their distributions cannot be compared there; give both heads the same number "
                 "of rows (resize_token_embeddings and save_pretrained, before training)."
             )
+        reference_hidden, reference_head = self._as_computed(reference_hidden, reference_head.prefix(shared))
+        policy_hidden, policy_head = self._as_computed(policy_hidden, policy_head.prefix(shared))
         return token_statistics(
             reference_hidden,
             policy_hidden,
-            reference_head.prefix(shared),
-            policy_head.prefix(shared),
+            reference_head,
+            policy_head,
             token_ids,
             outputs=outputs,
             temperature=temperature,
             top_p=top_p,
         )
+
+    def _as_computed(self, states: torch.Tensor, head: LMHead) -> tuple[torch.Tensor, LMHead]:
+        """States and their head in the dtype that autocast multiplies them in, if the training uses it.
+
+        The statistics are then of the policy that is trained, and an accelerator multiplies by its fast units.
+        """
+        dtype = AUTOCAST.get(self.trainer.accelerator.mixed_precision)
+        return (states, head) if dtype is None else (states.to(dtype), head.to(dtype))
 
     def _fit_reference(self, ids: torch.Tensor) -> None:
         """Find the form of the reference's head from a forward pass of a few tokens `(1, n)`."""

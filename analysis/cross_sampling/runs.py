@@ -110,7 +110,7 @@ def _plain(policy: Policy) -> bool:
 def cross_runs_summary(
     tables: Sequence[pa.Table], *, criterion: str = "js_top_p", control: str = "random_disagreement"
 ) -> dict[str, Any]:
-    """What the sweeps of several trainings say together, ready for JSON.
+    """The numbers and statements over the sweeps of several trainings, ready for JSON.
 
     Args:
         tables: One table per run: `COLUMNS` of `recovery`, one row per response.

@@ -40,6 +40,10 @@ class LMHead:
         """The head of the first `size` tokens alone."""
         return replace(self, weight=self.weight[:size], bias=None if self.bias is None else self.bias[:size])
 
+    def to(self, dtype: torch.dtype) -> "LMHead":
+        """The head with parameters of another dtype."""
+        return replace(self, weight=self.weight.to(dtype), bias=None if self.bias is None else self.bias.to(dtype))
+
     def cloned(self) -> "LMHead":
         """The head with parameters of its own, which training does not move."""
         return replace(self, weight=self.weight.clone(), bias=None if self.bias is None else self.bias.clone())

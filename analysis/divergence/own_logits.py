@@ -9,7 +9,7 @@ import torch
 
 from tokenshift.analysis.divergence.hidden_states import HeadInputs, class_name, output_embeddings
 from tokenshift.analysis.divergence.lm_head import LMHead, head_by_answers, possible_forms
-from tokenshift.analysis.divergence.projection import Projection
+from tokenshift.analysis.divergence.projection import Projection, multiplies_in_tf32
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 """Largest difference of a logit, as a share of its distance from the row's largest, that is rounding."""
@@ -130,10 +130,10 @@ def _difference(logits: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype
     depth = own[top] - own  # >= 0
     differences = ((projected - projected[top]) - (own - own[top])).abs()
     spread = depth[depth <= FAR].median().clamp_min(1e-3)
-    coarse = dtype == torch.float32 and logits.is_cuda and torch.backends.cuda.matmul.allow_tf32
-    own_dtype, projection_dtype = (torch.float16, torch.float16) if coarse else (dtype, torch.float32)
+    coarse = dtype == torch.float32 and logits.is_cuda and multiplies_in_tf32()
+    own_dtype = torch.float16 if coarse else dtype
     unit = torch.maximum(
-        own[top].abs() * torch.finfo(own_dtype).eps, projected[top].abs() * torch.finfo(projection_dtype).eps
+        own[top].abs() * torch.finfo(own_dtype).eps, projected[top].abs() * torch.finfo(torch.float32).eps
     )
     allowed = torch.maximum(TOLERANCE[own_dtype] * depth.clamp_min(spread), ROUNDINGS * unit)
     return float(differences.max()), bool((differences <= allowed).all())

@@ -1,5 +1,9 @@
 """Logits of a few tokens at a time, written over the last ones."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 
 from tokenshift.analysis.divergence.lm_head import LMHead
@@ -8,8 +12,36 @@ CPU_TILE = 1024
 """Vocabulary rows a product on CPU. `(tile, H) @ (H, n)` and a transposed copy take about half as long as
 `(n, H) @ (H, V)` for the few tokens n of a chunk."""
 
+EXACT_TILE = 8192
+"""Vocabulary rows a product in float64 on an accelerator."""
+
 TEMPERED = 2**18
 """Logits that a temperature divides at a time on CPU, where they stay in its caches."""
+
+
+def multiplies_in_tf32() -> bool:
+    """Whether CUDA rounds float32 factors to TF32's 10 bits, as `tf32: true` of a training asks for."""
+    matmul = torch.backends.cuda.matmul
+    precision = getattr(matmul, "fp32_precision", None)  # torch >= 2.9, where reading the older name may raise
+    return bool(matmul.allow_tf32) if precision is None else precision == "tf32"
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Let CUDA multiply float32 as it is: top-p sets of logits from TF32 would be others."""
+    if not multiplies_in_tf32():
+        yield
+        return
+    matmul: Any = torch.backends.cuda.matmul
+    name, exact, rounded = ("fp32_precision", "ieee", "tf32") if hasattr(matmul, "fp32_precision") else _OLDER_NAME
+    setattr(matmul, name, exact)
+    try:
+        yield
+    finally:
+        setattr(matmul, name, rounded)
+
+
+_OLDER_NAME = ("allow_tf32", False, True)
 
 
 class Projection:
@@ -40,7 +72,8 @@ class Projection:
                 tile = slice(start, start + CPU_TILE)
                 logits[:, tile] = torch.mm(self._weight[tile].float(), columns).t()
         else:
-            torch.mm(hidden.float(), self._weight.t(), out=logits)
+            with whole_float32():
+                torch.mm(hidden.float(), self._weight.t(), out=logits)
         if self._bias is not None:
             logits += self._bias
         if self.head.scale != 1:
@@ -59,8 +92,8 @@ class Projection:
 def exact_logits(head: LMHead, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
     """Logits `(n, V)` in float64 arithmetic from hidden states `(n, H)`; slow."""
     columns = hidden.double().t()
-    tiles = range(0, head.vocab_size, CPU_TILE)
-    logits = torch.cat([(head.weight[start : start + CPU_TILE].double() @ columns).t() for start in tiles], dim=-1)
+    tiles = head.weight.split(CPU_TILE if hidden.device.type == "cpu" else EXACT_TILE)
+    logits = torch.cat([(tile.double() @ columns).t() for tile in tiles], dim=-1)
     if head.bias is not None:
         logits = logits + head.bias.double()
     logits = logits * head.scale

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 import torch
 
 from tokenshift.analysis.divergence.expectations import EXPECTATIONS
-from tokenshift.analysis.divergence.from_logits import check_sampling, js_divergence, kl_divergence
+from tokenshift.analysis.divergence.from_logits import (
+    check_sampling,
+    js_divergence,
+    kl_divergence,
+    log_probabilities,
+)
 from tokenshift.analysis.divergence.lm_head import LMHead
 from tokenshift.analysis.divergence.projection import Projection, exact_logits
 from tokenshift.analysis.divergence.row_sums import row_sums
@@ -68,12 +73,12 @@ class Limits:
 
 
 CPU = Limits(memory=19 * 2**20, smallest_chunk=32, multiple=8, strip=3 * 2**18)
-CUDA = Limits(memory=768 * 2**20, smallest_chunk=128, multiple=128, strip=32 * 2**20)
+CUDA = Limits(memory=1024 * 2**20, smallest_chunk=128, multiple=128, strip=64 * 2**20)
 
 NOT_FINITE = "The statistics are NaN for some tokens: the hidden states or a head hold NaN or infinities."
 
 EXACT_ROWS = 16
-"""Tokens whose logits are made anew in float64 at a time."""
+"""Tokens whose logits are made anew in float64 at a time, or those of a strip where these are more."""
 
 UNSURE = "unsure"
 """Key of a chunk's tokens whose top-p set float32 logits leave open."""
@@ -114,7 +119,7 @@ def token_statistics(
         temperature: divides all logits, as in TRL.
         top_p: of the truncated divergences alone.
         memory_budget: bytes that the logits of a chunk and what is made of them may take, beside the results; by
-            default 19 MiB on CPU and 768 MiB on CUDA (more where 32 or 128 tokens need it). At least a token is taken.
+            default 19 MiB on CPU and 1 GiB on CUDA (more where 32 or 128 tokens need it). At least a token is taken.
 
     Returns:
         A float32 tensor `(N,)` per name; int64 for ranks and ids. Products are summed in float32, which leaves JS
@@ -150,10 +155,10 @@ def token_statistics(
             if UNSURE in chunk_statistics:
                 unsure.append(start + chunk_statistics[UNSURE])
         del project_base, project_rl, base, rl  # their memory is taken anew
-        for rows in torch.cat(unsure).split(EXACT_ROWS) if unsure else ():
+        for rows in torch.cat(unsure).split(max(EXACT_ROWS, strip)) if unsure else ():
             logits_base = exact_logits(head_base, hidden_base[rows], temperature)
             logits_rl = exact_logits(head_rl, hidden_rl[rows], temperature)
-            exact = _exact_truncated(logits_base, logits_rl, top_p)
+            exact = _exact_truncated(logits_base, logits_rl, top_p, max(1, strip // 2))
             for name in needed & TRUNCATED.keys():
                 results[name][rows] = exact[name]
     if any(value.isnan().any() for value in results.values() if value.is_floating_point()):
@@ -223,18 +228,13 @@ def _chunk_statistics(
     return statistics
 
 
-def _exact_truncated(base: torch.Tensor, rl: torch.Tensor, top_p: float) -> dict[str, torch.Tensor]:
-    """Truncated divergences `(n,)` of float64 logits `(n, V)`, a row at a time: the reference takes much memory."""
-    rows = [
-        (
-            js_divergence(p, q, top_p=top_p),
-            kl_divergence(p, q, top_p=top_p),
-            kl_divergence(q, p, top_p=top_p),
-        )
-        for p, q in zip(base, rl, strict=True)
-    ]
-    values = (torch.stack(divergence).float() for divergence in zip(*rows, strict=True))
-    return dict(zip(TRUNCATED, values, strict=True))
+def _exact_truncated(base: torch.Tensor, rl: torch.Tensor, top_p: float, strip: int) -> dict[str, torch.Tensor]:
+    """Truncated divergences `(n,)` of float64 logits `(n, V)`, `strip` rows at a time: sorting takes much memory."""
+    parts = []
+    for logits in zip(base.split(strip), rl.split(strip), strict=True):
+        p, q = (log_probabilities(part, top_p=top_p) for part in logits)
+        parts.append(torch.stack([js_divergence(p, q), kl_divergence(p, q), kl_divergence(q, p)]).float())
+    return dict(zip(TRUNCATED, torch.cat(parts, dim=-1), strict=True))
 
 
 def _top_statistics(

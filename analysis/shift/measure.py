@@ -22,14 +22,18 @@ SHIFT_MEASURES = (TRUNCATED_JS, FULL_JS)
 DEFAULT_MEASURE = TRUNCATED_JS
 
 
-def check_measure(measure: str) -> None:
+def check_measure(measure: str, setting: str = "measure") -> None:
     """Refuse a measure that is none of `SHIFT_MEASURES`.
+
+    Args:
+        measure: the measure.
+        setting: the setting that names it, for the message.
 
     Raises:
         ValueError: in one line.
     """
     if measure not in SHIFT_MEASURES:
-        raise ValueError(f"measure={measure!r} is not known; choose {' or '.join(SHIFT_MEASURES)}.")
+        raise ValueError(f"{setting}={measure!r} is not known; choose {' or '.join(SHIFT_MEASURES)}.")
 
 
 def second_measure(measure: str, names: Collection[str] = SHIFT_MEASURES) -> str | None:

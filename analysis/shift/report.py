@@ -65,7 +65,7 @@ SAME = "same"
 
 
 def measure_words(measure: str, top_p: float | None) -> str:
-    """What a page measures, by which thresholds tokens are near zero and high.
+    """The measure of a page in words, and the thresholds by which tokens are near zero and high.
 
     Args:
         measure: The column that counts as the divergence.

@@ -253,7 +253,7 @@ def _difference_entry(difference: CrossedDifference) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class OverRuns:
-    """What several runs say of a statement.
+    """The verdict of several runs on a statement.
 
     Attributes:
         text, published: The statement and the published figure.
@@ -447,7 +447,7 @@ def _names(sources: Sequence[Source]) -> list[str]:
 
 
 def runs_summary(groups: Mapping[str, Sequence[Run]], sft: Sequence[Run] = (), *, measure: str) -> dict[str, Any]:
-    """What several runs say, ready for JSON.
+    """The statements over several runs, ready for JSON.
 
     Args:
         groups: The runs of each recipe, by its name.

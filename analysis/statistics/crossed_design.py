@@ -157,7 +157,7 @@ def seed_difference(differences: np.ndarray) -> CrossedDifference:
 
 
 Component = tuple[float, float]
-"""What a mean square adds to the variance of a mean, and its degrees of freedom."""
+"""The part of a mean's variance that a mean square estimates, and its degrees of freedom."""
 
 
 def _satterthwaite(components: Sequence[Component], errors: Sequence[Component]) -> tuple[float, float, bool]:

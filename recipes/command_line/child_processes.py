@@ -5,11 +5,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import psutil
+from rich.console import Console
 
 FOLDER_VARIABLE = "TOKENSHIFT_CELL"
 """Environment variable with the folder that a process works on; its own children have it too."""
@@ -20,6 +22,10 @@ GRACE_SECONDS = 20.0
 
 class Stopped(Exception):
     """No more processes are to be started."""
+
+
+LOG_TAIL_BYTES = 2**14
+"""Length of the end of a log that is read."""
 
 
 class Children:
@@ -164,6 +170,43 @@ def _visible_gpus() -> list[str]:
     if named is not None:
         return [gpu.strip() for gpu in named.split(",") if gpu.strip()]
     return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def log_tail(log: Path) -> str:
+    """The end of a log, at most `LOG_TAIL_BYTES` of it; empty where there is none."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as opened:
+        opened.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+        return opened.read().decode("utf-8", errors="replace")
+
+
+@contextmanager
+def stoppable_pool(children: Children, parallel: int, console: Console) -> Iterator[ThreadPoolExecutor]:
+    """Threads that run children, which are stopped by SIGINT where the block ends with an error, Ctrl-C or SIGTERM.
+
+    The children are waited for; a second Ctrl-C ends them at once.
+
+    Args:
+        children: The children that the threads run.
+        parallel: The number of threads.
+        console: The console on which the user is told.
+    """
+    pool = ThreadPoolExecutor(parallel)
+    try:
+        with sigterm_interrupts():
+            yield pool
+    except BaseException as error:
+        running = children.stop()
+        if isinstance(error, KeyboardInterrupt) and running:
+            console.print(f"Stopping {running} running; trainings save a checkpoint. Ctrl-C again ends them at once.")
+        try:
+            pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            children.kill()
+            pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 @contextmanager

@@ -27,6 +27,9 @@ from tokenshift.recipes.command_line.products import (
 
 logger = get_logger(__name__)
 
+UNWRITTEN = {"mixed_criterion": "js"}
+"""What settings were before they could be set: analyses of then do not name them."""
+
 CONTENT_PARTS = "parts"
 """Key of the settings under which those of models and sets that can be added later are."""
 
@@ -227,6 +230,7 @@ def _difference(folder: Path, settings: dict[str, Any]) -> str | None:
     except ValueError:
         return f"has a damaged {SETTINGS_FILE}; delete the analysis by --overwrite true."
     parts_before, parts = before.pop(CONTENT_PARTS, {}), settings.get(CONTENT_PARTS, {})
+    before = {name: value for name, value in UNWRITTEN.items() if name in settings} | before
     pairs = {
         name: (before.get(name), settings.get(name)) for name in (before.keys() | settings.keys()) - {CONTENT_PARTS}
     }

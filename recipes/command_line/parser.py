@@ -5,10 +5,10 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
-from transformers import TrainingArguments
+from transformers import HfArgumentParser, TrainingArguments
 from trl import TrlParser
 
 from tokenshift.analysis.secrets import hide_in_words
@@ -21,6 +21,8 @@ from tokenshift.recipes.command_line.given_options import (
     refuse_without_effect,
 )
 
+Arguments = TypeVar("Arguments")
+
 
 class OneLineErrors:
     """Makes a parser name a wrong argument in one line, instead of behind hundreds of lines of usage."""
@@ -32,6 +34,30 @@ class OneLineErrors:
 
 class OneLineParser(OneLineErrors, TrlParser):
     """[`~trl.TrlParser`] that names a wrong argument in one line."""
+
+
+class _OwnConfigParser(OneLineErrors, HfArgumentParser):
+    """TRL's parser would keep `--config` to itself."""
+
+
+def parse_own_config(kind: type[Arguments], arguments: list[str] | None) -> Arguments:
+    """An instance of a dataclass whose `config` is a file that the recipe reads itself.
+
+    Args:
+        kind: The dataclass.
+        arguments: Words of the command line; `sys.argv`'s when None.
+
+    Raises:
+        ValueError: For an unknown or senseless argument.
+    """
+    kinds: Any = (kind,)
+    args, left = _OwnConfigParser(kinds, allow_abbrev=False).parse_args_into_dataclasses(
+        arguments, return_remaining_strings=True, look_for_args_file=False
+    )
+    if left:
+        raise ValueError(f"{left[0]} is no argument; --help lists them.")
+    parsed: Arguments = args
+    return parsed
 
 
 def parse_into(

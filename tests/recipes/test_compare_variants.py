@@ -17,6 +17,7 @@ import yaml
 from helpers.small_comparison import ROOT, SCRIPTS, job_of, launches
 
 from tokenshift.recipes.command_line.child_processes import end_orphans, working_on
+from tokenshift.recipes.command_line.folder_lock import HOLDER_FILE
 from tokenshift.recipes.compare_variants import main, run
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -130,8 +131,10 @@ def test_orphans_of_a_killed_comparison_are_ended(forked: list[str], write_compa
         time.sleep(0.02)
     with pytest.raises(ValueError, match=r"is in use by another comparison, process \d+ on the host \S+; wait"):
         job_of(path)
+    holder = psutil.Process(json.loads((path.parent / "out" / HOLDER_FILE).read_text())["process"])
     killed.send_signal(signal.SIGKILL)
     killed.wait()
+    psutil.wait_procs([holder], timeout=60)  # the forked process ends a moment after its launcher
     (orphan,) = working_on(cell)
     job = job_of(path)
     run(job, SCRIPTS)

@@ -594,9 +594,8 @@ def test_the_real_recipes_from_end_to_end(tiny_model: str, tmp_path: Path) -> No
         words = ["--config", str(path), "--output_dir", str(tmp_path / "out"), "--seeds", "0", "1", "--parallel", "2"]
         status = main(words, scripts)
     finally:
-        assert server.stdin is not None
-        server.stdin.close()
-        server.wait(30)
+        server.kill()  # every recipe that it forked has ended
+        server.communicate()
     logs = "".join(log.read_text()[-2000:] for log in (tmp_path / "out").rglob("*.log"))
     assert status == 0, logs
     record = json.loads((tmp_path / "out" / "reproduction.json").read_text())

@@ -70,6 +70,25 @@ def test_divergence_from_the_base_against_full_logits(
     assert float(trainer.seen[-1]["divergence"].max()) > 1e-4
 
 
+@pytest.mark.parametrize("divergence_reference", ["base", "old"])
+def test_autocast_compares_what_it_multiplies(
+    build: Build, monkeypatch: pytest.MonkeyPatch, divergence_reference: str
+) -> None:
+    seen: list[set[torch.dtype]] = []
+    statistics = reference.token_statistics
+
+    def recorded(*args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        seen.append({value.dtype if isinstance(value, torch.Tensor) else value.weight.dtype for value in args[:4]})
+        return statistics(*args, **kwargs)
+
+    monkeypatch.setattr(reference, "token_statistics", recorded)
+    for half in (False, True):
+        build(divergence="js", divergence_reference=divergence_reference, bf16=half, max_steps=2).train()
+        assert seen.pop() == {torch.bfloat16 if half else torch.float32}
+        assert set().union(*seen) == {torch.bfloat16 if half else torch.float32}
+        seen.clear()
+
+
 def test_divergence_from_the_rollout_policy(build: Build) -> None:
     trainer = build(trainer_class=Recorder, divergence="js", steps_per_generation=2)
     trainer.train()

@@ -19,6 +19,7 @@ from tokenshift.analysis.divergence.hidden_states import (
     learned_prompt,
 )
 from tokenshift.analysis.sampling.token_ids import positions_of
+from tokenshift.trainer.precision import computing_dtype
 
 TRIED_IDS = tuple(range(3, 15))
 """Token ids of the text that a model is tried on; every vocabulary has them."""
@@ -26,9 +27,8 @@ TRIED_IDS = tuple(range(3, 15))
 PADDING = 4
 """Tokens of padding that it is tried with."""
 
-TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01}
-HALF_TOLERANCE = 0.2
-"""Largest difference that rounding may make, in standard deviations of a row of logits."""
+TOLERANCE, HALF_TOLERANCE = 0.01, 0.2
+"""Largest difference that rounding may make, in standard deviations of a row of logits, in float32 and in 16 bits."""
 
 Forward = Callable[..., Any]
 
@@ -52,23 +52,21 @@ def _difference(logits: torch.Tensor, others: torch.Tensor) -> float:
     return float(((logits - others).abs().amax(dim=-1) / spread).median())
 
 
-def _limit(model: Any) -> float:
-    if getattr(model, "is_quantized", False):  # 8-bit products round by the largest number of a whole batch
-        return HALF_TOLERANCE
-    return TOLERANCE.get(next(iter(model.parameters())).dtype, HALF_TOLERANCE)
-
-
-def counts_padding(model: Any, forward: Forward | None = None) -> bool:
+def counts_padding(model: Any, forward: Forward | None = None, dtype: torch.dtype = torch.float32) -> bool:
     """Whether logits change with padding on the left, which the attention mask marks. Two short forward passes.
 
     Args:
         model: an unwrapped causal LM, with or without an adapter.
         forward: the callable that makes the forward pass, where a wrapper gathers its parameters; the model when None.
+        dtype: what the forward pass computes in: padding rounds differently, and autocast with fewer digits than the
+            parameters have.
     """
     ids, mask = [*([0] * PADDING), *TRIED_IDS], [*([0] * PADDING), *([1] * len(TRIED_IDS))]
     padded = _logits(forward or model, model, ids, mask)[PADDING:]
     plain = _logits(forward or model, model, ids[PADDING:], mask[PADDING:])
-    return _difference(padded, plain) > _limit(model)
+    # 8-bit products round by the largest number of a whole batch
+    exact = dtype == torch.float32 and not getattr(model, "is_quantized", False)
+    return _difference(padded, plain) > (TOLERANCE if exact else HALF_TOLERANCE)
 
 
 def give_positions(model: Any) -> Any:
@@ -107,10 +105,11 @@ def settle_positions(trainer: Any, *others: Any) -> None:
         ValueError: for a model that counts padding and takes no positions, or whose state reads the padding.
     """
     policy = trainer.accelerator.unwrap_model(trainer.model)
-    if not counts_padding(policy, trainer.model):
+    dtype = computing_dtype(trainer)
+    if not counts_padding(policy, trainer.model, dtype):
         return
     handles = [give_positions(model) for model in (policy, *others) if model is not None]
-    if counts_padding(policy, trainer.model):
+    if counts_padding(policy, trainer.model, dtype):
         for handle in handles:
             handle.remove()
         prompt = learned_prompt(policy)

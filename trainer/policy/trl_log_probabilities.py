@@ -12,6 +12,7 @@ import torch
 from tokenshift.analysis.divergence.hidden_states import class_name, evaluation_mode, forward_arguments
 from tokenshift.analysis.divergence.own_logits import FAR, check_finite
 from tokenshift.analysis.sampling.plain_reading import check_causal
+from tokenshift.trainer.precision import computing_dtype
 
 TEXT = "The answer to 6 times 7 is 42, and the answer to 2 + 3 is 5."
 
@@ -66,7 +67,7 @@ def check_log_probabilities(trainer: Any) -> None:
             "number there (-1e4), or another architecture."
         )
     difference = float(differences.max())
-    limit = TOLERANCE[_dtype(trainer)] * max(1.0, -float(logits[logits >= -FAR].min()))
+    limit = TOLERANCE[computing_dtype(trainer)] * max(1.0, -float(logits[logits >= -FAR].min()))
     if difference > limit:
         raise ValueError(
             f"TRL's log-probabilities of a {name} differ from those of the model's own logits by up to "
@@ -85,10 +86,3 @@ def _line(trainer: Any, model: Any) -> torch.Tensor:
     if len(ids) < 2:
         ids = [index % size for index in range(3, 11)]
     return torch.tensor([ids[:24]], device=trainer.accelerator.device)
-
-
-def _dtype(trainer: Any) -> torch.dtype:
-    precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision)
-    dtype = precision or trainer.model.dtype
-    coarse = dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
-    return torch.float16 if coarse else dtype if dtype in TOLERANCE else torch.bfloat16

@@ -12,7 +12,7 @@ from tokenshift.analysis.cross_sampling.intervention import Intervention
 from tokenshift.analysis.sampling.generators import Generator, Sampling
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.responses import sample_trajectories
-from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, FULL_JS, SHIFT_MEASURES, TRUNCATED_JS
+from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, FULL_JS, TRUNCATED_JS, check_measure
 from tokenshift.analysis.shift.robustness import robustness_row
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import HIGH, LOG_2
@@ -63,10 +63,7 @@ class RobustnessArguments(MeasuredShiftArguments):
             raise ValueError(f"top_ps has {wrong[0]}; whole distributions are there anyway, others lie in (0, 1).")
         if wrong := [value for value in self.temperatures if not value > 0]:
             raise ValueError(f"temperatures has {wrong[0]}, which must be > 0.")
-        if self.mixed_criterion not in SHIFT_MEASURES:
-            raise ValueError(
-                f"mixed_criterion={self.mixed_criterion!r} is not known; choose {' or '.join(SHIFT_MEASURES)}."
-            )
+        check_measure(self.mixed_criterion, "mixed_criterion")
         if not 0 <= self.mixed_epsilon <= LOG_2:
             raise ValueError(f"mixed_epsilon={self.mixed_epsilon} must lie in [0, ln 2].")
         if self.use_vllm and "mixed" in self.kinds:

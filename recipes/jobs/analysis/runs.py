@@ -178,7 +178,7 @@ def _check_alike(jobs: Sequence[ShiftJob]) -> dict[str, Any]:
 
 
 def _origins(first: ModelSource, other: ModelSource) -> dict[str, tuple[Any, Any]]:
-    """What two trainings of one base have in common, in each of them."""
+    """Properties that two trainings of one base share: name -> the two models' values."""
     configs = [source.config.get_text_config() for source in (first, other)]
     values = {name: (getattr(configs[0], name, None), getattr(configs[1], name, None)) for name in ARCHITECTURE}
     if first.base is not None and other.base is not None:

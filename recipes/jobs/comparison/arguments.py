@@ -3,16 +3,13 @@
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-from transformers import HfArgumentParser
 
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
-from tokenshift.analysis.comparison.results import MEASURES
 from tokenshift.analysis.registry import close_match
+from tokenshift.analysis.shift.measure import check_measure
 from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
 from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
-from tokenshift.recipes.command_line.parser import OneLineErrors
+from tokenshift.recipes.command_line.parser import parse_own_config
 from tokenshift.recipes.command_line.products import CELL_FILE
 from tokenshift.recipes.jobs.comparison.cells import TrainedCell, cells_of, changed_setting, forget
 from tokenshift.recipes.jobs.comparison.file import Comparison, read_comparison
@@ -61,10 +58,6 @@ class CompareArguments:
         metadata={"help": "Say how many seeds show --effect: a former comparison's folder, or a spread in points."},
     )
     effect: float | None = field(default=None, metadata={"help": "The true difference of --plan, in points."})
-
-
-class _Parser(OneLineErrors, HfArgumentParser):
-    """TRL's parser would keep `--config` to itself."""
 
 
 @dataclass
@@ -121,21 +114,15 @@ def prepare(arguments: list[str] | None = None) -> CompareJob:
 
 
 def _parse(arguments: list[str] | None) -> CompareArguments:
-    kinds: Any = (CompareArguments,)
-    args, left = _Parser(kinds, allow_abbrev=False).parse_args_into_dataclasses(
-        arguments, return_remaining_strings=True, look_for_args_file=False
-    )
-    if left:
-        raise ValueError(f"{left[0]} is no argument; --help lists them.")
+    args = parse_own_config(CompareArguments, arguments)
     if args.outcome is not None and args.outcome not in OUTCOMES:
         hint = close_match(args.outcome, OUTCOMES) or f"; choose one of {', '.join(OUTCOMES)}."
         raise ValueError(f"outcome={args.outcome!r} is not known{hint}")
-    if args.measure is not None and args.measure not in MEASURES:
-        raise ValueError(f"measure={args.measure!r} is not known; choose {' or '.join(MEASURES)}.")
+    if args.measure is not None:
+        check_measure(args.measure)
     if args.plan is None and args.effect is not None:
         raise ValueError(f"effect={args.effect:g} has no effect without plan; give --plan, or leave it out.")
-    parsed: CompareArguments = args
-    return parsed
+    return args
 
 
 def _plan(args: CompareArguments) -> PlanJob:

@@ -19,7 +19,7 @@ import yaml
 
 from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.recipes.command_line.child_processes import Children, end_orphans
+from tokenshift.recipes.command_line.child_processes import Children, end_orphans, log_tail
 from tokenshift.recipes.command_line.commands import RECIPES
 from tokenshift.recipes.command_line.output_folder import CONTENT_PARTS, UNRECORDED_ARGUMENTS
 from tokenshift.recipes.command_line.parser import words_of
@@ -58,9 +58,6 @@ ATTEMPTS = 2
 
 MISTAKE_STATUS = 2
 """Exit status of a recipe that refuses its arguments; it would refuse them again."""
-
-LOG_TAIL_BYTES = 2**14
-"""Length of the end of a log that is read."""
 
 Scripts = Mapping[StepName, Sequence[str]]
 """The words that launch each step, before its arguments."""
@@ -126,7 +123,7 @@ class TrainedCell:
 
     def updates(self) -> tuple[int, int] | None:
         """The number of updates made, and of all updates, as the log says; None before the first line."""
-        lines = re.findall(r"^update (\d+)/(\d+)", _tail(self.log), re.MULTILINE)
+        lines = re.findall(r"^update (\d+)/(\d+)", log_tail(self.log), re.MULTILINE)
         return (int(lines[-1][0]), int(lines[-1][1])) if lines else None
 
     def record(self) -> dict[str, Any]:
@@ -141,14 +138,6 @@ class TrainedCell:
     def seconds(self) -> float:
         """Seconds that the cell's steps took, over all launches."""
         return float(sum(self.record().get("seconds", {}).values()))
-
-
-def _tail(file: Path) -> str:
-    if not file.is_file():
-        return ""
-    with file.open("rb") as opened:
-        opened.seek(max(0, file.stat().st_size - LOG_TAIL_BYTES))
-        return opened.read().decode("utf-8", errors="replace")
 
 
 def cells_of(comparison: Comparison, folder: Path) -> list[TrainedCell]:
@@ -351,5 +340,5 @@ def _attempt(cell: TrainedCell, step: Step, attempt: int, children: Children, en
 
 
 def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in _tail(log).splitlines() if line.strip()]
+    lines = [line.strip() for line in log_tail(log).splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"

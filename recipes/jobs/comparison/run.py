@@ -2,12 +2,12 @@
 
 import queue
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 
 from rich.console import Console
 
-from tokenshift.recipes.command_line.child_processes import Children, Stopped, shares, sigterm_interrupts
+from tokenshift.recipes.command_line.child_processes import Children, Stopped, shares, stoppable_pool
 from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, Scripts, TrainedCell, run_cell
 from tokenshift.recipes.jobs.comparison.file import Comparison
 from tokenshift.recipes.jobs.comparison.view import ComparisonView
@@ -52,23 +52,10 @@ def run_comparison(
         finally:
             environments.put(environment)
 
-    pool = ThreadPoolExecutor(parallel)
-    try:
-        with sigterm_interrupts(), ComparisonView(cells, parallel, console) as view:
-            left: set[Future[None]] = {pool.submit(work, cell) for cell in cells}
-            while left:
-                finished, left = wait(left, timeout=REFRESH, return_when=FIRST_EXCEPTION)
-                for future in finished:
-                    future.result()
-                view.refresh()
-    except BaseException as error:
-        running = children.stop()
-        if isinstance(error, KeyboardInterrupt) and running:
-            console.print(f"Stopping {running} running; trainings save a checkpoint. Ctrl-C again ends them at once.")
-        try:
-            pool.shutdown(cancel_futures=True)
-        except KeyboardInterrupt:
-            children.kill()
-            pool.shutdown(cancel_futures=True)
-        raise
-    pool.shutdown()
+    with stoppable_pool(children, parallel, console) as pool, ComparisonView(cells, parallel, console) as view:
+        left: set[Future[None]] = {pool.submit(work, cell) for cell in cells}
+        while left:
+            finished, left = wait(left, timeout=REFRESH, return_when=FIRST_EXCEPTION)
+            for future in finished:
+                future.result()
+            view.refresh()

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from tokenshift.recipes.command_line.console import duration
+from tokenshift.recipes.command_line.live_view import LiveView
 from tokenshift.recipes.jobs.comparison.cells import TrainedCell
 
 PHASE_WORDS = {"waiting": "·", "evaluation": "evaluating"}
@@ -57,8 +56,8 @@ def seconds_left(cells: Sequence[TrainedCell], parallel: int) -> float | None:
     return left / parallel
 
 
-class ComparisonView:
-    """Shows cells while they are worked on; use it as a context manager, and call `refresh` now and then.
+class ComparisonView(LiveView):
+    """Shows cells while they are worked on.
 
     Args:
         cells: All cells.
@@ -67,28 +66,13 @@ class ComparisonView:
     """
 
     def __init__(self, cells: Sequence[TrainedCell], parallel: int, console: Console) -> None:
-        self._cells, self._parallel, self._console = cells, parallel, console
+        super().__init__(console)
+        self._cells, self._parallel = cells, parallel
         self._started = time.monotonic()
         self._shown_phases: dict[str, str] = {}
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
-    def __enter__(self) -> "ComparisonView":
-        if self._live is not None:
-            self._live.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.refresh()
-        if self._live is not None:
-            self._live.__exit__(kind, error, trace)
-
-    def refresh(self) -> None:
-        """Draw the table again; without a terminal, print a line for each cell that has entered another phase."""
-        if self._live is not None:
-            self._live.update(self.table(), refresh=True)
-            return
+    def _print_changes(self) -> None:
+        """Print a line for each cell that has entered another phase."""
         for cell in self._cells:
             if cell.phase != self._shown_phases.get(cell.name, "waiting"):
                 self._shown_phases[cell.name] = cell.phase
@@ -96,8 +80,7 @@ class ComparisonView:
                 said = f"failed, {cell.failure}" if cell.failure else state or cell.phase
                 done = sum(other.phase in ("done", "failed") for other in self._cells)
                 tail = f"  ({done} of {len(self._cells)} cells, {self._times()})" if cell.phase == "done" else ""
-                line = f"{cell.name:28} {said}{tail}"
-                self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+                self._print(f"{cell.name:28} {said}{tail}")
 
     def _times(self) -> str:
         elapsed = duration(time.monotonic() - self._started)

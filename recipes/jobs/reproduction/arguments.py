@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import HfArgumentParser
 
 from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.storage.whole_file import write_whole
@@ -15,7 +14,7 @@ from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
 from tokenshift.recipes.command_line.early_check import check_words
 from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
-from tokenshift.recipes.command_line.parser import OneLineErrors
+from tokenshift.recipes.command_line.parser import parse_own_config
 from tokenshift.recipes.command_line.products import REPRODUCTION_FILE, REPRODUCTION_SETTINGS_FILE
 from tokenshift.recipes.jobs.reproduction.file import ScaleFile, read_scale
 from tokenshift.recipes.jobs.reproduction.parts import (
@@ -66,10 +65,6 @@ class ReproduceArguments:
     against: str | None = field(
         default=None, metadata={"help": "Folder of a reproduction with other seeds, to compare verdicts with."}
     )
-
-
-class _Parser(OneLineErrors, HfArgumentParser):
-    """TRL's parser would keep `--config` to itself."""
 
 
 @dataclass
@@ -137,12 +132,7 @@ def prepare(arguments: list[str] | None = None) -> ReproduceJob:
 
 
 def _parse(arguments: list[str] | None) -> ReproduceArguments:
-    kinds: Any = (ReproduceArguments,)
-    args, left = _Parser(kinds, allow_abbrev=False).parse_args_into_dataclasses(
-        arguments, return_remaining_strings=True, look_for_args_file=False
-    )
-    if left:
-        raise ValueError(f"{left[0]} is no argument; --help lists them.")
+    args = parse_own_config(ReproduceArguments, arguments)
     if args.scale not in SCALES:
         raise ValueError(f"scale={args.scale!r} is not known; choose one of {', '.join(SCALES)}, or give --config.")
     if args.config is not None and args.scale != SCALES[0]:
@@ -176,7 +166,7 @@ def _check_gpus(name: str, scale: ScaleFile) -> None:
 
 
 def read_other(given: str, job: ReproduceJob) -> dict[str, Any]:
-    """What the `reproduction.json` of other seeds holds.
+    """The contents of the `reproduction.json` of other seeds.
 
     Args:
         given: The file, or its folder.

@@ -17,7 +17,7 @@ Settings = Annotated[dict[str, Any] | None, BeforeValidator(lambda value: None i
 
 
 class ScaleFile(BaseModel):
-    """What a scale's file says.
+    """The settings in a scale's file.
 
     Attributes:
         comparison: A file of `compare_variants.py` without its seeds; its variants are the arms, `dapo` the baseline.

@@ -90,7 +90,7 @@ OTHER_FIGURES = {
     "final_accuracy": "final accuracy, a circle a seed, and differences to DAPO",
     "training_reward": "reward in training",
 }
-"""What other figures show, by file name."""
+"""Captions of other figures, by file name."""
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 

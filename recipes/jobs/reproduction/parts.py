@@ -35,7 +35,7 @@ PRODUCT = {
     CROSS: "cross.json",
     ROBUSTNESS: "robustness.json",
 }
-"""What each kind of part leaves when it has ended."""
+"""The file that each kind of part leaves when it has ended."""
 
 COMPARISON_FILE = "comparison.yaml"
 """The file of the trainings, which the reproduction writes."""
@@ -81,7 +81,7 @@ class Part:
 
     @property
     def product(self) -> Path:
-        """What is there when the part has ended."""
+        """The file that is there when the part has ended."""
         return self.folder / PRODUCT[self.kind]
 
     @property
@@ -110,7 +110,7 @@ def cell_folder(folder: Path, arm: str, seed: int) -> Path:
 
 
 def comparison_document(scale: ScaleFile, seeds: Sequence[int]) -> dict[str, Any]:
-    """What the file of the trainings holds."""
+    """The contents of the trainings' file."""
     keep = {"keep_checkpoints": True} if scale.evolution is not None else {}
     return {**scale.comparison, "baseline": DAPO, "seeds": list(seeds), **keep}
 

@@ -1,4 +1,4 @@
-"""What a reproduction would run, as lines: its commands, what they need, and what they take."""
+"""The plan of a reproduction as lines: its commands, what they need, and what they take."""
 
 from collections import Counter
 
@@ -32,7 +32,7 @@ def plan_lines(job: ReproduceJob) -> list[str]:
 
 
 def _cells(job: ReproduceJob) -> list[str]:
-    """What the trainings launch, where each needs a launcher."""
+    """The command of a training, where each needs a launcher."""
     launch = job.scale.comparison.get("launch")
     if not launch:
         return []

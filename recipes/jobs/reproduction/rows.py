@@ -35,7 +35,7 @@ from tokenshift.recipes.jobs.reproduction.file import DAPO, HIGH_KL, LOW_KL, SIM
 from tokenshift.recipes.jobs.reproduction.parts import CROSS, EVOLUTION, SHIFT, TRAININGS, Part
 
 ARM_NAMES = {DAPO: "DAPO", SIMPLE_RL: "SimpleRL", HIGH_KL: "high-KL boost", LOW_KL: "low-KL boost", "SFT": "SFT"}
-"""What the publication calls the arms."""
+"""The publication's names of the arms."""
 
 ALONG = "rl"
 """The responses along which the publication measures: those of the model after RL."""
@@ -121,7 +121,7 @@ class Row:
 
 
 def read_json(path: Path) -> Any:
-    """What a product holds.
+    """The contents of a product.
 
     Raises:
         ValueError: If it is damaged, in one line.

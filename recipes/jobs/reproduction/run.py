@@ -5,14 +5,14 @@ import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from tokenshift.analysis.storage.whole_file import write_whole
-from tokenshift.recipes.command_line.child_processes import Children, Stopped, end_orphans, shares, sigterm_interrupts
+from tokenshift.recipes.command_line.child_processes import Children, Stopped, end_orphans, shares, stoppable_pool
 from tokenshift.recipes.command_line.start import MISTAKE
 from tokenshift.recipes.jobs.reproduction.parts import SCRIPTS, TRAININGS, Part, Scripts
 from tokenshift.recipes.jobs.reproduction.view import PartsView, last_line
@@ -28,7 +28,7 @@ ATTEMPTS = 2
 
 
 class PartsRecord:
-    """What is known of the parts of a folder, from this launch and earlier ones.
+    """The record of the parts of a folder, from this launch and earlier ones.
 
     Args:
         folder: The folder of the reproduction.
@@ -103,32 +103,19 @@ def run_parts(
         finally:
             environments.put(environment)
 
-    pool = ThreadPoolExecutor(parallel)
     running: set[Future[None]] = set()
-    try:
-        with sigterm_interrupts(), PartsView(parts, console) as view:
-            while True:
-                for part in _ready(parts):
-                    if len(running) < parallel:
-                        part.state = "running"
-                        running.add(pool.submit(work, part))
-                if not running:
-                    break
-                finished, running = wait(running, timeout=REFRESH, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
-                view.refresh()
-    except BaseException as error:
-        count = children.stop()
-        if isinstance(error, KeyboardInterrupt) and count:
-            console.print(f"Stopping {count} running; trainings save a checkpoint. Ctrl-C again ends them at once.")
-        try:
-            pool.shutdown(cancel_futures=True)
-        except KeyboardInterrupt:
-            children.kill()
-            pool.shutdown(cancel_futures=True)
-        raise
-    pool.shutdown()
+    with stoppable_pool(children, parallel, console) as pool, PartsView(parts, console) as view:
+        while True:
+            for part in _ready(parts):
+                if len(running) < parallel:
+                    part.state = "running"
+                    running.add(pool.submit(work, part))
+            if not running:
+                break
+            finished, running = wait(running, timeout=REFRESH, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+            view.refresh()
 
 
 def _ready(parts: Sequence[Part]) -> list[Part]:

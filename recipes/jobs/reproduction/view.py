@@ -4,19 +4,17 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tokenshift.recipes.command_line.child_processes import log_tail
 from tokenshift.recipes.command_line.console import duration
+from tokenshift.recipes.command_line.live_view import LiveView
 from tokenshift.recipes.jobs.reproduction.parts import Part
-
-LOG_TAIL_BYTES = 2**13
-"""Length of the end of a log that is read."""
 
 LINE_EVERY = 60.0
 """Seconds between two lines about one running part, where there is no terminal."""
@@ -32,17 +30,13 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def last_line(log: Path) -> str:
     """The last words in a log."""
-    if not log.is_file():
-        return ""
-    with log.open("rb") as opened:
-        opened.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
-        text = CONTROL.sub("", opened.read().decode("utf-8", errors="replace"))
+    text = CONTROL.sub("", log_tail(log))
     lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
     return " ".join(lines[-1].split()) if lines else ""
 
 
-class PartsView:
-    """Shows parts while they run; use it as a context manager, and call `refresh` now and then.
+class PartsView(LiveView):
+    """Shows parts while they run.
 
     Args:
         parts: All parts.
@@ -50,36 +44,29 @@ class PartsView:
     """
 
     def __init__(self, parts: Sequence[Part], console: Console) -> None:
-        self._parts, self._console, self._began = parts, console, time.monotonic()
+        super().__init__(console)
+        self._parts, self._began = parts, time.monotonic()
         self._started: dict[str, float] = {}
         self._shown = {part.name: part.state for part in parts}
         self._said: dict[str, tuple[float, str]] = {}
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
-    def __enter__(self) -> "PartsView":
-        if self._live is not None:
-            self._live.__enter__()
-        elif done := sum(part.state == "done" for part in self._parts):
+    def __enter__(self) -> Self:
+        super().__enter__()
+        done = sum(part.state == "done" for part in self._parts)
+        if self._live is None and done:
             self._print(f"{done} of {len(self._parts)} parts are done already")
         self.refresh()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.refresh()
-        if self._live is not None:
-            self._live.__exit__(kind, error, trace)
-
     def refresh(self) -> None:
-        """Draw the table again; without a terminal, print a line for each part in another state, and now and then
-        what a running one says."""
+        """As of `LiveView`; the clock of a part begins where it is first seen running."""
         for part in self._parts:
             if part.state == "running":
                 self._started.setdefault(part.name, time.monotonic())
-        if self._live is not None:
-            self._live.update(self.table(), refresh=True)
-            return
+        super().refresh()
+
+    def _print_changes(self) -> None:
+        """Print a line for each part in another state, and now and then what a running one says."""
         for part in self._parts:
             if part.state != self._shown[part.name]:
                 self._shown[part.name] = part.state
@@ -99,9 +86,6 @@ class PartsView:
         done = sum(other.state == "done" for other in self._parts)
         tail = f" in {duration(part.seconds)} ({done} of {len(self._parts)} parts)" if part.state == "done" else ""
         return f"{part.state}{tail}"
-
-    def _print(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def table(self) -> Table:
         """The table in its present state."""

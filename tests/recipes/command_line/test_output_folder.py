@@ -161,6 +161,7 @@ MADE_BY: dict[RunKind, dict[str, str]] = {
     "training": {"base_score.json": "{}", "summary.json": '{"weighting": "w = 1"}', "checkpoint-3/x": ""},
     "SFT control": {"summary.json": '{"target_reached": true}', "checkpoint-3/x": ""},
     "comparison": {"cells/dapo-seed0/cell.json": "{}", "comparison.json": "{}"},
+    "reproduction": {"reproduction_settings.json": "{}", "parts.json": "{}", "reproduction.json": "{}"},
 }
 
 

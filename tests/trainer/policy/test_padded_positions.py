@@ -1,5 +1,8 @@
 """Whether a model counts padding as positions: on models of known answer."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from helpers.architectures import tiny_model
@@ -25,6 +28,22 @@ def test_padding_that_is_counted(kind: str, counts: bool, counts_nevertheless: b
     assert counts_padding(model) is counts_nevertheless
     handle.remove()
     assert counts_padding(model) is counts
+
+
+def test_autocast_rounds_more_than_its_weights() -> None:
+    """Weights in float32, products in bfloat16: rounding is no position, a position is none of rounding's."""
+    for kind, counts in (("llama", False), ("gpt2", True)):
+        model = tiny_model(kind)
+
+        def rounded(model: Any = model, **inputs: Any) -> Any:
+            output = model(**inputs)
+            noise = torch.randn(
+                output.logits.shape, generator=torch.Generator().manual_seed(inputs["input_ids"].numel())
+            )
+            return SimpleNamespace(logits=output.logits + 0.02 * output.logits.std() * noise)
+
+        assert counts_padding(model, rounded)
+        assert counts_padding(model, rounded, torch.bfloat16) is counts
 
 
 def test_the_model_is_left_as_it_was() -> None:
