@@ -63,9 +63,9 @@ def checked_reward(reward: Reward) -> Reward:
         reward: a reward function with TRL's signature, which may be a coroutine function.
 
     Returns:
-        A function that gives the reward's numbers as a list of floats, with None where there is none; infinite ones
-        stay. It raises ValueError where the reward raises, or gives something else than one number or None for each
-        completion.
+        A function that gives the reward's numbers as a list of floats, with None where there is none; NaN, which TRL
+        takes as None, and infinite ones stay. It raises ValueError where the reward raises, or gives something else
+        than one number or None for each completion.
     """
 
     def numbers_of(values: Any, count: int) -> list[float | None]:
@@ -142,7 +142,7 @@ def reward_name(reward: Reward) -> str:
 
 
 def _checked(reward: Reward, values: Any, count: int, *, finite: bool = True) -> list[float | None]:
-    """The reward's reply as Python numbers, finite ones where that is wanted."""
+    """The reward's reply as Python numbers; if `finite`, NaN becomes None and infinite ones are refused."""
     if hasattr(values, "tolist"):  # a tensor or an array
         values = values.tolist()
     elif isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping | list | tuple):
@@ -160,7 +160,7 @@ def _checked(reward: Reward, values: Any, count: int, *, finite: bool = True) ->
 def _number(reward: Reward, value: Any, finite: bool) -> float | None:
     if getattr(value, "shape", None) == ():  # a scalar of numpy, or a tensor
         value = value.item()
-    if value is None or (isinstance(value, float) and math.isnan(value)):  # as TRL takes it
+    if value is None or (finite and isinstance(value, float) and math.isnan(value)):  # as TRL takes it
         return None
     if not isinstance(value, numbers.Real):
         raise UserFunctionError(
