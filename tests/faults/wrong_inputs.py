@@ -402,6 +402,26 @@ COMMAND_LINE: list[WrongInput] = [
         ("an outcome that is not known", "--outcome best", ("outcome='best'",)),
     ),
     *of(
+        "reproduce",
+        "--output_dir OUT",
+        ("an unknown option", "--scales pocket", ("scales", "did you mean scale?")),
+        ("a scale that is not known", "--scale pockets", ("scale='pockets'", "pocket")),
+        ("one seed", "--seeds 0", ("seeds=[0]", "two or more")),
+        ("a seed twice", "--seeds 0 1 1", ("seeds has 1 twice",)),
+        ("a word as a seed", "--seeds 0 one", ("seeds", "'one'")),
+        ("a negative seed", "--seeds 0 -1", ("seeds=-1", "at least 0")),
+        ("no parts at once", "--parallel 0", ("parallel=0", "at least 1")),
+        ("an analysis that is not known", "--leave_out shft", ("leave_out='shft'", "shift")),
+        ("a file that is not there", "--config nowhere.yaml", ("nowhere.yaml", "reproduce_pocket")),
+        ("a folder for a file", "--config a_folder", ("a_folder", "is not a file")),
+        ("no YAML", "--config configs/broken.yaml", ("broken.yaml", "YAML")),
+        ("a list", "--config configs/a_list.yaml", ("a_list.yaml", "mapping")),
+        ("a file that would run a command", "--config configs/python_object.yaml", ("python_object.yaml", "YAML")),
+        ("an unknown field", "--config configs/unknown_field.yaml", ("unknown_field.yaml", "learning_rte")),
+        ("other seeds that are not there", "--against nowhere", ("against='nowhere'", "reproduction.json")),
+        ("an output folder that is a file", "--output_dir a_file", ("a_file",)),
+    ),
+    *of(
         "change",
         "--output_dir OUT --model models/whole",
         ("no change", "", ("model_config_overrides",)),
@@ -610,12 +630,6 @@ CALLS: list[WrongCall] = [
     WrongCall("a p-value of NaN", lambda: _adjusted(0.1, float("nan")), ("nan", "[0, 1]")),
     WrongCall("a p-value above 1", lambda: _adjusted(0.1, 2.0), ("2", "[0, 1]")),
 ]
-
-PENDING: tuple[str, ...] = (
-    *("a learning rate of NaN", "a temperature of NaN", "a seed in words", "a negative seed", "half a probe"),
-    *("a nucleus in words", "a slope in words", "a temperature of 0"),
-)
-"""Calls that the config's own checks have to refuse, and that are not asserted here."""
 
 RIGHT: list[tuple[str, str, str]] = [
     ("weights in a pickle that holds nothing else", "evaluate", f"{EVALUATE} --model models/good_pickle"),

@@ -62,10 +62,12 @@ def read_scale(path: Path) -> ScaleFile:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"--config {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        # a misspelled name says more than the one that is missing for it
+        first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
         name = ".".join(map(str, first["loc"])) or "the file"
         hint = close_match(name, ScaleFile.model_fields) if first["type"] == "extra_forbidden" else None
-        reason = f"is not known{hint or '.'}" if first["type"] == "extra_forbidden" else f"is wrong: {first['msg']}."
+        reasons = {"extra_forbidden": f"is not known{hint or '.'}", "missing": "is missing."}
+        reason = reasons.get(first["type"], f"is wrong: {first['msg']}.")
         raise ValueError(f"--config {str(path)!r}: {name} {reason}") from error
     for name in ("seeds", "replication_seeds", "output_dir", "parallel"):
         if name in scale.comparison:
