@@ -373,6 +373,6 @@ def test_many_variables_and_long_sums_cost_little(gold: str, answer: str, reward
 
 
 def test_spaces_after_an_announcement_take_no_time() -> None:
-    start = time.monotonic()
+    start = time.process_time()
     assert answer_in("final answer" + " " * 50_000) is None
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2

@@ -41,7 +41,7 @@ def test_a_stopped_process_is_replaced_and_blocks_no_write(pool: VerificationPoo
     long = "x" * 3_000_000  # more than a pipe holds
     start = time.monotonic()
     assert pool.verdicts([("2", long + r"\boxed{2}")]) == [Verdict.CORRECT]
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 300, "it blocks"
     assert process_of(pool).pid != stopped.pid
     assert not psutil.pid_exists(stopped.pid), "the stopped process is still there"
 

