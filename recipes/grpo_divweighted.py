@@ -26,7 +26,6 @@ from trl import get_peft_config, get_quantization_config
 
 from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.figures.training_curves import training_curves
-from tokenshift.analysis.secrets import hide_secrets
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
@@ -76,7 +75,7 @@ def run(job: Preparation) -> None:
                 "variant": variant,
                 "weighting": weighting_formula(args),
                 "rollouts": rollout_engine(args),
-                **hide_secrets(asdict(script_args)),
+                **asdict(script_args),
             },
             resume=job.goes_on,
         )

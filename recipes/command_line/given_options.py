@@ -9,6 +9,8 @@ from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
+from tokenshift.analysis.secrets import hide_secrets
+
 GIVEN = "given_options"
 """Attribute of parsed arguments with the names of those that were given; it is no field, so nothing records it."""
 
@@ -66,4 +68,5 @@ def refuse_without_effect(parsed: Sequence[Any], reasons: Mapping[str, str] | No
     for name, reason in (reasons_without_effect(parsed) if reasons is None else reasons).items():
         for arguments in parsed:
             if name in getattr(arguments, GIVEN, ()) and hasattr(arguments, name):
-                raise ValueError(f"{name}={getattr(arguments, name)!r} has no effect: {reason}")
+                value = hide_secrets(getattr(arguments, name), name)
+                raise ValueError(f"{name}={value!r} has no effect: {reason}")

@@ -10,6 +10,7 @@ from typing import Any
 import wandb
 from wandb.sdk.lib import wbauth
 
+from tokenshift.analysis.secrets import hide_secrets
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.products import RUN_ID_FILE
 from tokenshift.trainer.guard.trackers import WAITING, reason_of, tracker_errors_told
@@ -40,12 +41,14 @@ def start_wandb(
     run_id = id_file.read_text().strip() if resume and id_file.is_file() else secrets.token_hex(4)
     with tracker_errors_told("wandb"):
         write_whole(id_file, run_id + "\n")
-    start = partial(wandb.init, project=project, entity=entity, group=group, name=name, config=config, dir=output_dir)
+    names = {"project": project, "entity": entity, "group": group, "name": name}
+    start = partial(wandb.init, **hide_secrets(names), config=hide_secrets(config), dir=output_dir)
     try:
         return start(id=run_id, resume="allow")
     except Exception as error:  # W&B raises its own errors, and those of the network and the disk
         reason = reason_of(error)
     try:
+        wandb.teardown()  # or its service would refuse the run's id, which it keeps for the run that did not begin
         run = start(id=run_id, resume="allow", mode="offline")
     except Exception as error:
         print(f"W&B cannot be used ({reason_of(error)}): this run is not tracked.", flush=True)

@@ -118,6 +118,13 @@ def test_refused(command: str, words: list[str], reason: str) -> None:
     assert str(error.value).split("=")[0] in [word.lstrip("-") for word in words]
 
 
+@pytest.mark.parametrize(("command", "others"), [("train", "num_iterations: 2\n"), ("sft", "")])
+def test_a_refusal_does_not_repeat_a_secret(command: str, others: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"hub_token: private-thing-17\n{others}")
+    with pytest.raises(ValueError, match=r"^hub_token='<SECRET>' has no effect: nothing is pushed"):
+        parse(command, ["--config", str(tmp_path / "config.yaml")])
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [

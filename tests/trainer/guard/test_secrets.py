@@ -70,7 +70,10 @@ def test_nothing_that_a_training_saves_or_tracks_holds_a_secret(
 def test_a_config_without_secrets_is_saved_as_it_is(tmp_path: Path) -> None:
     args = DivergenceGRPOConfig(**{**SETTINGS, "output_dir": str(tmp_path), "run_name": "tokens of eos_token"})
     torch.save(args, tmp_path / "args.bin")
-    assert vars(torch.load(tmp_path / "args.bin", weights_only=False)) == vars(args)
+    saved, given = vars(torch.load(tmp_path / "args.bin", weights_only=False)), dict(vars(args))
+    # accelerate's state of the process, which is compared by identity
+    assert (saved.pop("distributed_state") is None) == (given.pop("distributed_state") is None)
+    assert saved == given
 
 
 @pytest.mark.slow
@@ -81,9 +84,9 @@ def test_nothing_that_a_recipe_writes_or_says_holds_a_secret(recipe: str, tmp_pa
         "grpo_divweighted": ["--model_name_or_path", "pocket", "--dataset_name", "pocket", "--report_to", "wandb"],
         "sft_control": ["--target_accuracy", "0.99", "--check_steps", "2", "--report_to", "wandb"],
     }[recipe]
-    shared = ["--max_steps", "2", "--eval_size", "8", "--save_steps", "1", "--run_name", f"of {KEY}"]
-    words = ["--output_dir", str(tmp_path / "out"), "--hub_token", HF, *own, *shared]
-    words += ["--hub_model_id", f"https://me:{PASSWORD}@host/model", "--config", str(tmp_path / "config.yaml")]
+    shared = ["--max_steps", "2", "--eval_size", "8", "--save_steps", "1"]
+    words = ["--output_dir", str(tmp_path / "out"), *own, *shared, "--config", str(tmp_path / "config.yaml")]
+    words += ["--run_name", f"of {KEY} {HF} https://me:{PASSWORD}@host/model"]
     if recipe == "grpo_divweighted":
         words += ["--max_completion_length", "16", "--per_device_train_batch_size", "8", "--num_iterations", "2"]
     run = subprocess.run(
@@ -99,6 +102,6 @@ def test_nothing_that_a_recipe_writes_or_says_holds_a_secret(recipe: str, tmp_pa
     assert run.returncode == 0, said
     assert not [secret for secret in PLANTED if secret in said]
     assert list((tmp_path / "out").glob("checkpoint-*/training_args.bin"))
-    assert list(tmp_path.rglob("wandb-metadata.json")), "W&B's files are looked at too"
+    assert list(tmp_path.rglob("offline-run-*/*.wandb")), "W&B's files are looked at too"
     (tmp_path / "config.yaml").unlink()
     assert files_with_secrets(tmp_path) == []

@@ -1,16 +1,19 @@
 """Trackers that raise, hang or have no folder: training goes on, bit for bit."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
+from helpers.offline_wandb import history
 from helpers.tiny_training import SETTINGS, Build, parameters, same
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
@@ -122,65 +125,86 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, capsys: p
     assert (tmp_path / "wandb").read_text() == "a file"
 
 
+CASES = ("never", "back", "gone")
+
 SCRIPT = """
-import json, subprocess, sys, time
+import os, subprocess, sys, time
 from pathlib import Path
 from tokenshift.recipes.command_line.wandb_run import finish_wandb, start_wandb
 import wandb
 
-folder, port, server = Path(sys.argv[1]), sys.argv[2], None
+server = None
 def serve():
     global server
-    server = subprocess.Popen([sys.executable, sys.argv[3], port, str(folder / "received")], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([sys.executable, sys.argv[2], port, str(folder / "received")], stdout=subprocess.DEVNULL)
     time.sleep(1.5)
 
-if sys.argv[4] != "never":
-    serve()
-start_wandb(folder, project="p", entity=None, group=None, name="n", config={}, resume=False)
-for step in range(6):
-    wandb.log({"number": 1000 + step})
-    if step == 2 and server is not None:
-        time.sleep(2)
+for case, port in zip(sys.argv[3::2], sys.argv[4::2]):
+    print("case", case, flush=True)
+    folder = Path(sys.argv[1]) / case
+    folder.mkdir()
+    os.environ["WANDB_BASE_URL"] = f"http://127.0.0.1:{port}"
+    os.environ["WANDB_INIT_TIMEOUT"] = "3" if case == "never" else "30"
+    if case != "never":
+        serve()
+    start_wandb(folder, project="p", entity=None, group=None, name="n", config={}, resume=False)
+    for step in range(6):
+        wandb.log({"number": 1000 + step})
+        if step == 2 and server is not None:
+            time.sleep(2)
+            server.kill()
+            server.wait()
+    if case == "back":
+        serve()
+    print("W&B:", finish_wandb(None, None), flush=True)
+    if case == "back":
         server.kill()
-        server.wait()
-if sys.argv[4] == "back":
-    serve()
-print("W&B:", finish_wandb(None, None), flush=True)
-if server is not None:
-    server.kill()
+    wandb.teardown()  # as at the end of a process: the next case has another server
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", ["never", "back", "gone"])
-def test_an_unreachable_server(case: str, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    (tmp_path / "script.py").write_text(SCRIPT)
-    settings = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_MODE": "online"}
-    limits = {"WANDB_INIT_TIMEOUT": "3" if case == "never" else "30", "WANDB_FINISH_TIMEOUT": "6"}
-    with (tmp_path / "said").open("w") as said:  # a pipe would be held open by W&B's service
+@pytest.fixture(scope="module")
+def outages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder of each case, and what was printed in it, by one process that imports all once."""
+    folder = tmp_path_factory.mktemp("outages")
+    with ExitStack() as ports:
+        sockets = [ports.enter_context(socket.socket()) for _ in CASES]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        numbers = [str(free.getsockname()[1]) for free in sockets]
+    (folder / "script.py").write_text(SCRIPT)
+    settings = {"WANDB_API_KEY": "a" * 40, "WANDB_MODE": "online", "WANDB_FINISH_TIMEOUT": "6"}
+    settings["WANDB_DATA_DIR"] = str(folder / "wandb-data")
+    words = [word for case in zip(CASES, numbers, strict=True) for word in case]
+    with (folder / "said").open("w") as said:  # a pipe would be held open by W&B's service
         run = subprocess.run(
-            [sys.executable, str(tmp_path / "script.py"), str(tmp_path), port, str(STUB), case],
+            [sys.executable, str(folder / "script.py"), str(folder), str(STUB), *words],
             stdout=said,
             stderr=subprocess.STDOUT,
             check=False,
-            timeout=200,
-            env={**os.environ, **settings, **limits},
+            timeout=500,
+            env={**{name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}, **settings},
         )
-    said_text = (tmp_path / "said").read_text()
+    said_text = (folder / "said").read_text()
     assert run.returncode == 0, said_text
-    (folder,) = (
-        (tmp_path / "wandb").glob("*run-*-*") if case != "never" else (tmp_path / "wandb").glob("offline-run-*")
-    )
-    assert list(folder.glob("run-*.wandb")), "the run's file, for wandb sync"
-    received = (tmp_path / "received").read_text() if (tmp_path / "received").exists() else ""
+    parts = re.split(r"^case (\w+)\n", said_text, flags=re.MULTILINE)
+    return folder, dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_an_unreachable_server(case: str, outages: tuple[Path, dict[str, str]]) -> None:
+    folder, said_text = outages[0] / case, outages[1][case]
+    (run,) = folder.glob("wandb/offline-run-*" if case == "never" else "wandb/run-*-*")
+    assert list(run.glob("run-*.wandb")), "the run's file, for wandb sync"
+    received = (folder / "received").read_text() if (folder / "received").exists() else ""
     numbers = [step for step in range(6) if f"{1000 + step}" in received]
     if case == "never":
         assert "W&B cannot be used online (CommError: " in said_text
         assert "this run is tracked offline." in said_text
         assert "W&B: offline; to upload it: wandb sync" in said_text
+        (file,) = run.glob("run-*.wandb")
+        assert [row["number"] for row in history(file)] == [1000 + step for step in range(6)]
     elif case == "back":
         assert numbers == list(range(6)), "an outage loses nothing"
     else:
