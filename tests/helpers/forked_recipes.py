@@ -12,10 +12,38 @@ import runpy
 import select
 import signal
 import socket
+import subprocess
 import sys
+import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+
+@contextlib.contextmanager
+def served(folder: Path, *recipes: str) -> Iterator[list[str]]:
+    """What stands after `python` and before a recipe's path to launch it without its imports.
+
+    Args:
+        folder: Where the server's socket is made.
+        recipes: The recipes that the server imports.
+    """
+    address = folder / "s"
+    server = subprocess.Popen(
+        [sys.executable, __file__, "serve", str(address), *recipes],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    while not address.exists():
+        assert server.poll() is None
+        time.sleep(0.05)
+    try:
+        yield [__file__, "run", str(address)]
+    finally:
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait(30)
 
 
 def run(address: str, words: list[str]) -> int:

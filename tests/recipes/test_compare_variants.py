@@ -14,10 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from helpers.small_comparison import ROOT, SCRIPTS, job_of, launches
+from helpers.forked_recipes import served
+from helpers.small_comparison import SCRIPTS, job_of, launches
 
+from tokenshift.analysis.storage.folder_lock import HOLDER_FILE
 from tokenshift.recipes.command_line.child_processes import end_orphans, working_on
-from tokenshift.recipes.command_line.folder_lock import HOLDER_FILE
 from tokenshift.recipes.compare_variants import main, run
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -149,20 +150,8 @@ def test_orphans_of_a_killed_comparison_are_ended(forked: list[str], write_compa
 @pytest.fixture(scope="module")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """What stands before a recipe's path to launch it without its imports."""
-    helper = str(ROOT / "tests" / "helpers" / "forked_recipes.py")
-    address = str(tmp_path_factory.mktemp("socket") / "s")
-    server = subprocess.Popen(
-        [sys.executable, helper, "serve", address, "grpo_divweighted", "evaluate", "compare_variants"],
-        stdin=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")},
-    )
-    while not Path(address).exists():
-        assert server.poll() is None
-        time.sleep(0.05)
-    yield [helper, "run", address]
-    assert server.stdin is not None
-    server.stdin.close()
-    server.wait(30)
+    with served(tmp_path_factory.mktemp("socket"), "grpo_divweighted", "evaluate", "compare_variants") as words:
+        yield words
 
 
 REAL = """\

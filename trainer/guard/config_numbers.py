@@ -3,7 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from numbers import Real
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from tokenshift.trainer.weighting.options import LARGEST
 
@@ -127,7 +129,8 @@ RANGES: Mapping[str, Range] = {
 
 
 def check_config_numbers(config: Any) -> None:
-    """Refuse numbers that are not finite, wherever they stand in a config, and those outside a setting's range.
+    """Refuse numbers that are not finite, wherever they stand in a config, those outside a setting's range, and other
+    values where a setting takes numbers alone.
 
     Args:
         config: a training config, such as a [`~trl.GRPOConfig`] or a [`~trl.SFTConfig`]; a dataclass.
@@ -142,11 +145,24 @@ def check_config_numbers(config: Any) -> None:
                 raise ValueError(f"{where}={number!r} must be a finite number.")
             if isinstance(number, float) and abs(number) > LARGEST:
                 raise ValueError(f"{where}={number!r} is beyond {LARGEST:g}, where float32 overflows.")
+        _check_type(field.name, value, field.type)
         allowed = RANGES.get(field.name)
         if allowed is None or isinstance(value, bool) or not isinstance(value, int | float):
             continue
         if value not in allowed:
             raise ValueError(f"{field.name}={value!r} must be {allowed}.")
+
+
+def _check_type(name: str, value: Any, declared: Any) -> None:
+    """Refuse a value that is no number where a setting is declared as one, and a fraction where it counts."""
+    members = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
+    types = set(members) - {NoneType}
+    if value is None or not types or not types <= {int, float}:
+        return
+    if not isinstance(value, Real):
+        raise ValueError(f"{name}={value!r} must be a {'number' if float in types else 'whole number'}.")
+    if float not in types and value != int(value):
+        raise ValueError(f"{name}={value!r} must be a whole number.")
 
 
 def _numbers(where: str, value: Any) -> Iterator[tuple[str, float]]:

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.forked_recipes import served
 from helpers.launched_recipes import ROOT
 from helpers.tiny_training import SETTINGS, Build
 from transformers import TrainerCallback
@@ -76,9 +78,16 @@ def test_a_config_without_secrets_is_saved_as_it_is(tmp_path: Path) -> None:
     assert saved == given
 
 
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """What stands before a recipe's path to launch it without its imports."""
+    with served(tmp_path_factory.mktemp("socket"), "grpo_divweighted", "sft_control") as words:
+        yield words
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["grpo_divweighted", "sft_control"])
-def test_nothing_that_a_recipe_writes_or_says_holds_a_secret(recipe: str, tmp_path: Path) -> None:
+def test_nothing_that_a_recipe_writes_or_says_holds_a_secret(recipe: str, forked: list[str], tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f'model_init_kwargs: {{"token": "{PRIVATE}"}}\n')
     own = {
         "grpo_divweighted": ["--model_name_or_path", "pocket", "--dataset_name", "pocket", "--report_to", "wandb"],
@@ -90,7 +99,7 @@ def test_nothing_that_a_recipe_writes_or_says_holds_a_secret(recipe: str, tmp_pa
     if recipe == "grpo_divweighted":
         words += ["--max_completion_length", "16", "--per_device_train_batch_size", "8", "--num_iterations", "2"]
     run = subprocess.run(
-        [sys.executable, str(ROOT / "recipes" / f"{recipe}.py"), *words],
+        [sys.executable, *forked, str(ROOT / "recipes" / f"{recipe}.py"), *words],
         capture_output=True,
         text=True,
         check=False,
