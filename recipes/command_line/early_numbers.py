@@ -38,6 +38,7 @@ class Range:
 FINITE = Range("be a finite number", has_low=False, has_high=False)
 NOT_NEGATIVE = Range("be a finite number of at least 0", low=0, has_high=False)
 POSITIVE = Range("be a finite number above 0", low=0, has_low=False, has_high=False)
+SCALE = Range("be >= 0; divergence_alpha carries the sign", low=0, has_high=False)
 SHARE = Range("lie in (0, 1]", low=0, high=1, has_low=False)
 WITHIN = Range("lie in (0, 1)", low=0, high=1, has_low=False, has_high=False)
 SEED = Range("be a whole number of at least 0, and below 2**32", low=0, high=2**32, has_high=False)
@@ -45,7 +46,8 @@ LONG_SEED = Range("be a whole number of at least 0, and below 2**63", low=0, hig
 
 RANGES: dict[str, Range] = {
     **dict.fromkeys(("divergence_alpha", "correct_threshold"), FINITE),
-    **dict.fromkeys(("divergence_scale", "low_prob_coef", "learning_rate", "beta", "gammas"), NOT_NEGATIVE),
+    **dict.fromkeys(("learning_rate", "beta", "gammas"), NOT_NEGATIVE),
+    **dict.fromkeys(("divergence_scale", "low_prob_coef"), SCALE),
     "max_grad_norm": Range("be a number of at least 0", low=0),
     **dict.fromkeys(("temperature", "temperatures", "effect"), POSITIVE),
     **dict.fromkeys(("top_p", "divergence_top_p", "probe_top_p", "target_accuracy"), SHARE),
@@ -84,7 +86,7 @@ def check_numbers(values: Mapping[str, Any], fields: Mapping[str, SourceField]) 
             value = _number(item)
             if value is None:
                 continue
-            if allowed is None and math.isnan(value):
+            if (math.isnan(value) and allowed is None) or (not math.isfinite(value) and allowed is SCALE):
                 allowed = FINITE
             if allowed is not None and value not in allowed:
                 said = f"{name} has {_shown(value)}, which" if several else f"{name}={_shown(value)}"

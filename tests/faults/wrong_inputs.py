@@ -110,7 +110,7 @@ COMMAND_LINE: list[WrongInput] = [
         ("NaN", "--beta nan", ("beta=nan", "finite")),
         ("NaN of the learning rate", "--learning_rate nan", ("learning_rate=nan", "finite")),
         ("an infinite slope", "--divergence_alpha inf", ("divergence_alpha=inf", "finite")),
-        ("a negative scale", "--divergence_scale -1", ("divergence_scale=-1", "at least 0")),
+        ("a negative scale", "--divergence_scale -1", ("divergence_scale=-1", "must be >= 0")),
         ("a negative learning rate", "--learning_rate -1", ("learning_rate=-1", "at least 0")),
         ("a negative seed", "--seed -1", ("seed=-1", "at least 0")),
         ("negative updates", "--max_steps -3", ("max_steps=-3", "-1")),

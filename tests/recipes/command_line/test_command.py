@@ -162,6 +162,9 @@ import models
 
 def mine(completions, **columns):
     return [models.VALUE for _ in completions]
+
+gone = mine
+del gone  # so that only an import shows that it is not there
 """
 
 

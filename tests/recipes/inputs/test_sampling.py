@@ -21,6 +21,9 @@ def test_vllm_reads_as_far_as_the_analysis(switches: bool, monkeypatch: pytest.M
     monkeypatch.setattr(inputs, "model_ends", lambda source: {2})
     config = longrope if switches else LlamaConfig(**sizes)
     source: Any = SimpleNamespace(path="m", revision=None, tokenizer=None, base=None, config=config)
+    source.trust_remote_code = False
     arguments: Any = SimpleNamespace(use_vllm=True, dtype="float32")
     inputs.generator_maker(source, arguments, Sampling())()
-    assert given == {"ends": {2}, "dtype": "float32"} | ({"max_model_len": 12} if switches else {})
+    assert given == {"ends": {2}, "dtype": "float32", "trust_remote_code": False} | (
+        {"max_model_len": 12} if switches else {}
+    )
