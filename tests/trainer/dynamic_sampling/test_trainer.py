@@ -35,6 +35,7 @@ from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import nanstd
 
 from tokenshift.analysis.sampling.token_ids import until_end
+from tokenshift.analysis.storage.manifest import MANIFEST_FILE
 from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_reward
 from tokenshift.trainer.dynamic_sampling.prompt_groups import (
     GroupOutcome,
@@ -211,6 +212,7 @@ def test_a_checkpoint_without_the_share_of_useful_prompts_is_resumed(build: Buil
     file = tmp_path / "out" / "checkpoint-2" / STREAM_FILE
     state = json.loads(file.read_text())
     file.write_text(json.dumps({name: value for name, value in state.items() if name != "useful"}))
+    (file.parent / MANIFEST_FILE).unlink()  # nor had such a checkpoint a manifest
     resumed = build(**DYNAMIC, **world(), max_steps=4)
     resumed.train(resume_from_checkpoint=str(file.parent))
     assert taken(round_log(tmp_path / "out"))[: state["position"]] == PromptStream(24, 3).take(state["position"])
