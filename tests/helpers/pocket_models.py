@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -33,6 +34,23 @@ def save_moved(folder: Path, scale: float) -> Path:
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(BASE).save_pretrained(folder)
     return folder
+
+
+def refuse_loading(patch: pytest.MonkeyPatch, message: str = "a model was loaded") -> None:
+    """Let a test fail where a model is loaded; without its numbers, which shows whether its weights are there, it may.
+
+    Args:
+        patch: undoes it.
+        message: what is said of it.
+    """
+    load = AutoModelForCausalLM.from_pretrained
+
+    def load_without_numbers(*arguments: Any, device_map: Any = None, **options: Any) -> Any:
+        if device_map != "meta":
+            pytest.fail(message)
+        return load(*arguments, device_map=device_map, **options)
+
+    patch.setattr(AutoModelForCausalLM, "from_pretrained", load_without_numbers)
 
 
 def requests(tokenizer: Any, problems: int, samples: int = 1) -> list[Request]:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers.launched_recipes import DDP, ROOT, finish, kill_once, start
-from helpers.pocket_models import BASE, save_moved
+from helpers.pocket_models import BASE, refuse_loading, save_moved
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -204,7 +204,7 @@ def test_mistakes_are_named_before_a_model_is_loaded(
         "{truncated}": tmp_path / "truncated.parquet",
         "{other}": _other_tokenizer(tmp_path, moved) if "{other}" in arguments else "",
     }
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("a model was loaded"))
+    refuse_loading(monkeypatch)
     given = ["--rl_model", str(moved)] if "--rl_model" not in arguments else []
     given += [str(places.get(word, word)) for word in arguments]
     with pytest.raises(ValueError, match=re.escape(words)):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.launched_recipes import DDP, ROOT, finish, kill_once, start
-from helpers.pocket_models import save_moved
+from helpers.pocket_models import refuse_loading, save_moved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis.cross_sampling.sweep_run import SWEEP_SCHEMA
@@ -97,7 +97,7 @@ def test_more_cells_leave_the_others_as_they_are(
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("sampled again"))
+        refuse_loading(patch, "sampled again")
         cross_sample.run(cross_arguments.prepare(words(moved, tmp_path)))
     same(tmp_path, undisturbed)
     printed = capsys.readouterr().out
@@ -239,7 +239,7 @@ def test_mistakes_in_a_users_criterion_are_named_before_a_model_is_loaded(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "my_mistakes", raising=False)  # of the test before
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("a model was loaded"))
+    refuse_loading(monkeypatch)
     with pytest.raises(ValueError, match=re.escape(said)) as error:
         cross_arguments.prepare(words(moved, tmp_path / "out", "--criteria", "js", criterion))
     assert "\n" not in str(error.value)
@@ -332,7 +332,7 @@ def test_mistakes_are_named_before_a_model_is_loaded(
     (tmp_path / "long.jsonl").write_text(json.dumps({"prompt": "1+" * 4000, "solution": "1"}) + "\n")
     places = {f"{{{name}}}": str(tmp_path / name) for name in ("endless", "short", "other")}
     places["{long}"] = str(tmp_path / "long.jsonl")
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("a model was loaded"))
+    refuse_loading(monkeypatch)
     given = ["--rl_model", str(moved)] if "--rl_model" not in arguments else []
     given += [places.get(word, word) for word in arguments]
     with pytest.raises(ValueError, match=re.escape(said)):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers.launched_recipes import DDP, ROOT, finish, kill_once, start
-from helpers.pocket_models import BASE, save_moved
+from helpers.pocket_models import BASE, refuse_loading, save_moved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis.evaluation.responses import RESPONSE_SCHEMA, read_responses
@@ -119,7 +119,7 @@ def test_more_sets_and_models_leave_the_others_as_they_are(
     shutil.copytree(undisturbed, out)
     before = {path: path.stat().st_mtime_ns for path in (out / "responses").iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("sampled again"))
+        refuse_loading(patch, "sampled again")
         run(words(moved, out))
         same(out, undisturbed)
         run(words(moved, out, "--ks", "4", "--resamples", "50"))
@@ -278,7 +278,7 @@ def test_mistakes_are_named_before_a_model_is_loaded(
     (tmp_path / "chat.jsonl").write_text(json.dumps({"prompt": turns, "solution": "2"}) + "\n")
     places = {f"{{{name}}}": str(tmp_path / name) for name in ("endless", "short")}
     places |= {f"{{{name}}}": str(tmp_path / f"{name}.jsonl") for name in ("empty", "long", "chat")}
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("a model was loaded"))
+    refuse_loading(monkeypatch)
     given = [places.get(word, word) for word in arguments]
     with pytest.raises(ValueError, match=re.escape(said)) as caught:
         evaluation_arguments.prepare(words(moved, tmp_path / "out", *given))

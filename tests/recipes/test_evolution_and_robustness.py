@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers import hand_table
+from helpers.pocket_models import refuse_loading
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenshift.analysis.sampling.trajectories import read_trajectories
@@ -64,7 +65,7 @@ def test_evolution(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         assert table.num_rows == sum(len(each.completion_ids) for each in fixed) == rows[0]["tokens"]
     assert "Jaccard" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("scored again"))
+    refuse_loading(monkeypatch, "scored again")
     job = analyze_evolution.prepare(words)
     analyze_evolution.run(job)
     assert json.loads((tmp_path / "evolution.json").read_text()) == rows

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from helpers.launched_recipes import ROOT, finish, start
-from transformers import AutoModelForCausalLM
+from helpers.pocket_models import refuse_loading
 
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.recipes import evaluate
@@ -102,7 +102,7 @@ def test_mistakes_are_named_before_a_model_is_loaded(
         "def narrow(completions, solution):\n    return [1.0] * len(completions)\n"
     )
     monkeypatch.delitem(sys.modules, "my_wrong", raising=False)  # of the test before
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("a model was loaded"))
+    refuse_loading(monkeypatch)
     with pytest.raises(ValueError, match=re.escape(said)) as error:
         in_folder(tmp_path, [*QUICK, "--output_dir", str(tmp_path / "out"), *arguments])
     assert "\n" not in str(error.value)

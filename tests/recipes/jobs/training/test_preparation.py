@@ -5,12 +5,11 @@ import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import yaml
-from helpers.pocket_models import BASE
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TrainingArguments
+from helpers.pocket_models import BASE, refuse_loading
+from transformers import AutoTokenizer, GenerationConfig, TrainingArguments
 
 from tokenshift.recipes.command_line.config_files import config_file, read_config
 from tokenshift.recipes.inputs.changed_models import save_changed_model
@@ -20,15 +19,7 @@ from tokenshift.recipes.jobs.training.terminal import rollout_engine
 
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models are loaded without their numbers alone, which shows whether their weights are all there."""
-    load = AutoModelForCausalLM.from_pretrained
-
-    def load_without_numbers(*arguments: Any, device_map: Any = None, **options: Any) -> Any:
-        if device_map != "meta":
-            pytest.fail("a model was loaded")
-        return load(*arguments, device_map=device_map, **options)
-
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load_without_numbers)
+    refuse_loading(monkeypatch)
 
 
 def words(out: Path, *more: str) -> list[str]:
