@@ -315,10 +315,7 @@ def test_mistakes_are_named_before_a_model_is_loaded(
     arguments: list[str], said: str, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("endless", "short", "other"):
-        (tmp_path / name).mkdir()
-        for file in moved.iterdir():
-            if file.suffix == ".json":
-                (tmp_path / name / file.name).write_text(file.read_text())
+        shutil.copytree(moved, tmp_path / name)
     for file, keys in (
         ("endless/config.json", {"eos_token_id": None}),
         ("endless/generation_config.json", {"eos_token_id": None}),
