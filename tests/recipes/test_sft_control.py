@@ -136,7 +136,7 @@ class Words:
     eos_token_id: int | None = 2
     chat_template = None
 
-    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+    def __call__(self, text: str, add_special_tokens: bool = True, **options: Any) -> dict[str, list[int]]:
         ids = [3 if word == "\n" else 10 + len(word) for word in text.replace("\n", " \n ").split(" ") if word]
         return {"input_ids": [1] * add_special_tokens + ids}
 
