@@ -161,7 +161,7 @@ def _check_type(name: str, value: Any, declared: Any) -> None:
         return
     if not isinstance(value, Real):
         raise ValueError(f"{name}={value!r} must be a {'number' if float in types else 'whole number'}.")
-    if float not in types and value != int(value):
+    if float not in types and value % 1 != 0:
         raise ValueError(f"{name}={value!r} must be a whole number.")
 
 
