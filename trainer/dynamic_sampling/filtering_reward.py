@@ -73,6 +73,30 @@ class FilteringReward:
             "right and wrong, or name an accuracy by dynamic_sampling_metric."
         )
 
+    def warning(self, rewards: Sequence[torch.Tensor], num_generations: int) -> str | None:
+        """What to look at where a reward filters by its values, and groups of the first batch are kept in which no
+        completion is right or all are, in one line; None otherwise.
+
+        Args:
+            rewards: `(R, F)` of each round; NaN where a function gave no reward.
+            num_generations: completions per prompt.
+        """
+        if self.by_accuracy:
+            return None
+        column = torch.cat([first_given(values, self.columns) for values in rewards])
+        right = (
+            (column >= lowest_correct(self.correct_threshold)).to(column.dtype).masked_fill(column.isnan(), torch.nan)
+        )
+        graded = differing(column, num_generations) & ~differing(right, num_generations)
+        if not graded.any():
+            return None
+        return (
+            f"dynamic_sampling filters by the values of {self.name}, which is graded: it keeps {int(graded.sum())} of "
+            f"{len(graded)} groups of the first batch whose completions are all right or all wrong (right is at least "
+            f"{self.correct_threshold:g}). If a penalty is part of it, set correct_threshold between right and wrong, "
+            "or name an accuracy by dynamic_sampling_metric."
+        )
+
 
 def filtering_reward(
     metric: str | None, names: Sequence[str], correct_threshold: float = CORRECT, *, of_environments: bool = False

@@ -200,6 +200,8 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
         latest.filled = [batch.indices[slot] for slot in open_slots]
         if not self._filter_works and (mistake := self._filter.mistake(rewards, members)):
             raise ValueError(mistake)
+        if not self._filter_works and (warning := self._filter.warning(rewards, members)):
+            logger.warning(warning)
         self._filter_works = True
         if len(rounds) > 1:
             self._finish(batch, rows_of(open_slots, members))

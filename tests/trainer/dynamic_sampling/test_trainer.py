@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import math
 import os
 import re
@@ -274,6 +275,19 @@ def test_a_reward_that_told_no_group_from_another_ends_the_training_in_one_line(
     with pytest.raises(ValueError, match=re.escape(words)) as error:
         trainer.train()
     assert "\n" not in str(error.value)
+
+
+def test_a_graded_first_reward_is_told_of(build: Build, caplog: pytest.LogCaptureFixture) -> None:
+    """It may sum an accuracy and a penalty: a group that is all wrong is then kept for the penalty's sake."""
+    trainer = build(**DYNAMIC, **world())
+    with caplog.at_level(logging.WARNING):
+        trainer.train()
+    assert caplog.text.count("filters by the values of some_constant_reward, which is graded: it keeps") == 1
+    graded = [torch.tensor([[-1.0], [-1.5], [1.0], [-1.0], [1.0], [1.0]])]
+    assert "it keeps 1 of 3 groups" in (filtering_reward(None, ["shaped"]).warning(graded, 2) or "")
+    assert filtering_reward(None, ["shaped"], 0.0).warning(graded, 2) is None
+    assert filtering_reward("shaped", ["shaped"]).warning(graded, 2) is None
+    assert filtering_reward(None, ["accuracy"]).warning([torch.tensor([[0.0], [1.0], [0.0], [0.0]])], 2) is None
 
 
 # The merged batch ----------------------------------------------------------------------------------------------------
