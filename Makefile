@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs
+.PHONY: soak demo test lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ hostile-answers: $(STAMP)
 FUZZ_SECONDS ?= 3600
 fuzz-rewards: $(STAMP)
 	$(VENV)/bin/python tests/rewards/fuzz_rewards.py $(FUZZ_SECONDS)
+
+# 2,000 updates of pocket: memory, files, threads and processes over time; about half an hour.
+soak: $(STAMP)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/faults/soak.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
