@@ -89,7 +89,7 @@ def run_guarded(
     import torch  # here: whoever imports this module alone must not wait for it
     from transformers.utils.logging import disable_progress_bar
 
-    from tokenshift.trainer.resume.process_group import ended_ranks, lost_process
+    from tokenshift.trainer.resume.process_group import ended_ranks, is_lost, lost_process
 
     disable_progress_bar()  # of loading and saving: ours are of the work
     warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
@@ -100,8 +100,7 @@ def run_guarded(
         try:
             job = prepare()
         except ValueError as error:
-            report_mistake(Path(file).name, error)
-            return MISTAKE
+            return _after_mistake(file, error)
         except OSError as error:
             return _after_disk_fault(file, error, "Nothing was done.")
         run(job)
@@ -112,16 +111,16 @@ def run_guarded(
         if is_main_process():
             print(f"\n{stopped}")
         return interrupt.status
-    except NonFiniteUpdateError as error:
-        report_mistake(Path(file).name, error)
+    except NonFiniteUpdateError as error:  # on every process
+        if is_main_process():
+            report_mistake(Path(file).name, error)
         return FAILED
     except Exception as error:
-        if lost := lost_process(error):
+        if is_lost(error):
             _ignore_signals(previous)
-            return _after_lost_process(file, error, lost)
+            return _after_lost_process(file, error, lost_process(error))
         if isinstance(error, DamagedFileError | DiskFullError) or (isinstance(error, ValueError) and is_told(error)):
-            report_mistake(Path(file).name, error)
-            return MISTAKE
+            return _after_mistake(file, error)
         return _after_disk_fault(file, error, "What is done is kept; the same command goes on from there.")
     finally:
         for number, handler in previous.items():
@@ -139,7 +138,17 @@ def _ignore_signals(handled: dict[int, Any]) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _after_lost_process(file: str, error: BaseException, lost: str) -> int:
+def _after_mistake(file: str, error: ValueError) -> int:
+    """The exit status after a user's mistake, and a line of the first process that has it."""
+    from tokenshift.trainer.resume.process_group import tell_mistake  # here: it imports torch
+
+    text = hide_in_text(" ".join(str(error).split()))
+    if tell_mistake(text):
+        report_mistake(Path(file).name, error, always=True)
+    return MISTAKE
+
+
+def _after_lost_process(file: str, error: BaseException, lost: str | None) -> int:
     """The exit status where another process is lost, after a line of the first process on this host.
 
     Args:
@@ -147,8 +156,15 @@ def _after_lost_process(file: str, error: BaseException, lost: str) -> int:
         error: What was raised; it may say more.
         lost: The process that is lost, in a sentence.
     """
-    from tokenshift.trainer.resume.process_group import speaks_for_host  # here: it imports torch
+    from tokenshift.trainer.resume.process_group import host_of, mistake_of_another, speaks_for_host
 
+    mistake = mistake_of_another()
+    if mistake is not None:
+        if speaks_for_host():
+            rank, text = mistake
+            line = f"Rank {rank} on the host {host_of(rank)} has ended with a mistake that this process has not: {text}"
+            print(hide_in_text(f"{Path(file).name}: {line}"), file=sys.stderr)
+        return MISTAKE
     if speaks_for_host():
         told = isinstance(error, LostProcessError)
         line = str(error) if told else f"{lost} What is done is kept; the same command goes on from there."

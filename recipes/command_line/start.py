@@ -6,6 +6,7 @@ and no installed one, such as `evaluate`. `--help` and mistakes that show withou
 
 import os
 import signal
+import socket
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -105,11 +106,19 @@ def show(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
 
 
-def report_mistake(name: str, error: ValueError) -> None:
-    """Say what is wrong in one line, by the first process alone."""
+def report_mistake(name: str, error: ValueError, *, always: bool = False) -> None:
+    """Say what is wrong in one line.
+
+    Args:
+        name: The script, whose name stands before the line.
+        error: The mistake.
+        always: Whether this process is known to be the one that says it. Otherwise the first process on each host
+            does, since a file can be missing on one host alone.
+    """
     hide_in_words(sys.argv)  # what a message may repeat of them
-    if is_main_process():
-        print(hide_in_text(f"{name}: {' '.join(str(error).split())}"), file=sys.stderr)
+    if always or os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0":
+        rank = "" if is_main_process() else f"rank {os.environ['RANK']} on the host {socket.gethostname()}: "
+        print(hide_in_text(f"{name}: {rank}{' '.join(str(error).split())}"), file=sys.stderr)
 
 
 def is_main_process() -> bool:

@@ -189,7 +189,8 @@ def run(
         sys.stdout = open(1, "w", closefd=False, buffering=1)  # noqa: SIM115
         sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
         os.environ.update(environment or {})
-        words = shlex.split(work.words.format(models=folder / "models", folder=folder, out=out))
+        os.chdir(folder)
+        words = shlex.split(work.words.format(models="models", folder=folder, out=out))
         sys.argv = [f"recipes/{work.recipe}.py", *words]
         moments = Moments(out, log.with_suffix(".moments"), strike, number)
         moments.listen()
@@ -242,14 +243,14 @@ def chosen(moments: Sequence[str], pattern: str, count: int) -> list[int]:
     for number, moment in enumerate(moments, start=1):
         if re.search(pattern, moment):
             kinds.setdefault(re.sub(r"\d+", "N", moment), []).append(number)
-    order = sorted(kinds.values(), key=lambda numbers: (-len(numbers), numbers))
+    order = list(kinds.values())
     picked: list[int] = []
     while order and len(picked) < count:
-        for numbers in order:
-            picked.append(numbers.pop(len(numbers) // 2))
+        for index, numbers in enumerate(order):
+            picked.append(numbers.pop(len(numbers) * (index % 4) // 4))  # at the beginning, in the middle, at the end
         order = [numbers for numbers in order if numbers]
-    step = max(1, len(picked) // count)
-    return sorted(picked[::step][:count] if len(picked) > count else picked)
+    picked.sort()
+    return [picked[index * len(picked) // count] for index in range(count)] if len(picked) > count else picked
 
 
 def outcomes(works: Sequence[Work], folder: Path, number: int, only: str = "", few: bool = False) -> Any:

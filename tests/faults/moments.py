@@ -131,5 +131,5 @@ def _halve(path: Path) -> None:
 
 def _delete_some(folder: Path) -> None:
     """Delete about half of what is in a folder, as `rmtree` has when it is killed."""
-    for path in sorted(folder.iterdir())[::2]:
+    for path in sorted(folder.iterdir())[::2] if folder.is_dir() else []:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -18,8 +18,8 @@ from tokenshift.trainer.resume.examination import checkpoints_of, examine
 TEMPORARY = re.compile(r"\.partial$|(^|/)\.incomplete/|\.lock$|(^|/)\.")
 """Names of files that are no results: unfinished ones, which the next run replaces, and locks."""
 
-TIMES = re.compile(r"seconds|runtime|time|per_second|flos|created|date|wandb", re.IGNORECASE)
-"""Names of values that differ from one run to the next."""
+TIMES = re.compile(r"seconds|runtime|time|per_second|flos|created|date|wandb|train_loss", re.IGNORECASE)
+"""Names of values that differ from one run to the next; transformers' `train_loss` is of the last start's updates."""
 
 UNLIKE = re.compile(r"(^|/)(training_args\.bin|README\.md|.*\.html|log\.txt|launches\.txt|manifest\.json|.*\.png|.*\.svg)$")
 """Files that differ from one run to the next, or are figures, which this harness does not draw."""
@@ -50,7 +50,7 @@ def _is_whole(path: Path) -> bool:
         if path.suffix in (".html", ".md", ".csv"):
             return path.stat().st_size > 0
         if path.name != "training_args.bin":
-            _content(path)
+            _content(path, path.parent)
     except Exception:  # whatever reading half a file raises
         return False
     return True
@@ -58,7 +58,7 @@ def _is_whole(path: Path) -> bool:
 
 def results(folder: Path) -> dict[str, Any]:
     """The results in a folder that do not depend on when it was made: name -> content."""
-    return {name: _content(path) for name, path in _files(folder) if not UNLIKE.search(name)}
+    return {name: _content(path, folder) for name, path in _files(folder) if not UNLIKE.search(name)}
 
 
 def unlike(first: Path, second: Path) -> list[str]:
@@ -67,9 +67,9 @@ def unlike(first: Path, second: Path) -> list[str]:
     return sorted(name for name in ours.keys() | theirs.keys() if not _equal(ours.get(name), theirs.get(name)))
 
 
-def _content(path: Path) -> Any:
+def _content(path: Path, folder: Path) -> Any:
     if path.suffix == ".json":
-        return _timeless(json.loads(path.read_text()))
+        return _timeless(json.loads(path.read_text().replace(str(folder), "OUT")))
     if path.suffix == ".jsonl":
         return [_timeless(json.loads(line)) for line in path.read_text().splitlines()]
     if path.suffix == ".parquet":

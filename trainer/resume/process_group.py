@@ -7,6 +7,7 @@ does not answer.
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -20,6 +21,12 @@ from tokenshift.trainer.guard.errors import LostProcessError
 
 DDP_TIMEOUT = 1800.0
 """Seconds that a process waits for the others where nobody says otherwise; transformers' default."""
+
+MISTAKE_SECONDS = 3.0
+"""Seconds that a process with a mistake waits for the first process, which may have the same."""
+
+ENDING_SECONDS = 1.0
+"""Seconds in which a process whose connections are closed has ended."""
 
 _COMMUNICATION = re.compile(
     r"gloo|Connection (closed|reset) by peer|Broken pipe|Timed out waiting|Socket Timeout|wait timeout|"
@@ -104,11 +111,18 @@ def speaks_for_host() -> bool:
     return not here or min(here) == int(os.environ.get("RANK", "0"))
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether a collective operation failed since another process did not take part."""
+    return any(_is_communication(link) for link in _chain(error))
+
+
 def lost_process(error: BaseException) -> str | None:
     """Which other process was lost, in a sentence, where that is why a collective operation failed; else None."""
-    if not any(_is_communication(link) for link in _chain(error)):
+    if not is_lost(error):
         return None
-    ended = ended_ranks()
+    deadline = time.monotonic() + ENDING_SECONDS
+    while not (ended := ended_ranks()) and time.monotonic() < deadline:
+        time.sleep(0.05)
     if ended:
         of = ", ".join(f"rank {rank} (process {_processes[rank][1]})" for rank in ended)
         words = "is" if len(ended) == 1 else "are"
@@ -118,6 +132,59 @@ def lost_process(error: BaseException) -> str | None:
     if any("imed out" in str(link) or "imeout" in str(link) for link in _chain(error)):
         return f"Another process of this run has not answered within ddp_timeout.{where}"
     return f"Another process of this run is gone.{where}"
+
+
+def tell_mistake(text: str) -> bool:
+    """Let the other processes know of a user's mistake that this process has found.
+
+    Returns:
+        Whether this process is the one that says it: of several with the same mistake the first does, which the
+        others wait for a little.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return os.environ.get("RANK", "0") == "0"
+    rank = torch.distributed.get_rank()
+    try:
+        store = _store()
+        store.set(_mistake_key(rank), text)
+        deadline = time.monotonic() + MISTAKE_SECONDS
+        while rank > 0 and time.monotonic() < deadline and not store.check([_mistake_key(0)]):
+            time.sleep(0.05)
+        earlier = [store.get(_mistake_key(other)) for other in range(rank) if store.check([_mistake_key(other)])]
+        return text.encode() not in earlier
+    except RuntimeError:  # the process that keeps the store has ended: it has said it
+        return False
+
+
+def mistake_of_another() -> tuple[int, str] | None:
+    """The first mistake that another process has found: its rank and the text; None where there is none."""
+    if not torch.distributed.is_initialized() or 0 in ended_ranks() and not _has_agent_store():
+        return None
+    try:
+        store, ranks = _store(), range(torch.distributed.get_world_size())
+        found = next((rank for rank in ranks if store.check([_mistake_key(rank)])), None)
+        return None if found is None else (found, store.get(_mistake_key(found)).decode())
+    except RuntimeError:
+        return None
+
+
+def host_of(rank: int) -> str:
+    """The host of a process, as far as processes have met."""
+    return _processes[rank][0] if rank in _processes else "unknown"
+
+
+def _mistake_key(rank: int) -> str:
+    return f"tokenshift/mistake/{rank}"
+
+
+def _store() -> Any:
+    """The key-value store by which the processes found one another; it works where collective operations do not."""
+    return torch.distributed.distributed_c10d._get_default_store()
+
+
+def _has_agent_store() -> bool:
+    """Whether the store is kept by the launcher, and so outlives the first process."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE", "").lower() == "true"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
