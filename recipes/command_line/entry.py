@@ -162,7 +162,9 @@ def _after_lost_process(file: str, error: BaseException, lost: str | None) -> in
     if mistake is not None:
         if speaks_for_host():
             rank, text = mistake
-            line = f"Rank {rank} on the host {host_of(rank)} has ended with a mistake that this process has not: {text}"
+            line = (
+                f"Rank {rank} on the host {host_of(rank)} has ended with a mistake that this process has not: {text}"
+            )
             print(hide_in_text(f"{Path(file).name}: {line}"), file=sys.stderr)
         return MISTAKE
     if speaks_for_host():

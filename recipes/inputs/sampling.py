@@ -104,9 +104,7 @@ class SamplingArguments(PromptArguments):
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
         if not 0 < self.ddp_timeout <= LONGEST_TIMEOUT:
-            raise ValueError(
-                f"ddp_timeout={self.ddp_timeout} must be positive, at most {LONGEST_TIMEOUT:,} seconds."
-            )
+            raise ValueError(f"ddp_timeout={self.ddp_timeout} must be positive, at most {LONGEST_TIMEOUT:,} seconds.")
         check_correct_threshold(self.correct_threshold)
         check_budget("verify_budget", self.verify_budget)
         _ = self.sampling  # the other numbers are checked there

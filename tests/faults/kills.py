@@ -3,7 +3,7 @@
     python tests/faults/kills.py                      # all of them
     python tests/faults/kills.py --only evaluation    # those whose work or moment has the word
     python tests/faults/kills.py --few                # one of each kind of file
-    python tests/faults/kills.py --signal SIGTERM     # stopped instead of killed
+    python tests/faults/kills.py --signals SIGTERM    # stopped instead of killed
 
 Every run is a fork of this process, which has imported all. No figure is drawn.
 """
@@ -16,14 +16,17 @@ import os
 import re
 import shlex
 import signal
+import socket
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -33,6 +36,15 @@ from helpers.small_comparison import FILE, SCRIPTS
 
 LIMIT = 240
 """Seconds after which a run is ended."""
+
+MARK = "TOKENSHIFT_STRUCK"
+"""Environment variable by which the processes that a run has started are recognised."""
+
+ENDS: Mapping[str, Sequence[int]] = {"SIGKILL": (-9,), "SIGTERM": (143, 0), "SIGINT": (130, 0)}
+"""How a run may end after a signal: a training that is stopped between updates ends well, with a checkpoint."""
+
+TIMEOUT = 20.0
+"""`ddp_timeout` of work that processes share."""
 
 REWARD = "helpers.tiny_training.even_digits"
 
@@ -56,6 +68,7 @@ class Work:
         words: of its command line; `{models}`, `{folder}` and `{out}` are replaced.
         moments: a regular expression that finds the moments of this work among those of the run.
         kills: how many of them are struck.
+        ranks: how many processes share it, of which one is struck.
     """
 
     name: str
@@ -63,6 +76,7 @@ class Work:
     words: str
     moments: str
     kills: int
+    ranks: int = 1
 
 
 WORKS = (
@@ -94,6 +108,23 @@ WORKS = (
     ),
     Work("comparison", "compare_variants", "--config {folder}/comparison.yaml --output_dir {out}", "", 8),
 )
+SHARED = (
+    Work(
+        "training, 2 ranks",
+        "grpo_divweighted",
+        TRAINING.replace("train_batch_size 8", "train_batch_size 4").replace("helpers", "accuracy_reward helpers")
+        + f" --ddp_timeout {TIMEOUT:g}",
+        "",
+        8,
+        2,
+    ),
+    *(
+        Work(f"{work.name}, 2 ranks", work.recipe, f"{work.words} --ddp_timeout {TIMEOUT:g}", "", 4, 2)
+        for work in WORKS
+        if work.name in ("scoring", "cross-sampling", "evaluation")
+    ),
+)
+"""Work that two processes share."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +135,15 @@ class Outcome:
         work: its name.
         moment: the moment of the strike, with its number.
         status: how the run ended; minus the number of a signal.
-        said: the last line that it printed.
+        said: the last line that it printed; where several processes share the work, that of one that was not struck.
         torn: files that could not be read afterwards.
         again: the exit status of the same command afterwards.
         unlike: results of it that are not those of the undisturbed run.
         seconds: what both runs took.
+        signal: the signal's name.
+        traceback: whether the run printed one.
+        others: where processes share the work, the exit statuses of those that were not struck, the seconds after
+            which the last of them ended, their lines about it, and processes that were left.
     """
 
     work: str
@@ -119,11 +154,23 @@ class Outcome:
     again: int | str
     unlike: list[str]
     seconds: float
+    signal: str
+    traceback: bool
+    others: dict[str, Any] | None = None
 
     @property
     def faults(self) -> list[str]:
         """What is not as it has to be."""
         faults = [f"torn: {name}" for name in self.torn] + [f"unlike: {name}" for name in self.unlike]
+        faults += [] if self.status in ENDS[self.signal] else [f"the first run ended with {self.status}"]
+        faults += [f"a traceback: {self.said}"] if self.traceback else []
+        if self.others is not None and self.signal == "SIGKILL":
+            faults += (
+                [] if set(self.others["statuses"]) == {1} else [f"the others ended with {self.others['statuses']}"]
+            )
+            faults += [] if self.others["seconds"] < TIMEOUT else [f"they took {self.others['seconds']:.0f} s"]
+            faults += [] if len(self.others["lines"]) == 1 else [f"they said {self.others['lines']}"]
+            faults += [f"left: {process}" for process in self.others["left"]]
         return faults + ([] if self.again == 0 else [f"the second run ended with {self.again}"])
 
 
@@ -190,7 +237,9 @@ def run(
         sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
         os.environ.update(environment or {})
         os.chdir(folder)
-        words = shlex.split(work.words.format(models="models", folder=folder, out=out))
+        words = shlex.split(
+            work.words.format(models="models", folder=shlex.quote(str(folder)), out=shlex.quote(str(out)))
+        )
         sys.argv = [f"recipes/{work.recipe}.py", *words]
         moments = Moments(out, log.with_suffix(".moments"), strike, number)
         moments.listen()
@@ -206,6 +255,54 @@ def run(
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+def launch(
+    work: Work,
+    folder: Path,
+    out: Path,
+    log: Path,
+    strike: int | None = None,
+    number: int = signal.SIGKILL,
+    victim: int = 0,
+    others: Mapping[int, Work] | None = None,
+) -> list[int]:
+    """Start all processes of a work, as launchers on several hosts do; their process ids, by rank.
+
+    Args:
+        work, folder, out, strike, number: as for `run`.
+        log: as for `run`; the rank comes before its suffix.
+        victim: the rank that is struck.
+        others: what some ranks are given instead.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(work.ranks):
+        shared = {"RANK": rank, "WORLD_SIZE": work.ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": work.ranks}
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = {name: str(value) for name, value in shared.items()} if work.ranks > 1 else {}
+        environment[MARK] = str(out)
+        struck = strike if rank == victim else None
+        given = (others or {}).get(rank, work)
+        children.append(run(given, folder, out, rank_log(log, rank), struck, number, environment))
+    return children
+
+
+def rank_log(log: Path, rank: int) -> Path:
+    """The log of one of the processes."""
+    return log.with_suffix(f".{rank}.log")
+
+
+def _left(out: Path) -> list[str]:
+    """The commands of processes that a run has started and left."""
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == str(out) and process.status() != psutil.STATUS_ZOMBIE:
+                left.append(" ".join(process.cmdline()))
+    return left
 
 
 def _new(path: Path) -> int:
@@ -242,7 +339,7 @@ def chosen(moments: Sequence[str], pattern: str, count: int) -> list[int]:
     kinds: dict[str, list[int]] = {}
     for number, moment in enumerate(moments, start=1):
         if re.search(pattern, moment):
-            kinds.setdefault(re.sub(r"\d+", "N", moment), []).append(number)
+            kinds.setdefault(_kind(moment), []).append(number)
     order = list(kinds.values())
     picked: list[int] = []
     while order and len(picked) < count:
@@ -250,38 +347,78 @@ def chosen(moments: Sequence[str], pattern: str, count: int) -> list[int]:
             picked.append(numbers.pop(len(numbers) * (index % 4) // 4))  # at the beginning, in the middle, at the end
         order = [numbers for numbers in order if numbers]
     picked.sort()
-    return [picked[index * len(picked) // count] for index in range(count)] if len(picked) > count else picked
+    if len(picked) <= count:
+        return picked
+    return [picked[(2 * index + 1) * len(picked) // (2 * count)] for index in range(count)]
 
 
-def outcomes(works: Sequence[Work], folder: Path, number: int, only: str = "", few: bool = False) -> Any:
-    """Strike each work at its moments, and yield what became of it."""
-    wholes: dict[str, Path] = {}
+def _kind(moment: str) -> str:
+    """A moment's description without numbers, hashes and the names of figures."""
+    return re.sub(r"_[0-9a-f]{6}\b|\d+", "", re.sub(r"figures/\w+", "figures/", moment))
+
+
+def mistaken(work: Work, folder: Path) -> list[Any]:
+    """Give the last of the processes that share a work a model that is not there; the exit status and text of each."""
+    out, log = folder / f"{work.name}-mistaken", folder / f"{work.name}-mistaken.log"
+    wrong = re.sub(r"\{models\}/(base|moved)", "{models}/none", work.words)
+    children = launch(work, folder, out, log, others={work.ranks - 1: replace(work, words=wrong)})
+    return [[wait(child), rank_log(log, rank).read_text()] for rank, child in enumerate(children)]
+
+
+def outcomes(
+    works: Sequence[Work], folder: Path, number: int, wholes: dict[str, Path], only: str = "", few: bool = False
+) -> Any:
+    """Strike each work at its moments, and yield what became of it.
+
+    Args:
+        works: those to strike.
+        folder: for all files.
+        number: the signal.
+        wholes: the output folders of undisturbed runs by their words; it gets those that are missing.
+        only: a word that the work or the moment must have.
+        few: whether one moment of each is enough.
+    """
     for work in works:
         log = folder / f"{work.name}.log"
         whole = wholes.setdefault(work.words, folder / f"{work.name}-whole" / "out")
         if not whole.exists():
             whole.parent.mkdir()
-            assert wait(run(work, folder, whole, log)) == 0, log.read_text()
+            for child in launch(work, folder, whole, log):
+                assert wait(child) == 0, rank_log(log, 0).read_text()
         else:
             log = next(folder / f"{other.name}.log" for other in works if other.words == work.words)
-        moments = moments_of(log)
-        for strike in chosen(moments, work.moments, 1 if few else work.kills):
-            if only and only not in f"{work.name} {moments[strike - 1]}":
-                continue
-            yield _struck(work, folder, whole, strike, number)
+        for victim in range(work.ranks):
+            moments = moments_of(rank_log(log, victim))
+            for strike in chosen(moments, work.moments, 1 if few else work.kills // work.ranks):
+                if only in f"{work.name} {moments[strike - 1]}":
+                    yield _struck(work, folder, whole, strike, number, victim)
 
 
-def _struck(work: Work, folder: Path, whole: Path, strike: int, number: int) -> Outcome:
+def _struck(work: Work, folder: Path, whole: Path, strike: int, number: int, victim: int) -> Outcome:
     started = time.monotonic()
-    out = folder / f"{work.name}-{strike}" / "out"
+    out = folder / f"{work.name}-{victim}-{strike}-{signal.Signals(number).name}" / "out"
     out.parent.mkdir()
-    log = out.parent / "first.log"
-    status = wait(run(work, folder, out, log, strike, number))
-    moments = moments_of(log)
+    logs = out.parent / "first.log"
+    children = launch(work, folder, out, logs, strike, number, victim)
+    status, struck = wait(children[victim]), time.monotonic()
+    others = None
+    if work.ranks > 1:
+        survivors = [rank for rank in range(work.ranks) if rank != victim]
+        statuses = [wait(children[rank]) for rank in survivors]
+        seconds, head = time.monotonic() - struck, f"{work.recipe}.py: "
+        texts = [rank_log(logs, rank).read_text(errors="replace") for rank in survivors]
+        lines = [line for text in texts for line in text.splitlines() if line.startswith(head)]
+        deadline = time.monotonic() + 5
+        while (left := _left(out)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        others = {"statuses": statuses, "seconds": seconds, "lines": lines, "left": left}
+    moments = moments_of(rank_log(logs, victim))
     moment = f"{strike}: {moments[strike - 1] if len(moments) >= strike else 'never reached'}"
     torn = torn_files(out) if out.exists() else []
-    again = wait(run(work, folder, out, out.parent / "second.log"))
-    said = log.read_text(errors="replace").strip().splitlines()
+    second = [wait(child) for child in launch(work, folder, out, out.parent / "second.log")]
+    again = next((end for end in second if end != 0), 0)
+    printed = [rank_log(logs, rank).read_text(errors="replace") for rank in range(work.ranks)]
+    said = (printed[victim] if others is None else "\n".join(others["lines"])).strip().splitlines()
     return Outcome(
         work.name,
         moment,
@@ -291,6 +428,9 @@ def _struck(work: Work, folder: Path, whole: Path, strike: int, number: int) -> 
         again,
         unlike(whole, out) if again == 0 else [],
         time.monotonic() - started,
+        signal.Signals(number).name,
+        any("Traceback" in text for text in printed),
+        others,
     )
 
 
@@ -299,32 +439,40 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="", help="those whose work or moment has the word")
     parser.add_argument("--few", action="store_true", help="one moment of each work")
-    parser.add_argument("--works", nargs="*", default=[work.name for work in WORKS])
-    parser.add_argument("--signal", default="SIGKILL")
+    parser.add_argument("--works", nargs="*", default=[work.name for work in (*WORKS, *SHARED)])
+    parser.add_argument("--signals", nargs="+", default=["SIGKILL"])
+    parser.add_argument("--mistakes", action="store_true", help="give a wrong path to one of two processes, too")
     parser.add_argument("--json", default=None, help="a file for the outcomes")
     parser.add_argument("--folder", default=None, help="keep all files here")
     given = parser.parse_args()
-    number = signal.Signals[given.signal]
     made: list[Outcome] = []
+    mistakes: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(given.folder or temporary).resolve()
         folder.mkdir(exist_ok=True)
         os.environ["HF_DATASETS_CACHE"] = str(folder / "cache")
         make_inputs(folder)
         import_recipes()
-        works = [work for work in WORKS if work.name in given.works]
-        for outcome in outcomes(works, folder, number, given.only, given.few):
-            made.append(outcome)
-            print(
-                f"{'FAULT' if outcome.faults else 'ok':5} {outcome.seconds:5.1f} s {outcome.status!s:>4} "
-                f"{outcome.again!s:>4}  {outcome.work:14} {outcome.moment:60} {'; '.join(outcome.faults)[:300]}",
-                flush=True,
-            )
-    wrong = [outcome for outcome in made if outcome.faults or outcome.status == "hangs"]
+        works = [work for work in (*WORKS, *SHARED) if work.name in given.works]
+        wholes: dict[str, Path] = {}
+        for name in given.signals:
+            for outcome in outcomes(works, folder, signal.Signals[name], wholes, given.only, given.few):
+                made.append(outcome)
+                print(
+                    f"{'FAULT' if outcome.faults else 'ok':5} {outcome.seconds:5.1f} s {name} {outcome.status!s:>4} "
+                    f"{outcome.again!s:>4}  {outcome.work:23} {outcome.moment:60} "
+                    f"{'; '.join(outcome.faults)[:300] or ('' if name == 'SIGKILL' else outcome.said)}",
+                    flush=True,
+                )
+        if given.mistakes:
+            mistakes = {work.name: mistaken(work, folder) for work in SHARED[:2]}
+            print(json.dumps(mistakes, indent=1))
+    wrong = [outcome for outcome in made if outcome.faults]
     torn = sum(len(outcome.torn) for outcome in made)
-    print(f"\n{len(made)} times {given.signal}: {torn} torn files, {len(wrong)} with faults")
+    print(f"\n{len(made)} times {' or '.join(given.signals)}: {torn} torn files, {len(wrong)} with faults")
     if given.json:
-        Path(given.json).write_text(json.dumps([asdict(outcome) for outcome in made], indent=1))
+        rows = [{**asdict(outcome), "faults": outcome.faults} for outcome in made]
+        Path(given.json).write_text(json.dumps({"outcomes": rows, "mistakes": mistakes}, indent=1))
     return int(bool(wrong))
 
 

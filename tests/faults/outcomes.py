@@ -18,10 +18,14 @@ from tokenshift.trainer.resume.examination import checkpoints_of, examine
 TEMPORARY = re.compile(r"\.partial$|(^|/)\.incomplete/|\.lock$|(^|/)\.")
 """Names of files that are no results: unfinished ones, which the next run replaces, and locks."""
 
-TIMES = re.compile(r"seconds|runtime|time|per_second|flos|created|date|wandb|train_loss", re.IGNORECASE)
+TIMES = re.compile(
+    r"seconds|runtime|time|per_second|flos|created|date|wandb|train_loss|should_training_stop", re.IGNORECASE
+)
 """Names of values that differ from one run to the next; transformers' `train_loss` is of the last start's updates."""
 
-UNLIKE = re.compile(r"(^|/)(training_args\.bin|README\.md|.*\.html|log\.txt|launches\.txt|manifest\.json|.*\.png|.*\.svg)$")
+UNLIKE = re.compile(
+    r"(^|/)(training_args\.bin|README\.md|.*\.html|log\.txt|launches\.txt|manifest\.json|.*\.png|.*\.svg)$"
+)
 """Files that differ from one run to the next, or are figures, which this harness does not draw."""
 
 
@@ -78,10 +82,11 @@ def _content(path: Path, folder: Path) -> Any:
         return load_file(path)
     if path.suffix == ".npz":
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(arrays[name]) if arrays[name].dtype.kind in "iufb" else arrays[name].tolist()
-                    for name in arrays.files}
+            return {name: arrays[name] for name in arrays.files}
     if path.suffix in (".pt", ".pth"):
         return torch.load(path, weights_only=False)
+    if path.suffix in (".yaml", ".md", ".csv", ".txt"):
+        return path.read_text().replace(str(folder), "OUT")
     return path.read_bytes()
 
 
@@ -101,7 +106,7 @@ def _equal(first: Any, second: Any) -> bool:
     if isinstance(first, torch.Tensor):
         return torch.equal(first, second)
     if isinstance(first, np.ndarray):
-        return bool(np.array_equal(first, second, equal_nan=True))
+        return first.dtype == second.dtype and first.shape == second.shape and first.tobytes() == second.tobytes()
     if isinstance(first, float):
         return first == second or (first != first and second != second)
     return bool(first == second)

@@ -158,7 +158,7 @@ def tell_mistake(text: str) -> bool:
 
 def mistake_of_another() -> tuple[int, str] | None:
     """The first mistake that another process has found: its rank and the text; None where there is none."""
-    if not torch.distributed.is_initialized() or 0 in ended_ranks() and not _has_agent_store():
+    if not torch.distributed.is_initialized() or (0 in ended_ranks() and not _has_agent_store()):
         return None
     try:
         store, ranks = _store(), range(torch.distributed.get_world_size())
