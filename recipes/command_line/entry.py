@@ -80,7 +80,7 @@ def run_guarded(
         file: The script, whose name stands before a mistake.
         prepare: Finds the user's mistakes, raising ValueError; makes the job, which owns the output folder.
         run: Does the work.
-        stopped: What is said after Ctrl-C or SIGTERM.
+        stopped: What is said after Ctrl-C or SIGTERM, and where another process is lost.
 
     Returns:
         Exit status: 0; 1 where a disk is full or cannot be written, where another process of the run is lost, or
@@ -107,7 +107,7 @@ def run_guarded(
     except KeyboardInterrupt as error:
         _ignore_signals(previous)
         if ended_ranks():  # a launcher ends the others so
-            return _after_lost_process(file, error, "Another process of this run is gone.")
+            return _after_lost_process(file, error, "Another process of this run is gone.", stopped)
         if is_main_process():
             print(f"\n{stopped}")
         return interrupt.status
@@ -118,13 +118,16 @@ def run_guarded(
     except Exception as error:
         if is_lost(error):
             _ignore_signals(previous)
-            return _after_lost_process(file, error, lost_process(error))
+            return _after_lost_process(file, error, lost_process(error), stopped)
         if isinstance(error, DamagedFileError | DiskFullError) or (isinstance(error, ValueError) and is_told(error)):
             return _after_mistake(file, error)
         return _after_disk_fault(file, error, "What is done is kept; the same command goes on from there.")
     finally:
         for number, handler in previous.items():
-            signal.signal(number, signal.SIG_DFL if handler is stop_at_once else handler)
+            if handler is not stop_at_once:
+                signal.signal(number, handler)
+            elif signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # left open, a process can abort after all work is done
         if hasattr(job, "close"):
@@ -148,13 +151,14 @@ def _after_mistake(file: str, error: ValueError) -> int:
     return MISTAKE
 
 
-def _after_lost_process(file: str, error: BaseException, lost: str | None) -> int:
+def _after_lost_process(file: str, error: BaseException, lost: str | None, stopped: str) -> int:
     """The exit status where another process is lost, after a line of the first process on this host.
 
     Args:
         file: The script, whose name stands before the line.
         error: What was raised; it may say more.
         lost: The process that is lost, in a sentence.
+        stopped: What is kept, and how to go on; an error that says so itself needs none.
     """
     from tokenshift.trainer.resume.process_group import host_of, mistake_of_another, speaks_for_host
 
@@ -169,7 +173,7 @@ def _after_lost_process(file: str, error: BaseException, lost: str | None) -> in
         return MISTAKE
     if speaks_for_host():
         told = isinstance(error, LostProcessError)
-        line = str(error) if told else f"{lost} What is done is kept; the same command goes on from there."
+        line = str(error) if told else f"{lost} {stopped}"
         print(hide_in_text(f"{Path(file).name}: {' '.join(line.split())}"), file=sys.stderr)
     return FAILED
 

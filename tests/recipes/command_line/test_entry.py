@@ -63,7 +63,7 @@ def test_a_lost_process_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> 
             raise LostProcessError("Another process of this run is gone. checkpoint-2 is the last.") from error
 
     assert run_guarded("x.py", lambda: None, lose) == 1
-    said = "x.py: Another process of this run is gone. What is done is kept; the same command goes on from there.\n"
+    said = "x.py: Another process of this run is gone. Stopped; the same command goes on where it was.\n"
     assert capsys.readouterr().err == said
     assert run_guarded("x.py", lambda: None, lose_in_training) == 1
     assert capsys.readouterr().err == "x.py: Another process of this run is gone. checkpoint-2 is the last.\n"

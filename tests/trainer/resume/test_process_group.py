@@ -69,7 +69,7 @@ def test_a_config_gives_its_timeout_to_processes_on_cpu(
         "report_to": [],
         "steps_per_generation": 2,
     }
-    settings["ddp_timeout"] = 7
+    settings |= {"steps_per_generation": 2, "ddp_timeout": 7}
     DivergenceGRPOConfig(**settings)
     assert groups == []  # a process alone has no group
     monkeypatch.setattr(process_group, "is_launched", lambda: True)
