@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -20,6 +21,7 @@ from tokenshift.trainer.resume.process_group import (
     lost_process,
     mistake_of_another,
     speaks_for_host,
+    start_cpu_group,
     start_process_group,
     tell_mistake,
 )
@@ -75,8 +77,10 @@ def test_a_config_gives_its_timeout_to_processes_on_cpu(
     monkeypatch.setattr(process_group, "is_launched", lambda: True)
     DivergenceGRPOConfig(**settings)
     assert groups == [{"cpu": True, "timeout": timedelta(seconds=7)}]
-    DivergenceGRPOConfig(**{**settings, "ddp_backend": "gloo"})
-    assert groups[1]["backend"] == "gloo"
+    start_cpu_group(SimpleNamespace(use_cpu=True, ddp_timeout=7, ddp_backend="gloo"))
+    assert groups[1] == {"cpu": True, "timeout": timedelta(seconds=7), "backend": "gloo"}
+    start_cpu_group(SimpleNamespace(use_cpu=False, ddp_timeout=7, ddp_backend=None))  # transformers makes it on GPUs
+    assert len(groups) == 2
 
 
 def test_processes_that_do_not_come_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
