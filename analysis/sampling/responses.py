@@ -111,7 +111,5 @@ def sample_trajectories(
             write_trajectories(path, trajectories)
         state.wait_for_everyone()
     if state.is_main_process:
-        shutil.rmtree(
-            folder.units(kind), ignore_errors=True
-        )  # what a killed run left of them, too
+        shutil.rmtree(folder.units(kind), ignore_errors=True)  # what a killed run left of them, too
     return read_trajectories(path)

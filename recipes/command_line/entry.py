@@ -6,10 +6,10 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tokenshift.analysis.registry import UserFunctionError
 from tokenshift.analysis.secrets import hide_in_text
@@ -93,7 +93,8 @@ def run_guarded(
 
     disable_progress_bar()  # of loading and saving: ours are of the work
     warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
-    interrupt, job = RememberedInterrupt(), None
+    interrupt = RememberedInterrupt()
+    job: Job | None = None
     in_main_thread = threading.current_thread() is threading.main_thread()
     previous = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS} if in_main_thread else {}
     try:
@@ -130,12 +131,12 @@ def run_guarded(
                 signal.signal(number, signal.SIG_DFL)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # left open, a process can abort after all work is done
-        if hasattr(job, "close"):
+        if job is not None and hasattr(job, "close"):
             job.close()  # others may use the output folder from now on
     return 0
 
 
-def _ignore_signals(handled: dict[int, Any]) -> None:
+def _ignore_signals(handled: Iterable[int]) -> None:
     """Let nothing interrupt what is said at the end; a launcher sends SIGTERM to all processes when one has ended."""
     for number in handled:
         signal.signal(number, signal.SIG_IGN)

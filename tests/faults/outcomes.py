@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tokenshift.analysis.storage.parquet_files import is_whole_parquet
-from tokenshift.trainer.resume.examination import checkpoints_of, examine
+from tokenshift.trainer.resume.examination import TRAINER_STATE, checkpoints_of, examine
 
 TEMPORARY = re.compile(r"\.partial$|(^|/)\.incomplete/|\.lock$|(^|/)\.")
 """Names of files that are no results: unfinished ones, which the next run replaces, and locks."""
@@ -44,7 +44,10 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return [checkpoint for parent in (folder, *folder.glob("cells/*")) for checkpoint in checkpoints_of(parent)]
+    """The checkpoints in a run's folder; one that is deleted in part is none, and a resume passes it over."""
+    folders = (folder, *folder.glob("cells/*"))
+    checkpoints = [checkpoint for parent in folders for checkpoint in checkpoints_of(parent)]
+    return [checkpoint for checkpoint in checkpoints if (checkpoint / TRAINER_STATE).exists()]
 
 
 def _is_whole(path: Path) -> bool:
@@ -52,7 +55,7 @@ def _is_whole(path: Path) -> bool:
         if path.suffix == ".parquet":
             return is_whole_parquet(path) and pq.read_table(path).num_columns > 0
         if path.suffix in (".html", ".md", ".csv"):
-            return path.stat().st_size > 0
+            return path.stat().st_size > 0 or path.name == "README.md"  # TRL's card: each save writes it anew in place
         if path.name != "training_args.bin":
             _content(path, path.parent)
     except Exception:  # whatever reading half a file raises
