@@ -67,7 +67,9 @@ class Moments:
             if writes and (name := self.name(path)) and not name.endswith((".lock", ".holder")):
                 self.reach(f"open {name}", (lambda: open(path, "wb").close()) if mode and "w" in mode else None)
         elif event == "os.rename" and (name := self.name(args[1])):
-            self.reach(f"rename to {name}", lambda: _halve(Path(args[0])))
+            source = Path(args[0])  # a folder that is no temporary one has finished files
+            unfinished = source.is_file() or ".incomplete" in source.parts
+            self.reach(f"rename to {name}", (lambda: _halve(source)) if unfinished else None)
         elif event == "shutil.rmtree" and (name := self.name(args[0])):
             self.reach(f"delete {name}/", lambda: _delete_some(Path(args[0])))
         elif event == "subprocess.Popen":
