@@ -16,7 +16,7 @@ from tokenshift.analysis.storage.parquet_files import write_parquet
 
 PROGRAM = Path(__file__).with_name("kills.py")
 
-WORKS = ["training", "evaluation", "training, 2 ranks"]
+WORKS = ["training", "evaluation", "scoring, 2 ranks"]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_the_other_process_says_in_a_line_that_one_is_gone(struck: dict[str, Any
         if outcome["others"] is not None:
             (line,) = outcome["others"]["lines"]
             assert "Of the 2 processes of this run, rank " in line
-            assert "--resume_from_checkpoint true" in line
+            assert "the same command goes on where it was" in line
             assert outcome["others"]["left"] == []
 
 
