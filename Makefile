@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: soak demo test lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs
+.PHONY: soak demo test lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills
 
 install: $(STAMP)
 
@@ -65,6 +65,10 @@ comparison-coverage: $(STAMP)
 # Every wrong input of the table, each to a process of its own, and the inputs that look wrong and are right.
 wrong-inputs: $(STAMP)
 	OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 $(VENV)/bin/python tests/faults/check_wrong_inputs.py --right
+
+# SIGKILL at many moments of every kind of work, in the middle of writes too, and the same command again; 20 minutes.
+kills: $(STAMP)
+	OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 $(VENV)/bin/python tests/faults/kills.py --mistakes $(KILLS)
 
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .

@@ -255,7 +255,7 @@ def settings_of(job: ShiftJob) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C, 143 after SIGTERM."""
     return run_guarded(__file__, lambda: prepare(arguments), run)
 
 

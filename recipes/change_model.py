@@ -87,7 +87,7 @@ def prepare(arguments: list[str] | None = None) -> ChangeModelArguments:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C, 143 after SIGTERM."""
     return run_guarded(__file__, lambda: prepare(arguments), run, "Stopped; nothing was saved.")
 
 

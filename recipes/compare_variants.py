@@ -191,7 +191,7 @@ def show_cells(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
 
 
 def main(arguments: list[str] | None = None, scripts: Scripts = SCRIPTS) -> int:
-    """Exit status: 0; 1 if some cell failed; 2 after a user's mistake; 130 after Ctrl-C."""
+    """Exit status: 0; 1 if some cell failed; 2 after a user's mistake; 130 after Ctrl-C, 143 after SIGTERM."""
     jobs: list[CompareJob] = []
 
     def start(job: CompareJob | PlanJob) -> None:

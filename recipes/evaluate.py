@@ -106,7 +106,7 @@ def _table(title: str, columns: list[str]) -> Table:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C, 143 after SIGTERM."""
     return run_guarded(__file__, lambda: prepare(arguments), run)
 
 

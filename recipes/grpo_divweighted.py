@@ -119,7 +119,7 @@ def run(job: Preparation) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0; 1 where numbers are not finite; 2 after a user's mistake; 130 after Ctrl-C outside training."""
+    """Exit status: 0; 1 if it cannot go on; 2 after a user's mistake; 130 or 143 after a signal outside training."""
     stopped = "Stopped outside training; --resume_from_checkpoint true goes on from the last checkpoint, if any."
     return run_guarded(__file__, lambda: prepare(arguments), run, stopped)
 

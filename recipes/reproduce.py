@@ -67,7 +67,7 @@ def show(record: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None, scripts: Scripts = SCRIPTS) -> int:
-    """Exit status: 0; 1 if some part failed; 2 after a user's mistake; 130 after Ctrl-C."""
+    """Exit status: 0; 1 if some part failed; 2 after a user's mistake; 130 after Ctrl-C, 143 after SIGTERM."""
     jobs: list[ReproduceJob] = []
 
     def start(job: ReproduceJob) -> None:

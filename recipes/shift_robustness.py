@@ -45,7 +45,7 @@ def run(job: ShiftJob) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    """Exit status: 0; 2 after a user's mistake; 130 after Ctrl-C, 143 after SIGTERM."""
     return run_guarded(__file__, lambda: prepare(arguments), run)
 
 

@@ -12,6 +12,7 @@ from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.trainer.guard.config_numbers import check_config_numbers
 from tokenshift.trainer.guard.trackers import check_trackers
 from tokenshift.trainer.policy.rollout_settings import check_generation_kwargs
+from tokenshift.trainer.resume.process_group import start_cpu_group
 from tokenshift.trainer.weighting.calls import try_out
 from tokenshift.trainer.weighting.options import LARGEST, checked_options, parse_options
 from tokenshift.trainer.weighting.registry import DIVERGENCES, WEIGHTINGS, Divergence, Weighting
@@ -179,6 +180,7 @@ class DivergenceGRPOConfig(GRPOConfig):
         self._check_reference()
         self._check_dynamic_sampling()
         given_generation_batch = self.generation_batch_size is not None
+        start_cpu_group(self)
         super().__post_init__()
         check_config_numbers(self)  # again: options given as JSON are mappings by now
         remember_secrets(vars(self))

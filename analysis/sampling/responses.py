@@ -109,6 +109,7 @@ def sample_trajectories(
             trajectories = [trajectory for file in files for trajectory in read_trajectories(file)]
             trajectories.sort(key=lambda trajectory: (trajectory.problem_id, trajectory.sample_id))
             write_trajectories(path, trajectories)
-            shutil.rmtree(folder.units(kind), ignore_errors=True)
         state.wait_for_everyone()
+    if state.is_main_process:
+        shutil.rmtree(folder.units(kind), ignore_errors=True)  # what a killed run left of them, too
     return read_trajectories(path)

@@ -10,6 +10,7 @@ from accelerate import PartialState
 
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.storage.damage import check_zip
+from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.storage.work_units import run_units
@@ -77,8 +78,11 @@ def write_explored(
     """
     keys = [(kind, trajectory.problem_id, trajectory.sample_id) for kind, trajectory in chosen]
     if not chosen or explored_keys(folder) == set(keys):
+        if state.is_main_process:
+            shutil.rmtree(folder.units("explorer"), ignore_errors=True)  # what a run left that was killed at its end
         return
-    files = [folder.units("explorer") / f"{unit:06d}.npz" for unit in range(len(chosen))]
+    # a stopped run may have chosen others
+    files = [folder.units("explorer") / f"{file_name('/'.join(map(str, key)))}.npz" for key in keys]
 
     def work(unit: int, file: Path) -> int:
         _kind, trajectory = chosen[unit]

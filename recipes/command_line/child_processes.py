@@ -211,8 +211,12 @@ def stoppable_pool(children: Children, parallel: int, console: Console) -> Itera
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does; outside of the main thread nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does.
+
+    Outside of the main thread nothing changes, nor where SIGTERM has a handler, which `run_guarded` gives it.
+    """
+    handled = signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    if handled or threading.current_thread() is not threading.main_thread():
         yield
         return
     previous = signal.signal(signal.SIGTERM, _interrupt)

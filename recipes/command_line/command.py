@@ -15,7 +15,14 @@ from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import launch_config
 from tokenshift.recipes.command_line.help_text import overview
-from tokenshift.recipes.command_line.start import INTERRUPTED, MISTAKE, answer_early, report_mistake, show
+from tokenshift.recipes.command_line.start import (
+    INTERRUPTED,
+    MISTAKE,
+    answer_early,
+    report_mistake,
+    show,
+    stop_during_imports,
+)
 
 LAUNCH = "--launch"
 LAUNCHER_OPTIONS = {
@@ -37,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit status: the command's own; 2 after a user's mistake; 130 after Ctrl-C.
     """
+    if arguments is None:
+        stop_during_imports()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         show(overview())

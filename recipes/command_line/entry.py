@@ -6,22 +6,32 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
 from tokenshift.analysis.registry import UserFunctionError
+from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.damage import DamagedFileError
 from tokenshift.analysis.storage.disk import DiskFaultError, DiskFullError, disk_fault
-from tokenshift.recipes.command_line.start import DISK_FAULT, INTERRUPTED, MISTAKE, is_main_process, report_mistake
-from tokenshift.trainer.guard.errors import NonFiniteUpdateError
+from tokenshift.recipes.command_line.start import (
+    DISK_FAULT,
+    INTERRUPTED,
+    MISTAKE,
+    STOP_SIGNALS,
+    is_main_process,
+    report_mistake,
+    status_of,
+    stop_at_once,
+)
+from tokenshift.trainer.guard.errors import LostProcessError, NonFiniteUpdateError
 
 Job = TypeVar("Job")
 
 
 FAILED = 1
-"""Exit status of a training that was stopped because its numbers are not finite."""
+"""Exit status where numbers are not finite, or another process of the run is lost."""
 
 
 class LateMistakeError(ValueError):
@@ -41,17 +51,20 @@ def is_told(error: ValueError) -> bool:
 
 
 class RememberedInterrupt:
-    """Handler of Ctrl-C that raises KeyboardInterrupt and remembers: raised in a destructor it would be lost.
+    """Handler of Ctrl-C and SIGTERM that raises KeyboardInterrupt and remembers: in a destructor it would be lost.
 
     Attributes:
         received: Whether the handler was called.
+        status: The exit status of a process that the last signal ended.
     """
 
     def __init__(self) -> None:
         self.received = False
+        self.status = INTERRUPTED
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.received = True
+        self.status = status_of(number)
         raise KeyboardInterrupt
 
 
@@ -67,48 +80,103 @@ def run_guarded(
         file: The script, whose name stands before a mistake.
         prepare: Finds the user's mistakes, raising ValueError; makes the job, which owns the output folder.
         run: Does the work.
-        stopped: What is said after Ctrl-C.
+        stopped: What is said after Ctrl-C or SIGTERM, and where another process is lost.
 
     Returns:
-        Exit status: 0; 1 where a disk is full or cannot be written, or after numbers that are not finite; 2 after a
-        user's mistake; 130 after Ctrl-C.
+        Exit status: 0; 1 where a disk is full or cannot be written, where another process of the run is lost, or
+        after numbers that are not finite; 2 after a user's mistake; 130 after Ctrl-C, 143 after SIGTERM.
     """
     import torch  # here: whoever imports this module alone must not wait for it
     from transformers.utils.logging import disable_progress_bar
 
+    from tokenshift.trainer.resume.process_group import ended_ranks, is_lost, lost_process
+
     disable_progress_bar()  # of loading and saving: ours are of the work
     warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries to libraries
-    try:
-        job = prepare()
-    except ValueError as error:
-        report_mistake(Path(file).name, error)
-        return MISTAKE
-    except OSError as error:
-        return _after_disk_fault(file, error, "Nothing was done.")
+    interrupt = RememberedInterrupt()
+    job: Job | None = None
     in_main_thread = threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGINT, RememberedInterrupt()) if in_main_thread else None
+    previous = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS} if in_main_thread else {}
     try:
+        try:
+            job = prepare()
+        except ValueError as error:
+            return _after_mistake(file, error)
+        except OSError as error:
+            return _after_disk_fault(file, error, "Nothing was done.")
         run(job)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        _ignore_signals(previous)
+        if ended_ranks():  # a launcher ends the others so
+            return _after_lost_process(file, error, "Another process of this run is gone.", stopped)
         if is_main_process():
             print(f"\n{stopped}")
-        return INTERRUPTED
-    except NonFiniteUpdateError as error:
-        report_mistake(Path(file).name, error)
+        return interrupt.status
+    except NonFiniteUpdateError as error:  # on every process
+        if is_main_process():
+            report_mistake(Path(file).name, error)
         return FAILED
     except Exception as error:
+        if is_lost(error):
+            _ignore_signals(previous)
+            return _after_lost_process(file, error, lost_process(error), stopped)
         if isinstance(error, DamagedFileError | DiskFullError) or (isinstance(error, ValueError) and is_told(error)):
-            report_mistake(Path(file).name, error)
-            return MISTAKE
+            return _after_mistake(file, error)
         return _after_disk_fault(file, error, "What is done is kept; the same command goes on from there.")
     finally:
-        if in_main_thread:
-            signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            if handler is not stop_at_once:
+                signal.signal(number, handler)
+            elif signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # left open, a process can abort after all work is done
-        if hasattr(job, "close"):
+        if job is not None and hasattr(job, "close"):
             job.close()  # others may use the output folder from now on
     return 0
+
+
+def _ignore_signals(handled: Iterable[int]) -> None:
+    """Let nothing interrupt what is said at the end; a launcher sends SIGTERM to all processes when one has ended."""
+    for number in handled:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _after_mistake(file: str, error: ValueError) -> int:
+    """The exit status after a user's mistake, and a line of the first process that has it."""
+    from tokenshift.trainer.resume.process_group import tell_mistake  # here: it imports torch
+
+    text = hide_in_text(" ".join(str(error).split()))
+    if tell_mistake(text):
+        report_mistake(Path(file).name, error, always=True)
+    return MISTAKE
+
+
+def _after_lost_process(file: str, error: BaseException, lost: str | None, stopped: str) -> int:
+    """The exit status where another process is lost, after a line of the first process on this host.
+
+    Args:
+        file: The script, whose name stands before the line.
+        error: What was raised; it may say more.
+        lost: The process that is lost, in a sentence.
+        stopped: What is kept, and how to go on; an error that says so itself needs none.
+    """
+    from tokenshift.trainer.resume.process_group import host_of, mistake_of_another, speaks_for_host
+
+    mistake = mistake_of_another()
+    if mistake is not None:
+        if speaks_for_host():
+            rank, text = mistake
+            line = (
+                f"Rank {rank} on the host {host_of(rank)} has ended with a mistake that this process has not: {text}"
+            )
+            print(hide_in_text(f"{Path(file).name}: {line}"), file=sys.stderr)
+        return MISTAKE
+    if speaks_for_host():
+        told = isinstance(error, LostProcessError)
+        line = str(error) if told else f"{lost} {stopped}"
+        print(hide_in_text(f"{Path(file).name}: {' '.join(line.split())}"), file=sys.stderr)
+    return FAILED
 
 
 def _after_disk_fault(file: str, error: Exception, kept: str) -> int:

@@ -39,6 +39,7 @@ UNRECORDED_ARGUMENTS = (
     "verify_workers",
     "verify_timeout",
     "verify_budget",
+    "ddp_timeout",
     "trust_remote_code",
 )
 """Arguments of every analysis on which no row depends, and which its settings therefore leave out."""

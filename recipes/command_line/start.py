@@ -5,9 +5,12 @@ and no installed one, such as `evaluate`. `--help` and mistakes that show withou
 """
 
 import os
+import signal
+import socket
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 
 from tokenshift.analysis.secrets import hide_in_text, hide_in_words
 from tokenshift.recipes.command_line.commands import COMMANDS
@@ -25,6 +28,27 @@ MISTAKE = 2
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""The signals of Ctrl-C, and of `kill` and schedulers."""
+
+
+def status_of(number: int) -> int:
+    """The exit status of a process that a signal ended: 130 after Ctrl-C, 143 after SIGTERM."""
+    return 128 + number
+
+
+def stop_at_once(number: int, frame: FrameType | None) -> None:
+    """Handler of signals that ends the process with one line; an exception could be swallowed by what is imported."""
+    if is_main_process():
+        os.write(2, f"\n{signal.Signals(number).name}: stopped; nothing was done yet.\n".encode())
+    os._exit(status_of(number))
+
+
+def stop_during_imports() -> None:
+    """Let Ctrl-C and SIGTERM end the process with one line, until `run_guarded` begins with the recipe's work."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop_at_once)
+
 
 def start_script(file: str) -> None:
     """Begin a script that is run by its path; the process ends here after `--help` or a mistake.
@@ -32,6 +56,7 @@ def start_script(file: str) -> None:
     Args:
         file: The script's `__file__`.
     """
+    stop_during_imports()
     script = Path(file).resolve()
     if sys.path and Path(sys.path[0] or ".").resolve() == script.parent:
         del sys.path[0]  # where Python puts the folder of a script
@@ -81,11 +106,19 @@ def show(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
 
 
-def report_mistake(name: str, error: ValueError) -> None:
-    """Say what is wrong in one line, by the first process alone."""
+def report_mistake(name: str, error: ValueError, *, always: bool = False) -> None:
+    """Say what is wrong in one line.
+
+    Args:
+        name: The script, whose name stands before the line.
+        error: The mistake.
+        always: Whether this process is known to be the one that says it. Otherwise the first process on each host
+            does, since a file can be missing on one host alone.
+    """
     hide_in_words(sys.argv)  # what a message may repeat of them
-    if is_main_process():
-        print(hide_in_text(f"{name}: {' '.join(str(error).split())}"), file=sys.stderr)
+    if always or os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0":
+        rank = "" if is_main_process() else f"rank {os.environ['RANK']} on the host {socket.gethostname()}: "
+        print(hide_in_text(f"{name}: {rank}{' '.join(str(error).split())}"), file=sys.stderr)
 
 
 def is_main_process() -> bool:

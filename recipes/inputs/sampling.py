@@ -19,9 +19,13 @@ from tokenshift.recipes.inputs.problem_arguments import PromptArguments
 from tokenshift.rewards import configure_verification
 from tokenshift.rewards.budget import check_budget
 from tokenshift.trainer.resume.launch_check import check_launch
+from tokenshift.trainer.resume.process_group import DDP_TIMEOUT, meet, start_process_group
 
 LONGEST_RESPONSE = 1024
 """Limit on the tokens of a response where neither the user nor the model sets one."""
+
+LONGEST_TIMEOUT = 10**7
+"""Limit on the seconds that a process waits for another: 115 days, which C++ clocks can count."""
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 """Names of the dtypes that models are loaded with."""
@@ -47,6 +51,8 @@ class SamplingArguments(PromptArguments):
             Whether code that comes with the models may run; without it, a model that needs such code is refused.
         chat_template_kwargs (`dict[str, Any]`, *optional*):
             Arguments of the chat template, as in a training.
+        ddp_timeout (`float`):
+            Seconds that a process waits for the others, where several share the work, before it ends with an error.
         output_dir (`str`), overwrite (`bool`):
             Where results go; an earlier analysis there is continued if its settings are the same.
     """
@@ -81,6 +87,9 @@ class SamplingArguments(PromptArguments):
     verify_decimal_comma: bool | None = field(
         default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
     )
+    ddp_timeout: float = field(
+        default=DDP_TIMEOUT, metadata={"help": "Seconds that a process waits for the others before it ends."}
+    )
     output_dir: str = field(default="outputs/pocket/analysis", metadata={"help": "Where results go."})
     overwrite: bool = field(default=False, metadata={"help": "Delete what an earlier analysis left in output_dir."})
 
@@ -94,6 +103,8 @@ class SamplingArguments(PromptArguments):
             raise ValueError(f"dtype={self.dtype!r} is not known; choose auto, float32, bfloat16 or float16.")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
+        if not 0 < self.ddp_timeout <= LONGEST_TIMEOUT:
+            raise ValueError(f"ddp_timeout={self.ddp_timeout} must be positive, at most {LONGEST_TIMEOUT:,} seconds.")
         check_correct_threshold(self.correct_threshold)
         check_budget("verify_budget", self.verify_budget)
         _ = self.sampling  # the other numbers are checked there
@@ -131,8 +142,9 @@ def check_machine(args: SamplingArguments) -> PartialState:
     Raises:
         ValueError: if something does not fit.
     """
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    state = start_process_group(args.ddp_timeout, cpu=not torch.accelerator.is_available())
     check_launch(state)
+    meet()
     if args.use_vllm and find_spec("vllm") is None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
     configure_verification(

@@ -20,6 +20,7 @@ from tokenshift.analysis.storage.folder_lock import borrow_folder
 from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.storage.manifest import write_manifest
 from tokenshift.analysis.storage.pickles import check_checkpoint
+from tokenshift.trainer.guard.errors import LostProcessError
 from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.examination import (
     TRAINER_STATE,
@@ -29,6 +30,7 @@ from tokenshift.trainer.resume.examination import (
     named_checkpoint,
     newest_whole,
 )
+from tokenshift.trainer.resume.process_group import lost_process
 
 logger = get_logger(__name__)
 
@@ -55,6 +57,7 @@ class WholeCheckpointTrainer(Trainer):
             ValueError: if another run uses `output_dir`, if the named checkpoint or all checkpoints are damaged, or if
                 there is too little room for what the run will write.
             DiskFaultError: if the disk is full, or cannot be written, in the middle of the run.
+            LostProcessError: if another process of the run has ended, or does not answer within `ddp_timeout`.
         """
         run_dir, where = Path(str(self.args.output_dir)), f"output_dir={self.args.output_dir!r}"
         give_back = on_main_process(lambda: borrow_folder(run_dir, "training", where))
@@ -63,10 +66,17 @@ class WholeCheckpointTrainer(Trainer):
             on_main_process(lambda: check_training_room(self, run_dir))
             return super().train(checkpoint, *args, **kwargs)
         except Exception as error:
-            if isinstance(error, DiskFaultError) or (fault := disk_fault(error)) is None:
+            if isinstance(error, DiskFaultError):
                 raise
             whole = checkpoints_of(run_dir)
             kept = f"{whole[-1].name} is the last checkpoint" if whole else "There is no checkpoint yet"
+            if lost := lost_process(error):
+                raise LostProcessError(
+                    f"{lost} {kept} in {where}; start the run again with resume_from_checkpoint=True "
+                    "(--resume_from_checkpoint true), and it goes on from there."
+                ) from error
+            if (fault := disk_fault(error)) is None:
+                raise
             raise DiskFaultError(
                 f"{where} cannot be written: {fault}. {kept}; when there is room again, resume_from_checkpoint=True "
                 "(--resume_from_checkpoint true) goes on from there."

@@ -11,6 +11,8 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tokenshift.trainer.resume.process_group import ended_ranks
+
 
 class CheckpointOnSignal(TrainerCallback):
     """After SIGINT or SIGTERM, finish the update, save a checkpoint and stop; all ranks at the same update.
@@ -32,7 +34,7 @@ class CheckpointOnSignal(TrainerCallback):
         now = time.monotonic()
         if self._received is None:
             self._received = now
-            if PartialState().is_main_process:
+            if PartialState().is_main_process and not ended_ranks():  # a launcher ends the others so
                 print(
                     f"\n{signal.Signals(number).name}: stopping after this update, with a checkpoint. "
                     "Ctrl-C again stops at once, without one.",

@@ -48,13 +48,23 @@ from tokenshift.trainer.guard.config_numbers import check_config_numbers
 from tokenshift.trainer.guard.trackers import check_trackers
 from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.launch_check import check_launch
+from tokenshift.trainer.resume.process_group import meet, start_cpu_group
+
+
+class ControlConfig(SFTConfig):
+    """TRL's config, whose `ddp_timeout` is that of processes on CPU too; it is pickled as TRL's."""
+
+    def __post_init__(self) -> None:
+        start_cpu_group(self)
+        super().__post_init__()
 
 
 def _pickled_without_secrets(args: SFTConfig) -> tuple[Any, ...]:
-    return object.__new__, (type(args),), {name: hide_secrets(value, name) for name, value in vars(args).items()}
+    return object.__new__, (SFTConfig,), {name: hide_secrets(value, name) for name, value in vars(args).items()}
 
 
-copyreg.pickle(SFTConfig, _pickled_without_secrets)  # as `training_args.bin`
+for config in (SFTConfig, ControlConfig):
+    copyreg.pickle(config, _pickled_without_secrets)  # as `training_args.bin`
 
 POCKET_SETTINGS: dict[str, Any] = {
     "output_dir": "outputs/pocket/sft",
@@ -205,7 +215,7 @@ def parse_sft_arguments(arguments: list[str] | None = None) -> tuple[SftControlA
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not {word.split("=", 1)[0] for word in words} & {"--config", "--base_model"}:
         words = [part for name, value in POCKET_SETTINGS.items() for part in (f"--{name}", str(value))] + words
-    script_args, args, model_args = parse_into((SftControlArguments, SFTConfig, ModelConfig), words)
+    script_args, args, model_args = parse_into((SftControlArguments, ControlConfig, ModelConfig), words)
     return script_args, args, model_args
 
 
@@ -222,6 +232,7 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
     script_args, args, model_args = parse_sft_arguments(arguments)
     state = PartialState()
     check_launch(state)
+    meet()
     configure_verification(
         script_args.verify_workers,
         script_args.verify_timeout,

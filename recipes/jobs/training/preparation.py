@@ -35,6 +35,7 @@ from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_rewar
 from tokenshift.trainer.policy.rollout_settings import check_folder_settings
 from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.launch_check import check_launch
+from tokenshift.trainer.resume.process_group import meet
 
 LOADING_OPTIONS = (
     *("revision", "attn_implementation", "dtype", "torch_dtype", "device_map", "quantization_config"),
@@ -83,6 +84,7 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     """
     script_args, args, model_args = parse_arguments(arguments)
     check_launch(PartialState())
+    meet()
     configure_verification(
         script_args.verify_workers,
         script_args.verify_timeout,
