@@ -1,5 +1,6 @@
 """A callback that ends a run with a checkpoint after Ctrl-C or a scheduler's SIGTERM."""
 
+import os
 import signal
 import threading
 import time
@@ -35,11 +36,14 @@ class CheckpointOnSignal(TrainerCallback):
         if self._received is None:
             self._received = now
             if PartialState().is_main_process and not ended_ranks():  # a launcher ends the others so
-                print(
+                line = (
                     f"\n{signal.Signals(number).name}: stopping after this update, with a checkpoint. "
-                    "Ctrl-C again stops at once, without one.",
-                    flush=True,
+                    "Ctrl-C again stops at once, without one."
                 )
+                try:
+                    print(line, flush=True)
+                except RuntimeError:  # the signal came in the middle of another line
+                    os.write(1, f"{line}\n".encode())
         elif number == signal.SIGINT and now - self._received > 2:
             raise KeyboardInterrupt
 
