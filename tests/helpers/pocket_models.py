@@ -36,7 +36,7 @@ def save_moved(folder: Path, scale: float) -> Path:
 
 
 def requests(tokenizer: Any, problems: int, samples: int = 1) -> list[Request]:
-    """Of the first problems of the analysis split."""
+    """Requests for the first problems of the analysis split."""
     prompts = pocket_dataset("analysis", problems)["prompt"]
     return [
         Request((n, k), encode_prompt(tokenizer, prompt)) for n, prompt in enumerate(prompts) for k in range(samples)
