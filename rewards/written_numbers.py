@@ -14,7 +14,7 @@ SIGN = r"[-+]?\s?"
 PLAIN = re.compile(rf"({SIGN}){DECIMAL}")
 GROUP = r"([^{}]*(?:\{[^{}]*\}[^{}]*)*)"
 DENOMINATOR = r"(?!.*(?:\\times|\\cdot|\d\s*[xX*]|\d\s+\d|\\text|\d\s*[a-z]{2}))[^/()]+"
-"""What stands after a slash: not the `2 \\times 10^3` or `2 million` of which only the 2 divides."""
+"""The pattern of a denominator after a slash: not the `2 \\times 10^3` or `2 million` of which only the 2 divides."""
 QUOTIENT = re.compile(rf"({SIGN})(?:\\frac\s*\{{{GROUP}\}}\s*\{{{GROUP}\}}|([^/()]+)/({DENOMINATOR}))")
 FRACTION = re.compile(
     rf"({SIGN})(?:\\frac\s*\{{({SIGN}{DECIMAL})\}}\s*\{{({SIGN}{DECIMAL})\}}|({DECIMAL})\s*/\s*({DECIMAL}))"

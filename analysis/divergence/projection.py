@@ -33,15 +33,13 @@ def whole_float32() -> Iterator[None]:
         yield
         return
     matmul: Any = torch.backends.cuda.matmul
-    name, exact, rounded = ("fp32_precision", "ieee", "tf32") if hasattr(matmul, "fp32_precision") else _OLDER_NAME
+    newer = hasattr(matmul, "fp32_precision")
+    name, exact, rounded = ("fp32_precision", "ieee", "tf32") if newer else ("allow_tf32", False, True)
     setattr(matmul, name, exact)
     try:
         yield
     finally:
         setattr(matmul, name, rounded)
-
-
-_OLDER_NAME = ("allow_tf32", False, True)
 
 
 class Projection:

@@ -28,7 +28,7 @@ from tokenshift.recipes.command_line.products import (
 logger = get_logger(__name__)
 
 UNWRITTEN = {"mixed_criterion": "js"}
-"""What settings were before they could be set: analyses of then do not name them."""
+"""The values of settings before they could be set, which older analyses do not name."""
 
 CONTENT_PARTS = "parts"
 """Key of the settings under which those of models and sets that can be added later are."""

@@ -1,4 +1,4 @@
-"""What the project does with a model of any architecture, each part against the model's own logits.
+"""The parts of the project on a model of any architecture, each part against the model's own logits.
 
 The oracle of all of them is one forward pass for each prefix, of one row, without padding and without a cache: the
 last row of its logits is what the model says about the next token.

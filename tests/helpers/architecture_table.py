@@ -30,7 +30,7 @@ VARYING = re.compile(r"'[A-Z]\w+' \([A-Z]\w+\)|\bx?[A-Z]\w*(?:LM|Model|Config)\w
 
 
 def verdict(name: str, subject: Subject) -> tuple[str, str]:
-    """What a part does with a pair of models: one of the five words, and why."""
+    """The outcome of a part for a pair of models: one of the five words, and the reason."""
     try:
         CHECKS[name](subject)
     except WrongError as error:

@@ -13,7 +13,7 @@ from tokenshift.analysis.sampling.requests import Request
 END = 2
 
 TOKENIZER: Any = SimpleNamespace(eos_token_id=END, pad_token_id=0)
-"""What sampling needs of a tokenizer."""
+"""The part of a tokenizer that sampling needs."""
 
 UNEQUAL = [
     Request((n, 0), [(7 * n + 11 * k) % 70 + 5 for k in range(size)]) for n, size in enumerate((14, 3, 9, 1, 9))

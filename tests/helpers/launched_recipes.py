@@ -28,7 +28,7 @@ def start(words: list[str], folder: Path = ROOT) -> subprocess.Popen[str]:
 
 
 def finish(run: subprocess.Popen[str], seconds: float = 300) -> str:
-    """What it printed, once it has ended well."""
+    """The output of a run that must end well."""
     output, _ = run.communicate(timeout=seconds)
     assert run.returncode == 0, output
     return output

@@ -54,7 +54,7 @@ def refuse_loading(patch: pytest.MonkeyPatch, message: str = "a model was loaded
 
 
 def requests(tokenizer: Any, problems: int, samples: int = 1) -> list[Request]:
-    """Of the first problems of the analysis split."""
+    """Requests for the first problems of the analysis split."""
     prompts = pocket_dataset("analysis", problems)["prompt"]
     return [
         Request((n, k), encode_prompt(tokenizer, prompt)) for n, prompt in enumerate(prompts) for k in range(samples)

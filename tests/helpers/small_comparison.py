@@ -30,5 +30,5 @@ def job_of(path: Path, *more: str) -> CompareJob:
 
 
 def launches(path: Path) -> list[str]:
-    """What the fake recipes were launched for, in order."""
+    """The launches of the fake recipes, in order."""
     return (path.parent / "out" / "launches.txt").read_text().split("\n")[:-1]

@@ -8,7 +8,13 @@ import torch
 from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.sampling.correctness import lowest_correct
 from tokenshift.analysis.thresholds import CORRECT
-from tokenshift.trainer.dynamic_sampling.prompt_groups import GroupOutcome, differing, first_given, group_outcomes
+from tokenshift.trainer.dynamic_sampling.prompt_groups import (
+    GroupOutcome,
+    accuracies,
+    differing,
+    first_given,
+    group_outcomes,
+)
 
 LENGTH_PENALTIES = ("soft_overlong_punishment_reward", "get_soft_overlong_punishment")
 """Names of TRL's length penalty, and of the function that makes it: it does not look at the answer."""
@@ -74,8 +80,8 @@ class FilteringReward:
         )
 
     def warning(self, rewards: Sequence[torch.Tensor], num_generations: int) -> str | None:
-        """What to look at where a reward filters by its values, and groups of the first batch are kept in which no
-        completion is right or all are, in one line; None otherwise.
+        """One line of advice where a reward filters by its values and keeps groups of the first batch that are all
+        right or all wrong; None otherwise.
 
         Args:
             rewards: `(R, F)` of each round; NaN where a function gave no reward.
@@ -84,9 +90,7 @@ class FilteringReward:
         if self.by_accuracy:
             return None
         column = torch.cat([first_given(values, self.columns) for values in rewards])
-        right = (
-            (column >= lowest_correct(self.correct_threshold)).to(column.dtype).masked_fill(column.isnan(), torch.nan)
-        )
+        right = accuracies(column, self.correct_threshold)
         graded = differing(column, num_generations) & ~differing(right, num_generations)
         if not graded.any():
             return None

@@ -75,6 +75,12 @@ def first_given(rewards: torch.Tensor, columns: Sequence[int]) -> torch.Tensor:
     return given
 
 
+def accuracies(column: torch.Tensor, correct_threshold: float) -> torch.Tensor:
+    """1 for a right completion, 0 for a wrong one, NaN for one without a reward, from its rewards `(R,)`."""
+    right = (column >= lowest_correct(correct_threshold)).to(column.dtype)
+    return right.masked_fill(column.isnan(), torch.nan)
+
+
 def group_outcomes(
     rewards: torch.Tensor,
     weights: torch.Tensor,
@@ -100,7 +106,7 @@ def group_outcomes(
     column = first_given(rewards, metrics)
     missing = column.isnan()
     right = column >= lowest_correct(correct_threshold)
-    filtering = right.to(column.dtype).masked_fill(missing, torch.nan) if by_accuracy else column
+    filtering = accuracies(column, correct_threshold) if by_accuracy else column
     useful = differing(filtering, num_generations)
     useful &= differing(summed_rewards(rewards, weights), num_generations).to(useful.device)
     right, missing = right.view(-1, num_generations), missing.view(-1, num_generations)

@@ -198,11 +198,12 @@ class DynamicSamplingGRPOTrainer(ResumableGRPOTrainer):
                 self._replace(batch, fresh, pairs)
             open_slots = open_slots[len(pairs) :]
         latest.filled = [batch.indices[slot] for slot in open_slots]
-        if not self._filter_works and (mistake := self._filter.mistake(rewards, members)):
-            raise ValueError(mistake)
-        if not self._filter_works and (warning := self._filter.warning(rewards, members)):
-            logger.warning(warning)
-        self._filter_works = True
+        if not self._filter_works:
+            if mistake := self._filter.mistake(rewards, members):
+                raise ValueError(mistake)
+            if warning := self._filter.warning(rewards, members):
+                logger.warning(warning)
+            self._filter_works = True
         if len(rounds) > 1:
             self._finish(batch, rows_of(open_slots, members))
         self._batch_rewards = batch.rewards

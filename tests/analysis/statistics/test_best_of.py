@@ -7,7 +7,7 @@ from tokenshift.analysis.statistics.best_of import best_of
 
 
 def test_by_hand() -> None:
-    """Of three problems the largest |mean| / error of the flips is that of equal signs: q is the candidate's own."""
+    """The largest |mean| / error of the flips of three problems is that of equal signs: q is the candidate's own."""
     found = best_of(np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]))
     assert (found.index, found.difference, found.candidates, found.problems) == (0, 2.0, 2, 3)
     assert (found.low, found.high) == pytest.approx((0.0, 4.0))

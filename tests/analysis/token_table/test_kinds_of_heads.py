@@ -27,7 +27,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 
 def largest_error(base: Any, rl: Any, tokenizer: PreTrainedTokenizerBase, temperature: float = 1.0) -> float:
-    """Of log-probabilities and JS, against each trajectory's own logits, alone and in float64."""
+    """The largest error of log-probabilities and JS, against each trajectory's own logits, alone and in float64."""
     table = score_trajectories(base, rl, TRAJECTORIES, tokenizer, temperature=temperature)
     logits = [
         torch.cat([own_logits(model, trajectory) / temperature for trajectory in TRAJECTORIES]) for model in (base, rl)

@@ -51,7 +51,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tokenshift(site: Path, folder: Path, *words: str) -> str:
-    """What a command prints, run from the wheel's contents in a folder."""
+    """The output of a command that runs from the wheel's contents in a folder."""
     run = subprocess.run(
         [sys.executable, "-m", "tokenshift.recipes.command_line.command", *words],
         capture_output=True,

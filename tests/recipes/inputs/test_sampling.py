@@ -1,4 +1,4 @@
-"""What vLLM is given of a model."""
+"""The settings that vLLM is given for a model."""
 
 from types import SimpleNamespace
 from typing import Any
