@@ -21,10 +21,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(VENV)/bin/python recipes/grpo_divweighted.py --overwrite true
 
-# Two workers: many tests wait for a process of their own. A file's tests stay together, as their fixtures do.
+# Two workers: many tests wait for a process of their own. A file's tests stay together, as their fixtures do,
+# and the files with the most slow tests begin (tests/conftest.py).
 WORKERS ?= 2
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not gpu" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Figures of the accuracy reward beside TRL's and math-verify's. MATH=file.parquet: reference solutions too.
 gold-answers: $(STAMP)

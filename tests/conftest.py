@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny random model with pocket's tokenizer, and settings that keep every test offline."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ from tokenshift.recipes.pocket.make_base import make_tokenizer
 from tokenshift.recipes.pocket.problems import pocket_dataset
 
 torch.set_num_threads(1)  # tiny matrices: more threads only wait for each other
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the most slow tests come first, so that no worker is left alone with one of them at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)

@@ -40,46 +40,42 @@ def launch(
     )
 
 
-@pytest.mark.slow
-@pytest.mark.distributed
-@pytest.mark.parametrize(
-    ("config", "processes"),
-    [
-        ("cpu.yaml", 1),
-        ("single_gpu.yaml", 1),
-        ("ddp.yaml", 2),
-        ("zero2.yaml", 2),
-        ("zero3.yaml", 2),
-        ("fsdp2.yaml", 2),
-    ],
-)
-def test_each_way_to_launch_on_cpu(config: str, processes: int, tmp_path: Path) -> None:
+def launch_on_cpu(config: str, out: Path, *arguments: str) -> str:
+    """What such a run prints."""
     if "zero" in config and shutil.which("g++") is None:
         pytest.skip("DeepSpeed builds a communication op on CPU, which needs g++")
-    run = launch(config, tmp_path, script=FSDP_ON_CPU if config == "fsdp2.yaml" else RECIPE)
+    run = launch(config, out, *arguments, script=FSDP_ON_CPU if config == "fsdp2.yaml" else RECIPE)
     assert run.returncode == 0, run.stdout + run.stderr
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    return run.stdout
+
+
+def check_launched(out: Path, printed: str, processes: int) -> list[dict[str, float]]:
+    """Assert that the run trained on so many processes and left what it promises; the log."""
+    summary = json.loads((out / "summary.json").read_text())
     assert summary["updates"] == 4
     assert summary["after"]["n"] == 16
-    assert (tmp_path / "model" / "model.safetensors").is_file()
-    assert (tmp_path / "checkpoint-4" / "trainer_state.json").is_file()
-    assert not (tmp_path / ".incomplete").exists()
-    assert f"{processes} (" in run.stdout
-    logs = json.loads((tmp_path / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
+    assert (out / "model" / "model.safetensors").is_file()
+    assert not (out / ".incomplete").exists()
+    assert f"{processes} (" in printed
+    logs: list[dict[str, float]] = json.loads((out / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
     assert any(log.get("advantage_weight/max", 0) > 1 for log in logs)
+    return logs
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize(("config", "processes"), [("cpu.yaml", 1), ("single_gpu.yaml", 1), ("zero2.yaml", 2)])
+def test_each_way_to_launch_on_cpu(config: str, processes: int, tmp_path: Path) -> None:
+    check_launched(tmp_path, launch_on_cpu(config, tmp_path), processes)
 
 
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize("config", ["ddp.yaml", "zero3.yaml", "fsdp2.yaml"])
 def test_distributions_against_the_base_over_ranks(config: str, tmp_path: Path) -> None:
-    if "zero" in config and shutil.which("g++") is None:
-        pytest.skip("DeepSpeed builds a communication op on CPU, which needs g++")
-    script = FSDP_ON_CPU if config == "fsdp2.yaml" else RECIPE
     probe = ["--probe_steps", "2", "--probe_size", "5"]  # not a multiple of the ranks
-    run = launch(config, tmp_path, "--divergence", "js", "--divergence_reference", "base", *probe, script=script)
-    assert run.returncode == 0, run.stdout + run.stderr
-    logs = json.loads((tmp_path / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
+    printed = launch_on_cpu(config, tmp_path, "--divergence", "js", "--divergence_reference", "base", *probe)
+    logs = check_launched(tmp_path, printed, 2)
     (log,) = (log for log in logs if "divergence/mean" in log)
     assert 0 < log["divergence/max"] < 0.7
     assert any(key.startswith("divergence_position/") for key in log)
