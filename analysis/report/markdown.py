@@ -1,10 +1,18 @@
 """Tables in Markdown."""
 
+import re
 from collections.abc import Sequence
+
+HTML_OPENING = re.compile(r"<(?=[A-Za-z/!?])")
+"""What begins a tag or a comment, which a page made of Markdown would take as HTML."""
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The lines of a table. Bars and line ends in cells, which would end them, are replaced; all else stays."""
-    lines = [[" ".join(cell.replace("|", "\\|").splitlines()) for cell in row] for row in (header, *rows)]
+    """The lines of a table. Bars and line ends in cells, which would end them, and tags are escaped; all else stays."""
+    lines = [[_escaped(cell) for cell in row] for row in (header, *rows)]
     lines.insert(1, ["---"] * len(header))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _escaped(cell: str) -> str:
+    return HTML_OPENING.sub("&lt;", " ".join(cell.replace("|", "\\|").splitlines()))

@@ -43,5 +43,5 @@ def test_means_with_their_deviation() -> None:
 
 
 def test_cells_end_no_markdown_table() -> None:
-    text = markdown_table(["name", "a|b"], [["x | y", "1"], ["two\nlines", "2\r\n\u2028"]])
-    assert text == "| name | a\\|b |\n| --- | --- |\n| x \\| y | 1 |\n| two lines | 2  |\n"
+    text = markdown_table(["name", "a|b"], [["x | y", "1"], ["two\nlines", "2\r\n\u2028"], ["<b>", "< 0.1"]])
+    assert text == "| name | a\\|b |\n| --- | --- |\n| x \\| y | 1 |\n| two lines | 2  |\n| &lt;b> | < 0.1 |\n"

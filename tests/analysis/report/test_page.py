@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.hostile_answers import HOSTILE as HOSTILE_ANSWERS
 
 from tokenshift.analysis.report.explorer_data import (
     INFINITY,
@@ -44,6 +45,16 @@ SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 200"><style>rect{fill:#00f}</style>'
     '<rect width="300" height="200"/><script>parent.hit=1</script></svg>'
 )
+CLICK_EACH = """async (count) => {
+  const shown = [];
+  for (let number = 0; number < count; number++) {
+    document.querySelector(`#list .row[data-index='${number}']`).click();
+    while (!document.querySelector(`#text[data-response='${number}']:not([aria-busy])`))
+      await new Promise((done) => setTimeout(done));
+    shown.push(["#prompt", ".token"].map((part) => document.querySelector(part).textContent));
+  }
+  return shown;
+}"""
 K = 5
 
 
@@ -245,6 +256,27 @@ def test_hostile_text_is_text(opened: Callable[..., Opened]) -> None:
     assert page.locator("#name").text_content().endswith(HOSTILE)
     assert page.locator("img").count() == 1
     assert page.locator("img").evaluate("image => image.complete && image.naturalWidth > 0")
+    found.check_quiet()
+
+
+def test_every_hostile_answer_is_text(opened: Callable[..., Opened]) -> None:
+    """Each of the corpus as a name in a table, as a fact, as a prompt and as a token: every response is opened."""
+    # the page's own tests are of long texts; a lone surrogate is no text that a file can hold
+    texts = [answer.completion[:2_000].encode(errors="replace").decode() for answer in HOSTILE_ANSWERS]
+    texts = list(
+        dict.fromkeys([*texts, HOSTILE, "javascript:window.hit=1", "{{ 7 * 7 }}", "{% raw %}", "${window.hit=1}"])
+    )
+    assert len(texts) >= 400
+    responses = [
+        replace(make_response(1, problem_id=number, prompt=text), tokens=[text]) for number, text in enumerate(texts)
+    ]
+    section = Section("Names", table=(["model"], [[text] for text in texts]))
+    found = opened(responses, facts={text: text for text in texts}, sections=[section])
+    page = found.page
+    parsed = [text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n") for text in texts]  # as HTML has it
+    for cells in ("#part-0 td", "header dt", "header dd"):
+        assert page.eval_on_selector_all(cells, "nodes => nodes.map(node => node.textContent)") == parsed
+    assert page.evaluate(CLICK_EACH, len(texts)) == [[text, text] for text in texts]
     found.check_quiet()
 
 
