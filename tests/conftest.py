@@ -1,7 +1,9 @@
 """Shared fixtures: a tiny random model with pocket's tokenizer, and settings that keep every test offline."""
 
 import os
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,14 @@ def _wandb_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     """W&B stages artifacts under the home folder, and names its service to processes that are started."""
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.getbasetemp() / "wandb-data"))
     monkeypatch.delenv("WANDB_SERVICE", raising=False)  # this process's would go on with the run of a killed one
+
+
+@pytest.fixture(autouse=True)
+def _own_modules() -> Iterator[None]:
+    """Tests write modules of a user's own, of the same names in other folders: none stays for the next test."""
+    yield
+    for name in [name for name in sys.modules if name.startswith("my_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ HTML_OPENING = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The lines of a table. Bars and line ends in cells, which would end them, and tags are escaped; all else stays."""
+    """The lines of a table. In cells, bars, line ends and tags are escaped; all else stays."""
     lines = [[_escaped(cell) for cell in row] for row in (header, *rows)]
     lines.insert(1, ["---"] * len(header))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

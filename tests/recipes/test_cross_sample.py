@@ -4,7 +4,6 @@ import json
 import math
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -238,7 +237,6 @@ def test_mistakes_in_a_users_criterion_are_named_before_a_model_is_loaded(
         "def broken(positions):\n    return positions.margin\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_mistakes", raising=False)  # of the test before
     refuse_loading(monkeypatch)
     with pytest.raises(ValueError, match=re.escape(said)) as error:
         cross_arguments.prepare(words(moved, tmp_path / "out", "--criteria", "js", criterion))

@@ -1,7 +1,6 @@
 """A user's verifier that gives 0.9 and 0.1, through the recipes: what is counted, and what is said of it."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ EVALUATE = [*QUICK, "--model", "pocket", "--samples", "3", "--ks", "1", "3", "--
 def verifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "my_graded_verifier.py").write_text(VERIFIER)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_graded_verifier", raising=False)  # of the test before
     return "my_graded_verifier.score"
 
 

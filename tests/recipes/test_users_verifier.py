@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,6 @@ def test_mistakes_are_named_before_a_model_is_loaded(
         "def count(texts):\n    return [len(text) for text in texts]\n"
         "def narrow(completions, solution):\n    return [1.0] * len(completions)\n"
     )
-    monkeypatch.delitem(sys.modules, "my_wrong", raising=False)  # of the test before
     refuse_loading(monkeypatch)
     with pytest.raises(ValueError, match=re.escape(said)) as error:
         in_folder(tmp_path, [*QUICK, "--output_dir", str(tmp_path / "out"), *arguments])
