@@ -30,6 +30,7 @@ from tokenshift.recipes.command_line.products import (
     SUMMARY_FILE,
     delete_products,
 )
+from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
 from tokenshift.recipes.jobs.comparison.file import Comparison, Launch
@@ -179,7 +180,8 @@ def steps_of(cell: TrainedCell, comparison: Comparison, scripts: Scripts = SCRIP
         ),
     ]
     if comparison.recovery is not None:
-        wanted = {**comparison.recovery, **prompts, "base_model": cell.variant.base_model}
+        asked = {} if comparison.evaluation["datasets"][0] in MADE else prompts  # its first set
+        wanted = {**comparison.recovery, **asked, "base_model": cell.variant.base_model}
         recovery = {"rl_model": model, **trusted, **wanted, "output_dir": str(folder / CROSS_DIR)}
         steps.append(
             Step(

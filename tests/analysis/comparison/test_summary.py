@@ -231,7 +231,8 @@ def test_the_shipped_accuracies_can_be_compared() -> None:
     assert mixed["outcome"]["rewards"] == ["accuracy_reward", "signed_accuracy_reward"]
     difference, same = (one["variants"][1]["learning_area"]["difference"] for one in (mixed, expected))
     assert difference["difference"] == pytest.approx(same["difference"])
-    assert "the share with a reward of 1 and not 0 or 1 and not -1 of the completions" in comparison_markdown(mixed, {})
+    words = "the share with a reward of 1 and not 0 or 1 and not -1 of the completions"
+    assert words in comparison_markdown(mixed, {})
 
 
 def test_without_a_learning_curve_or_with_different_rewards_the_outcome_is_the_final_accuracy() -> None:
