@@ -100,6 +100,7 @@ def summary_of(job: CompareJob, results: list[CellResult]) -> dict[str, Any]:
             comparison.measure,
         ),
         "evaluation": comparison.evaluation,
+        **({"evaluation_prompts": comparison.prompts} if comparison.prompts else {}),
         "recovery": comparison.recovery,
         "overrides": {name: variant.overrides for name, variant in comparison.variants.items()},
         "distinguishing": {name: comparison.distinguishing(name) for name in comparison.variants},

@@ -37,6 +37,7 @@ from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilit
 from tokenshift.trainer.precision import AUTOCAST, HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
+from tokenshift.trainer.reward_values import RewardValues
 from tokenshift.trainer.weighting.calls import sampled_divergence, token_values
 from tokenshift.trainer.weighting.completion_weights import CompletionWeights
 from tokenshift.trainer.weighting.controls import mean_weights, normalize_weights, shuffle_weights
@@ -170,7 +171,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         self._logps_checked = False  # whether TRL's log-probabilities are known to be the model's own
         self._in_training_loss = False  # while TRL's training loss is being computed
         self._loss_inputs: dict[str, Any] | None = None  # its inputs, where divergences are computed
-        self._reward_counts = RewardCounts()
+        self._reward_counts, self._reward_values = RewardCounts(), RewardValues()
         self._weighting, self._weighting_values = args.weighting, args.weighting_values
         self._divergence = args.divergence_entry
         self._window = TokenWindow(kind=self._weighting.behaviour)
@@ -506,6 +507,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         for function, name, column in zip(self.reward_funcs, self.reward_func_names, rewards.T, strict=True):
             self.guard.see_rewards(name, column)
             self._reward_counts.add_model(self, function, name, column)
+            self._reward_values.see(name, column)
         return rewards
 
     def _load_generation_state(self, checkpoint: Path) -> None:
@@ -516,8 +518,8 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training:
-            for name, count in self._reward_counts.metrics(self).items():
-                self._metrics["train"][name].append(count)
+            for name, number in {**self._reward_counts.metrics(self), **self._reward_values.metrics()}.items():
+                self._metrics["train"][name].append(number)
         if self.model.training and self.args.watches_tokens:
             metrics = self._window.metrics(self.accelerator)
             mean = self._noise_floor.window_mean(self.accelerator)

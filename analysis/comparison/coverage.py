@@ -5,7 +5,8 @@ of their variant's, 5 jumped by 6 to 12 points in the last third of the training
 drawn from that mixture here, and from a skewed distribution. In the final accuracy a jump counts in full; in the area
 under a learning curve it counts by the share of the training that is left, and it falls on any update after the first
 third. Pairs of distributions are a variant and a baseline: the mixture for both, for one of them alone, a variant that
-jumps four times as often (an effect that is made of jumps), and skewed seeds for one or both.
+jumps four times as often (an effect that is made of jumps) beside the mixture and beside a baseline that never jumps,
+and skewed seeds for one or both. An interval is marked as approximate by the pair that it serves worst.
 
 The interval is Student's t of the paired differences. Of 1,000 simulated comparisons each, the studentized bootstrap
 (Hall 1992) held the truth as often from 5 seeds on and less often with 3 (82 to 87 %), Johnson's t for skewed data
@@ -40,9 +41,11 @@ TRIALS, DRAWS = 20_000, 400_000
 WANTED_COVERAGE = 0.94
 """The least coverage of an interval that is not called approximate."""
 
-ENOUGH_SEEDS = {True: 2, False: 100}
-"""The fewest seeds from which on the coverage is at least `WANTED_COVERAGE` for every pair: of an area under a
-learning curve (True), and of the final accuracy; measured by `make comparison-coverage`."""
+ENOUGH_SEEDS = {True: 25, False: 100}
+"""The seeds from which on the coverage is at least `WANTED_COVERAGE` for every pair: of an area under a learning curve
+(True), and of the final accuracy; measured by `make comparison-coverage`, in steps of 5 and of 20 seeds. The worst
+pair decides: for areas it is a variant that jumps beside a baseline that never does, with 94.2 % at 25 seeds and
+93.8 % at 20."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ PAIRS: dict[str, tuple[SeedDistribution, SeedDistribution]] = {
     "the variant as shipped, the baseline steady": (MIXTURE, STEADY),
     "the variant steady, the baseline as shipped": (STEADY, MIXTURE),
     "the variant jumps four times as often": (OFTEN, MIXTURE),
+    "the variant jumps four times as often, the baseline steady": (OFTEN, STEADY),
     "the variant skewed, the baseline steady": (SKEWED, STEADY),
     "both skewed": (SKEWED, SKEWED),
 }

@@ -13,11 +13,12 @@ from matplotlib.ticker import MaxNLocator
 
 from tokenshift.analysis.comparison.curves import Curve
 from tokenshift.analysis.comparison.outcomes import FINAL_ACCURACY, OUTCOMES
-from tokenshift.analysis.comparison.results import MEASURES, CellResult
+from tokenshift.analysis.comparison.results import CellResult
 from tokenshift.analysis.comparison.verdicts import DISCOVERY, REPLICATION
 from tokenshift.analysis.figures.kit import heading, js_axis, js_floor, note, of_rows, short, tidy
 from tokenshift.analysis.figures.style import BLUE, GREY, ORANGE, style
 from tokenshift.analysis.thresholds import NEAR_ZERO
+from tokenshift.analysis.token_table.measure import measure_name
 
 Summary = Mapping[str, Any]
 """The result of `comparison_summary`, or a part of it."""
@@ -303,8 +304,8 @@ def shift(summary: Summary) -> Figure:
     """
     rows, measure = summary["variants"], summary["measure"]
     panels: dict[str, tuple[str, float]] = {
-        f"{measure}_frac_near_zero": (f"{MEASURES[measure]} < {NEAR_ZERO:g}, % of tokens", 100),
-        f"{measure}_p99": (f"99th percentile of {MEASURES[measure]}, nats", 1),
+        f"{measure}_frac_near_zero": (f"{measure_name(measure)} < {NEAR_ZERO:g}, % of tokens", 100),
+        f"{measure}_p99": (f"99th percentile of {measure_name(measure)}, nats", 1),
     }
     if any(row["recovery"]["value"] is not None for row in rows):
         panels["recovery"] = ("recovery, %", 100)

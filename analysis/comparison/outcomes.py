@@ -14,7 +14,8 @@ class Outcome:
     Attributes:
         key: Its name in the rows of a comparison's summary.
         words: What it is, for headings and axes.
-        definition: One sentence for the page.
+        definition: One sentence for the page, with `{reward}`, the name of the learning curve's reward, and `{level}`,
+            what a logged value of it is.
         number: The number of a model, a share; None where the model's files do not hold what it needs.
         averages_training: Whether it is an average over the training, in which a late jump counts by its duration.
     """
@@ -30,7 +31,7 @@ OUTCOMES: dict[str, Outcome] = {
     "learning_area": Outcome(
         key="learning_area",
         words="area under the learning curve",
-        definition="The mean over updates of {reward}, the mean reward of the completions in training; each logged "
+        definition="The mean over updates of {reward}, {level} of the completions in training; each logged "
         "value counts by the number of updates for which it holds, from the log before it to the log before the next.",
         number=lambda cell: None if cell.learning is None else cell.learning.area,
         averages_training=True,

@@ -11,9 +11,7 @@ from tokenshift.analysis.comparison.coverage import ENOUGH_SEEDS, PAIRS, trials_
 from tokenshift.analysis.comparison.figures import FIGURES, variant_figures
 from tokenshift.analysis.comparison.outcomes import AREAS, FINAL_ACCURACY, OUTCOMES, Outcome
 from tokenshift.analysis.comparison.results import (
-    DEFAULT_MEASURE,
     FIXED_TRAJECTORIES,
-    MEASURES,
     OWN_TRAJECTORIES,
     SHIFT,
     CellResult,
@@ -25,6 +23,7 @@ from tokenshift.analysis.report.numbers import PERCENT, interval_text, number_te
 from tokenshift.analysis.sampling.correctness import correctness_words, none_correct_remark
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import CORRECT, NEAR_ZERO
+from tokenshift.analysis.token_table.measure import SHIFT_MEASURES, TRUNCATED_JS, measure_name
 
 WRITTEN = ("comparison.md", "comparison.csv", "comparison.json", "figures")
 """The files and the folder that `write_comparison` writes."""
@@ -177,7 +176,7 @@ def coverage_lines(summary: Mapping[str, Any]) -> list[str]:
         for seeds, coverage in sorted(marked.items()):
             lines.append(
                 f"≈ marks an approximate interval: with {seeds} seeds, 95 % intervals of the {outcome.words} held the "
-                f"true difference in {100 * coverage:.0f} % of {trials_of(seeds):,} simulated comparisons with seeds "
+                f"true difference in {100 * coverage:.1f} % of {trials_of(seeds):,} simulated comparisons with seeds "
                 f"that jump and sag as pocket's do, in the worst of {len(PAIRS)} cases; "
                 f"{ENOUGH_SEEDS[outcome.averages_training]} seeds hold it in 94 %."
             )
@@ -191,7 +190,7 @@ def moved_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     with_recovery = any(row["recovery"]["value"] is not None for row in summary["variants"])
     header = ["variant", "near zero, %", "difference", "p (Holm)"]
     header += [f"JS {name}" for name in fine] + ["p99, difference", "p (Holm)"]
-    header += [f"{MEASURES[second]}: near zero, %", f"{MEASURES[second]}: p99"] if second is not None else []
+    header += [f"{measure_name(second)}: near zero, %", f"{measure_name(second)}: p99"] if second is not None else []
     header += ["recovery, %", "difference", "p (Holm)"] if with_recovery else []
     rows = []
     for row in summary["variants"]:
@@ -210,7 +209,7 @@ def moved_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
 
 def _second_measure(summary: Mapping[str, Any]) -> str | None:
     """The measure that stands beside the first one; None where the probes do not have it."""
-    second = next(name for name in MEASURES if name != summary["measure"])
+    second = next(name for name in SHIFT_MEASURES if name != summary["measure"])
     return second if any(row[f"{second}_p99"]["value"] is not None for row in summary["variants"]) else None
 
 
@@ -329,11 +328,11 @@ def comparison_markdown(summary: Mapping[str, Any], failures: Mapping[str, str])
         if recovery is not None:
             words = RECOVERY_TEXT.format(budget=100 * recovery["budgets"][0], criterion=recovery["criteria"][0])
         text = MOVED_TEXT.format(
-            measure=MEASURES[measure][0].upper() + MEASURES[measure][1:],
-            truncated=TRUNCATED_TEXT if measure == DEFAULT_MEASURE else "",
+            measure=measure_name(measure)[0].upper() + measure_name(measure)[1:],
+            truncated=TRUNCATED_TEXT if measure == TRUNCATED_JS else "",
             near_zero=NEAR_ZERO,
             baseline=summary["baseline"],
-            second="" if second is None else SECOND_TEXT.format(second=MEASURES[second]),
+            second="" if second is None else SECOND_TEXT.format(second=measure_name(second)),
             recovery=words,
         )
         parts += ["## What moved\n", text + "\n", markdown_table(*moved_table(summary))]
@@ -349,7 +348,17 @@ def comparison_markdown(summary: Mapping[str, Any], failures: Mapping[str, str])
 
 def _definition(summary: Mapping[str, Any], outcome: Outcome) -> str:
     rewards = summary["outcome"]["rewards"]
-    return outcome.definition.format(reward=f"`{rewards[0]}`" if rewards else "the reward")
+    reward = " and ".join(f"`{name}`" for name in rewards) or "the reward"
+    return outcome.definition.format(reward=reward, level=_level(summary.get("reward_levels", {})))
+
+
+def _level(levels: Mapping[str, Sequence[float] | None]) -> str:
+    """What a logged value of the learning curve is."""
+    known = [tuple(pair) for pair in levels.values() if pair is not None]
+    if not known:
+        return "the mean reward"
+    pairs = " or ".join(f"{right:g} and not {wrong:g}" for wrong, right in dict.fromkeys(known))
+    return f"the share with a reward of {pairs}"
 
 
 def _settings(summary: Mapping[str, Any]) -> list[list[str]]:
@@ -369,7 +378,7 @@ def comparison_csv(summary: Mapping[str, Any], results: Sequence[CellResult]) ->
     """The text of `comparison.csv`: one row per trained model, shares as fractions, JS in nats."""
     sets, variants = list(summary["sets"]), {row["variant"]: row for row in summary["variants"]}
     kinds = (OWN_TRAJECTORIES, FIXED_TRAJECTORIES)
-    shift = [(kind, f"{measure}_{name}") for measure in reversed(MEASURES) for kind in kinds for name in SHIFT]
+    shift = [(kind, f"{measure}_{name}") for measure in reversed(SHIFT_MEASURES) for kind in kinds for name in SHIFT]
     recovery = ["value", "low", "high", "intervened"]
     header = ["variant", "seed", "accuracy", *(f"accuracy_{name}" for name in sets)]
     header += [f"{kind}_{name}" for kind, name in shift]

@@ -19,15 +19,10 @@ from tokenshift.analysis.sampling.correctness import are_graded, given_rewards
 from tokenshift.analysis.storage.damage import DamagedFileError
 from tokenshift.analysis.storage.parquet_files import open_parquet, read_parquet
 from tokenshift.analysis.token_table.columns import column
+from tokenshift.analysis.token_table.measure import SHIFT_MEASURES
 
 OWN_TRAJECTORIES, FIXED_TRAJECTORIES = "own", "fixed"
 """Kinds of the probe's trajectories: sampled by the trained policy, and sampled by the model before training."""
-
-MEASURES = {"js_top_p": "JS at top-p", "js": "full JS"}
-"""Measures of a shift, the default first: column of the probe's table -> its name. The first one is of distributions
-truncated to the probe's top-p, as published, the second of whole ones."""
-
-DEFAULT_MEASURE = next(iter(MEASURES))
 
 SHIFT = ("frac_near_zero", "mean", "p50", "p90", "p95", "p99", "frac_high")
 """Numbers of the distribution of JS(base, trained) over tokens: nats, and shares of tokens for `frac_*`."""
@@ -139,12 +134,13 @@ def final_shift(folder: Path) -> dict[str, dict[str, float]]:
     tables = sorted(folder.glob("step_*.parquet"))
     if not tables:
         return {}
-    table = _read(tables[-1], ["trajectory", *MEASURES])
+    table = _read(tables[-1], ["trajectory", *SHIFT_MEASURES])
     shifts = {}
     for kind in (OWN_TRAJECTORIES, FIXED_TRAJECTORIES):
         rows = table.filter(pc.equal(table["trajectory"], kind))
         if rows.num_rows:
-            numbers = {name: divergence_summary(column(rows, name)) for name in MEASURES if name in rows.column_names}
+            measures = [name for name in SHIFT_MEASURES if name in rows.column_names]
+            numbers = {name: divergence_summary(column(rows, name)) for name in measures}
             shifts[kind] = {f"{name}_{key}": values[key] for name, values in numbers.items() for key in SHIFT}
     return shifts
 

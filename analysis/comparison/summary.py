@@ -4,17 +4,19 @@ Shape legend: S seeds, P problems of a set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from tokenshift.analysis.comparison.coverage import approximate_coverage
+from tokenshift.analysis.comparison.curves import are_comparable, in_accuracy
 from tokenshift.analysis.comparison.outcomes import AREAS, DEFAULT_OUTCOME, FINAL_ACCURACY, OUTCOMES
-from tokenshift.analysis.comparison.results import DEFAULT_MEASURE, MEASURES, OWN_TRAJECTORIES, SHIFT, CellResult
+from tokenshift.analysis.comparison.results import OWN_TRAJECTORIES, SHIFT, CellResult
 from tokenshift.analysis.comparison.verdicts import verdicts
 from tokenshift.analysis.statistics.crossed_design import CrossedDifference, crossed_difference, seed_difference
 from tokenshift.analysis.statistics.paired import holm
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, SHIFT_MEASURES, check_measure
 
 Number = Callable[[CellResult], float | None]
 
@@ -24,7 +26,7 @@ def _shift(name: str) -> Number:
 
 
 MOVED: dict[str, Number] = {
-    **{f"{measure}_{name}": _shift(f"{measure}_{name}") for measure in MEASURES for name in SHIFT},
+    **{f"{measure}_{name}": _shift(f"{measure}_{name}") for measure in SHIFT_MEASURES for name in SHIFT},
     "recovery": lambda cell: None if cell.recovery is None else cell.recovery["value"],
 }
 """Numbers of a trained model that say what training moved: name -> function of the model's results."""
@@ -48,13 +50,14 @@ def comparison_summary(
         seeds: All seeds of the discovery.
         replication_seeds: All seeds of the replication, none of them among `seeds`; they are never pooled.
         outcome: What the verdicts are about, a name of `OUTCOMES`. Where no cell has it, it is the final accuracy.
-        measure: The measure of what training moved that comes first, a name of `MEASURES`. Where a probe is too old to
-            have it, it is the other one.
+        measure: The measure of what training moved that comes first, a name of `SHIFT_MEASURES`. Where a probe is too
+            old to have it, it is the other one.
 
     Returns:
         A dictionary with `baseline`, `outcome` (its `name`; the one `asked` for; and of the learning curve the
-        `rewards` that it is of and the `updates` of the trainings, one each where all are alike), `measure`,
-        `replication` (None
+        `rewards` that it is of and the `updates` of the trainings, one each where all are alike), `reward_levels` (by
+        reward of the learning curve, its values for a wrong and a right completion, by which areas are in points of
+        accuracy; None where it has more than two), `measure`, `replication` (None
         without replication seeds, else what the following are with them), `verdicts` (see `verdicts`), and
         `seeds`, `sets` (the number of problems by set), `unjudged` (the number of
         problems by set that are left out, since some model has no verdict on them), `reward_range` (the smallest and
@@ -75,15 +78,16 @@ def comparison_summary(
     """
     if outcome not in OUTCOMES:
         raise ValueError(f"outcome={outcome!r} is not known; choose one of {', '.join(OUTCOMES)}.")
-    if measure not in MEASURES:
-        raise ValueError(f"measure={measure!r} is not known; choose {' or '.join(MEASURES)}.")
+    check_measure(measure)
     both = sorted(set(seeds) & set(replication_seeds))
     if both:
         raise ValueError(f"The seed {both[0]} is in seeds and in replication_seeds; they are never pooled.")
-    curves = [cell.learning for cell in results if cell.learning is not None]
+    learned = in_accuracy([cell.learning for cell in results])
+    results = [replace(cell, learning=curve) for cell, curve in zip(results, learned, strict=True)]
+    curves = [curve for curve in learned if curve is not None]
     rewards = sorted({curve.reward for curve in curves})
     areas = [name for name in AREAS if any(OUTCOMES[name].number(cell) is not None for cell in results)]
-    if len(rewards) > 1:  # areas of different rewards are no outcome of one comparison
+    if not are_comparable(rewards):  # areas of different rewards are no outcome of one comparison
         areas = [name for name in areas if name != "learning_area"]
     used = outcome if outcome in (*areas, FINAL_ACCURACY) else FINAL_ACCURACY
     summary: dict[str, Any] = {
@@ -93,6 +97,10 @@ def comparison_summary(
             "asked": outcome,
             "rewards": rewards,
             "updates": sorted({curve.end for curve in curves}),
+        },
+        "reward_levels": {
+            curve.reward: None if curve.levels is None else list(curve.levels)
+            for curve in sorted(curves, key=lambda curve: curve.reward)
         },
         "measure": _measured(results, measure),
         **_of_seeds(results, variants, baseline, seeds, areas),
@@ -106,7 +114,7 @@ def _measured(results: Sequence[CellResult], measure: str) -> str:
     probed = [numbers for cell in results for numbers in cell.shift.values()]
     if all(f"{measure}_p99" in numbers for numbers in probed):
         return measure
-    return next(name for name in MEASURES if name != measure)
+    return next(name for name in SHIFT_MEASURES if name != measure)
 
 
 def _of_seeds(

@@ -14,8 +14,8 @@ from tokenshift.analysis.cross_sampling.criteria import users_criteria_words
 from tokenshift.analysis.cross_sampling.figures import AXES, accuracy_curves, areas, curve_name
 from tokenshift.analysis.cross_sampling.intervention import DRAWS
 from tokenshift.analysis.cross_sampling.pilot import EFFECTIVE, THRESHOLDS_FILE, Budget, Threshold, read_thresholds
-from tokenshift.analysis.cross_sampling.recovery import COLUMNS, NEEDED_FOR, NEEDED_OF, REWARD, recovery_summary
-from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, SweptPolicy
+from tokenshift.analysis.cross_sampling.recovery import COLUMNS, FIRST, NEEDED_FOR, NEEDED_OF, REWARD, recovery_summary
+from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, ENDS, SweptPolicy
 from tokenshift.analysis.cross_sampling.sweep_run import read_cells
 from tokenshift.analysis.report.markdown import markdown_table
 from tokenshift.analysis.report.numbers import NOT_DEFINED, PERCENT, interval_text, number_text
@@ -82,6 +82,10 @@ AREA_TEXT = """The area under straight lines through a criterion's points up to 
 largest: the mean recovery over the first 10 % of tokens, in %. Beyond a criterion's last policy the line goes on to \
 the point where every token is the intervention's. A sibling study (arXiv 2603.22117) ranks delta_logp before KL \
 before entropy before random."""
+
+LEVEL_TEXT = """Of the area against effective replacements, {points:.0f} of 100 points are the same for every \
+criterion, {direction}: the intervention's tokens everywhere replace only {share:.1f} % of the tokens, and beyond \
+every curve is level. So it hardly tells criteria apart there; the tokens that 50 % and 90 % of the gain need do."""
 
 BEST_TEXT = """The best of several thresholds looks better than it is. The interval is for the largest difference to \
 RL's accuracy, paired by problem, and holds for all thresholds at once (sign flips of whole problems, studentised \
@@ -160,7 +164,7 @@ def write_cross_report(
     ]
     words = {
         "Tokens needed for 50 % and for 90 % of the gain": NEEDED_TEXT,
-        "Area under the recovery curve, up to 10 % of tokens": AREA_TEXT,
+        "Area under the recovery curve, up to 10 % of tokens": "\n\n".join((AREA_TEXT, *level_areas(summary))),
     }
     sections += [Section(*said, table) for said, table in zip(words.items(), tables[1:], strict=False)]
     for direction in DIRECTIONS:  # a direction that is no longer asked for may have figures of an earlier run
@@ -319,6 +323,17 @@ def _areas(summary: Mapping[str, Any]) -> Table:
         if curve["most"] is None
     ]
     return header, rows
+
+
+def level_areas(summary: Mapping[str, Any]) -> list[str]:
+    """Sentences on directions in which areas against effective replacements are alike by construction: those in which
+    the intervention's tokens everywhere replace less than the share of tokens that the area goes up to."""
+    return [
+        LEVEL_TEXT.format(direction=cell["direction"], share=PERCENT * share, points=PERCENT * (FIRST - share) / FIRST)
+        for cell in summary["cells"]
+        if cell["criterion"] == ENDS[1] and not cell["gamma"] and cell["sharpening"] is None
+        if (share := (cell["effective"] or {"value": FIRST})["value"]) < FIRST
+    ]
 
 
 def _thresholds(thresholds: Sequence[Threshold]) -> Table:

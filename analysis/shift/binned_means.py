@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from tokenshift.analysis.divergence.token_statistics import OVERLAPS
 from tokenshift.analysis.shift.answer_start import answer_start
-from tokenshift.analysis.shift.measure import SHIFT_MEASURES
 from tokenshift.analysis.thresholds import (
     HIGH,
     IMPROBABLE,
@@ -28,6 +27,7 @@ from tokenshift.analysis.thresholds import (
     js_bins,
 )
 from tokenshift.analysis.token_table.columns import column, response_parts
+from tokenshift.analysis.token_table.measure import SHIFT_MEASURES
 from tokenshift.analysis.token_table.reader import verdicts
 
 DISTANCES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 2048, 4096)

@@ -8,9 +8,9 @@ from typing import Any
 from tokenshift.analysis.report.numbers import PERCENT, interval_text
 from tokenshift.analysis.report.statements import FEWEST_PROBLEMS, NOT_SEEN, OPEN, SEEN, Statement, within
 from tokenshift.analysis.shift.exact_zero_words import exact_zero_words
-from tokenshift.analysis.shift.measure import FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.shift.summary import group_estimate
 from tokenshift.analysis.thresholds import HIGH, IMPROBABLE, LOW_ENTROPY, NEAR_ZERO
+from tokenshift.analysis.token_table.measure import FULL_JS, TRUNCATED_JS
 
 FEWEST_TOKENS = 5
 """Number of frequent tokens below which nothing is said of them."""

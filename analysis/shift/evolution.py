@@ -15,12 +15,12 @@ from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.claims import beside
 from tokenshift.analysis.shift.exact_zeros import EXACT_ZERO
 from tokenshift.analysis.shift.high_tokens import high_tokens, jaccard_estimate
-from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, second_measure
 from tokenshift.analysis.shift.summary import group_estimate, labelled_estimate, summarise
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.storage.parquet_files import read_parquet
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 from tokenshift.analysis.token_table.columns import column
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, second_measure
 from tokenshift.analysis.token_table.reader import Source, column_names
 
 PERCENTILES = ("0.5", "0.9", "0.95", "0.99")

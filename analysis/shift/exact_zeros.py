@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from tokenshift.analysis.shift.binned_means import BinnedTerms, side_by_side
-from tokenshift.analysis.shift.measure import FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.analysis.token_table.columns import column
+from tokenshift.analysis.token_table.measure import FULL_JS, TRUNCATED_JS
 
 EXACT_ZERO, ONE_TOKEN, OTHER_ZERO = "exact zero", "one token", "other"
 """Labels of the mean `exact_zero`: all exact zeros, those of single-token nuclei, and others."""

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tokenshift.analysis.shift.measure import DEFAULT_MEASURE
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.storage.parquet_files import read_parquet
 from tokenshift.analysis.thresholds import HIGH
 from tokenshift.analysis.token_table.columns import column
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE
 from tokenshift.analysis.token_table.reader import Source, column_names
 
 TOKEN_KEY = ("problem_id", "sample_id", "position")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tokenshift.analysis.shift.measure import DEFAULT_MEASURE
 from tokenshift.analysis.token_table.columns import column
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE
 
 CONTEXT = 12
 """Number of tokens shown before and after."""

@@ -15,9 +15,9 @@ from tokenshift.analysis.shift.binned_means import (
     response_terms,
 )
 from tokenshift.analysis.shift.exact_zeros import EXACT_ZERO, exact_zero_terms, largest_at_exact_zero
-from tokenshift.analysis.shift.measure import FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.thresholds import IMPROBABLE
 from tokenshift.analysis.token_table.columns import column
+from tokenshift.analysis.token_table.measure import FULL_JS, TRUNCATED_JS
 
 PROBE_RANKS = (1, 3)
 """Ranks under the base within which the probe counts RL's most probable token."""

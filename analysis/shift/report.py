@@ -18,15 +18,6 @@ from tokenshift.analysis.shift.exact_zero_words import exact_zero_rows
 from tokenshift.analysis.shift.figures.every_figure import summary_figures
 from tokenshift.analysis.shift.figures.evolution import evolution_figures
 from tokenshift.analysis.shift.figures.robustness import robustness_figures
-from tokenshift.analysis.shift.measure import (
-    DEFAULT_MEASURE,
-    FULL_JS,
-    SHIFT_MEASURES,
-    TRUNCATED_JS,
-    measure_name,
-    second_measure,
-    truncation,
-)
 from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS, TRUNCATION_COLUMNS, truncation_cells
 from tokenshift.analysis.shift.summary import GROUPS, group_estimate, summarise
 from tokenshift.analysis.storage.provenance import read_metadata
@@ -35,6 +26,15 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 from tokenshift.analysis.token_table.columns import column
 from tokenshift.analysis.token_table.explored import read_explored
+from tokenshift.analysis.token_table.measure import (
+    DEFAULT_MEASURE,
+    FULL_JS,
+    SHIFT_MEASURES,
+    TRUNCATED_JS,
+    measure_name,
+    second_measure,
+    truncation,
+)
 from tokenshift.analysis.token_table.reader import column_names, response_batches, table_files
 
 SHIFT_SUMMARY_FILE = "summary.json"

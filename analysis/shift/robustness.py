@@ -6,8 +6,8 @@ from typing import Any
 from tokenshift.analysis.report.markdown import markdown_table
 from tokenshift.analysis.report.numbers import NOT_DEFINED, PERCENT, interval_text, number_text
 from tokenshift.analysis.shift.exact_zeros import ONE_TOKEN
-from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.shift.summary import group_estimate, labelled_estimate, summarise
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.token_table.reader import Source
 
 ROBUSTNESS_SHARES = {

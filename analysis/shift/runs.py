@@ -58,7 +58,6 @@ from tokenshift.analysis.shift.claims import (
     statements,
 )
 from tokenshift.analysis.shift.exact_zeros import EXACT_ZERO
-from tokenshift.analysis.shift.measure import TRUNCATED_JS, second_measure, source_metadata, source_truncation
 from tokenshift.analysis.shift.summary import ProblemSums, default_measure, problem_sums, summarise
 from tokenshift.analysis.statistics.crossed_design import (
     CrossedDifference,
@@ -67,6 +66,7 @@ from tokenshift.analysis.statistics.crossed_design import (
 )
 from tokenshift.analysis.statistics.linearised import linearised
 from tokenshift.analysis.statistics.over_runs import mean_over_runs, run_entry, within_bounds
+from tokenshift.analysis.token_table.measure import TRUNCATED_JS, second_measure, source_metadata, source_truncation
 from tokenshift.analysis.token_table.reader import Source, column_names
 
 RUN_MEASURES: tuple[Measure, ...] = (
@@ -146,18 +146,19 @@ def run_of_table(
     return Run(name, source_metadata(source), top_p, {name: summaries[name] for name in names}, sums)
 
 
-def check_origins(metadata: Mapping[str, Mapping[str, Any]]) -> None:
+def check_origins(metadata: Mapping[str, Mapping[str, Any]], keys: Sequence[str] = ALIKE) -> None:
     """Refuse runs whose tables do not differ by their training alone, as far as metadata tell.
 
     Args:
         metadata: The metadata of each run's table, by the run's name.
+        keys: The metadata that all have in common.
 
     Raises:
         ValueError: In one line.
     """
     (first, expected), *others = metadata.items()
     for name, given in others:
-        for key in ALIKE:
+        for key in keys:
             if given.get(key) != expected.get(key):
                 difference = (
                     f"other problems than {first!r}"
@@ -169,13 +170,17 @@ def check_origins(metadata: Mapping[str, Mapping[str, Any]]) -> None:
                 )
 
 
-def check_alike(runs: Sequence[Run]) -> None:
+def check_alike(runs: Sequence[Run], keys: Sequence[str] = ALIKE) -> None:
     """Refuse runs that do not differ by their training alone, or of which two are the same.
+
+    Args:
+        runs: The runs.
+        keys: The metadata that all have in common.
 
     Raises:
         ValueError: In one line.
     """
-    check_origins({run.name: run.metadata for run in runs})
+    check_origins({run.name: run.metadata for run in runs}, keys)
     first = runs[0]
     for run in runs[1:]:
         if run.kinds.keys() != first.kinds.keys():
@@ -494,6 +499,27 @@ def _kind(
     if sft:
         listed[SFT] = {"statements": [], "numbers": _numbers(controls[0])}
     return {"problems": by_measure[0][next(iter(groups))].problems, "groups": listed, "comparisons": comparisons}
+
+
+def compared_across_prompts(groups: Mapping[str, Sequence[Run]], kind: str, *, measure: str) -> list[dict[str, Any]]:
+    """Which recipe's shifts are denser, where each recipe's models were asked by a prompt of their own.
+
+    Args:
+        groups: The runs of each recipe, by its name; of the same problems, alike but for their prompts.
+        kind: The kind of trajectory.
+        measure: The measure by which statements are judged; the other one is in second columns.
+
+    Returns:
+        `comparisons` of `runs_summary`.
+
+    Raises:
+        ValueError: As of `check_alike`.
+    """
+    every = [run for runs in groups.values() for run in runs]
+    check_alike(every, [key for key in ALIKE if key != "prompts"])
+    measures = [measure, *(name for name in every[0].kinds if name != measure)]
+    by_measure = [{name: RunGroup(runs, kind, one) for name, runs in groups.items()} for one in measures]
+    return [_compared(*pair) for pair in _pairs(by_measure, [], list(groups))]
 
 
 def _group(runs: Sequence[Run], by_measure: Sequence[RunGroup]) -> dict[str, Any]:

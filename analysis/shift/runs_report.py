@@ -8,13 +8,13 @@ from typing import Any
 from tokenshift.analysis.report.numbers import NOT_DEFINED, interval_text, number_text
 from tokenshift.analysis.report.page import Section, report_facts, saved_figures, write_report
 from tokenshift.analysis.shift.figures.runs import shares_of_runs
-from tokenshift.analysis.shift.measure import measure_name
 from tokenshift.analysis.shift.report import NUMBERS, REPORT_FILE, kinds_by_measure, measure_words
 from tokenshift.analysis.shift.runs import SFT, Run, run_of_table, runs_summary
 from tokenshift.analysis.statistics.over_runs import within_bounds
 from tokenshift.analysis.storage.provenance import report_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.analysis.token_table.measure import measure_name
 
 RUNS_FILE = "runs.json"
 

@@ -30,12 +30,12 @@ from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge, no_judge, sample_trajectories
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.figures.every_figure import summary_figures
-from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, check_measure, measure_name, second_measure
 from tokenshift.analysis.shift.report import NUMBERS, REPORT_FILE, write_shift_report
 from tokenshift.analysis.shift.summary import summarise
 from tokenshift.analysis.storage.parquet_files import read_parquet
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder, held_run_folder
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, check_measure, measure_name, second_measure
 from tokenshift.analysis.token_table.reader import column_names, table_files
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.analysis.token_table.scoring import PairScorer, check_lengths

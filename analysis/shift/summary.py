@@ -16,11 +16,11 @@ import pyarrow as pa
 from tokenshift.analysis.shift.binned_means import MEASURES, Measure, SumsAndCounts, binned_sums, means_of_sums
 from tokenshift.analysis.shift.exact_zeros import exact_zero_terms, largest_at_exact_zero
 from tokenshift.analysis.shift.joint_counts import JOINT_ENTROPY, JOINT_JS, joint_counts
-from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, FULL_JS, source_truncation
 from tokenshift.analysis.shift.token_identity import frequent_tokens
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.thresholds import LOG_2
 from tokenshift.analysis.token_table.columns import column
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, FULL_JS, source_truncation
 from tokenshift.analysis.token_table.reader import KEYS, Source, column_names, response_batches, verdicts
 from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 

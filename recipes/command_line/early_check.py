@@ -63,7 +63,7 @@ LISTED = {
     "kinds": ("tokenshift.recipes.jobs.analysis.robustness", "TRAJECTORY_KINDS"),
     "scale": ("tokenshift.recipes.jobs.reproduction.arguments", "SCALES"),
     "loss_type": ("tokenshift.trainer.config", "KNOWN_LOSSES"),
-    "measure": ("tokenshift.analysis.shift.measure", "SHIFT_MEASURES"),
+    "measure": ("tokenshift.analysis.token_table.measure", "SHIFT_MEASURES"),
     "dtype": ("tokenshift.recipes.inputs.sampling", "DTYPES"),
     "wording": ("tokenshift.recipes.jobs.sft.solutions", "WORDINGS"),
 }

@@ -10,7 +10,7 @@ import numpy as np
 from tokenshift.analysis.comparison.coverage import ENOUGH_SEEDS, PAIRS, simulated_coverages, t_intervals
 from tokenshift.analysis.comparison.planning import Spread, recommended_seeds
 
-SEEDS = {True: (2, 3, 5, 8, 10, 15, 20, 30, 40, 60), False: (2, 3, 5, 8, 10, 15, 20, 40, 60, 80, 100, 120)}
+SEEDS = {True: (2, 3, 5, 8, 10, 15, 20, 25, 30, 40, 60), False: (2, 3, 5, 8, 10, 15, 20, 40, 60, 80, 100, 120)}
 """The numbers of seeds, for the area under the learning curve and for the final accuracy."""
 
 EFFECTS = (0.5, 1.0, 2.0)

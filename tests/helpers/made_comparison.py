@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from tokenshift.analysis.comparison.curves import LearningCurve
-from tokenshift.analysis.comparison.results import MEASURES, SHIFT, CellResult
+from tokenshift.analysis.comparison.results import SHIFT, CellResult
 from tokenshift.analysis.comparison.summary import comparison_summary
+from tokenshift.analysis.token_table.measure import SHIFT_MEASURES
 
 SEEDS = [0, 1, 2]
-MOVED_NAMES = [f"{measure}_{name}" for measure in MEASURES for name in SHIFT]
+MOVED_NAMES = [f"{measure}_{name}" for measure in SHIFT_MEASURES for name in SHIFT]
 MANY = ["dapo", *(f"variant_of_a_long_name_{place}" for place in range(12))]
 
 

@@ -23,21 +23,26 @@ from helpers.small_comparison import ROOT
 
 from tokenshift.analysis import summarise_runs
 from tokenshift.analysis.shift.evolution import evolution_rows
+from tokenshift.analysis.shift.runs import run_of_table
+from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import CONFIGS
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml
 from tokenshift.recipes.jobs.comparison.schema import read_settings
 from tokenshift.recipes.jobs.comparison.variants import read_variants
+from tokenshift.recipes.jobs.reproduction import rows as reproduction_rows
 from tokenshift.recipes.jobs.reproduction.agreement import agreements
-from tokenshift.recipes.jobs.reproduction.arguments import SCALES, prepare
+from tokenshift.recipes.jobs.reproduction.arguments import SCALES, prepare, recorded_settings
 from tokenshift.recipes.jobs.reproduction.file import read_scale
-from tokenshift.recipes.jobs.reproduction.parts import COMMAND_OF, Scripts, comparison_document
-from tokenshift.recipes.jobs.reproduction.rows import Row
+from tokenshift.recipes.jobs.reproduction.page import every_table
+from tokenshift.recipes.jobs.reproduction.parts import COMMAND_OF, Scripts, comparison_document, parts_of
+from tokenshift.recipes.jobs.reproduction.rows import Row, every_row
 from tokenshift.recipes.jobs.reproduction.view import PartsView, last_line
 from tokenshift.recipes.jobs.training.arguments import TRAINING
 from tokenshift.recipes.reproduce import main
 
+PLACES = {"dapo": 0, "simplerl": 3}
 LENGTHS = [9, 14, 11, 17, 8, 12, 10, 13, 16, 7, 12, 15]
 ARMS = ["dapo", "high_kl", "low_kl", "simplerl"]
 
@@ -230,6 +235,100 @@ def test_rows_say_what_the_products_say(finished: Made) -> None:
     assert len([row for row in rows if row["row"] == "Evolution"]) == 3
 
 
+ARMS_AND_SETS: dict[str, Any] = {
+    **SCALE,
+    "cross_arms": ["simplerl", "dapo"],
+    "cross_sets": {"AIME24": {"dataset_split": "train"}, "AIME25": {"dataset_name": "other"}},
+    "prompts": {"simplerl": {"system_prompt": "Be brief.", "prompt_template": "Q {prompt}"}},
+}
+
+
+def test_arms_and_benchmarks_of_the_cross_sampling_are_settings(made: Made, products: Path) -> None:
+    made.write(ARMS_AND_SETS)
+    scale = read_scale(made.file)
+    parts = [part for part in parts_of(scale, made.out, [0, 1, 2], 1) if part.kind == "cross"]
+    assert [part.name for part in parts[:6:3]] == [
+        "cross simplerl AIME24 seed 0 independent",
+        "cross simplerl AIME24 seed 0 shared",
+    ]
+    assert len(parts) == len({part.name for part in parts}) == len({part.folder for part in parts}) == 24
+    for part in parts:
+        (arm,) = part.arms
+        assert f"/{arm}-seed{part.seed}/model" in part.settings["rl_model"]
+        assert part.settings.get("system_prompt") == ("Be brief." if arm == "simplerl" else None)
+        own = {"AIME24": ("train", None), "AIME25": (None, "other")}[part.benchmark]
+        assert (part.settings.get("dataset_split"), part.settings.get("dataset_name")) == own
+        part.state = "done"
+        part.folder.mkdir(parents=True)
+        for name in ("cells", "cross.json"):
+            (part.folder / name).symlink_to(products / "cross" / name)
+    rows = every_row(parts, [0, 1, 2])
+    assert len({row.id for row in rows}) == len(rows)
+    published = {row.arm: row.published for row in rows if row.row == "Sufficiency"}
+    assert published == {
+        "SimpleRL, AIME24": "8.23 to > 25 of 25.52 by 3.86 %",
+        "SimpleRL, AIME25": "5.3 to > 14 of 12.71 by 1.53 %",
+        "DAPO, AIME24": "8.23 to > 44 of 44.8 by 7.8 %",
+        "DAPO, AIME25": "5 to > 33 of 32 by 6.47 %",
+    }
+    for row in rows:
+        assert {part.arms[0] for part in parts if part.name in row.parts} == {
+            {"SimpleRL": "simplerl", "DAPO": "dapo"}[row.arm.partition(",")[0]]
+        }
+        assert all(row.arm.rpartition(" ")[2] in name for name in row.parts)
+    titles = [title for title, (section, _) in every_table(parts, [0, 1, 2]).items() if section == 3]
+    assert sum(title.startswith("Cross-sampling of SimpleRL, AIME25, ") for title in titles) == 2
+    assert len(titles) == 8 + 4
+
+
+def test_an_arm_is_measured_by_its_own_prompt(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its evaluation, its shifts and its cross-sampling, with the base and the SFT controls beside it."""
+    made.write(ARMS_AND_SETS)
+    scale = read_scale(made.file)
+    document = comparison_document(scale, [0])
+    assert document["evaluation_prompts"] == ARMS_AND_SETS["prompts"]
+    first, second = [part for part in parts_of(scale, made.out, [0, 1, 2], 1) if part.kind == "shift"]
+    assert (first.name, second.name) == ("shift", "shift simplerl")
+    assert (first.folder.name, second.folder.name) == ("shift", "shift-simplerl")
+    assert [given.partition("=")[0] for given in first.settings["rl_model"]] == ["dapo"] * 3
+    assert [given.partition("=")[0] for given in second.settings["rl_model"]] == ["simplerl"] * 3
+    assert first.settings["sft_models"] == second.settings["sft_models"]
+    assert "system_prompt" not in first.settings
+    assert second.settings["prompt_template"] == "Q {prompt}"
+
+    tables = {arm: [random_rows(seed + start, LENGTHS) for seed in range(3)] for arm, start in PLACES.items()}
+    of_model = {
+        file_name(given.partition("=")[2]): run_of_table(table, given, "js_top_p", resamples=5)
+        for part, arm in ((first, "dapo"), (second, "simplerl"))
+        for given, table in zip(part.settings["rl_model"], tables[arm], strict=True)
+    }
+    monkeypatch.setattr(reproduction_rows, "run_of_folder", lambda folder, *_: of_model[folder.path.name])
+    for part, arm in ((first, "dapo"), (second, "simplerl")):
+        part.state = "done"
+        part.folder.mkdir(parents=True)
+        _write(part.product, summarise_runs({arm: tables[arm]}, resamples=5))
+    rows = every_row([first, second], [0, 1, 2])
+    assert len({row.id for row in rows}) == len(rows)
+    together = summarise_runs(tables, resamples=5)["kinds"]["rl"]["comparisons"][-1]
+    (dense,) = [row for row in rows if row.arm == "DAPO and SimpleRL"]
+    assert dense.measured == f"{together['measured']}; each by its own prompt"
+    assert (dense.verdict, dense.parts) == (together["verdict"], ["shift", "shift simplerl"])
+    assert {row.arm for row in rows if row.row == "Entropy"} == {"DAPO", "SimpleRL"}
+
+
+def test_reproductions_made_before_go_on_without_the_new_settings(made: Made) -> None:
+    """One arm, one benchmark and one prompt leave names, folders and recorded settings as they were."""
+    names = {part.name: part.folder for part in parts_of(read_scale(made.file), made.out, [0], 1)}
+    assert names["shift"] == made.out / "shift"
+    assert names["cross seed 0 shared"] == made.out / "cross" / "seed-0-shared"
+    job = prepare(made.words())
+    job.close()
+    assert not {"cross_arms", "cross_sets", "prompts"} & recorded_settings(job).keys()
+    made.write(ARMS_AND_SETS)
+    with pytest.raises(ValueError, match=r"holds a reproduction with cross_arms=None, not \['simplerl', 'dapo'\]"):
+        prepare(made.words())
+
+
 def test_the_simplerl_figure_decides_for_simplerl(made: Made, products: Path) -> None:
     """90 % near zero is what the publication has for DAPO, and not for SimpleRL."""
     runs = json.loads((products / "shift" / "runs.json").read_text())
@@ -394,6 +493,14 @@ def test_mistakes_in_one_line(
         ({"comparison": {"seeds": [1]}}, "comparison sets seeds"),
         ({"comparison": {"variants": {"high_kl": None}}}, "comparison has no variant 'dapo'"),
         ({"shift_arms": ["dapo", "other"]}, "comparison has no variant 'other'"),
+        ({"cross_arms": ["dapo", "other"]}, "comparison has no variant 'other'"),
+        ({"cross_arms": ["dapo", "dapo"]}, "cross_arms has 'dapo' twice"),
+        ({"cross_arms": []}, "cross_arms is wrong"),
+        ({"cross_sets": {"a/b": {}}}, "cross_sets has 'a/b'; it is part of a folder's name"),
+        ({"cross_sets": {"AIME24": {"sizes": 4}}}, "mine.yaml, cross: --sizes is no argument"),
+        ({"prompts": {"other": {}}}, "comparison has no variant 'other'"),
+        ({"prompts": {"dapo": {"system_prompt": "a"}}}, "prompts has 'dapo', whose prompt is that of"),
+        ({"prompts": {"simplerl": {"prompt_temlate": "a"}}}, "prompts.simplerl.prompt_temlate"),
         ({"shift": {"sizes": 4}}, "mine.yaml, shift: --sizes is no argument"),
         ({"cross": {"criteria": ["jss"]}}, "mine.yaml, cross: criteria='jss' is no criterion"),
     ],
@@ -438,6 +545,8 @@ def test_plans_of_the_shipped_scales(scale: str, capsys: pytest.CaptureFixture[s
         assert "Needs 8 GPUs of 80 GB." in printed
         assert "accelerate_configs/zero3.yaml --num_processes 8 recipes/grpo_divweighted.py" in printed
         assert "HuggingFaceH4/aime_2024" in printed
+        for part in ("shift simplerl", "cross simplerl AIME25 seed 2 shared", "cross dapo AIME24 seed 0 independent"):
+            assert f"# {part}\n" in printed
 
 
 def test_the_plan_estimates(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -486,6 +595,8 @@ def test_shipped_scales_train_the_publications_arms() -> None:
         assert content["cross"]["criteria"] == ["js_top_p", "random_disagreement"]
         assert content["cross"]["match"] == "effective"
         assert next(iter(content["draws"])) == "independent"
+        assert content["cross_arms"] == (["simplerl", "dapo"] if scale == "paper" else ["dapo"])
+        assert list(content.get("cross_sets", {})) == (["AIME24", "AIME25"] if scale == "paper" else [])
 
 
 @pytest.mark.parametrize(("scale", "processes"), [("pocket", 1), ("smollm2", 1), ("paper", 8)])

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
-from helpers.tiny_training import Build, parameters, same
+from helpers.tiny_training import Build, even_digits, parameters, same
 from peft import LoraConfig
 from trl import GRPOTrainer
 
@@ -152,6 +152,21 @@ def test_evaluation_is_stock_and_leaves_the_weights_logs_alone(build: Build, pro
     assert len(logs) == 2
     assert not any(key.startswith("eval_advantage_weight") for log in logs for key in log)
     assert sum("advantage_weight/mean" in log for log in trainer.state.log_history) == 4
+
+
+def test_a_reward_of_two_values_is_logged_with_them(build: Build, problems: Dataset) -> None:
+    evaluated = {"eval_dataset": problems.select(range(4)), "reward_funcs": even_digits}
+    settings = {"eval_strategy": "steps", "per_device_eval_batch_size": 4, "num_generations_eval": 2}
+    trainer = build(trainer_kwargs=evaluated, max_steps=2, eval_steps=2, **settings)
+    trainer.train()
+    logs = [log for log in trainer.state.log_history if "rewards/even_digits/mean" in log]
+    assert len(logs) == 2
+    for log in logs:
+        lowest, mean, highest = (log[f"rewards/even_digits/{name}"] for name in ("lowest", "mean", "highest"))
+        assert {lowest, highest} <= {0.0, 1.0}
+        assert lowest <= mean <= highest
+    evaluations = [log for log in trainer.state.log_history if "eval_rewards/even_digits/mean" in log]
+    assert not any(key.endswith("/lowest") for log in evaluations for key in log)
 
 
 def test_completions_table_carries_the_weights(build: Build, problems: Dataset, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from tokenshift.analysis.shift.high_tokens import high_tokens, jaccard
-from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.shift.probe_summary import TOP_P_PREFIX, shift_summary
 from tokenshift.analysis.storage.parquet_files import check_parquet, read_parquet
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, FULL_JS, TRUNCATED_JS
 from tokenshift.analysis.token_table.schema import write_table
 
 FIXED_KIND, OWN_KIND = "fixed", "own"

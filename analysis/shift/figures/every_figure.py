@@ -9,8 +9,8 @@ from tokenshift.analysis.shift.exact_zero_words import exact_zero_words
 from tokenshift.analysis.shift.figures import characterisation, mechanics  # noqa: F401
 from tokenshift.analysis.shift.figures.registry import SUMMARY_FIGURES
 from tokenshift.analysis.shift.figures.second_column import group_name, measure_sentence
-from tokenshift.analysis.shift.measure import TRUNCATED_JS
 from tokenshift.analysis.thresholds import HIGH, IMPROBABLE, NEAR_ZERO
+from tokenshift.analysis.token_table.measure import TRUNCATED_JS
 
 
 def summary_figures(

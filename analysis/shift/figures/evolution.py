@@ -27,8 +27,8 @@ from tokenshift.analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE,
 from tokenshift.analysis.shift.evolution import PERCENTILES
 from tokenshift.analysis.shift.figures.registry import EVOLUTION_FIGURES, register_evolution_figure
 from tokenshift.analysis.shift.figures.second_column import SECOND, measure_sentence
-from tokenshift.analysis.shift.measure import FULL_JS, TRUNCATED_JS, measure_label, measure_name
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
+from tokenshift.analysis.token_table.measure import FULL_JS, TRUNCATED_JS, measure_label, measure_name
 
 EvolutionRows = Sequence[Numbers]
 

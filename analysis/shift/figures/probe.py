@@ -18,10 +18,10 @@ from tokenshift.analysis.shift.figures.evolution import draw_percentiles
 from tokenshift.analysis.shift.figures.joint_map import draw_joint_map, filled_rows, log_edges, log_js_axis
 from tokenshift.analysis.shift.figures.registry import PROBE_FIGURES, register_probe_figure
 from tokenshift.analysis.shift.joint_counts import JOINT_ENTROPY, JOINT_JS, joint_counts
-from tokenshift.analysis.shift.measure import FULL_JS, SHIFT_MEASURES, TRUNCATED_JS, measure_label
 from tokenshift.analysis.shift.probe_summary import TOP_P_PREFIX, shift_summary
 from tokenshift.analysis.thresholds import NEAR_ZERO, POSITION_BINS
 from tokenshift.analysis.token_table.columns import column, response_parts
+from tokenshift.analysis.token_table.measure import FULL_JS, SHIFT_MEASURES, TRUNCATED_JS, measure_label
 
 PANELS = "Left: JS(base, policy) between distributions truncated to top-p, as published; right: between whole ones."
 

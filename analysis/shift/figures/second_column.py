@@ -3,8 +3,8 @@
 from tokenshift.analysis.figures.kit import Look, Numbers
 from tokenshift.analysis.figures.style import GREY
 from tokenshift.analysis.shift.exact_zeros import EXACT_ZERO
-from tokenshift.analysis.shift.measure import FULL_JS, SHIFT_MEASURES, TRUNCATED_JS, measure_label, measure_name
 from tokenshift.analysis.shift.summary import group_estimate
+from tokenshift.analysis.token_table.measure import FULL_JS, SHIFT_MEASURES, TRUNCATED_JS, measure_label, measure_name
 
 SECOND = Look(GREY, "x", ":")
 """Look of all responses by the other measure."""

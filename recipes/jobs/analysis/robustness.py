@@ -12,10 +12,10 @@ from tokenshift.analysis.cross_sampling.intervention import Intervention
 from tokenshift.analysis.sampling.generators import Generator, Sampling
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.responses import sample_trajectories
-from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, FULL_JS, TRUNCATED_JS, check_measure
 from tokenshift.analysis.shift.robustness import robustness_row
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import HIGH, LOG_2
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, FULL_JS, TRUNCATED_JS, check_measure
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into

@@ -13,9 +13,9 @@ from tokenshift.analysis.sampling.requests import Prompt
 from tokenshift.analysis.sampling.responses import Judge
 from tokenshift.analysis.sampling.token_ids import check_context
 from tokenshift.analysis.sampling.trajectories import Trajectory
-from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, check_measure
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, check_measure
 from tokenshift.analysis.token_table.scoring import PairScorer
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner

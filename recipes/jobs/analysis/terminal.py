@@ -8,10 +8,10 @@ from rich.table import Table
 from tokenshift.analysis.report.statements import NOT_SEEN, SEEN, Statement, of_this_run
 from tokenshift.analysis.sampling.correctness import correctness_words, none_correct_remark
 from tokenshift.analysis.sampling.trajectories import read_trajectories
-from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, measure_name, second_measure
 from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, measure_name, second_measure
 from tokenshift.recipes.command_line.console import console
 
 VERDICT_COLOURS = {SEEN: "green", NOT_SEEN: "red"}

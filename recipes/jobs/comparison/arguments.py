@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
 from tokenshift.analysis.registry import close_match
-from tokenshift.analysis.shift.measure import check_measure
+from tokenshift.analysis.token_table.measure import check_measure
 from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
 from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
 from tokenshift.recipes.command_line.parser import parse_own_config

@@ -30,6 +30,7 @@ from tokenshift.recipes.command_line.products import (
     SUMMARY_FILE,
     delete_products,
 )
+from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.jobs.analysis.cross_sampling import CrossArguments
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
 from tokenshift.recipes.jobs.comparison.file import Comparison, Launch
@@ -159,7 +160,9 @@ def steps_of(cell: TrainedCell, comparison: Comparison, scripts: Scripts = SCRIP
 
     # a model that is trained with code of its own is saved with it, and needs it in each step
     trusted = {"trust_remote_code": True} if cell.variant.resolved.get("trust_remote_code") else {}
-    evaluation = {"model": model, **trusted, **comparison.evaluation, "output_dir": str(folder / EVALUATION_DIR)}
+    prompts = comparison.prompts.get(cell.variant.name, {})
+    evaluated = {**comparison.evaluation, **prompts}
+    evaluation = {"model": model, **trusted, **evaluated, "output_dir": str(folder / EVALUATION_DIR)}
     steps = [
         Step(
             "training",
@@ -170,14 +173,15 @@ def steps_of(cell: TrainedCell, comparison: Comparison, scripts: Scripts = SCRIP
         ),
         Step(
             "evaluation",
-            comparison.evaluation,
+            evaluated,
             command("evaluation", evaluation),
             (EVALUATION_DIR, TRACKED_FILE),
             lambda: (folder / EVALUATION_DIR / "evaluation.json").is_file(),
         ),
     ]
     if comparison.recovery is not None:
-        wanted = {**comparison.recovery, "base_model": cell.variant.base_model}
+        asked = {} if comparison.evaluation["datasets"][0] in MADE else prompts  # its first set
+        wanted = {**comparison.recovery, **asked, "base_model": cell.variant.base_model}
         recovery = {"rl_model": model, **trusted, **wanted, "output_dir": str(folder / CROSS_DIR)}
         steps.append(
             Step(
@@ -230,7 +234,8 @@ def changed_setting(cell: TrainedCell, comparison: Comparison) -> tuple[Step, st
                 return step, f"{name}={old!r}, not {new!r}"
         if step.name == "evaluation":
             evaluated = _evaluated_contents(cell.folder / EVALUATION_DIR / SETTINGS_FILE)
-            for name, content in comparison.contents.items():
+            contents = comparison.prompted_contents.get(cell.variant.name, comparison.contents)
+            for name, content in contents.items():
                 if evaluated.get(name, content) != content:
                     return step, f"other problems in the {name}"
     return None

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME
-from tokenshift.analysis.comparison.results import DEFAULT_MEASURE
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE
 from tokenshift.recipes.command_line.config_files import LAUNCH_CONFIGS
 from tokenshift.recipes.jobs.analysis.evaluation import set_contents
 from tokenshift.recipes.jobs.comparison.judging import read_evaluation, read_recovery, refuse_trained_on
@@ -43,7 +43,10 @@ class Comparison:
         keep_checkpoints: Whether a trained cell's checkpoints stay.
         replication_seeds: More seeds, which are never pooled with the others; none of them is among `seeds`.
         outcome: What variants are compared by, a name of `OUTCOMES`.
-        measure: The measure of what training moved that comes first, a name of `MEASURES`.
+        measure: The measure of what training moved that comes first, a name of `SHIFT_MEASURES`.
+        prompts: `system_prompt` and `prompt_template` of the evaluation and the recovery of variants that are asked
+            otherwise than `evaluation` says, by the variant's name.
+        prompted_contents: `contents` of these variants, by name.
     """
 
     path: Path
@@ -61,6 +64,8 @@ class Comparison:
     replication_seeds: list[int] = field(default_factory=list)
     outcome: str = DEFAULT_OUTCOME
     measure: str = DEFAULT_MEASURE
+    prompts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    prompted_contents: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def distinguishing(self, name: str) -> dict[str, Any]:
         """The arguments that a variant sets otherwise than the baseline; for the baseline itself, all arguments in
@@ -85,6 +90,12 @@ def read_comparison(path: Path) -> Comparison:
     launch = _launch(document, settings.launch)
     variants = read_variants(document, settings, launch.num_processes)
     evaluation, evaluated, sets = read_evaluation(document, settings.evaluation)
+    prompted = {
+        name: set_contents(
+            read_evaluation(document, {**settings.evaluation, **prompts}, ("evaluation_prompts", name))[2]
+        )
+        for name, prompts in settings.evaluation_prompts.items()
+    }
     refuse_trained_on(document, evaluated.datasets, sets, variants)
     return Comparison(
         path=path,
@@ -102,6 +113,8 @@ def read_comparison(path: Path) -> Comparison:
         replication_seeds=settings.replication_seeds,
         outcome=settings.outcome,
         measure=settings.measure,
+        prompts=settings.evaluation_prompts,
+        prompted_contents=prompted,
     )
 
 

@@ -16,13 +16,14 @@ from tokenshift.recipes.jobs.comparison.variants import Variant
 
 
 def read_evaluation(
-    document: LinedYaml, given: Mapping[str, Any]
+    document: LinedYaml, given: Mapping[str, Any], position: Position = ("evaluation",)
 ) -> tuple[dict[str, Any], EvaluationArguments, dict[str, Dataset]]:
     """The arguments of the evaluation as they are given and as they are in a run, and the problem sets by name.
 
     Args:
         document: The file.
         given: What the file says under `evaluation`.
+        position: Where mistakes are.
 
     Raises:
         ValueError: for the first mistake, with its line.
@@ -34,8 +35,8 @@ def read_evaluation(
         args = parse_into((EvaluationArguments,), ["--model", "-", *words_of(settings)])[0]
         return settings, args, problem_sets(args)
     except (ValueError, TypeError) as error:
-        written: dict[str, Position] = {name: ("evaluation", name) for name in given}
-        raise document.blame(error, written, ("evaluation",), "evaluation: ") from error
+        written: dict[str, Position] = {name: (*position, name) for name in given}
+        raise document.blame(error, written, position, f"{'.'.join(map(str, position))}: ") from error
 
 
 def refuse_trained_on(

@@ -108,8 +108,14 @@ def _of_pilot(file: Path, folder: Path, outcome: str) -> tuple[Spread, str, int]
 def _by_seed(row: Mapping[str, Any], folder: Path, summary: Mapping[str, Any], outcome: str) -> dict[str, Any]:
     """A variant's outcome by seed: from the summary, or of a comparison made before, from its cells' files."""
     key = OUTCOMES[outcome].key
-    if key in row:
+    if key in row and not _spans_rewards(summary, outcome):
         return dict(row[key]["by_seed"])
     reward_func, number = summary["evaluation"].get("reward_func", REWARD_FUNC), OUTCOMES[outcome].number
     cells = {seed: folder / "cells" / f"{row['variant']}-seed{seed}" for seed in row["seeds"]}
     return {str(seed): number(cell_result(row["variant"], seed, cell, reward_func)) for seed, cell in cells.items()}
+
+
+def _spans_rewards(summary: Mapping[str, Any], outcome: str) -> bool:
+    """Whether areas of a comparison made before are of rewards of -1 and 1, and not in points of accuracy."""
+    rewards = summary.get("outcome", {}).get("rewards", [])
+    return outcome == "learning_area" and "reward_levels" not in summary and "signed_accuracy_reward" in rewards

@@ -12,8 +12,8 @@ from pydantic import ValidationError as SchemaError
 from pydantic_core import PydanticCustomError
 
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
-from tokenshift.analysis.comparison.results import DEFAULT_MEASURE, MEASURES
 from tokenshift.analysis.registry import close_match
+from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, SHIFT_MEASURES
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.early_check import command_fields
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position, short_repr
@@ -89,8 +89,9 @@ TrainingField = Annotated[
 Overrides = Annotated[dict[TrainingField, Any], BeforeValidator(lambda value: {} if value is None else value)]
 EvaluationField = Annotated[str, _one_of(EVALUATION_FIELDS)]
 RecoveryField = Annotated[str, _one_of(RECOVERY_FIELDS)]
+PromptField = Annotated[str, _one_of(("system_prompt", "prompt_template"))]
 OutcomeName = Annotated[StrictStr, _one_of(list(OUTCOMES), error="unknown_value")]
-MeasureName = Annotated[StrictStr, _one_of(list(MEASURES), error="unknown_value")]
+MeasureName = Annotated[StrictStr, _one_of(SHIFT_MEASURES, error="unknown_value")]
 
 
 class LaunchSettings(BaseModel):
@@ -120,6 +121,7 @@ class ComparisonFile(BaseModel):
     evaluation: dict[EvaluationField, Any] = Field(
         description="say on which problems, for example evaluation: {datasets: [pocket], size: 256}"
     )
+    evaluation_prompts: dict[FolderName, dict[PromptField, Any]] = {}
     recovery: Annotated[
         dict[RecoveryField, Any] | None, BeforeValidator(lambda value: None if value in (False, "off") else value)
     ] = None
@@ -187,6 +189,10 @@ def _check_together(document: LinedYaml, settings: ComparisonFile) -> None:
                 ("variants", name),
                 f"variant {name!r} has no overrides, and is none of the shipped ones: {shipped}.",
             )
+    for name in settings.evaluation_prompts:
+        if name not in settings.variants:
+            hint = close_match(name, settings.variants) or f"; variants are {', '.join(settings.variants)}."
+            raise document.wrong(("evaluation_prompts", name), f"evaluation_prompts has {name!r}, no variant{hint}")
     if not settings.evaluation.get("datasets"):
         raise document.wrong(("evaluation",), "evaluation names no datasets; for example datasets: [pocket].")
 

@@ -111,8 +111,8 @@ def prepare(arguments: list[str] | None = None) -> ReproduceJob:
         part for part in parts_of(scale, folder, args.seeds, args.parallel) if part.kind not in (args.leave_out or ())
     ]
     job = ReproduceJob(args, name, scale, folder, parts)
-    checked = {(part.kind, part.settings.get("draws")): part for part in job.parts}
-    for part in checked.values():  # the parts of one kind differ by their seeds
+    checked = {(part.kind, part.settings.get("draws"), part.arms, part.benchmark): part for part in job.parts}
+    for part in checked.values():  # the others differ by their seeds
         if part.kind != TRAININGS:
             try:
                 check_words(COMMANDS[COMMAND_OF[part.kind]], part.words())
@@ -193,9 +193,15 @@ COST_SETTINGS = ("gpus", "needs", "minutes", "minutes_from")
 """Settings of a scale on which no number depends."""
 
 
+LATER_SETTINGS = ("cross_arms", "cross_sets", "prompts")
+"""Settings that reproductions made before do not have, which were made as these are where nothing is given."""
+
+
 def recorded_settings(job: ReproduceJob) -> dict[str, Any]:
     """The settings that all parts depend on; seeds can be added later."""
-    settings = job.scale.model_dump(exclude=set(COST_SETTINGS))
+    scale = job.scale
+    default = {name for name in LATER_SETTINGS if getattr(scale, name) == ScaleFile.model_fields[name].default}
+    settings = scale.model_dump(exclude={*COST_SETTINGS, *default})
     plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
     return plain
 

@@ -1,7 +1,8 @@
 """The YAML file of a scale: what is trained, and how each analysis of it is made."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -12,8 +13,15 @@ DAPO, SIMPLE_RL, HIGH_KL, LOW_KL = "dapo", "simplerl", "high_kl", "low_kl"
 ARMS = (DAPO, HIGH_KL, LOW_KL, SIMPLE_RL)
 """The trainings by RL that the publication compares; the SFT control comes beside them."""
 
+SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*")
+"""A name of `cross_sets`."""
+
 Settings = Annotated[dict[str, Any] | None, BeforeValidator(lambda value: None if value in (False, "off") else value)]
 """Arguments of a recipe; None where the part is left out."""
+
+
+ArmPrompt = dict[Literal["system_prompt", "prompt_template"], str | None]
+"""Arguments that say how a model is asked."""
 
 
 class ScaleFile(BaseModel):
@@ -24,8 +32,14 @@ class ScaleFile(BaseModel):
         sft: Arguments of `sft_control.py`, once per seed.
         shift: Arguments of `analyze_shift.py`, once over the runs of `shift_arms` and of the SFT controls.
         shift_arms: The arms whose shifts are analyzed.
+        prompts: How an arm's models, and the base beside them, are asked in its evaluations, shifts and
+            cross-samplings, where it is otherwise than the settings of these say.
         evolution: Arguments of `analyze_evolution.py`, once per seed of DAPO.
-        cross: Arguments of `cross_sample.py`, once per seed of DAPO and per entry of `draws`.
+        cross: Arguments of `cross_sample.py`, once per seed, arm of `cross_arms`, set of `cross_sets` and entry of
+            `draws`.
+        cross_arms: The arms that are cross-sampled.
+        cross_sets: The benchmarks of the cross-sampling: name -> further arguments, such as the data set. Where there
+            is none, it is the one of `cross`.
         draws: How the two policies draw, `independent` as published or `shared` -> further arguments, such as budgets.
         robustness: Arguments of `shift_robustness.py`, once, for the first seed of DAPO.
         gpus: The number of GPUs of 80 GB that the scale needs.
@@ -40,8 +54,11 @@ class ScaleFile(BaseModel):
     sft: dict[str, Any]
     shift: dict[str, Any]
     shift_arms: list[str] = [DAPO, SIMPLE_RL]
+    prompts: dict[str, ArmPrompt] = {}
     evolution: Settings = None
     cross: Settings = None
+    cross_arms: list[str] = Field(default=[DAPO], min_length=1)
+    cross_sets: dict[str, Annotated[dict[str, Any], BeforeValidator(lambda value: value or {})]] = {}
     draws: dict[str, Annotated[dict[str, Any], BeforeValidator(lambda value: value or {})]] = {}
     robustness: Settings = None
     gpus: int = Field(default=0, ge=0)
@@ -75,6 +92,17 @@ def read_scale(path: Path) -> ScaleFile:
                 f"--config {str(path)!r}: comparison sets {name}; give --seeds, --output_dir, --parallel."
             )
     variants = scale.comparison.get("variants") or {}
-    if unknown := [arm for arm in (DAPO, *scale.shift_arms) if arm not in variants]:
+    if unknown := [arm for arm in (DAPO, *scale.shift_arms, *scale.cross_arms, *scale.prompts) if arm not in variants]:
         raise ValueError(f"--config {str(path)!r}: comparison has no variant {unknown[0]!r}.")
+    for name in ("shift_arms", "cross_arms"):
+        arms = getattr(scale, name)
+        if doubled := [arm for index, arm in enumerate(arms) if arm in arms[:index]]:
+            raise ValueError(f"--config {str(path)!r}: {name} has {doubled[0]!r} twice.")
+    if wrong := [name for name in scale.cross_sets if not SET_NAME.fullmatch(name)]:
+        reason = "it is part of a folder's name: use letters, digits, and . _ + after the first."
+        raise ValueError(f"--config {str(path)!r}: cross_sets has {wrong[0]!r}; {reason}")
+    if DAPO in scale.prompts:
+        raise ValueError(
+            f"--config {str(path)!r}: prompts has 'dapo', whose prompt is that of evaluation, shift and cross."
+        )
     return scale

@@ -17,7 +17,6 @@ from tokenshift.recipes.command_line.console import duration
 from tokenshift.recipes.command_line.products import MODEL_DIR, REPRODUCTION_FILE, SUMMARY_FILE
 from tokenshift.recipes.jobs.reproduction.agreement import Agreement, agreements
 from tokenshift.recipes.jobs.reproduction.arguments import ReproduceJob, recorded_settings
-from tokenshift.recipes.jobs.reproduction.file import DAPO, SIMPLE_RL
 from tokenshift.recipes.jobs.reproduction.parts import (
     CROSS,
     EVOLUTION,
@@ -34,6 +33,8 @@ from tokenshift.recipes.jobs.reproduction.rows import (
     PUBLISHED_ACCURACY,
     Row,
     cross_by_draws,
+    cross_label,
+    cross_parts,
     done_parts,
     every_row,
     read_json,
@@ -63,6 +64,11 @@ threshold that was found, in each training, for a wanted share of effective repl
 random_disagreement, takes the intervention's token at a random share of the positions where the two draws differ, at \
 as many effective replacements. A policy that covers nearly all disagreements recovers nearly all by construction."""
 
+CURVES_TEXT = """Areas are mean recoveries over the first 10 % of tokens, against effective replacements. Where the \
+intervention's tokens everywhere (criterion all, above) replace less than 10 %, every curve is level beyond, and \
+areas are alike by construction: on pocket 2.8 % forward, so that 72 of 100 points are the same for every criterion. \
+What 50 % and 90 % of the gain need tells criteria apart."""
+
 SHIFT_FIGURES = {
     "sparsity": (2, "how JS is distributed over tokens"),
     "relative_position": (2, "JS against the position in the response"),
@@ -76,6 +82,9 @@ SHIFT_FIGURES = {
     "mass_moved": (4, "probability that moved, by rank under the base"),
 }
 """Figures of a single run: name -> the publication's section and what it shows."""
+
+TABLE_TEXTS = {"Cross-sampling": CROSS_TEXT, "Tokens that the gain needs": CURVES_TEXT}
+"""What stands above tables, by the first words of their titles."""
 
 OTHER_FIGURES = {
     "percentiles": "percentiles of JS over checkpoints",
@@ -174,7 +183,8 @@ def _sections(
             sections.append(Section(title, table=row_table(of_section)))
         for name, (section, table) in tables.items():
             if section == number:
-                sections.append(Section(name, CROSS_TEXT if name.startswith("Cross-sampling") else "", table=table))
+                text = next((words for start, words in TABLE_TEXTS.items() if name.startswith(start)), "")
+                sections.append(Section(name, text, table=table))
         if figures[number]:
             sections.append(Section(f"Figures of section {number}", figures=figures[number]))
     header = ("part", "command", "time", "state")
@@ -245,12 +255,16 @@ def every_table(parts: Sequence[Part], seeds: Sequence[int]) -> dict[str, tuple[
     for part in done_parts(parts, ROBUSTNESS):
         body = [row["cells"] for row in read_json(part.product)]
         tables[f"Robustness, DAPO, seed {seeds[0]}"] = (2, (ROBUSTNESS_COLUMNS, body))
-    for draws, summary in cross_by_draws(parts).items():
-        runs = f"{summary['runs']} trainings, {summary['problems']} problems"
-        tables[f"Cross-sampling of DAPO, {draws} draws, {runs}"] = (3, cross_table(summary))
-    curves = curve_table(done_parts(parts, CROSS))
-    if curves[1]:
-        tables["Tokens that the gain needs, and areas up to 10 % of tokens, each training"] = (3, curves)
+    swept = cross_parts(parts)
+    for (arm, benchmark), of_both in swept.items():
+        for draws, summary in cross_by_draws(of_both).items():
+            runs = f"{summary['runs']} trainings, {summary['problems']} problems"
+            title = f"Cross-sampling of {cross_label(arm, benchmark)}, {draws} draws, {runs}"
+            tables[title] = (3, cross_table(summary))
+    for (arm, benchmark), of_both in swept.items():
+        curves, of = curve_table(of_both), f", {cross_label(arm, benchmark)}" if len(swept) > 1 else ""
+        if curves[1]:
+            tables[f"Tokens that the gain needs, and areas up to 10 % of tokens, each training{of}"] = (3, curves)
     for part in done_parts(parts, EVOLUTION):
         tables[f"Evolution of DAPO, seed {part.seed}"] = (4, evolution_table(read_json(part.product)))
     for part in done_parts(parts, TRAININGS):
@@ -360,16 +374,18 @@ def every_figure(job: ReproduceJob) -> dict[int, list[tuple[str, str]]]:
     seed = job.args.seeds[0]
     for part in done_parts(job.parts, SHIFT):
         _add(figures[2], part.folder / "figures" / f"{ALONG}_shares_of_runs", "Shares over all trainings.")
-        for arm in (DAPO, SIMPLE_RL):
+        for arm in part.arms:
             model = str(cell_folder(job.folder, arm, seed) / MODEL_DIR)
             folder = part.folder / "runs" / file_name(model) / "figures"
             for name, (section, words) in SHIFT_FIGURES.items():
-                _add(figures[section], folder / f"{ALONG}_{name}", f"{ARM_NAMES[arm]}, seed {seed}: {words}.")
+                caption = f"{ARM_NAMES.get(arm, arm)}, seed {seed}: {words}."
+                _add(figures[section], folder / f"{ALONG}_{name}", caption)
     for kind, section in ((ROBUSTNESS, 2), (CROSS, 3), (EVOLUTION, 4)):
         for part in done_parts(job.parts, kind):
             if part.seed in (None, seed):
                 for name, words in OTHER_FIGURES.items():
-                    _add(figures[section], part.folder / "figures" / name, f"DAPO, {part.name}: {words}.")
+                    caption = f"{cross_label(part.arms[0], part.benchmark)}, {part.name}: {words}."
+                    _add(figures[section], part.folder / "figures" / name, caption)
     for part in done_parts(job.parts, TRAININGS):
         for name, words in OTHER_FIGURES.items():
             _add(figures[5], part.folder / "figures" / name, f"{words[0].upper()}{words[1:]}.")

@@ -1,5 +1,7 @@
 """The parts of a reproduction: each is a recipe with its arguments, run as a process of its own."""
 
+import itertools
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +60,8 @@ class Part:
         after: The names of the parts whose products it reads.
         depends_on: Whatever its products depend on beside its arguments.
         seed: The seed of the model that it looks at; None for parts over all seeds.
+        arms: The arms whose models it looks at, without the SFT control.
+        benchmark: The set of `cross_sets` that it is of; empty where there is none.
         state: `waiting`, `running`, `done`, `failed` or `left out` since a part before it failed.
         seconds: How long it took, over all launches.
         failure: The last line that a failed part said.
@@ -70,6 +74,8 @@ class Part:
     after: tuple[str, ...] = ()
     depends_on: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    arms: tuple[str, ...] = ()
+    benchmark: str = ""
     state: str = "waiting"
     seconds: float = 0.0
     failure: str | None = None
@@ -112,7 +118,16 @@ def cell_folder(folder: Path, arm: str, seed: int) -> Path:
 def comparison_document(scale: ScaleFile, seeds: Sequence[int]) -> dict[str, Any]:
     """The contents of the trainings' file."""
     keep = {"keep_checkpoints": True} if scale.evolution is not None else {}
-    return {**scale.comparison, "baseline": DAPO, "seeds": list(seeds), **keep}
+    prompts: dict[str, Any] = {"evaluation_prompts": scale.prompts} if scale.prompts else {}
+    return {**scale.comparison, "baseline": DAPO, "seeds": list(seeds), **keep, **prompts}
+
+
+def asked_alike(scale: ScaleFile) -> list[list[str]]:
+    """The arms of `shift_arms` in groups that have one prompt; each group's shifts are analyzed together."""
+    groups: dict[str, list[str]] = {}
+    for arm in scale.shift_arms:
+        groups.setdefault(json.dumps(scale.prompts.get(arm, {}), sort_keys=True), []).append(arm)
+    return list(groups.values())
 
 
 def parts_of(scale: ScaleFile, folder: Path, seeds: Sequence[int], parallel: int) -> list[Part]:
@@ -132,29 +147,37 @@ def parts_of(scale: ScaleFile, folder: Path, seeds: Sequence[int], parallel: int
     document = {"comparison": comparison_document(scale, seeds)}
     parts = [Part(TRAININGS, TRAININGS, trainings, folder / TRAININGS, depends_on=document)]
 
-    def add(name: str, kind: str, settings: dict[str, Any], *after: str, seed: int | None = None) -> None:
-        place = folder / kind
+    def add(name: str, kind: str, settings: dict[str, Any], *after: str, seed: int | None = None, **of: Any) -> None:
+        place = folder / name.replace(" ", "-")
         if seed is not None:
-            place = place / name.removeprefix(f"{kind} ").replace(" ", "-")
-        parts.append(Part(name, kind, {**settings, "output_dir": str(place)}, place, (TRAININGS, *after), seed=seed))
+            place = folder / kind / name.removeprefix(f"{kind} ").replace(" ", "-")
+        settings = {**settings, "output_dir": str(place)}
+        parts.append(Part(name, kind, settings, place, (TRAININGS, *after), seed=seed, **of))
 
     for seed in seeds:
         target = {} if "target_accuracy" in scale.sft else {"rl_model": model(DAPO, seed)}
         settings = {**target, **scale.sft, "seed": seed, "resume_from_checkpoint": True}
         add(f"sft seed {seed}", SFT, settings, seed=seed)
     controls = [str(folder / SFT / f"seed-{seed}" / MODEL_DIR) for seed in seeds]
-    trained = [f"{arm}={model(arm, seed)}" for arm in scale.shift_arms for seed in seeds]
-    shift = {"rl_model": trained, "sft_models": controls, **scale.shift}
-    add(SHIFT, SHIFT, shift, *(f"sft seed {seed}" for seed in seeds))
+    for index, arms in enumerate(asked_alike(scale)):
+        trained = [f"{arm}={model(arm, seed)}" for arm in arms for seed in seeds]
+        shift = {"rl_model": trained, "sft_models": controls, **scale.shift, **scale.prompts.get(arms[0], {})}
+        name = SHIFT if index == 0 else f"{SHIFT} {' '.join(arms)}"
+        add(name, SHIFT, shift, *(f"sft seed {seed}" for seed in seeds), arms=tuple(arms))
     if scale.cross is not None:
-        for draws, more in scale.draws.items():
-            for seed in seeds:
-                cross = {"rl_model": model(DAPO, seed), **scale.cross, **more, "draws": draws}
-                add(f"cross seed {seed} {draws}", CROSS, cross, seed=seed)
+        for arm, benchmark in itertools.product(scale.cross_arms, scale.cross_sets or [""]):
+            of = f"{arm if scale.cross_arms != [DAPO] else ''} {benchmark}".split()
+            given = {**scale.cross, **scale.cross_sets.get(benchmark, {}), **scale.prompts.get(arm, {})}
+            for draws, more in scale.draws.items():
+                for seed in seeds:
+                    cross = {"rl_model": model(arm, seed), **given, **more, "draws": draws}
+                    name = " ".join([CROSS, *of, f"seed {seed} {draws}"])
+                    add(name, CROSS, cross, seed=seed, arms=(arm,), benchmark=benchmark)
     if scale.evolution is not None:
         for seed in seeds:
             checkpoints = str(cell_folder(folder, DAPO, seed) / "checkpoint-*")
-            add(f"evolution seed {seed}", EVOLUTION, {"checkpoints": [checkpoints], **scale.evolution}, seed=seed)
+            evolution = {"checkpoints": [checkpoints], **scale.evolution}
+            add(f"evolution seed {seed}", EVOLUTION, evolution, seed=seed, arms=(DAPO,))
     if scale.robustness is not None:
-        add(ROBUSTNESS, ROBUSTNESS, {"rl_model": model(DAPO, seeds[0]), **scale.robustness})
+        add(ROBUSTNESS, ROBUSTNESS, {"rl_model": model(DAPO, seeds[0]), **scale.robustness}, arms=(DAPO,))
     return parts

@@ -31,6 +31,10 @@ from tokenshift.analysis.shift.claims import (
     POSITION_CLAIMS,
 )
 from tokenshift.analysis.shift.evolution import evolution_statements
+from tokenshift.analysis.shift.runs import NO_SUCH_RUNS, Run, compared_across_prompts
+from tokenshift.analysis.shift.runs_report import run_of_folder
+from tokenshift.analysis.storage.file_names import file_name
+from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.recipes.jobs.reproduction.file import DAPO, HIGH_KL, LOW_KL, SIMPLE_RL
 from tokenshift.recipes.jobs.reproduction.parts import CROSS, EVOLUTION, SHIFT, TRAININGS, Part
 
@@ -72,6 +76,23 @@ PUBLISHED_ACCURACY = {
     HIGH_KL: ("36.74", "20.00", "78.40", "45.05 ± 0.79"),
 }
 """Mean@32 on AIME24, AIME25 and AMC, and their mean, of Qwen2.5-Math-7B over 3 runs, by arm."""
+
+
+PUBLISHED_CROSS = {
+    DAPO: {
+        "AIME24": {"forward": "8.23 to > 44 of 44.8 by 7.8 %", "backward": "44.8 to < 8.5 of 8.23 by 10.1 %"},
+        "AIME25": {"forward": "5 to > 33 of 32 by 6.47 %", "backward": "32 to < 4.5 of 5 by 9.89 %"},
+    },
+    SIMPLE_RL: {
+        "AIME24": {"forward": "8.23 to > 25 of 25.52 by 3.86 %", "backward": "25.52 to < 8.3 of 8.23 by 5 %"},
+        "AIME25": {"forward": "5.3 to > 14 of 12.71 by 1.53 %", "backward": "12.71 to < 4 of 5.3 by 4.73 %"},
+    },
+}
+"""Accuracies from and to, and effective replacements, of Qwen2.5-32B, by arm, benchmark and direction. Beside another
+benchmark stand those of AIME24."""
+
+SECOND_BY = {"js": "full JS", "js_top_p": "truncated JS", None: ""}
+"""What the measure of second columns is called."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +161,13 @@ def done_parts(parts: Sequence[Part], kind: str) -> list[Part]:
 def every_row(parts: Sequence[Part], seeds: Sequence[int]) -> list[Row]:
     """The rows of all parts that have ended, in the publication's order."""
     rows: list[Row] = []
-    for part in done_parts(parts, SHIFT):
+    shifts = done_parts(parts, SHIFT)
+    for part in shifts:
         rows += shift_rows(read_json(part.product), seeds, part.name)
-    rows += cross_rows(cross_by_draws(parts), done_parts(parts, CROSS))
+    if len(shifts) > 1:
+        rows = [row for row in rows if row.measured != NO_SUCH_RUNS] + density_rows(shifts, seeds)
+    for (arm, benchmark), of_both in cross_parts(parts).items():
+        rows += cross_rows(cross_by_draws(of_both), of_both, arm, benchmark)
     rows += evolution_rows(done_parts(parts, EVOLUTION))
     for part in done_parts(parts, TRAININGS):
         rows += comparison_rows(read_json(part.product), seeds, part.name)
@@ -155,7 +180,7 @@ def every_row(parts: Sequence[Part], seeds: Sequence[int]) -> list[Row]:
 def shift_rows(runs: Mapping[str, Any], seeds: Sequence[int], part: str) -> list[Row]:
     """The rows of `runs.json`."""
     kind = runs["kinds"][ALONG]
-    second_by = {"js": "full JS", "js_top_p": "truncated JS", None: ""}[runs["second"]]
+    second_by = SECOND_BY[runs["second"]]
     rows = []
     for statement_rows, section in ((CHARACTERISATION, 2), (MECHANICS, 4)):
         for arm in runs["groups"]:
@@ -204,12 +229,51 @@ def _of_arm(row: Row, arm: str, entry: Mapping[str, Any]) -> Row:
     return replace(row, statement=f"{row.statement}: {published}", verdict=verdict, second_verdict="")
 
 
+def density_rows(parts: Sequence[Part], seeds: Sequence[int]) -> list[Row]:
+    """The rows on which arm's shifts are denser, of arms that were asked by prompts of their own, each in its part."""
+    runs = {part.name: read_json(part.product) for part in parts}
+    measure = runs[parts[0].name]["measure"]
+    groups: dict[str, list[Run]] = {}
+    for part in parts:
+        for given in part.settings["rl_model"]:
+            arm, _, model = given.partition("=")
+            folder = RunFolder(part.folder / "runs" / file_name(model))
+            groups.setdefault(arm, []).append(run_of_folder(folder, model, measure))
+    second_by = SECOND_BY[runs[parts[0].name]["second"]]
+    rows = []
+    apart = {arm: part.name for part in parts for arm in part.arms}
+    for entry in compared_across_prompts(groups, ALONG, measure=measure):
+        first, second = entry["groups"]
+        if apart.get(first) != apart.get(second):  # the others are in their part's runs.json
+            arm = f"{ARM_NAMES.get(first, first)} and {ARM_NAMES.get(second, second)}"
+            problems = runs[parts[0].name]["kinds"][ALONG]["problems"]
+            row = _shift_row(entry, 2, "Sparsity", arm, problems, seeds, apart[first])
+            names = [apart[first], apart[second]]
+            rows.append(
+                replace(row, second_by=second_by, parts=names, measured=f"{row.measured}; each by its own prompt")
+            )
+    return rows
+
+
 # Section 3 -------------------------------------------------------------------------------------------------------
 
 
+def cross_parts(parts: Sequence[Part]) -> dict[tuple[str, str], list[Part]]:
+    """The cross-samplings that have ended, by arm and benchmark, in the scale's order."""
+    groups: dict[tuple[str, str], list[Part]] = {}
+    for part in done_parts(parts, CROSS):
+        groups.setdefault((part.arms[0], part.benchmark), []).append(part)
+    return groups
+
+
+def cross_label(arm: str, benchmark: str) -> str:
+    """An arm, and the benchmark where the scale names one, such as `DAPO, AIME24`."""
+    return ", ".join(filter(None, (ARM_NAMES.get(arm, arm), benchmark)))
+
+
 def cross_by_draws(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
-    """`cross_runs_summary` over the seeds whose cross-sampling has ended, by the setting of the draws; the
-    publication's first. Each has the `seeds` too."""
+    """`cross_runs_summary` over the seeds whose cross-sampling has ended, of one arm and benchmark, by the setting of
+    the draws; the publication's first. Each has the `seeds` too."""
     summaries: dict[str, dict[str, Any]] = {}
     done = done_parts(parts, CROSS)
     for draws in sorted({part.settings["draws"] for part in done}):
@@ -223,11 +287,15 @@ def cross_by_draws(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
     return summaries
 
 
-def cross_rows(summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part]) -> list[Row]:
-    """The rows of the cross-samplings: the first setting of the draws decides, another stands beside it."""
-    if not summaries:
-        return []
+def cross_rows(
+    summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part], arm: str, benchmark: str
+) -> list[Row]:
+    """The rows of the cross-samplings of one arm and benchmark: the first setting of the draws decides, another stands
+    beside it."""
     (draws, first), *others = summaries.items()
+    label = cross_label(arm, benchmark)
+    published = PUBLISHED_CROSS.get(arm, {})
+    figures = published.get(benchmark) or published.get("AIME24", {})
     names = {name: [part.name for part in parts if part.settings["draws"] == name] for name in summaries}
     rows = []
     for index, entry in enumerate(first["statements"]):
@@ -235,12 +303,12 @@ def cross_rows(summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part]
         if entry["key"] == "targeted":
             row = f"Control, {entry['direction']}"
         base = Row(
-            id=f"3 / {row} / DAPO / {entry['text']}",
+            id=f"3 / {row} / {label} / {entry['text']}",
             section=3,
             row=row,
-            arm="DAPO",
+            arm=label,
             statement=entry["text"],
-            published=entry["published"],
+            published=figures.get(entry["direction"], "-") if entry["key"] == "restores" else entry["published"],
             measured=entry["measured"],
             verdict=entry["verdict"],
             problems=first["problems"],
@@ -260,9 +328,9 @@ def cross_rows(summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part]
         ]
         for name in summaries
     }
-    can_beat = _of_each_seed(3, "Mixture", mixture[draws], first["problems"], names[draws])
+    can_beat = _of_each_seed(3, "Mixture", label, mixture[draws], first["problems"], names[draws])
     for other, _ in others[:1]:
-        beside = _of_each_seed(3, "Mixture", mixture[other], first["problems"], names[other])
+        beside = _of_each_seed(3, "Mixture", label, mixture[other], first["problems"], names[other])
         can_beat = replace(can_beat, second=beside.measured, second_verdict=beside.verdict, second_by=f"{other} draws")
     return [*rows, can_beat]
 
@@ -270,6 +338,7 @@ def cross_rows(summaries: Mapping[str, Mapping[str, Any]], parts: Sequence[Part]
 def _of_each_seed(
     section: int,
     row: str,
+    arm: str,
     entries: Sequence[tuple[Any, Mapping[str, Any]]],
     problems: int | None,
     parts: Sequence[str],
@@ -277,10 +346,10 @@ def _of_each_seed(
     """The row of a statement that each seed has a verdict of its own on: the one that all have."""
     text = entries[0][1]["text"]
     return Row(
-        id=f"{section} / {row} / DAPO / {text}",
+        id=f"{section} / {row} / {arm} / {text}",
         section=section,
         row=row,
-        arm="DAPO",
+        arm=arm,
         statement=text,
         published=entries[0][1]["published"],
         measured="; ".join(f"seed {seed}: {entry['measured']} ({_bare(entry['verdict'])})" for seed, entry in entries),
@@ -307,7 +376,7 @@ def evolution_rows(parts: Sequence[Part]) -> list[Row]:
     for index in range(min(len(statements) for _, statements in judged)):
         entries = [(seed, asdict(statements[index])) for seed, statements in judged]
         problems = parts[0].settings.get("size")
-        row = _of_each_seed(4, "Evolution", entries, problems, [part.name for part in parts])
+        row = _of_each_seed(4, "Evolution", ARM_NAMES[DAPO], entries, problems, [part.name for part in parts])
         if all(entry["second_verdict"] for _, entry in entries):
             row = replace(
                 row,

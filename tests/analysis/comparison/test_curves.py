@@ -53,6 +53,32 @@ def test_the_reward_is_the_evaluations_else_the_first_else_the_sum() -> None:
     assert training_curve([]) is None
 
 
+def test_a_reward_of_two_values_has_the_area_of_its_accuracy() -> None:
+    def logged(step: int, mean: float, *extremes: float) -> dict[str, float]:
+        names = ("mean", *("lowest", "highest")[: len(extremes)])
+        return {
+            "step": step,
+            "loss": 0.0,
+            **{f"rewards/mine/{name}": value for name, value in zip(names, (mean, *extremes), strict=True)},
+        }
+
+    for history, area, levels in (
+        ([logged(1, -1.0, -1.0, -1.0), logged(2, 0.0, -1.0, 1.0)], 0.25, (-1.0, 1.0)),
+        ([logged(1, -1.0, -1.0, -1.0), logged(2, -1.0, -1.0, -1.0)], 0.0, (-1.0, 0.0)),  # never right
+        ([logged(1, 2.0, 2.0, 2.0)], 1.0, (1.0, 2.0)),  # always right
+        ([logged(1, 0.5, 0.0, 1.0), logged(2, 0.2, 0.0, 0.5)], 0.35, None),  # three values
+        ([logged(1, 0.0, -1.0, 1.0), logged(2, 0.2)], 0.1, None),  # more than two since the first log
+        ([logged(1, 0.5), logged(2, 0.2)], 0.35, None),  # logs of before
+    ):
+        curve = training_curve(history)
+        assert curve is not None
+        assert curve.levels == levels
+        assert curve.area == pytest.approx(area)
+    signed = training_curve([{"step": 1, "loss": 0.0, "rewards/signed_accuracy_reward/mean": -0.5}])
+    assert signed is not None
+    assert signed.area == pytest.approx(0.25)
+
+
 def test_the_held_out_curve_is_straight_between_probes() -> None:
     assert trapezoid_mean([(0, 0.2), (10, 0.4), (40, 0.6)]) == pytest.approx((10 * 0.3 + 30 * 0.5) / 40)
     assert trapezoid_mean([(40, 0.6), (0, 0.2), (10, 0.4)]) == trapezoid_mean([(0, 0.2), (10, 0.4), (40, 0.6)])

@@ -1,6 +1,7 @@
 """Numbers and tables of a comparison, from made-up models."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,7 +154,6 @@ def test_the_outcome_is_the_area_under_the_learning_curve_unless_another_is_aske
     entry, expected = summary["variants"][1]["learning_area"], seed_difference(gaps)
     assert entry["by_seed"] == {str(seed): areas["high_kl", seed] for seed in SEEDS}
     assert (entry["difference"]["low"], entry["difference"]["p_value"]) == (expected.low, expected.p_value)
-    assert entry["difference"]["coverage"] is None
     header, rows = outcome_table(summary, "learning_area")
     assert header[1] == "area under the learning curve"
     assert rows[1][1] == f"{100 * entry['value']:.2f} ± {100 * entry['sd']:.2f}"
@@ -175,6 +175,66 @@ def test_the_outcome_is_the_area_under_the_learning_curve_unless_another_is_aske
         comparison_summary(results, variants, "dapo", SEEDS, outcome="median")
 
 
+def test_areas_are_in_points_of_accuracy_whatever_the_rewards_values_are() -> None:
+    variants = ["dapo", "high_kl"]
+    plain = learned(everything(variants), {"high_kl": 0.1})
+    expected = summary_of(plain, variants)
+
+    def rewarded(wrong: float, right: float, reward: str, seen: list[frozenset[float] | None]) -> dict[str, Any]:
+        cells = []
+        for index, cell in enumerate(plain):
+            assert cell.learning is not None
+            values = [wrong + (right - wrong) * value for value in cell.learning.values]
+            curve = replace(cell.learning, reward=reward, values=values, seen=seen[index % len(seen)])
+            cells.append(replace(cell, learning=curve))
+        return summary_of(cells, variants)
+
+    for wrong, right, reward, seen in (
+        (-1.0, 1.0, "signed_accuracy_reward", [None]),  # logs of before do not name the values
+        (-1.0, 1.0, "signed_accuracy_reward", [frozenset({-1.0, 1.0})]),
+        (-1.0, 1.0, "mine", [frozenset({-1.0, 1.0}), frozenset({-1.0})]),  # one training was never right
+        (0.0, 10.0, "mine", [frozenset({0.0}), frozenset({10.0})]),
+        (0.1, 0.9, "accuracy_reward", [frozenset({0.1, 0.9})]),  # a user's function of a shipped one's name
+    ):
+        summary = rewarded(wrong, right, reward, seen)
+        assert summary["reward_levels"] == {reward: [wrong, right]}
+        for row, plain_row in zip(summary["variants"], expected["variants"], strict=True):
+            entry, plain_entry = row["learning_area"], plain_row["learning_area"]
+            assert list(entry["by_seed"].values()) == pytest.approx(list(plain_entry["by_seed"].values()))
+            assert entry["low"] == pytest.approx(plain_entry["low"])
+        difference, same = (one["variants"][1]["learning_area"]["difference"] for one in (summary, expected))
+        assert difference["difference"] == pytest.approx(same["difference"])
+        assert f"`{reward}`, the share with a reward of {right:g} and not {wrong:g} of the completions" in (
+            comparison_markdown(summary, {})
+        )
+    for seen in ([None], [frozenset({0.0, 0.5}), frozenset({0.0, 1.0})], [frozenset({0.0, 2.0}), None]):
+        graded = rewarded(0.0, 2.0, "mine", seen)  # more than two values, or not known: its mean
+        assert graded["reward_levels"] == {"mine": None}
+        means = [2 * value for value in expected["variants"][1]["learning_area"]["by_seed"].values()]
+        assert list(graded["variants"][1]["learning_area"]["by_seed"].values()) == pytest.approx(means)
+        assert "`mine`, the mean reward of the completions" in comparison_markdown(graded, {})
+
+
+def test_the_shipped_accuracies_can_be_compared() -> None:
+    """An arm with rewards of -1 and 1 beside one with 0 and 1: both areas are shares of right completions."""
+    variants = ["dapo", "high_kl"]
+    plain = learned(everything(variants))
+    signed = []
+    for cell in plain:
+        assert cell.learning is not None
+        curve = replace(
+            cell.learning, reward="signed_accuracy_reward", values=[2 * value - 1 for value in cell.learning.values]
+        )
+        signed.append(replace(cell, learning=curve) if cell.variant == "dapo" else cell)
+    mixed, expected = summary_of(signed, variants), summary_of(plain, variants)
+    assert mixed["outcome"]["name"] == "learning_area"
+    assert mixed["outcome"]["rewards"] == ["accuracy_reward", "signed_accuracy_reward"]
+    difference, same = (one["variants"][1]["learning_area"]["difference"] for one in (mixed, expected))
+    assert difference["difference"] == pytest.approx(same["difference"])
+    words = "the share with a reward of 1 and not 0 or 1 and not -1 of the completions"
+    assert words in comparison_markdown(mixed, {})
+
+
 def test_without_a_learning_curve_or_with_different_rewards_the_outcome_is_the_final_accuracy() -> None:
     variants = ["dapo", "high_kl"]
     plain = everything(variants)
@@ -191,15 +251,29 @@ def test_without_a_learning_curve_or_with_different_rewards_the_outcome_is_the_f
     assert "The trainings have different numbers of updates (24, 48)" in "\n".join(remarks(uneven, {}))
 
 
-def test_intervals_of_the_final_accuracy_say_how_often_they_hold() -> None:
+def test_intervals_of_few_seeds_say_how_often_they_hold() -> None:
+    """By the worst of the simulated pairs, a variant that jumps beside a baseline that never does."""
     variants = ["dapo", "high_kl"]
     summary = summary_of(learned(everything(variants)), variants)
-    difference = summary["variants"][1]["accuracy"]["difference"]
-    assert 0.88 < difference["coverage"] < 0.91
-    assert accuracy_table(summary)[1][1][2].split("[")[1].startswith("≈ ")
+    final, area = (summary["variants"][1][name]["difference"] for name in ("accuracy", "learning_area"))
+    assert final["coverage"] == pytest.approx(0.829, abs=0.006)
+    assert area["coverage"] == pytest.approx(0.940, abs=0.004)
+    for table in (accuracy_table(summary), outcome_table(summary, "learning_area")):
+        assert table[1][1][2].split("[")[1].startswith("≈ ")
+    lines = [line for line in remarks(summary, {}) if line.startswith("≈")]
+    for line, words, difference, enough in zip(
+        lines, ("area under the learning curve", "final accuracy"), (area, final), (25, 100), strict=True
+    ):
+        held = f"{100 * difference['coverage']:.1f} % of 20,000"
+        assert f"with 3 seeds, 95 % intervals of the {words} held the true difference in {held}" in line
+        assert line.endswith(f"{enough} seeds hold it in 94 %.")
+
+
+def test_intervals_of_enough_seeds_are_not_marked() -> None:
+    variants, seeds = ["dapo", "high_kl"], list(range(25))
+    summary = summary_of(learned(everything(variants, seeds)), variants, seeds)
+    assert summary["variants"][1]["learning_area"]["difference"]["coverage"] is None
     assert "≈" not in outcome_table(summary, "learning_area")[1][1][2]
-    (line,) = [line for line in remarks(summary, {}) if line.startswith("≈")]
-    assert "with 3 seeds, 95 % intervals of the final accuracy held the true difference in 90 % of 20,000" in line
 
 
 def test_seeds_of_the_replication_are_never_pooled_and_decide() -> None:

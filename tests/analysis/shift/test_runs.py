@@ -9,7 +9,7 @@ from helpers.random_table import random_rows
 
 from tokenshift.analysis import summarise, summarise_runs
 from tokenshift.analysis.shift.claims import statements
-from tokenshift.analysis.shift.runs import Run, RunGroup, denser, run_of_table
+from tokenshift.analysis.shift.runs import Run, RunGroup, compared_across_prompts, denser, run_of_table
 from tokenshift.analysis.shift.summary import ProblemSums, problem_sums
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.statistics.linearised import linearised
@@ -171,6 +171,22 @@ def test_runs_that_cannot_be_pooled_are_refused(tables: list[pa.Table]) -> None:
         with pytest.raises(ValueError, match=words) as raised:
             summarise_runs(sources, measure="js" if "do not both" in words else None, resamples=5)
         assert "\n" not in str(raised.value)
+
+
+def test_recipes_that_were_asked_by_their_own_prompts_are_compared(tables: list[pa.Table]) -> None:
+    """As recipes with one prompt are; nothing else about the tables may differ."""
+    sparse = [random_rows(10 + seed, LENGTHS, largest=0.0001) for seed in range(3)]
+    alike = summarise_runs({"DAPO": tables, "SimpleRL": sparse}, resamples=20)["kinds"]["rl"]["comparisons"]
+
+    def runs(sources: list[pa.Table], **given: Any) -> list[Run]:
+        made = [described(table, **given) for table in sources]
+        return [run_of_table(table, f"{given} {index}", "js_top_p", resamples=5) for index, table in enumerate(made)]
+
+    own = {"DAPO": runs(tables), "SimpleRL": runs(sparse, prompts={"0": "b"})}
+    assert compared_across_prompts(own, "rl", measure="js_top_p") == alike
+    own["SimpleRL"] = runs(sparse, prompts={"0": "b"}, samples=8)
+    with pytest.raises(ValueError, match="has samples=8, not None"):
+        compared_across_prompts(own, "rl", measure="js_top_p")
 
 
 def test_a_run_without_high_tokens_leaves_their_statements_open(tables: list[pa.Table]) -> None:

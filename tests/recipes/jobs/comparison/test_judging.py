@@ -1,6 +1,7 @@
 """Which problems a comparison judges on."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,3 +50,29 @@ def test_recovery_on_made_problems_takes_nothing_that_is_given_for_other_sets(
     assert "--prompt_template Q {prompt}" in " ".join(evaluation.command)
     assert "--prompt_template" not in recovery.command
     assert "--correct_threshold 0.5" in " ".join(recovery.command)
+
+
+def test_a_variant_is_evaluated_by_its_own_prompt(write_comparison: Callable[..., Path]) -> None:
+    data = write_comparison().parent / "mine.jsonl"
+    data.write_text(json.dumps({"prompt": "1 + 1 = ?", "solution": "2"}))
+    asked = f"datasets: [{data}]\n  system_prompt: Think.\nrecovery: {{budget: 0.1}}\n"
+    own = asked + "evaluation_prompts:\n  high_kl: {system_prompt: Be brief., prompt_template: 'Q {prompt}'}"
+    job = job_of(write_comparison(("datasets: [pocket]\n  size: 6", own)))
+    for cell in job.cells[:2]:
+        for step in steps_of(cell, job.comparison)[1:]:
+            words = " ".join(step.command)
+            brief = cell.variant.name == "high_kl"
+            assert ("--system_prompt Be brief." in words, "--system_prompt Think." in words) == (brief, not brief)
+            assert ("--prompt_template Q {prompt}" in words) == brief
+    step = steps_of(job.cells[1], job.comparison)[1]
+    assert step.settings["prompt_template"] == "Q {prompt}"
+    assert job.comparison.prompted_contents["high_kl"].keys() == job.comparison.contents.keys()
+    assert job.comparison.prompted_contents["high_kl"] != job.comparison.contents
+    job.close()
+    for wrong, said in (
+        (own.replace("high_kl:", "high_lk:"), "evaluation_prompts has 'high_lk', no variant; did you mean high_kl?"),
+        (own.replace("Q {prompt}", "Q"), "evaluation_prompts.high_kl: prompt_template='Q' has no {prompt} in it"),
+        (own.replace("system_prompt: Be", "samples: Be"), "the field 'samples' is not known"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            job_of(write_comparison(("datasets: [pocket]\n  size: 6", wrong)))
