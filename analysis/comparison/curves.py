@@ -88,8 +88,10 @@ def training_curve(history: Sequence[Mapping[str, Any]], reward_func: str | None
         if value is not None and math.isfinite(value) and step > last:
             starts.append(last)
             values.append(float(value))
-            extremes = [entry.get(f"rewards/{reward}/{name}") for name in EXTREMES]
-            seen = None if seen is None or None in extremes else seen | {float(extreme) for extreme in extremes}
+            extremes = {
+                float(entry[name]) for name in (f"rewards/{reward}/{end}" for end in EXTREMES) if name in entry
+            }
+            seen = None if seen is None or not extremes else seen | extremes
         last = max(last, step)
     if not values:
         return None

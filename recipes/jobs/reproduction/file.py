@@ -66,6 +66,10 @@ class ScaleFile(BaseModel):
     minutes: dict[str, float] = {}
     minutes_from: str = ""
 
+    def prompt_of(self, arm: str) -> dict[str, Any]:
+        """The arguments by which an arm's models are asked otherwise than the others."""
+        return {str(name): value for name, value in self.prompts.get(arm, {}).items()}
+
 
 def read_scale(path: Path) -> ScaleFile:
     """Read and check a scale's file.

@@ -161,13 +161,13 @@ def parts_of(scale: ScaleFile, folder: Path, seeds: Sequence[int], parallel: int
     controls = [str(folder / SFT / f"seed-{seed}" / MODEL_DIR) for seed in seeds]
     for index, arms in enumerate(asked_alike(scale)):
         trained = [f"{arm}={model(arm, seed)}" for arm in arms for seed in seeds]
-        shift = {"rl_model": trained, "sft_models": controls, **scale.shift, **scale.prompts.get(arms[0], {})}
+        shift = {"rl_model": trained, "sft_models": controls, **scale.shift, **scale.prompt_of(arms[0])}
         name = SHIFT if index == 0 else f"{SHIFT} {' '.join(arms)}"
         add(name, SHIFT, shift, *(f"sft seed {seed}" for seed in seeds), arms=tuple(arms))
     if scale.cross is not None:
         for arm, benchmark in itertools.product(scale.cross_arms, scale.cross_sets or [""]):
             of = f"{arm if scale.cross_arms != [DAPO] else ''} {benchmark}".split()
-            given = {**scale.cross, **scale.cross_sets.get(benchmark, {}), **scale.prompts.get(arm, {})}
+            given = {**scale.cross, **scale.cross_sets.get(benchmark, {}), **scale.prompt_of(arm)}
             for draws, more in scale.draws.items():
                 for seed in seeds:
                     cross = {"rl_model": model(arm, seed), **given, **more, "draws": draws}
