@@ -260,6 +260,8 @@ def _several(text: str, depth: int) -> Value | None:
     if " and " in text and "," not in text and (compound := _compound(text)) is not None:
         return compound
     joined = AND_OR.sub(", ", text) if AND_OR.search(text) else text
+    if not any(_split(joined, ",;")):
+        return None  # separators alone
     groups = _split(joined, ";")
     if len(groups) > 1 and len(_split(joined, ",")) > 1:
         return _flat(text, [_as_tuple(_read(group, depth - 1)) for group in groups if group])

@@ -45,11 +45,14 @@ WARM_UP = ("x^2+1", "\\boxed{1+x^2}")
 @lru_cache(maxsize=4096)
 def read_gold(gold: str, decimal_comma: bool = False) -> Value | None:
     """The value of a gold answer; None where it cannot be read, so that no answer could be compared with it."""
-    value = read_answer(gold, decimal_comma)
-    boxed = answer_in(f"\\boxed{{{gold}}}")
-    if boxed is None or read_answer(boxed, decimal_comma).text != value.text:
-        return None  # braces without partners, or an empty answer
-    return value if is_readable(value) and _formulas_can_be_read(value) else None
+    try:
+        value = read_answer(gold, decimal_comma)
+        boxed = answer_in(f"\\boxed{{{gold}}}")
+        if boxed is None or read_answer(boxed, decimal_comma).text != value.text:
+            return None  # braces without partners, or an empty answer
+        return value if is_readable(value) and _formulas_can_be_read(value) else None
+    except Exception:  # the libraries that read it raise many kinds
+        return None
 
 
 def _formulas_can_be_read(value: Value) -> bool:
@@ -76,11 +79,9 @@ def verdict_on(gold: str, completion: str, decimal_comma: bool = False) -> Verdi
     value = read_gold(gold, decimal_comma)
     if value is None:
         return Verdict.NO_GOLD
-    answer = answer_in(completion)
-    if answer is None:
-        return Verdict.WRONG
     try:
-        same = same_answer(value, read_answer(answer, decimal_comma))
+        answer = answer_in(completion)
+        same = answer is not None and same_answer(value, read_answer(answer, decimal_comma))
     except Exception:  # sympy raises many kinds; what cannot be compared is not equal
         same = False
     return Verdict.CORRECT if same else Verdict.WRONG
