@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny random model with pocket's tokenizer, and settings that keep every test offline."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,12 @@ def problems() -> Dataset:
 def pocket_base() -> Path:
     """The base model that ships with the project."""
     return Path(__file__).parent.parent / "recipes" / "pocket" / "base"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the vLLM engine run where vLLM is installed."""
+    if find_spec("vllm") is None:
+        reason = "vLLM is not installed; `make test-vllm` runs the test in an environment of its own"
+        for item in items:
+            if item.get_closest_marker("vllm"):
+                item.add_marker(pytest.mark.skip(reason=reason))

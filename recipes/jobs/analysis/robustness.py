@@ -19,6 +19,7 @@ from tokenshift.analysis.thresholds import HIGH, LOG_2
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.engines import VLLM
 from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
 
 TRAJECTORY_KINDS = ("rl", "base", "mixed")
@@ -68,6 +69,11 @@ class RobustnessArguments(MeasuredShiftArguments):
             raise ValueError(f"mixed_epsilon={self.mixed_epsilon} must lie in [0, ln 2].")
         if self.use_vllm and "mixed" in self.kinds:
             raise ValueError("The mixed policy cannot be sampled by vLLM; leave 'mixed' out of kinds.")
+
+    @property
+    def pairs_models(self) -> bool:
+        """Whether vLLM holds both models in one engine: for the mixed policy."""
+        return "mixed" in self.kinds
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
@@ -156,11 +162,25 @@ def _setting_rows(
 def _generator(job: ShiftJob, kind: str, sampling: Sampling) -> Generator:
     if kind != "mixed":
         return job.generator(job.rl if kind == "rl" else job.base, sampling)()
-    base, rl, tokenizer = job.load(job.base), job.load(job.rl), job.base.tokenizer
     plan = Intervention(job.args.mixed_criterion, job.args.mixed_epsilon)
+    if job.args.engine == VLLM:
+        return _mixed_by_engine(job, plan, sampling)
+    base, rl, tokenizer = job.load(job.base), job.load(job.rl), job.base.tokenizer
 
     def mixed(requests: Sequence[Request]) -> list[list[int]]:
         responses = cross_sample(base, rl, tokenizer, requests, plan=plan, sampling=sampling)
         return [response.completion_ids for response in responses]
+
+    return mixed
+
+
+def _mixed_by_engine(job: ShiftJob, plan: Intervention, sampling: Sampling) -> Generator:
+    """The mixed policy in the pair engine."""
+    from tokenshift.analysis.cross_sampling.pair_engine import PairDecoder
+
+    decoder = PairDecoder(job.pair_engine(), job.vocabulary)
+
+    def mixed(requests: Sequence[Request]) -> list[list[int]]:
+        return [response.completion_ids for response in decoder("forward", plan, requests, sampling)]
 
     return mixed
