@@ -120,7 +120,8 @@ class SamplingArguments(PromptArguments):
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} is not known; choose auto, float32, bfloat16 or float16.")
         if self.engine not in self.engines:
-            raise ValueError(f"engine={self.engine!r} is not known; choose {' or '.join(self.engines)}.")
+            *others, last = self.engines
+            raise ValueError(f"engine={self.engine!r} is not known; choose {', '.join(others)} or {last}.")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
         if not 0 < self.ddp_timeout <= LONGEST_TIMEOUT:

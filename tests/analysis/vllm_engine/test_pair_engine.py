@@ -1,0 +1,88 @@
+"""The pair engine against the lock-step engine: tokens, decisions and scores in float32, on CPU."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.pocket_models import BASE, requests, save_moved
+from helpers.vllm_pairs import PairOnDisk, assert_same
+
+from tokenshift.analysis.cross_sampling.criteria import SHIPPED_CRITERIA
+from tokenshift.analysis.cross_sampling.intervention import Intervention
+from tokenshift.analysis.sampling.generators import Sampling
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+
+SAMPLING = Sampling(0.9, 0.8, 60, seed=3)
+
+THRESHOLDS = {
+    "js": 0.01,
+    "forward_kl": 0.02,
+    "reverse_kl": 0.02,
+    "entropy_primary": 0.2,
+    "entropy_intervention": 0.2,
+    "delta_logp": 0.05,
+    "js_top_p": 0.01,
+    "random": 0.8,
+    "random_disagreement": 0.5,
+    "position": -6.0,
+}
+
+PLANS = [
+    *(("forward", Intervention(name, THRESHOLDS.get(name, 0.0))) for name in SHIPPED_CRITERIA),
+    *(("backward", Intervention(name, THRESHOLDS.get(name, 0.0))) for name in ("js_top_p", "delta_logp", "all")),
+    ("forward", Intervention("js", 0.001, most=2)),
+    ("forward", Intervention("js", 0.01, gamma=0.7, draws="independent")),
+    ("backward", Intervention("js", 0.01, most=1, sharpening=2.0)),
+]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> PairOnDisk:
+    """Pocket's base and a moved copy, which differ in their configs too: in rotary settings."""
+    folder = save_moved(tmp_path_factory.mktemp("moved"), 0.15)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["rope_parameters"]["rope_theta"] = 8000.0
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return PairOnDisk(BASE, folder)
+
+
+def test_every_criterion_direction_and_draw(pair: PairOnDisk) -> None:
+    """One engine, whose batch mixes rows of all plans only by turns; prefixes are cached from the second plan on."""
+    wanted = requests(pair.tokenizer, 6, samples=2)
+    with pair.decoder() as decode:
+        for direction, plan in PLANS:
+            assert_same(decode(direction, plan, wanted, SAMPLING), pair.reference(direction, plan, wanted, SAMPLING))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"max_num_batched_tokens": 8, "max_num_seqs": 8}, id="chunked prefill"),
+        pytest.param({"block_size": 32, "num_gpu_blocks_override": 14, "max_num_seqs": 24}, id="preemption"),
+    ],
+)
+def test_what_vllm_does_to_a_batch_leaves_decisions_alone(pair: PairOnDisk, options: dict[str, Any]) -> None:
+    wanted, plan = requests(pair.tokenizer, 12, samples=2), Intervention("js", 0.005, most=3)
+    reference = pair.reference("forward", plan, wanted, SAMPLING)
+    with pair.decoder(more={**options, "disable_log_stats": False}) as decode:
+        responses = decode("forward", plan, wanted, SAMPLING)
+        metrics = {metric.name: getattr(metric, "value", None) for metric in decode.engine._llm.get_metrics()}
+    assert_same(responses, reference)
+    if "num_gpu_blocks_override" in options:
+        assert metrics["vllm:num_preemptions"], "no request was preempted: the test shows nothing"
+
+
+def test_compiled_models_and_a_second_start_from_the_cache(
+    pair: PairOnDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
+    wanted, plan = requests(pair.tokenizer, 6), Intervention("js", 0.005)
+    references = {
+        direction: pair.reference(direction, plan, wanted, SAMPLING) for direction in ("forward", "backward")
+    }
+    for _start in ("cold", "warm"):
+        with pair.decoder(eager=False) as decode:
+            for direction, reference in references.items():
+                assert_same(decode(direction, plan, wanted, SAMPLING), reference)
