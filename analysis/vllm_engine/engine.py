@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from accelerate import PartialState
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.vllm_engine.installation import RUNNER_VARIABLE, check_installed, chosen_runner
 from tokenshift.analysis.vllm_engine.pair_architectures import PARENT_VARIABLE, pair_name, register
+from tokenshift.analysis.vllm_engine.prefill_scoring import ScoredText
 from tokenshift.analysis.vllm_engine.row_steps import RowRequest
 
 LAUNCH_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -22,6 +23,9 @@ LAUNCH_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MAS
 DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 EXTENSION = "tokenshift.analysis.vllm_engine.worker_extension.DrainExtension"
+
+SCORED_TOKENS = 8192
+"""Tokens that an engine for scoring reads in a step, or those of the longest text."""
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -59,6 +63,7 @@ class EngineOptions:
         memory_share: share of each device's memory that vLLM takes, in (0, 1]; vLLM's own when None.
         longest: tokens of the longest prompt and its completion together; what the models read when None.
         runner: `v1` or `v2`, vLLM's model runners; vLLM's choice when None.
+        scores: whether texts are scored, for which whole prompts are read in one step, without cached prefixes.
         eager: whether models run without compilation.
         more: further arguments of `vllm.LLM`.
 
@@ -72,6 +77,7 @@ class EngineOptions:
     longest: int | None = None
     runner: str | None = None
     eager: bool = False
+    scores: bool = False
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -162,6 +168,7 @@ class VLLMEngine:
             "logits_processors": [f"{module}:{PROCESSORS[runner]}"],
             "worker_extension_cls": EXTENSION,
             "hf_overrides": _overrides(model, base),
+            **(_for_scoring(options.longest) if options.scores else {}),
             **({} if options.memory_share is None else {"gpu_memory_utilization": options.memory_share}),
             **options.more,
         }
@@ -225,9 +232,43 @@ class VLLMEngine:
             raise ValueError(f"vLLM {self.facts['vllm']} has moved: it took tokens that nothing is known of.")
         return records
 
+    def score(
+        self, texts: Sequence[ScoredText], function: str, settings: str, vocabulary: int
+    ) -> list[dict[str, list[Any]]]:
+        """What a function makes of both policies' logits along texts, which are read as prompts.
+
+        Args:
+            texts: the texts; the engine must have been started with `scores`.
+            function: `module:function`, as of `PrefillScorer`.
+            settings: what the function is told.
+            vocabulary: tokens of the larger LM head.
+
+        Raises:
+            ValueError: if a text was not read whole in one step.
+        """
+        from vllm import SamplingParams
+
+        if not texts:
+            return []
+        wanted = [(text.read, text.followed) for text in texts]
+        self._llm.collective_rpc("tokenshift_score", args=(function, settings, wanted, vocabulary))
+        params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False)
+        self._llm.generate([{"prompt_token_ids": text.read} for text in texts], params, use_tqdm=False)
+        numbers = dict(max(self._llm.collective_rpc("tokenshift_scores"), key=len))
+        if missing := [index for index in range(len(texts)) if index not in numbers]:
+            raise ValueError(
+                f"{len(missing)} of {len(texts)} texts were not read whole in one step, the first with "
+                f"{len(texts[missing[0]].read)} tokens: the engine must be started for scoring."
+            )
+        return [numbers[index] for index in range(len(texts))]
+
     def close(self) -> None:
         """End the engine's processes."""
         self._llm.llm_engine.engine_core.shutdown()
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # it did not start, or Python is ending
+            self.close()
 
 
 def check_served(model: EngineModel, base: EngineModel | None) -> None:
@@ -293,6 +334,16 @@ def check_memory(models: Sequence[EngineModel], options: EngineOptions) -> None:
             f"{available / 2**30:.1f} GiB are {where}: raise vllm_tensor_parallel_size, choose a shorter dtype, or "
             "use engine='transformers'."
         )
+
+
+def _for_scoring(longest: int | None) -> dict[str, Any]:
+    """Arguments of an engine that reads each prompt whole, in a forward pass that Python sees."""
+    return {
+        "enable_prefix_caching": False,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(SCORED_TOKENS, longest or 0),
+        "compilation_config": {"cudagraph_mode": "PIECEWISE"},
+    }
 
 
 def _overrides(model: EngineModel, base: EngineModel | None) -> dict[str, Any]:

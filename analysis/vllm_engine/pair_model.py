@@ -18,6 +18,7 @@ from vllm.model_executor.models.registry import ModelRegistry
 from vllm.model_executor.models.utils import maybe_prefix
 
 from tokenshift.analysis.vllm_engine.pair_architectures import PREFIX
+from tokenshift.analysis.vllm_engine.prefill_scoring import PrefillScorer
 
 PAIR_SETTING = "tokenshift_pair"
 """Name of the setting in the RL model's config that holds what the engine knows of the base."""
@@ -41,6 +42,9 @@ POSITION_DIGITS = 3
 
 LOGITS: dict[str, torch.Tensor] = {}
 """Logits `(B, V)` of the last step by policy, and `positions` `(B,)` of their rows, in the worker's process."""
+
+SCORER = PrefillScorer()
+"""Makes numbers of texts that are read as prompts, in the worker's process."""
 
 _DIGITS = (2**16, 2**8, 1)
 
@@ -79,14 +83,21 @@ class PairForCausalLM(nn.Module):
         """Hidden states `(N, H_base + H_rl + 3)` of N tokens: the base's, the RL model's, and digits of positions."""
         base = self.base(input_ids, positions, None, None)
         rl = self.rl(input_ids, positions, None, None)
+        if SCORER.active and input_ids is not None:
+            SCORER(input_ids, positions, lambda rows: self._both_logits(base[rows], rl[rows]))
         digits = torch.stack([(positions // digit) % 256 for digit in _DIGITS], dim=-1)
         return torch.cat([base, rl, digits.to(rl.dtype)], dim=-1)
 
+    def _both_logits(self, base: torch.Tensor, rl: torch.Tensor) -> dict[str, torch.Tensor] | None:
+        """Both policies' logits `(n, V)` of hidden states `(n, H)`; None in processes without the gathered logits."""
+        logits = {"base": self.base.compute_logits(base), "rl": self.rl.compute_logits(rl)}
+        return None if any(values is None for values in logits.values()) else logits
+
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
         """The RL model's logits `(B, V)`; both policies' are left in `LOGITS`."""
-        states, digits = hidden_states[:, :-POSITION_DIGITS], hidden_states[:, -POSITION_DIGITS:].long()
-        base = self.base.compute_logits(states[:, : self._base_width].contiguous())
-        rl = self.rl.compute_logits(states[:, self._base_width :].contiguous())
+        digits = hidden_states[:, -POSITION_DIGITS:].long()
+        base = self.base.compute_logits(hidden_states[:, : self._base_width].contiguous())
+        rl = self.rl.compute_logits(hidden_states[:, self._base_width : -POSITION_DIGITS].contiguous())
         LOGITS.clear()
         if base is not None and rl is not None:  # None in processes that are not given the gathered logits
             weights = torch.tensor(_DIGITS, device=digits.device)

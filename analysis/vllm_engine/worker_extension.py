@@ -11,3 +11,18 @@ class DrainExtension:
         from tokenshift.analysis.vllm_engine.processors import STEPS
 
         return STEPS.drain()
+
+    def tokenshift_score(
+        self, function: str, settings: str, texts: list[tuple[list[int], list[int]]], vocabulary: int
+    ) -> None:
+        """Take texts whose numbers are wanted; see `PrefillScorer.begin`."""
+        from tokenshift.analysis.vllm_engine.pair_model import SCORER
+        from tokenshift.analysis.vllm_engine.prefill_scoring import ScoredText
+
+        SCORER.begin(function, settings, [ScoredText(*text) for text in texts], vocabulary)
+
+    def tokenshift_scores(self) -> list[tuple[int, dict[str, Any]]]:
+        """The numbers of the texts that were read, by their index."""
+        from tokenshift.analysis.vllm_engine.pair_model import SCORER
+
+        return list(SCORER.drain().items())

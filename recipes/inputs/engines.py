@@ -37,12 +37,13 @@ def engine_facts(args: Any) -> dict[str, str]:
     return {"vllm": check_installed(), "vllm_runner": chosen_runner(args.vllm_runner)}
 
 
-def engine_options(args: Any, longest: int | None) -> "EngineOptions":
+def engine_options(args: Any, longest: int | None, *, scores: bool = False) -> "EngineOptions":
     """How vLLM runs, by a recipe's arguments.
 
     Args:
         args: the recipe's arguments.
         longest: tokens of the longest prompt and its response, where no length is given.
+        scores: whether texts are scored.
     """
     from tokenshift.analysis.vllm_engine.engine import EngineOptions
 
@@ -53,6 +54,7 @@ def engine_options(args: Any, longest: int | None) -> "EngineOptions":
         args.vllm_max_model_length or longest,
         args.vllm_runner,
         args.vllm_enforce_eager,
+        scores,
     )
 
 
@@ -125,7 +127,12 @@ def check_engine(args: Any, sources: Sequence[ModelSource], longest: int, *, pai
 
 
 def engine_starter(
-    args: Any, source: ModelSource, base: ModelSource | None = None, longest: int | None = None
+    args: Any,
+    source: ModelSource,
+    base: ModelSource | None = None,
+    longest: int | None = None,
+    *,
+    scores: bool = False,
 ) -> "Callable[[], VLLMEngine]":
     """A function that starts an engine with a model, or with a pair.
 
@@ -134,6 +141,7 @@ def engine_starter(
         source: the model; of a pair, the RL model.
         base: the base of a pair.
         longest: tokens of the longest prompt and its response; what the models read when None.
+        scores: whether texts are scored by a pair.
     """
     sources = [source] if base is None else [source, base]
     if longest is None:
@@ -143,8 +151,7 @@ def engine_starter(
         from tokenshift.analysis.vllm_engine.engine import VLLMEngine
 
         ends = set[int]().union(*(model_ends(one) for one in sources))
-        return VLLMEngine(
-            engine_model(source), None if base is None else engine_model(base), ends, engine_options(args, longest)
-        )
+        options = engine_options(args, longest, scores=scores)
+        return VLLMEngine(engine_model(source), None if base is None else engine_model(base), ends, options)
 
     return start

@@ -16,12 +16,13 @@ from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.measure import DEFAULT_MEASURE, check_measure
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import CORRECT
-from tokenshift.analysis.token_table.scoring import PairScorer
+from tokenshift.analysis.token_table.scoring import PairScorer, Scorer
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner
 from tokenshift.recipes.inputs.contents import data_content, model_content
 from tokenshift.recipes.inputs.engines import (
     TRANSFORMERS,
+    VLLM,
     check_engine,
     engine_facts,
     engine_starter,
@@ -159,7 +160,7 @@ class ShiftJob(FolderOwner):
         """Tokens of the longest prompt and its response."""
         return max((len(prompt.ids) for prompt in self.prompts), default=0) + (self.args.max_new_tokens or 0)
 
-    def scorer(self, rl: ModelSource | None = None, **settings: Any) -> Callable[[], PairScorer]:
+    def scorer(self, rl: ModelSource | None = None, **settings: Any) -> Callable[[], Scorer]:
         """A function that loads both models and returns their scorer.
 
         Args:
@@ -168,12 +169,29 @@ class ShiftJob(FolderOwner):
         """
         settings = {"temperature": self.args.temperature, "top_p": self.args.top_p} | settings
         source = rl or self.rl
+        if self.args.engine == VLLM:
+            return self._engine_scorer(source, settings)
 
         def ready() -> PairScorer:
             pair = PairScorer(self.load(self.base), self.load(source), self.base.tokenizer, **settings)
             if pair.note and PartialState().is_main_process:
                 print(pair.note)
             return pair
+
+        return ready
+
+    def _engine_scorer(self, rl: ModelSource, settings: dict[str, float]) -> Callable[[], Scorer]:
+        """A function that makes the scorer in vLLM ready, whose engine starts with the first trajectory."""
+        given = self.given[0] if self.given is not None else []
+        lengths = [len(trajectory.prompt_ids) + len(trajectory.completion_ids) for trajectory in given]
+        longest = max(self.longest, *lengths) if lengths else self.longest
+        start = engine_starter(self.args, rl, self.base, longest, scores=True)
+        vocabulary = min(source.config.get_text_config().vocab_size for source in (self.base, rl))
+
+        def ready() -> Scorer:
+            from tokenshift.analysis.token_table.engine_scoring import EngineScorer
+
+            return EngineScorer(start, self.base.tokenizer, vocabulary, **settings)
 
         return ready
 
