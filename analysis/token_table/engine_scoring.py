@@ -97,8 +97,8 @@ class EngineScorer:
             largest = max((*trajectory.completion_ids, *trajectory.prompt_ids))
             if largest >= self.vocabulary:
                 raise ValueError(
-                    f"Problem {trajectory.problem_id} has token {largest}, but only the first {self.vocabulary} are in "
-                    "both models: these trajectories are of another tokenizer."
+                    f"Problem {trajectory.problem_id} has token {largest}, but only the first {self.vocabulary} are "
+                    "in both models: these trajectories are of another tokenizer."
                 )
         settings = json.dumps(
             {"vocabulary": self.vocabulary, "temperature": self.temperature, "top_p": self.top_p, **more}
