@@ -199,10 +199,6 @@ def generator_maker(
             None.
     """
     chosen = sampling or args.sampling
-    if args.engine == VLLM:
-        from tokenshift.analysis.vllm_engine.generator import EngineGenerator
-
-        return lambda: EngineGenerator(engine_starter(args, source, longest=longest), chosen)
     if args.use_vllm:
         if source.base is not None:
             raise ValueError(
@@ -214,4 +210,8 @@ def generator_maker(
         if context_reason(source.config):  # where longer texts are allowed, vLLM has all read with their factors
             options["max_model_len"] = context_length(source.config)
         return lambda: VLLMGenerator(source.path, source.revision, source.tokenizer, chosen, **options)
+    if args.engine == VLLM:
+        from tokenshift.analysis.vllm_engine.generator import EngineGenerator
+
+        return lambda: EngineGenerator(engine_starter(args, source, longest=longest), chosen)
     return lambda: TransformersGenerator(ready_model(source, args), source.tokenizer, chosen)

@@ -154,11 +154,6 @@ class CrossArguments(ShiftArguments):
         """The engines that can be asked for."""
         return *ENGINES, TRANSFORMERS, VLLM
 
-    @property
-    def pairs_models(self) -> bool:
-        """Whether vLLM holds both models in one engine."""
-        return True
-
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
         reasons = super().without_effect(values)

@@ -70,11 +70,6 @@ class RobustnessArguments(MeasuredShiftArguments):
         if self.use_vllm and "mixed" in self.kinds:
             raise ValueError("The mixed policy cannot be sampled by vLLM; leave 'mixed' out of kinds.")
 
-    @property
-    def pairs_models(self) -> bool:
-        """Whether vLLM holds both models in one engine: for the mixed policy."""
-        return "mixed" in self.kinds
-
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
         reasons = super().without_effect(values)

@@ -81,11 +81,6 @@ class ShiftArguments(SamplingArguments, ProblemArguments):
         if self.batch_tokens < 1:
             raise ValueError(f"batch_tokens={self.batch_tokens} must be at least 1.")
 
-    @property
-    def pairs_models(self) -> bool:
-        """Whether vLLM holds both models in one engine."""
-        return False
-
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
         reasons = super().without_effect(values) | verification_without_effect([self.reward_func])
@@ -251,7 +246,7 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True, setting: str =
         rl.config, lengths, args.max_new_tokens, model=f"{setting}={args.rl_model!r}", setting="max_new_tokens"
     )
     longest = max(lengths, default=0) + args.max_new_tokens
-    check_engine(args, (base, rl), longest, pair=args.pairs_models)
+    check_engine(args, (base, rl), longest, pair=True)
     judge = judge_of(data, args.reward_func, args.correct_threshold)
     if judge is no_judge:
         reason = "the data has no gold answers, so nothing is judged; name their column by --solution_column."
