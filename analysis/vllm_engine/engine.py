@@ -168,6 +168,7 @@ class VLLMEngine:
             "logits_processors": [f"{module}:{PROCESSORS[runner]}"],
             "worker_extension_cls": EXTENSION,
             "hf_overrides": _overrides(model, base),
+            "enable_batch_sharded_sampling": False,  # each process would have the logits of some rows alone
             **(_for_scoring(options.longest) if options.scores else {}),
             **({} if options.memory_share is None else {"gpu_memory_utilization": options.memory_share}),
             **options.more,
