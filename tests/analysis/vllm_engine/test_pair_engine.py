@@ -1,6 +1,7 @@
 """The pair engine against the lock-step engine: tokens, decisions and scores in float32, on CPU."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from helpers.vllm_pairs import PairOnDisk, assert_same
 
 from tokenshift.analysis.cross_sampling.criteria import SHIPPED_CRITERIA
 from tokenshift.analysis.cross_sampling.intervention import Intervention
+from tokenshift.analysis.cross_sampling.pair_engine import STEP, CrossSettings, PairDecoder
 from tokenshift.analysis.sampling.generators import Sampling
+from tokenshift.analysis.vllm_engine.engine import StepRequest
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
@@ -48,12 +51,45 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> PairOnDisk:
     return PairOnDisk(BASE, folder)
 
 
-def test_every_criterion_direction_and_draw(pair: PairOnDisk) -> None:
-    """One engine, whose batch mixes rows of all plans only by turns; prefixes are cached from the second plan on."""
-    wanted = requests(pair.tokenizer, 6, samples=2)
-    with pair.decoder() as decode:
-        for direction, plan in PLANS:
-            assert_same(decode(direction, plan, wanted, SAMPLING), pair.reference(direction, plan, wanted, SAMPLING))
+@pytest.fixture(scope="module")
+def decode(pair: PairOnDisk) -> Iterator[PairDecoder]:
+    with pair.decoder() as decoder:
+        yield decoder
+
+
+@pytest.mark.parametrize(("direction", "plan"), PLANS, ids=lambda value: getattr(value, "criterion", value))
+def test_every_criterion_direction_and_draw(
+    pair: PairOnDisk, decode: PairDecoder, direction: str, plan: Intervention
+) -> None:
+    """One engine for all plans: prompts are in the cache of prefixes from the second plan on."""
+    wanted = requests(pair.tokenizer, 4, samples=2)
+    assert_same(decode(direction, plan, wanted, SAMPLING), pair.reference(direction, plan, wanted, SAMPLING))
+
+
+def test_a_response_goes_on_from_tokens_that_are_there(pair: PairOnDisk, decode: PairDecoder) -> None:
+    """As continuations of a shared prefix do: positions, and replacements that count, go on too."""
+    plan, begun = Intervention("js", 0.001, most=3), 6
+    wanted = requests(pair.tokenizer, 6)
+    reference = pair.reference("forward", plan, wanted, SAMPLING)
+    assert any(0 < sum(response.effective[:begun]) < 3 for response in reference)
+    settings = CrossSettings("base", "rl", SAMPLING, plan, pair.vocabulary).text
+    continued = decode.engine(
+        [
+            StepRequest(
+                request,
+                STEP,
+                settings,
+                SAMPLING.max_new_tokens,
+                response.completion_ids[:begun],
+                sum(response.effective[:begun]),
+            )
+            for request, response in zip(wanted, reference, strict=True)
+        ]
+    )
+    for response, whole in zip(continued, reference, strict=True):
+        assert response.completion_ids == whole.completion_ids
+        for name in ("switched", "primary_ids", "intervention_ids"):
+            assert response.record[name] == getattr(whole, name)[begun:]
 
 
 @pytest.mark.parametrize(
