@@ -103,13 +103,8 @@ def step_function(name: str) -> StepFunction:
 
 @dataclass
 class RowSteps:
-    """Applies step functions to the rows of a batch, and keeps their records until they are drained.
+    """Applies step functions to the rows of a batch, and keeps their records until they are drained."""
 
-    Attributes:
-        keeps: whether records are kept; one process of those that share a model is enough.
-    """
-
-    keeps: bool = True
     _parts: list[tuple[list[int], list[int], Mapping[str, torch.Tensor]]] = field(default_factory=list)
     _replaced: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
 
@@ -168,7 +163,7 @@ class RowSteps:
                 del seen[bisect.bisect_left(seen, position) :]  # a position that is decided again
                 if counts:
                     seen.append(position)
-        if result.record and self.keeps:
+        if result.record:
             self._parts.append((keys, at, result.record))
 
     def drain(self) -> dict[str, Any]:
