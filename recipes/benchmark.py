@@ -74,8 +74,7 @@ TRAINING_AIMS = {"js against base": "at most 1.10", "none, probe off": "at most 
 
 OPTIONS_OF_PARTS = {
     ("model",): ("scoring", "cross_sampling", "training", "pair_engine"),
-    ("rl_model",): ("cross_sampling",),
-    ("epsilon",): ("cross_sampling", "pair_engine"),
+    ("rl_model", "epsilon"): ("cross_sampling",),
     ("trainings",): ("training",),
     ("tokens",): ("statistics", "errors", "scoring"),
     ("hidden", "vocabulary", "dtype"): ("statistics", "errors"),
@@ -210,9 +209,9 @@ def add_cross_sampling(table: Table, model: str, rl_model: str, epsilon: float, 
     return f"{cost.words}; {cost.unequal} responses differ between the engines"
 
 
-def add_pair_engine(table: Table, model: str, epsilon: float, rounds: int) -> str:
+def add_pair_engine(table: Table, model: str, rounds: int) -> str:
     """Rows for the pair engine in vLLM; its shape in words."""
-    cost = pair_engine_cost.pair_engine_cost(model, epsilon)
+    cost = pair_engine_cost.pair_engine_cost(model)
     try:
         times = timed(cost.functions, rounds, "pair engine")
     finally:
@@ -302,7 +301,7 @@ def run(args: BenchmarkArguments) -> None:
         words = add_cross_sampling(table, args.model, args.rl_model, args.epsilon, args.rounds)
         lines.append(f"cross-sampling: {words}")
     if "pair_engine" in args.parts:
-        lines.append(add_pair_engine(table, args.model, args.epsilon, args.rounds))
+        lines.append(add_pair_engine(table, args.model, args.rounds))
     if "training" in args.parts:
         lines.append(f"training: {add_training(table, args.model, args.trainings or [], args.rounds)}")
     if "verification" in args.parts:

@@ -20,6 +20,9 @@ SCORED = "pair engine: sampling with every column of the table"
 RESPONSES, LENGTH = 32, 64
 """Responses, all in one batch, and tokens of each: none ends before."""
 
+EPSILON = 0.05
+"""JS above which RL draws, in nats."""
+
 PROMPT = "Write a short story about a river and a stone.\n"
 
 
@@ -38,11 +41,10 @@ class PairEngineCost:
     close: Callable[[], None]
 
 
-def pair_engine_cost(model: str, epsilon: float, dtype: str = "float32", eager: bool = True) -> PairEngineCost:
+def pair_engine_cost(model: str, dtype: str = "float32", eager: bool = True) -> PairEngineCost:
     """
     Args:
         model: a model by name, which is both base and RL model: the cost does not depend on weights.
-        epsilon: JS above which RL draws.
         dtype: of weights and caches.
         eager: whether models run without compilation.
 
@@ -80,7 +82,7 @@ def pair_engine_cost(model: str, epsilon: float, dtype: str = "float32", eager: 
     decoder = PairDecoder(lambda: pair, vocabulary)
     scorer = ScoringSampler(lambda: pair, ScoredSampling("rl", sampling, sampling.top_p, vocabulary), source.tokenizer)
     drawn = EngineGenerator(lambda: one, sampling)
-    plan = Intervention("js", epsilon)
+    plan = Intervention("js", EPSILON)
     words = {
         "model": model,
         "responses": RESPONSES,

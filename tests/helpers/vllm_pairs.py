@@ -22,6 +22,9 @@ SCORE_TOLERANCE = 1e-5
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
 """Environment of small engines on a CPU."""
 
+ONE_PROCESS_LESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+"""Environment in which an engine's scheduler runs in the test's process, which saves the imports of another."""
+
 
 @dataclass
 class PairOnDisk:
@@ -59,7 +62,7 @@ class PairOnDisk:
         """The pair engine; `options` are those of `EngineOptions`."""
         from tokenshift.analysis.vllm_engine.engine import EngineModel, EngineOptions, VLLMEngine
 
-        for name, value in ON_CPU.items():
+        for name, value in (ON_CPU | ONE_PROCESS_LESS).items():
             os.environ.setdefault(name, value)
         models = [
             EngineModel(str(path), None, model.config)

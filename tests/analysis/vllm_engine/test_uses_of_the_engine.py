@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 from helpers.pocket_models import BASE, requests, save_moved
-from helpers.vllm_pairs import ON_CPU, PairOnDisk
+from helpers.vllm_pairs import ON_CPU, ONE_PROCESS_LESS, PairOnDisk
 
 from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator
 from tokenshift.analysis.sampling.trajectories import Trajectory
@@ -41,7 +41,7 @@ def test_one_model_samples_as_transformers_does(pair: PairOnDisk) -> None:
     from tokenshift.analysis.vllm_engine.engine import EngineModel, EngineOptions, VLLMEngine
     from tokenshift.analysis.vllm_engine.generator import EngineGenerator
 
-    for name, value in ON_CPU.items():
+    for name, value in (ON_CPU | ONE_PROCESS_LESS).items():
         os.environ.setdefault(name, value)
     wanted = requests(pair.tokenizer, 8, samples=2)
     options = EngineOptions("float32", longest=200, memory_share=0.1, eager=True)
@@ -114,7 +114,8 @@ def test_no_process_of_an_engine_is_left_after_a_kill(pair: PairOnDisk, tmp_path
         "    time.sleep(600)\n"
     )
     command = [sys.executable, str(script), str(pair.base_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | ON_CPU) as process:
+    environment = os.environ | ON_CPU | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         assert any(line.startswith("started") for line in process.stdout)
         children = psutil.Process(process.pid).children(recursive=True)
