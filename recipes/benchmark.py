@@ -9,6 +9,7 @@ Python, the accuracy reward against math-verify.
     python recipes/benchmark.py --parts cross_sampling --rl_model outputs/pocket/model --epsilon 0.005
     python recipes/benchmark.py --parts startup --rounds 5
     python recipes/benchmark.py --parts verification
+    python recipes/benchmark.py --parts pair_engine --model smollm2 --rounds 3      # with vLLM
 
 All that is compared runs in turn in every round; figures are medians of the rounds' ratios, with quartiles. Shapes
 are SmolLM2-135M's on CPU and a 7 B model's on an accelerator. Nothing else should run on the machine.
@@ -34,6 +35,7 @@ from rich.table import Table
 
 from tokenshift.recipes.benchmarks import (
     cross_cost,
+    pair_engine_cost,
     scoring_cost,
     startup_cost,
     statistics_cost,
@@ -46,8 +48,12 @@ from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.rewards.pool import VerificationPool
 
-BENCHMARK_PARTS = ["statistics", "errors", "scoring", "cross_sampling", "training", "startup", "verification"]
-DEFAULT_PARTS = [part for part in BENCHMARK_PARTS if part not in ("cross_sampling", "startup", "verification")]
+BENCHMARK_PARTS = [
+    *("statistics", "errors", "scoring", "cross_sampling", "training", "startup", "verification"),
+    "pair_engine",
+]
+UNASKED = ("cross_sampling", "startup", "verification", "pair_engine")
+DEFAULT_PARTS = [part for part in BENCHMARK_PARTS if part not in UNASKED]
 """Parts that run when none is named: no model must have been trained, and nothing but the models' work is timed."""
 AIMS = {
     "cpu": {
@@ -67,7 +73,7 @@ TRAINING_AIMS = {"js against base": "at most 1.10", "none, probe off": "at most 
 
 
 OPTIONS_OF_PARTS = {
-    ("model",): ("scoring", "cross_sampling", "training"),
+    ("model",): ("scoring", "cross_sampling", "training", "pair_engine"),
     ("rl_model", "epsilon"): ("cross_sampling",),
     ("trainings",): ("training",),
     ("tokens",): ("statistics", "errors", "scoring"),
@@ -203,6 +209,23 @@ def add_cross_sampling(table: Table, model: str, rl_model: str, epsilon: float, 
     return f"{cost.words}; {cost.unequal} responses differ between the engines"
 
 
+def add_pair_engine(table: Table, model: str, rounds: int) -> str:
+    """Rows for the pair engine in vLLM; its shape in words."""
+    cost = pair_engine_cost.pair_engine_cost(model)
+    try:
+        times = timed(cost.functions, rounds, "pair engine")
+    finally:
+        cost.close()
+    tokens = pair_engine_cost.RESPONSES * pair_engine_cost.LENGTH
+    for name, aim in ((pair_engine_cost.CROSS, "at least 0.65"), (pair_engine_cost.SCORED, "at least 0.50")):
+        rate = ratio(times, name, pair_engine_cost.ALONE).inverse()
+        table.add_row(f"{name}, tokens/s", pair_engine_cost.ALONE, str(rate), aim)
+    own = ratio(times, pair_engine_cost.DRAWN, pair_engine_cost.ALONE).inverse()
+    table.add_row(f"{pair_engine_cost.DRAWN}, tokens/s", pair_engine_cost.ALONE, str(own), "")
+    rates = ", ".join(f"{name} {tokens / median(seconds_of):.0f}" for name, seconds_of in times.items())
+    return f"pair engine: {cost.words}; tokens/s: {rates}"
+
+
 def add_verification(table: Table, rounds: int) -> str:
     """Rows for the accuracy reward; its shape in words."""
     pool = VerificationPool(workers=2)
@@ -277,6 +300,8 @@ def run(args: BenchmarkArguments) -> None:
     if "cross_sampling" in args.parts:
         words = add_cross_sampling(table, args.model, args.rl_model, args.epsilon, args.rounds)
         lines.append(f"cross-sampling: {words}")
+    if "pair_engine" in args.parts:
+        lines.append(add_pair_engine(table, args.model, args.rounds))
     if "training" in args.parts:
         lines.append(f"training: {add_training(table, args.model, args.trainings or [], args.rounds)}")
     if "verification" in args.parts:

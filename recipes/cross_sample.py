@@ -22,7 +22,8 @@ if __name__ == "__main__":
 
 import functools
 import sys
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 from rich.box import SIMPLE_HEAD
@@ -38,8 +39,12 @@ from tokenshift.analysis.report.numbers import number_text
 from tokenshift.analysis.sampling.correctness import correctness_words
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import LateMistakeError, run_guarded
+from tokenshift.recipes.inputs.engines import VLLM
 from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
+
+if TYPE_CHECKING:
+    from tokenshift.analysis.cross_sampling.pair_engine import PairDecoder
 
 CROSS_FILES = ("report.html", "cross.md", "cross.json", "figures", "cells")
 """Files of a cross-sampling that are named at the end."""
@@ -52,6 +57,8 @@ def run(job: ShiftJob) -> None:
     decoding = Decoding(
         policies, job.base.tokenizer, args.sampling, args.engine, args.samples, args.batch_size, args.draws
     )
+    if args.engine == VLLM:
+        decoding = replace(decoding, pair=pair_decoder(job))
     thresholds = find_thresholds(job.folder, args.wanted, job.prompts[: args.pilot], decoding)
     try:
         unmet = args.unmet(thresholds)
@@ -126,6 +133,13 @@ def _show(summary: dict[str, Any], rule: str | None) -> None:
         console.print(f"{statement['text']}. {statement['measured']}: {statement['verdict']}.", highlight=False)
     for remark in summary["remarks"]:
         console.print(remark, highlight=False)
+
+
+def pair_decoder(job: ShiftJob) -> "PairDecoder":
+    """What decodes by the pair engine; vLLM is imported here."""
+    from tokenshift.analysis.cross_sampling.pair_engine import PairDecoder
+
+    return PairDecoder(job.pair_engine(), job.vocabulary)
 
 
 def mean_text(entry: dict[str, Any] | None) -> str:

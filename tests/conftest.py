@@ -4,6 +4,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,17 @@ torch.set_num_threads(1)  # tiny matrices: more threads only wait for each other
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files with the most slow tests come first, so that no worker is left alone with one of them at the end."""
+    """The files with the most slow tests come first, so that no worker is left alone with one of them at the end.
+
+    Tests of the vLLM engine run where vLLM is installed.
+    """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+    if find_spec("vllm") is None:
+        reason = "vLLM is not installed; `make test-vllm` runs the test in an environment of its own"
+        for item in items:
+            if item.get_closest_marker("vllm"):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ JOBS = {
 ANALYSIS_ROOMS = {
     *BOTTOM,
     *QUESTIONS,
-    *("analysis.sampling", "analysis.token_table", "analysis.figures", "analysis.report"),
+    *("analysis.sampling", "analysis.token_table", "analysis.figures", "analysis.report", "analysis.vllm_engine"),
 }
 SCRIPTS = {f"recipes.{path.stem}" for path in (ROOT / "recipes").glob("*.py") if path.stem != "__init__"}
 
@@ -36,7 +36,11 @@ WALLS: dict[str, set[str]] = {
     "analysis.figures": ANALYSIS_ROOMS - {"analysis.figures", *BOTTOM},
     "analysis.report": ANALYSIS_ROOMS - {"analysis.report", "analysis.figures", *BOTTOM},
     **{room: QUESTIONS - {room} for room in QUESTIONS},
-    "analysis.sampling": {"analysis.token_table", "analysis.figures", "analysis.report", *QUESTIONS},
+    "analysis.sampling": {
+        *("analysis.token_table", "analysis.figures", "analysis.report", "analysis.vllm_engine"),
+        *QUESTIONS,
+    },
+    "analysis.vllm_engine": {"analysis.token_table", "analysis.figures", "analysis.report", *QUESTIONS},
     "analysis.token_table": {"analysis.figures", "analysis.report", *QUESTIONS},
     "trainer": {"recipes", "rewards"},
     "trainer.weighting": {"trainer.probe", "trainer.dynamic_sampling", "trainer.resume", "trainer.policy"},

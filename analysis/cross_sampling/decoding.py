@@ -14,6 +14,9 @@ from tokenshift.analysis.sampling.requests import Request
 Policies = Callable[[], tuple[Any, Any]]
 """Makes base and RL ready; called only if there is something left to sample."""
 
+PairPolicies = Callable[[str, Intervention, Sequence[Request], Sampling], list[CrossResponse]]
+"""Responses of two policies that stand in one engine: of (direction, plan, requests, sampling)."""
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -27,6 +30,7 @@ class Decoding:
         samples: responses per problem.
         batch_size: responses at once.
         draws: one of `DRAWS`.
+        pair: decodes by the pair engine, in place of `policies`; None for the engines of `cross_sample`.
     """
 
     policies: Policies
@@ -36,11 +40,12 @@ class Decoding:
     samples: int
     batch_size: int
     draws: str = DRAWS[0]
+    pair: PairPolicies | None = None
 
     @property
     def engine_run(self) -> str:
         """The engine that decodes with these two models; they are made ready to find out."""
-        return engine_for(*self.policies(), self.engine)
+        return self.engine if self.pair is not None else engine_for(*self.policies(), self.engine)
 
     def __call__(
         self, direction: str, plan: Intervention, requests: Sequence[Request], seed: int | None = None
@@ -49,10 +54,12 @@ class Decoding:
 
         Forward, RL intervenes, and backward, the base; where the plan sharpens, the base does in both.
         """
+        sampling = self.sampling if seed is None else replace(self.sampling, seed=seed)
+        if self.pair is not None:
+            return self.pair(direction, replace(plan, draws=self.draws), requests, sampling)
         base, rl = self.policies()
         primary = base if direction == "forward" else rl
         intervention = rl if direction == "forward" and plan.sharpening is None else base
-        sampling = self.sampling if seed is None else replace(self.sampling, seed=seed)
         return cross_sample(
             primary,
             intervention,

@@ -9,7 +9,7 @@ are independent, as the publication's are.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -173,6 +173,16 @@ class Decisions:
     js: list[float]
 
 
+class DecisionTensors(NamedTuple):
+    """The fields of `Decisions` as tensors `(B,)` on the device of the distributions."""
+
+    switched: torch.Tensor
+    primary_ids: torch.Tensor
+    intervention_ids: torch.Tensor
+    scores: torch.Tensor
+    js: torch.Tensor
+
+
 def decide(
     primary: torch.Tensor,
     intervention: torch.Tensor,
@@ -182,6 +192,20 @@ def decide(
     plan: Intervention,
     primary_ids: torch.Tensor | None = None,
 ) -> Decisions:
+    """As `decide_on_device`, in lists; the arguments are the same."""
+    tensors = decide_on_device(primary, intervention, rows, positions, sampling, plan, primary_ids)
+    return Decisions(*(values.tolist() for values in tensors))
+
+
+def decide_on_device(
+    primary: torch.Tensor,
+    intervention: torch.Tensor,
+    rows: Sequence[tuple[int, int]],
+    positions: Sequence[int],
+    sampling: Sampling,
+    plan: Intervention,
+    primary_ids: torch.Tensor | None = None,
+) -> DecisionTensors:
     """Draw from both policies at B positions, then score the positions.
 
     Args:
@@ -214,7 +238,7 @@ def decide(
         js[indices] = drawn.js[indices]
     elif len(indices):
         js[indices] = pair_statistics(primary[indices], intervention[indices], ("js",))["js"]
-    return Decisions(*(values.tolist() for values in (switched, primary_ids, intervention_ids, scores, js)))
+    return DecisionTensors(switched, primary_ids, intervention_ids, scores, js)
 
 
 def _extrapolated(primary: torch.Tensor, intervention: torch.Tensor, gamma: float) -> torch.Tensor:

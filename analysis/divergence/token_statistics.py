@@ -166,6 +166,57 @@ def token_statistics(
     return results
 
 
+def statistics_of_logits(
+    base: torch.Tensor,
+    rl: torch.Tensor,
+    token_ids: torch.Tensor,
+    *,
+    outputs: Collection[str] = ("js",),
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+) -> dict[str, torch.Tensor]:
+    """As `token_statistics`, from logits that are there already.
+
+    Args:
+        base, rl: logits `(n, V)`, which stay as they are.
+        token_ids: `(n,)` integers, the tokens that followed.
+        outputs, temperature, top_p: as of `token_statistics`.
+
+    Raises:
+        ValueError: for shapes that do not fit, NaN, unknown names, or numbers out of range.
+    """
+    numbered = _check_names(outputs)
+    check_sampling(temperature, top_p)
+    if base.shape != rl.shape or base.shape[:1] != token_ids.shape:
+        raise ValueError(f"base {tuple(base.shape)}, rl {tuple(rl.shape)} and token_ids {tuple(token_ids.shape)}.")
+    if not len(token_ids) or not outputs:
+        return {name: _empty(name, len(token_ids), token_ids.device) for name in outputs}
+    truncates = bool(set(outputs) & TRUNCATED.keys()) and top_p < 1
+    strip, _ = _sizes(base.device, base.shape[-1], None, COPIES_TRUNCATING if truncates else COPIES)
+    with torch.no_grad(), torch.autocast(base.device.type, enabled=False):
+        p, q = (_tempered(logits, temperature) for logits in (base, rl))
+        statistics = _chunk_statistics(p, q, token_ids.long(), frozenset(outputs), numbered, top_p, strip)
+        unsure = statistics.pop(UNSURE, None)
+        if unsure is not None:
+            p, q = (_tempered(logits[unsure].double(), temperature) for logits in (base, rl))
+            for name, values in _exact_truncated(p, q, top_p, max(1, strip // 2)).items():
+                if name in outputs:
+                    statistics[name][unsure] = values
+    results = {name: statistics[name].to(_empty(name, 0, base.device).dtype) for name in outputs}
+    if any(value.isnan().any() for value in results.values() if value.is_floating_point()):
+        raise ValueError(NOT_FINITE)
+    return results
+
+
+def _tempered(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """A contiguous copy in float32, or float64 where they are, divided by the temperature as `Projection` does."""
+    copy = logits.to(logits.dtype if logits.dtype == torch.float64 else torch.float32, copy=True).contiguous()
+    if temperature == 1:
+        return copy
+    # the largest is taken off first: an offset that all logits share would cost the quotients their digits
+    return copy.sub_(copy.amax(dim=-1, keepdim=True)).div_(temperature)
+
+
 def _chunk_statistics(
     base: torch.Tensor,
     rl: torch.Tensor,

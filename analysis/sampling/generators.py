@@ -237,3 +237,7 @@ class VLLMGenerator:
         prompts = [{"prompt_token_ids": request.prompt_ids} for request in requests]
         outputs = self._llm.generate(prompts, params, use_tqdm=False)
         return [list(output.outputs[0].token_ids) for output in outputs]
+
+    def close(self) -> None:
+        """End the engine's processes."""
+        self._llm.llm_engine.engine_core.shutdown()

@@ -38,7 +38,7 @@ from tokenshift.analysis.storage.run_folder import RunFolder, held_run_folder
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, check_measure, measure_name, second_measure
 from tokenshift.analysis.token_table.reader import column_names, table_files
 from tokenshift.analysis.token_table.scored_run import score_to_table
-from tokenshift.analysis.token_table.scoring import PairScorer, check_lengths
+from tokenshift.analysis.token_table.scoring import PairScorer, Scorer, check_lengths
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -55,7 +55,7 @@ def sample_and_score(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     policies: Mapping[str, Callable[[], Generator]],
-    scorer: Callable[[], PairScorer],
+    scorer: Callable[[], Scorer],
     metadata: Mapping[str, Any],
     *,
     judge: Judge,

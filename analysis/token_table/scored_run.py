@@ -22,13 +22,13 @@ from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.work_units import run_units
 from tokenshift.analysis.token_table.explored import explored_responses, write_explored
 from tokenshift.analysis.token_table.schema import write_table
-from tokenshift.analysis.token_table.scoring import PairScorer, scoring_batches
+from tokenshift.analysis.token_table.scoring import Scorer, scoring_batches
 
 
 def score_to_table(
     folder: RunFolder,
     trajectories: Mapping[str, Sequence[Trajectory]],
-    scorer: Callable[[], PairScorer],
+    scorer: Callable[[], Scorer],
     metadata: Mapping[str, Any],
     *,
     batch_tokens: int,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -84,6 +84,16 @@ def check_lengths(trajectories: Sequence[Trajectory], models: Sequence[Any]) -> 
                 f"A trajectory of problem {problem} has {longest} tokens, but the model reads {context}"
                 f"{context_reason(model.config)}: leave it out ({model_name(model)!r})."
             )
+
+
+class Scorer(Protocol):
+    """Anything that scores trajectories by two models; `PairScorer` by transformers, `EngineScorer` by vLLM."""
+
+    def table(self, trajectories: Sequence[Trajectory], kind: str) -> pa.Table:
+        """The per-token rows of trajectories, in their order."""
+
+    def top_tokens(self, trajectory: Trajectory, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """Ids `(2, T, k)` and log-probabilities `(2, 2, T, k)` of the most probable tokens at each position."""
 
 
 class PairScorer:

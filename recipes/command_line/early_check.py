@@ -31,7 +31,7 @@ SMALLEST = {
         (
             *("size", "samples", "ks", "batch_size", "batch_tokens", "max_new_tokens", "resamples", "pilot"),
             *("train_size", "eval_size", "check_steps", "probe_size", "verify_workers", "parallel"),
-            *("rounds", "tokens", "hidden", "vocabulary"),
+            *("rounds", "tokens", "hidden", "vocabulary", "vllm_tensor_parallel_size", "vllm_max_model_length"),
             *("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations", "num_iterations"),
             *("steps_per_generation", "generation_batch_size", "max_completion_length"),
         ),
@@ -57,7 +57,7 @@ KIND_WORDS = {"extractor": "answer extractor"}
 LISTED = {
     "parts": ("tokenshift.recipes.benchmark", "BENCHMARK_PARTS"),
     "directions": ("tokenshift.analysis.cross_sampling.sweep", "DIRECTIONS"),
-    "engine": ("tokenshift.analysis.cross_sampling.engines", "ENGINES"),
+    "engine": ("tokenshift.recipes.inputs.engines", "ENGINE_NAMES"),
     "match": ("tokenshift.analysis.cross_sampling.pilot", "MATCHES"),
     "draws": ("tokenshift.analysis.cross_sampling.intervention", "DRAWS"),
     "kinds": ("tokenshift.recipes.jobs.analysis.robustness", "TRAJECTORY_KINDS"),

@@ -41,6 +41,9 @@ UNRECORDED_ARGUMENTS = (
     "verify_budget",
     "ddp_timeout",
     "trust_remote_code",
+    # how vLLM runs
+    *("vllm_tensor_parallel_size", "vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_runner"),
+    "vllm_enforce_eager",
 )
 """Arguments of every analysis on which no row depends, and which its settings therefore leave out."""
 

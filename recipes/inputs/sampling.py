@@ -14,6 +14,7 @@ from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator, VLLMGenerator
 from tokenshift.analysis.sampling.token_ids import context_length, context_reason
 from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.recipes.inputs.engines import TRANSFORMERS, VLLM, check_engine_arguments, engine_starter
 from tokenshift.recipes.inputs.models import ModelSource, model_ends
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
 from tokenshift.rewards import configure_verification
@@ -47,6 +48,11 @@ class SamplingArguments(PromptArguments):
             Responses sampled at once.
         dtype, attn_implementation, use_vllm:
             How models are loaded and responses sampled.
+        engine (`str`):
+            `transformers`, or `vllm`, which gives the same responses but for rounding (another extra).
+        vllm_tensor_parallel_size, vllm_gpu_memory_utilization, vllm_max_model_length, vllm_runner, vllm_enforce_eager:
+            How vLLM runs: GPUs that share a model, share of each GPU's memory, tokens of the longest text, its model
+            runner (`v1` or `v2`), and whether models run without compilation.
         trust_remote_code (`bool`):
             Whether code that comes with the models may run; without it, a model that needs such code is refused.
         chat_template_kwargs (`dict[str, Any]`, *optional*):
@@ -71,7 +77,19 @@ class SamplingArguments(PromptArguments):
     batch_size: int = field(default=32, metadata={"help": "Responses sampled at once by each process."})
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
     attn_implementation: str | None = field(default=None, metadata={"help": "As in transformers."})
-    use_vllm: bool = field(default=False, metadata={"help": "Sample by vLLM."})
+    use_vllm: bool = field(default=False, metadata={"help": "Sample by vLLM, with draws of its own."})
+    engine: str = field(
+        default=TRANSFORMERS, metadata={"help": "transformers, or vllm with the same draws; another extra."}
+    )
+    vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs that share a model in vLLM."})
+    vllm_gpu_memory_utilization: float | None = field(
+        default=None, metadata={"help": "Share of each GPU's memory for vLLM."}
+    )
+    vllm_max_model_length: int | None = field(
+        default=None, metadata={"help": "Longest text in vLLM, in tokens; prompts and max_new_tokens by default."}
+    )
+    vllm_runner: str | None = field(default=None, metadata={"help": "vLLM's model runner: v1 or v2."})
+    vllm_enforce_eager: bool = field(default=False, metadata={"help": "Run vLLM's models without compilation."})
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Run the code that comes with the models, which can do anything here."}
     )
@@ -101,6 +119,9 @@ class SamplingArguments(PromptArguments):
                 raise ValueError(f"{name}={value} must be at least 1.")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} is not known; choose auto, float32, bfloat16 or float16.")
+        if self.engine not in self.engines:
+            *others, last = self.engines
+            raise ValueError(f"engine={self.engine!r} is not known; choose {', '.join(others)} or {last}.")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
         if not 0 < self.ddp_timeout <= LONGEST_TIMEOUT:
@@ -120,6 +141,11 @@ class SamplingArguments(PromptArguments):
                 "'{\"enable_thinking\": false}'."
             )
         self.chat_template_kwargs = value or None
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that can be asked for."""
+        return TRANSFORMERS, VLLM
 
     @property
     def template_kwargs(self) -> dict[str, Any] | None:
@@ -147,6 +173,7 @@ def check_machine(args: SamplingArguments) -> PartialState:
     meet()
     if args.use_vllm and find_spec("vllm") is None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
+    check_engine_arguments(args)
     configure_verification(
         args.verify_workers, args.verify_timeout, bool(args.verify_decimal_comma), args.verify_budget
     )
@@ -160,7 +187,7 @@ def ready_model(source: ModelSource, args: SamplingArguments) -> Any:
 
 
 def generator_maker(
-    source: ModelSource, args: SamplingArguments, sampling: Sampling | None = None
+    source: ModelSource, args: SamplingArguments, sampling: Sampling | None = None, longest: int | None = None
 ) -> Callable[[], Generator]:
     """A function that loads a model and returns a generator of its responses.
 
@@ -168,6 +195,8 @@ def generator_maker(
         source: the model.
         args: the recipe's arguments.
         sampling: how responses are sampled; as the arguments say when None.
+        longest: tokens of the longest prompt and its response, for which vLLM makes room; what the model reads when
+            None.
     """
     chosen = sampling or args.sampling
     if args.use_vllm:
@@ -181,4 +210,8 @@ def generator_maker(
         if context_reason(source.config):  # where longer texts are allowed, vLLM has all read with their factors
             options["max_model_len"] = context_length(source.config)
         return lambda: VLLMGenerator(source.path, source.revision, source.tokenizer, chosen, **options)
+    if args.engine == VLLM:
+        from tokenshift.analysis.vllm_engine.generator import EngineGenerator
+
+        return lambda: EngineGenerator(engine_starter(args, source, longest=longest), chosen)
     return lambda: TransformersGenerator(ready_model(source, args), source.tokenizer, chosen)

@@ -299,7 +299,7 @@ def test_two_processes_write_the_same_rows(undisturbed: Path, moved: Path, tmp_p
         (["--seeds", "-1"], "seeds has -1, which must be at least 0"),
         (["--most", "-1"], "most=-1 must be at least 0"),
         (["--gammas", "-1"], "gamma=-1.0 must be a number above -1"),
-        (["--engine", "fast"], "engine='fast' is not known; choose draft or lockstep."),
+        (["--engine", "fast"], "engine='fast' is not known; choose draft, lockstep, transformers or vllm."),
         (["--pilot", "0"], "pilot=0 must be at least 1"),
         (["--use_vllm", "true"], "use_vllm=True cannot be"),
         (["--rl_model", "{endless}", "--base_model", "{endless}"], "have no end token"),

@@ -13,6 +13,7 @@ from tokenshift.analysis.cross_sampling.report import unmet_text
 from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, ENDS
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.engines import TRANSFORMERS, VLLM
 from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
 
@@ -56,7 +57,8 @@ class CrossArguments(ShiftArguments):
         draws (`str`):
             `shared`: both policies draw with one random number per position; `independent`: with one each.
         engine (`str`):
-            `draft` or `lockstep`, which give the same responses.
+            `draft` (or `transformers`), `lockstep`, or `vllm`, the pair engine, which give the same responses but for
+            rounding.
         pilot (`int`):
             Problems on which thresholds for budgets are found, with the seed `seed`.
         resamples (`int`):
@@ -103,23 +105,25 @@ class CrossArguments(ShiftArguments):
     draws: str = field(
         default="shared", metadata={"help": "Random numbers of the two policies: shared, or independent."}
     )
-    engine: str = field(default="draft", metadata={"help": f"{' or '.join(ENGINES)}."})
+    engine: str = field(default="draft", metadata={"help": "draft, which is transformers, lockstep, or vllm."})
     pilot: int = field(default=64, metadata={"help": "Problems on which thresholds for budgets are found."})
     resamples: int = field(default=1000, metadata={"help": "Resamples of the bootstrap."})
     output_dir: str = field(default="outputs/pocket/cross", metadata={"help": "Where results go."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.engine == TRANSFORMERS:
+            self.engine = "draft"
         if self.use_vllm:
-            raise ValueError("use_vllm=True cannot be: cross-sampling needs both models' whole distributions.")
+            raise ValueError(
+                "use_vllm=True cannot be: cross-sampling needs both models' whole distributions; give engine='vllm'."
+            )
         for name in ("directions", "criteria", "seeds", "gammas"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty.")
         if unknown := [direction for direction in self.directions if direction not in DIRECTIONS]:
             raise ValueError(f"directions names {unknown[0]!r}; known are {', '.join(DIRECTIONS)}.")
         self.criteria = [named_criterion(criterion).name for criterion in self.criteria]
-        if self.engine not in ENGINES:
-            raise ValueError(f"engine={self.engine!r} is not known; choose {' or '.join(ENGINES)}.")
         if self.match not in MATCHES:
             raise ValueError(f"match={self.match!r} is not known; choose {' or '.join(MATCHES)}.")
         if self.draws not in DRAWS:
@@ -144,6 +148,11 @@ class CrossArguments(ShiftArguments):
         for name in ("pilot", "resamples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that can be asked for."""
+        return *ENGINES, TRANSFORMERS, VLLM
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""

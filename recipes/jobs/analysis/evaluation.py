@@ -15,6 +15,7 @@ from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner, open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import data_content, model_content
+from tokenshift.recipes.inputs.engines import TRANSFORMERS, check_engine, engine_facts, engine_without_effect
 from tokenshift.recipes.inputs.judging import (
     encoded_prompts,
     grader_of,
@@ -122,7 +123,7 @@ class EvaluationArguments(SamplingArguments):
         if self.use_vllm:
             reason = "vLLM loads the models by their own configs; leave it out, or use_vllm."
             reasons |= dict.fromkeys(("dtype", "attn_implementation"), reason)
-        return reasons
+        return reasons | engine_without_effect(self.engine)
 
     @property
     def made_beside_others(self) -> list[str]:
@@ -197,7 +198,13 @@ class EvaluationJob(FolderOwner):
     def subject(self, name: str) -> Subject:
         """The model of this name, to be loaded when it is needed."""
         source = self.models[name]
-        return Subject(name, source.tokenizer, model_ends(source), generator_maker(source, self.args))
+        generator = generator_maker(source, self.args, longest=self.longest(name))
+        return Subject(name, source.tokenizer, model_ends(source), generator)
+
+    def longest(self, model: str) -> int:
+        """Tokens of a model's longest prompt and its response."""
+        prompts = (prompt for (name, _), of_set in self.prompts.items() if name == model for prompt in of_set)
+        return max((len(prompt.ids) for prompt in prompts), default=0) + int(self.args.max_new_tokens)
 
     def sets(self, model: str) -> list[ProblemSet]:
         """The sets as the model of this name reads them."""
@@ -214,7 +221,8 @@ class EvaluationJob(FolderOwner):
             **asdict(self.args.sampling),
             "dtype": weights_dtype(self.models.values(), self.args.dtype),
             **grading_rule(self.args.reward_func, self.args.answer_extractor, self.args.correct_threshold),
-            "engine": "vllm" if self.args.use_vllm else "transformers",
+            "engine": "vllm" if self.args.use_vllm else self.args.engine,
+            **engine_facts(self.args),
         }
 
 
@@ -267,6 +275,10 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
         del settings["chat_template_kwargs"]
     if args.correct_threshold == CORRECT:
         del settings["correct_threshold"]  # likewise
+    if args.engine == TRANSFORMERS:
+        del settings["engine"]
+    for name, source in models.items():
+        check_engine(args, (source,), job.longest(name), pair=False)
     parts = {f"model {name}": model_content(source) for name, source in models.items()}
     parts |= set_contents(data)
     tokens = sum(map(len, prompts.values())) * args.samples * args.max_new_tokens

@@ -19,6 +19,7 @@ from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, FULL_JS, TR
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.engines import VLLM
 from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
 
 TRAJECTORY_KINDS = ("rl", "base", "mixed")
@@ -156,11 +157,25 @@ def _setting_rows(
 def _generator(job: ShiftJob, kind: str, sampling: Sampling) -> Generator:
     if kind != "mixed":
         return job.generator(job.rl if kind == "rl" else job.base, sampling)()
-    base, rl, tokenizer = job.load(job.base), job.load(job.rl), job.base.tokenizer
     plan = Intervention(job.args.mixed_criterion, job.args.mixed_epsilon)
+    if job.args.engine == VLLM:
+        return _mixed_by_engine(job, plan, sampling)
+    base, rl, tokenizer = job.load(job.base), job.load(job.rl), job.base.tokenizer
 
     def mixed(requests: Sequence[Request]) -> list[list[int]]:
         responses = cross_sample(base, rl, tokenizer, requests, plan=plan, sampling=sampling)
         return [response.completion_ids for response in responses]
+
+    return mixed
+
+
+def _mixed_by_engine(job: ShiftJob, plan: Intervention, sampling: Sampling) -> Generator:
+    """The mixed policy in the pair engine."""
+    from tokenshift.analysis.cross_sampling.pair_engine import PairDecoder
+
+    decoder = PairDecoder(job.pair_engine(), job.vocabulary)
+
+    def mixed(requests: Sequence[Request]) -> list[list[int]]:
+        return [response.completion_ids for response in decoder("forward", plan, requests, sampling)]
 
     return mixed

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 from datasets import Dataset
@@ -16,10 +16,18 @@ from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, check_measure
-from tokenshift.analysis.token_table.scoring import PairScorer
+from tokenshift.analysis.token_table.scoring import PairScorer, Scorer
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner
 from tokenshift.recipes.inputs.contents import data_content, model_content
+from tokenshift.recipes.inputs.engines import (
+    TRANSFORMERS,
+    VLLM,
+    check_engine,
+    engine_facts,
+    engine_starter,
+    engine_without_effect,
+)
 from tokenshift.recipes.inputs.judging import (
     encoded_prompts,
     judge_of,
@@ -38,6 +46,9 @@ from tokenshift.recipes.inputs.sampling import (
     ready_model,
 )
 from tokenshift.rewards import load_reward
+
+if TYPE_CHECKING:
+    from tokenshift.analysis.vllm_engine.engine import VLLMEngine
 
 
 @dataclass
@@ -72,7 +83,8 @@ class ShiftArguments(SamplingArguments, ProblemArguments):
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
-        return super().without_effect(values) | verification_without_effect([self.reward_func])
+        reasons = super().without_effect(values) | verification_without_effect([self.reward_func])
+        return reasons | engine_without_effect(self.engine)
 
 
 @dataclass
@@ -127,9 +139,23 @@ class ShiftJob(FolderOwner):
 
     def generator(self, source: ModelSource, sampling: Sampling | None = None) -> Callable[[], Generator]:
         """A function that loads a model and returns a generator of its responses."""
-        return generator_maker(source, self.args, sampling)
+        return generator_maker(source, self.args, sampling, self.longest)
 
-    def scorer(self, rl: ModelSource | None = None, **settings: Any) -> Callable[[], PairScorer]:
+    def pair_engine(self) -> "Callable[[], VLLMEngine]":
+        """A function that starts a vLLM engine with both models."""
+        return engine_starter(self.args, self.rl, self.base, self.longest)
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens that both LM heads have."""
+        return min(source.config.get_text_config().vocab_size for source in (self.base, self.rl))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt and its response."""
+        return max((len(prompt.ids) for prompt in self.prompts), default=0) + (self.args.max_new_tokens or 0)
+
+    def scorer(self, rl: ModelSource | None = None, **settings: Any) -> Callable[[], Scorer]:
         """A function that loads both models and returns their scorer.
 
         Args:
@@ -138,12 +164,29 @@ class ShiftJob(FolderOwner):
         """
         settings = {"temperature": self.args.temperature, "top_p": self.args.top_p} | settings
         source = rl or self.rl
+        if self.args.engine == VLLM:
+            return self._engine_scorer(source, settings)
 
         def ready() -> PairScorer:
             pair = PairScorer(self.load(self.base), self.load(source), self.base.tokenizer, **settings)
             if pair.note and PartialState().is_main_process:
                 print(pair.note)
             return pair
+
+        return ready
+
+    def _engine_scorer(self, rl: ModelSource, settings: dict[str, float]) -> Callable[[], Scorer]:
+        """A function that makes the scorer in vLLM ready, whose engine starts with the first trajectory."""
+        given = self.given[0] if self.given is not None else []
+        lengths = [len(trajectory.prompt_ids) + len(trajectory.completion_ids) for trajectory in given]
+        longest = max(self.longest, *lengths) if lengths else self.longest
+        start = engine_starter(self.args, rl, self.base, longest, scores=True)
+        vocabulary = min(source.config.get_text_config().vocab_size for source in (self.base, rl))
+
+        def ready() -> Scorer:
+            from tokenshift.analysis.token_table.engine_scoring import EngineScorer
+
+            return EngineScorer(start, self.base.tokenizer, vocabulary, **settings)
 
         return ready
 
@@ -168,6 +211,7 @@ class ShiftJob(FolderOwner):
             "dtype": weights_dtype((self.base, self.rl), self.args.dtype),
             **({"measure": self.args.measure} if isinstance(self.args, MeasuredShiftArguments) else {}),
             "prompts": {prompt.problem_id: prompt.text for prompt in self.prompts},
+            **engine_facts(self.args),
             **more,
         }
 
@@ -201,6 +245,8 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True, setting: str =
     check_context(
         rl.config, lengths, args.max_new_tokens, model=f"{setting}={args.rl_model!r}", setting="max_new_tokens"
     )
+    longest = max(lengths, default=0) + args.max_new_tokens
+    check_engine(args, (base, rl), longest, pair=True)
     judge = judge_of(data, args.reward_func, args.correct_threshold)
     if judge is no_judge:
         reason = "the data has no gold answers, so nothing is judged; name their column by --solution_column."
@@ -221,6 +267,8 @@ def row_settings(job: ShiftJob, *unrecorded: str) -> dict[str, Any]:
         del settings["chat_template_kwargs"]  # as in folders that were made before it could be given
     if job.args.correct_threshold == CORRECT:
         del settings["correct_threshold"]  # as in folders that were made before it could be chosen
+    if job.args.engine == TRANSFORMERS:
+        del settings["engine"]  # likewise
     return settings | {
         "base_model_content": model_content(job.base),
         "rl_model_content": model_content(job.rl),

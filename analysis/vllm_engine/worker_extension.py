@@ -1,0 +1,28 @@
+"""What the processes of an engine are asked for beside vLLM's own work."""
+
+from typing import Any
+
+
+class DrainExtension:
+    """Added to vLLM's workers by `worker_extension_cls`; callables over RPC are refused by vLLM."""
+
+    def tokenshift_drain(self) -> dict[str, Any]:
+        """The records of all steps since the last call; see `RowSteps.drain`."""
+        from tokenshift.analysis.vllm_engine.processors import STEPS
+
+        return STEPS.drain()
+
+    def tokenshift_score(
+        self, function: str, settings: str, texts: list[tuple[list[int], list[int]]], vocabulary: int
+    ) -> None:
+        """Take texts whose numbers are wanted; see `PrefillScorer.begin`."""
+        from tokenshift.analysis.vllm_engine.pair_model import SCORER
+        from tokenshift.analysis.vllm_engine.prefill_scoring import ScoredText
+
+        SCORER.begin(function, settings, [ScoredText(*text) for text in texts], vocabulary)
+
+    def tokenshift_scores(self) -> list[tuple[int, dict[str, Any]]]:
+        """The numbers of the texts that were read, by their index."""
+        from tokenshift.analysis.vllm_engine.pair_model import SCORER
+
+        return list(SCORER.drain().items())

@@ -1,0 +1,157 @@
+"""The vLLM engine that a recipe's arguments ask for, and what is wrong with them before it is started."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tokenshift.analysis.sampling.token_ids import context_length, context_reason
+from tokenshift.analysis.vllm_engine.installation import check_installed, chosen_runner
+from tokenshift.recipes.inputs.models import ModelSource, model_ends
+
+if TYPE_CHECKING:
+    from tokenshift.analysis.vllm_engine.engine import EngineModel, EngineOptions, VLLMEngine
+
+TRANSFORMERS, VLLM = "transformers", "vllm"
+"""Names of the engines that make responses."""
+
+ENGINE_NAMES = ("draft", "lockstep", "transformers", "vllm")
+"""Every engine that some recipe takes; the first two are of cross-sampling alone."""
+
+VLLM_ARGUMENTS = (
+    *("vllm_tensor_parallel_size", "vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_runner"),
+    "vllm_enforce_eager",
+)
+"""Arguments that say how vLLM runs, on which no row depends but for rounding."""
+
+
+def engine_without_effect(engine: str) -> dict[str, str]:
+    """Options that have no effect beside the engine, with the reason and what to do."""
+    if engine == VLLM:
+        return {"attn_implementation": "vLLM has attention of its own; leave it out, or engine vllm."}
+    return dict.fromkeys(VLLM_ARGUMENTS, f"it is of engine vllm, and engine is {engine}; leave it out.")
+
+
+def engine_facts(args: Any) -> dict[str, str]:
+    """The version of vLLM and its model runner, for metadata; nothing where vLLM does not run."""
+    if args.engine != VLLM:
+        return {}
+    return {"vllm": check_installed(), "vllm_runner": chosen_runner(args.vllm_runner)}
+
+
+def engine_options(args: Any, longest: int | None, *, scores: bool = False) -> "EngineOptions":
+    """How vLLM runs, by a recipe's arguments.
+
+    Args:
+        args: the recipe's arguments.
+        longest: tokens of the longest prompt and its response, where no length is given.
+        scores: whether texts are scored.
+    """
+    from tokenshift.analysis.vllm_engine.engine import EngineOptions
+
+    return EngineOptions(
+        args.dtype,
+        args.vllm_tensor_parallel_size,
+        args.vllm_gpu_memory_utilization,
+        args.vllm_max_model_length or longest,
+        args.vllm_runner,
+        args.vllm_enforce_eager,
+        scores,
+    )
+
+
+def engine_model(source: ModelSource) -> "EngineModel":
+    """A model as the engine loads it."""
+    from tokenshift.analysis.vllm_engine.engine import EngineModel
+
+    return EngineModel(source.path, source.revision, source.config, source.trust_remote_code)
+
+
+def check_engine_arguments(args: Any) -> None:
+    """Refuse engines and options that cannot be, and vLLM that is missing or was not tested.
+
+    Raises:
+        ValueError: for whatever is wrong, in one line.
+    """
+    if args.engine != VLLM:
+        return
+    if args.use_vllm:
+        raise ValueError("use_vllm=True is vLLM with draws of its own, engine='vllm' has the project's; give one.")
+    check_installed()
+    if args.vllm_runner is not None:
+        chosen_runner(args.vllm_runner)
+    engine_options(args, None)
+
+
+def check_engine(args: Any, sources: Sequence[ModelSource], longest: int, *, pair: bool) -> None:
+    """Refuse models that the engine does not hold, before one is loaded.
+
+    Args:
+        args: the recipe's arguments.
+        sources: the models; of a pair the base comes first.
+        longest: tokens of the longest prompt and its response.
+        pair: whether the two models stand in one engine.
+
+    Raises:
+        ValueError: for an adapter, an architecture that is not served, two architectures, or a length that is too
+            short for the responses or too long for a model.
+    """
+    if args.engine != VLLM:
+        return
+    from tokenshift.analysis.vllm_engine.engine import check_memory, check_served
+
+    for source in sources:
+        if source.base is not None:
+            raise ValueError(
+                f"engine='vllm' cannot be with the adapter {source.name!r}: merge it into its base "
+                "(merge_and_unload) and save the model, or use engine='transformers'."
+            )
+        context, length = context_length(source.config), args.vllm_max_model_length
+        if length is not None and context is not None and length > context:
+            raise ValueError(
+                f"vllm_max_model_length={length}, but {source.name!r} reads {context} tokens"
+                f"{context_reason(source.config)}: lower it, or leave it out."
+            )
+        if length is not None and longest > length:
+            raise ValueError(
+                f"vllm_max_model_length={length}, but the longest prompt and its response may have {longest} tokens: "
+                "raise it, or lower max_new_tokens."
+            )
+    models = [engine_model(source) for source in sources]
+    if pair:
+        base, rl = models
+        check_served(rl, base)
+        check_memory(models, engine_options(args, longest))
+        return
+    for model in models:
+        check_served(model, None)
+        check_memory([model], engine_options(args, longest))
+
+
+def engine_starter(
+    args: Any,
+    source: ModelSource,
+    base: ModelSource | None = None,
+    longest: int | None = None,
+    *,
+    scores: bool = False,
+) -> "Callable[[], VLLMEngine]":
+    """A function that starts an engine with a model, or with a pair.
+
+    Args:
+        args: the recipe's arguments.
+        source: the model; of a pair, the RL model.
+        base: the base of a pair.
+        longest: tokens of the longest prompt and its response; what the models read when None.
+        scores: whether texts are scored by a pair.
+    """
+    sources = [source] if base is None else [source, base]
+    if longest is None:
+        longest = min((length for one in sources if (length := context_length(one.config))), default=None)
+
+    def start() -> "VLLMEngine":
+        from tokenshift.analysis.vllm_engine.engine import VLLMEngine
+
+        ends = set[int]().union(*(model_ends(one) for one in sources))
+        options = engine_options(args, longest, scores=scores)
+        return VLLMEngine(engine_model(source), None if base is None else engine_model(base), ends, options)
+
+    return start

@@ -1,0 +1,93 @@
+"""Pairs of models in vLLM engines, beside what the project's own engines make of the same requests."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tokenshift.analysis.cross_sampling.engines import cross_sample
+from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
+from tokenshift.analysis.cross_sampling.pair_engine import PairDecoder
+from tokenshift.analysis.sampling.generators import Sampling
+from tokenshift.analysis.sampling.requests import Request
+from tokenshift.analysis.sampling.token_ids import end_tokens
+
+SCORE_TOLERANCE = 1e-5
+
+ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
+"""Environment of small engines on a CPU."""
+
+ONE_PROCESS_LESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+"""Environment in which an engine's scheduler runs in the test's process, which saves the imports of another."""
+
+
+@dataclass
+class PairOnDisk:
+    """Two folders with models of one tokenizer, and the models."""
+
+    base_path: Path
+    rl_path: Path
+
+    def __post_init__(self) -> None:
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(self.base_path)
+        self.base, self.rl = (
+            AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+            for path in (self.base_path, self.rl_path)
+        )
+
+    @property
+    def ends(self) -> set[int]:
+        return end_tokens(self.tokenizer, self.base) | end_tokens(self.tokenizer, self.rl)
+
+    @property
+    def vocabulary(self) -> int:
+        return min(model.config.get_text_config().vocab_size for model in (self.base, self.rl))
+
+    def reference(
+        self, direction: str, plan: Intervention, requests: Sequence[Request], sampling: Sampling
+    ) -> list[CrossResponse]:
+        """What the lock-step engine makes of requests."""
+        primary = self.base if direction == "forward" else self.rl
+        intervention = self.rl if direction == "forward" and plan.sharpening is None else self.base
+        options: dict[str, Any] = {"plan": plan, "sampling": sampling, "engine": "lockstep"}
+        return cross_sample(primary, intervention, self.tokenizer, requests, **options)
+
+    @contextmanager
+    def decoder(self, **options: Any) -> Iterator[PairDecoder]:
+        """The pair engine; `options` are those of `EngineOptions`."""
+        from tokenshift.analysis.vllm_engine.engine import EngineModel, EngineOptions, VLLMEngine
+
+        for name, value in (ON_CPU | ONE_PROCESS_LESS).items():
+            os.environ.setdefault(name, value)
+        models = [
+            EngineModel(str(path), None, model.config)
+            for path, model in ((self.rl_path, self.rl), (self.base_path, self.base))
+        ]
+        values = {"dtype": "float32", "longest": 200, "memory_share": 0.1, "eager": True} | options
+        engine = VLLMEngine(*models, self.ends, EngineOptions(**values))
+        try:
+            yield PairDecoder(lambda: engine, self.vocabulary)
+        finally:
+            engine.close()
+
+
+def assert_same(responses: Sequence[CrossResponse], reference: Sequence[CrossResponse]) -> None:
+    """Tokens and decisions of all responses are equal, and scores within `SCORE_TOLERANCE`."""
+    for names in (("completion_ids",), ("switched", "primary_ids", "intervention_ids")):
+        differing = [
+            index
+            for index, (one, other) in enumerate(zip(responses, reference, strict=True))
+            if any(getattr(one, name) != getattr(other, name) for name in names)
+        ]
+        assert not differing, f"{names} differ in {len(differing)} of {len(reference)} responses"
+    for name in ("scores", "js"):
+        one, other = (
+            torch.tensor([value for response in part for value in getattr(response, name)])
+            for part in (responses, reference)
+        )
+        torch.testing.assert_close(one, other, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE, equal_nan=True)
