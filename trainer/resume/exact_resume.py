@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
+from accelerate.utils import send_to_device
 from transformers import TrainerState
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
@@ -35,6 +36,9 @@ def _generation_file(checkpoint: Path, rank: int) -> Path:
 
 class ResumableGRPOTrainer(WholeCheckpointTrainer, GRPOTrainer):
     """[`~trl.GRPOTrainer`] with whole checkpoints and exact resume; training itself is untouched."""
+
+    on_host: tuple[str, ...] = ()
+    """Keys of a generation's tensors that stay in host memory."""
 
     # The state that an exact resume needs ---------------------------------------------------------------------------
 
@@ -76,9 +80,8 @@ class ResumableGRPOTrainer(WholeCheckpointTrainer, GRPOTrainer):
         file = _generation_file(checkpoint, self.accelerator.process_index)
         if not file.exists():  # a checkpoint of stock TRL, or of fewer processes
             return
-        device = self.accelerator.device
         # several processes on CPU are on "cpu:0", which torch.load does not know
-        state = torch.load(file, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
         now = (self.accelerator.num_processes, self.args.steps_per_generation, self.num_iterations)
         if now != (state["num_processes"], state["steps_per_generation"], state["num_iterations"]):
             logger.warning(
@@ -87,7 +90,10 @@ class ResumableGRPOTrainer(WholeCheckpointTrainer, GRPOTrainer):
             )
             return
         self._step = state["micro_step"]
-        self._buffered_inputs = state["buffered_inputs"]
+        device, buffered = self.accelerator.device, state["buffered_inputs"]
+        if buffered is not None and device.type != "cpu":
+            buffered = send_to_device(buffered, device, skip_keys=list(self.on_host))
+        self._buffered_inputs = buffered
 
     def _get_train_sampler(self, dataset: Any = None) -> ReplayedRepeatSampler:
         stock: Any = super()._get_train_sampler(dataset)
