@@ -479,7 +479,8 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             self._logps_checked = True
         if self.model.training:
             self.guard.forget_rewards()
-            for micro_batch in self._buffered_inputs or ():  # of the last generation, which has been trained on
+            buffered: Any = self._buffered_inputs or []  # of the last generation, which has been trained on
+            for micro_batch in buffered:
                 micro_batch.pop(REFERENCE_HIDDEN, None)
         outputs = super()._generate_and_score_completions(inputs)
         if self._reference is not None and self.model.training:
@@ -513,8 +514,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 
     def _save_more(self, checkpoint: Path) -> None:
         super()._save_more(checkpoint)
-        inside = self._step % (self.args.steps_per_generation * self.num_iterations) != 0  # a generation
-        if not inside or self._reference is None or self._reference.kind != "old":
+        if not self._is_inside_generation or self._reference is None or self._reference.kind != "old":
             return
         if self.accelerator.is_local_main_process:
             self._reference.save_head(checkpoint / ROLLOUT_HEAD_FILES.format(self.accelerator.process_index))

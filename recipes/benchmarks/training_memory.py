@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-SIZES = {"small": (32, 256), "medium": (64, 512), "large": (128, 1024)}
+SIZES = {"small": (32, 256), "medium": (64, 512), "large": (96, 768)}
 """Completions of a generation and tokens of the longest, by the name of a size."""
 
 HIDDEN = 1024

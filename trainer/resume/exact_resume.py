@@ -42,9 +42,12 @@ class ResumableGRPOTrainer(WholeCheckpointTrainer, GRPOTrainer):
 
     # The state that an exact resume needs ---------------------------------------------------------------------------
 
+    @property
+    def _is_inside_generation(self) -> bool:
+        """Whether there are micro-steps left to make on the buffered completions."""
+        return bool(self._step % (self.args.steps_per_generation * self.num_iterations))
+
     def _save_more(self, checkpoint: Path) -> None:
-        generate_every = self.args.steps_per_generation * self.num_iterations
-        mid_cycle = self._step % generate_every != 0
         checkpoint.mkdir(parents=True, exist_ok=True)
         torch.save(
             {
@@ -52,7 +55,7 @@ class ResumableGRPOTrainer(WholeCheckpointTrainer, GRPOTrainer):
                 "num_processes": self.accelerator.num_processes,
                 "steps_per_generation": self.args.steps_per_generation,
                 "num_iterations": self.num_iterations,
-                "buffered_inputs": self._buffered_inputs if mid_cycle else None,
+                "buffered_inputs": self._buffered_inputs if self._is_inside_generation else None,
             },
             _generation_file(checkpoint, self.accelerator.process_index),
         )
