@@ -9,7 +9,7 @@ Prints a plan, scores held-out problems before and after, and leaves in `output_
 `summary.json`, `log_history.json` with all that was logged, `training_curves.png`, the shift probe's tables and
 figures in `shift/`, and the W&B run.
 `--resume_from_checkpoint true` goes on from the last checkpoint; Ctrl-C ends with one. A user's mistake ends in one
-line, before a model is loaded.
+line, before a model is loaded. `--dry_run` prints memory, tokens and time of the training, and loads nothing.
 """
 
 from tokenshift.recipes.command_line.start import start_script
@@ -28,10 +28,12 @@ from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.figures.training_curves import training_curves
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.console import console
+from tokenshift.recipes.command_line.dry_run import is_dry_run
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.products import BASE_SCORE_FILE, LOG_HISTORY_FILE, MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.command_line.wandb_run import finish_wandb, start_wandb
 from tokenshift.recipes.inputs.model_files import mistakes_of_loading
+from tokenshift.recipes.jobs.training.dry_run import prepare_plan, show_plan
 from tokenshift.recipes.jobs.training.preparation import Preparation, prepare, prepare_training_output
 from tokenshift.recipes.jobs.training.progress import LineProgress, PanelProgress
 from tokenshift.recipes.jobs.training.terminal import TrainingSummary, rollout_engine, show_training_plan
@@ -120,6 +122,9 @@ def run(job: Preparation) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0; 1 if it cannot go on; 2 after a user's mistake; 130 or 143 after a signal outside training."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if is_dry_run(words):
+        return run_guarded(__file__, lambda: prepare_plan(words), show_plan)
     stopped = "Stopped outside training; --resume_from_checkpoint true goes on from the last checkpoint, if any."
     return run_guarded(__file__, lambda: prepare(arguments), run, stopped)
 

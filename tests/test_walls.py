@@ -48,6 +48,10 @@ WALLS: dict[str, set[str]] = {
         room: {"trainer.weighting", "trainer.probe", "trainer.dynamic_sampling", "trainer.grpo"}
         for room in ("trainer.policy", "trainer.resume", "trainer.reference")
     },
+    "trainer.plan": {
+        *("trainer.weighting", "trainer.probe", "trainer.dynamic_sampling", "trainer.policy", "trainer.resume"),
+        *("trainer.grpo", "trainer.guard"),
+    },
     "recipes.inputs": RECIPE_ROOMS - {"recipes.inputs", "recipes.pocket"},
     "recipes.pocket": RECIPE_ROOMS - {"recipes.pocket"},
     **{room: {*JOBS, "recipes.benchmarks"} - {room} for room in JOBS},

@@ -63,6 +63,11 @@ class DivergenceGRPOConfig(GRPOConfig):
             disabled, and any other adapter is kept as it began, in memory and in `output_dir/base_adapter.pt`.
         divergence_top_p (`float`, *optional*, defaults to `1.0`):
             Truncate both distributions to this top-p before taking their `"js"`, in (0, 1].
+        reference_cache_gib (`float`, *optional*, defaults to `16.0`):
+            GiB of host memory per process in which the reference's hidden states of a generation's valid tokens are
+            kept, pinned where there is an accelerator; `tokenshift train --dry_run` says what they take. Where they
+            take more, they are not kept, and the base makes one more forward pass for every micro-batch; `0` always
+            does so. Those of the rollout policy are always kept.
         divergence_alpha (`float`, *optional*, defaults to `100.0`):
             Slope, in 1/nats. Positive boosts high-divergence tokens, negative low-divergence ones. Below about 10 the
             sigmoid is flat inside the clip range and the method does next to nothing.
@@ -132,6 +137,13 @@ class DivergenceGRPOConfig(GRPOConfig):
     )
     divergence_top_p: float = field(
         default=1.0, metadata={"help": "Truncate both distributions to this top-p before taking their js."}
+    )
+    reference_cache_gib: float = field(
+        default=16.0,
+        metadata={
+            "help": "GiB of host memory for the reference's hidden states; where they take more, the base's are "
+            "computed anew for every micro-batch."
+        },
     )
     divergence_alpha: float = field(
         default=100.0, metadata={"help": "Slope of the sigmoid; > 0 boosts high divergence, < 0 low divergence."}
@@ -266,7 +278,8 @@ class DivergenceGRPOConfig(GRPOConfig):
             raise ValueError(f"loss_type={self.loss_type!r} is not known; choose one of {', '.join(KNOWN_LOSSES)}.")
 
     def _check_numbers(self) -> None:
-        for name in ("divergence_alpha", "divergence_scale", "low_prob_coef", "divergence_top_p"):
+        names = ("divergence_alpha", "divergence_scale", "low_prob_coef", "divergence_top_p", "reference_cache_gib")
+        for name in names:
             value: Any = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"{name}={value!r} must be a finite number.")
@@ -280,6 +293,8 @@ class DivergenceGRPOConfig(GRPOConfig):
         if not 0 < self.probe_top_p <= 1:
             raise ValueError(f"probe_top_p={self.probe_top_p!r} must lie in (0, 1].")
         check_correct_threshold(self.correct_threshold)
+        if self.reference_cache_gib < 0:
+            raise ValueError(f"reference_cache_gib={self.reference_cache_gib!r} must be >= 0.")
         for name in ("divergence_scale", "low_prob_coef"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be >= 0; divergence_alpha carries the sign.")

@@ -36,7 +36,7 @@ from tokenshift.trainer.policy.rollout_settings import check_folder_settings
 from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
 from tokenshift.trainer.precision import AUTOCAST, HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
-from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference
+from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference, valid_tokens
 from tokenshift.trainer.reward_values import RewardValues
 from tokenshift.trainer.weighting.calls import sampled_divergence, token_values
 from tokenshift.trainer.weighting.completion_weights import CompletionWeights
@@ -64,6 +64,9 @@ IMAGE_INPUTS = (
     *("image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids"),
 )
 """Keys of a generation that TRL gives to a forward pass beside the tokens."""
+
+ROLLOUT_HEAD_FILES = "rollout_head_{}.pt"
+"""Files of a checkpoint that hold the rollout policy's LM head, where its states are compared with: one per node."""
 
 ENTROPY = "entropy"
 """Key under which an update's loss inputs have the policy's entropies `(B, T)`."""
@@ -135,7 +138,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 
     args: DivergenceGRPOConfig
     _logs: dict[str, Any]
-    not_kept = (REFERENCE_HIDDEN,)
+    not_kept = on_host = (REFERENCE_HIDDEN,)
 
     _tag_names = ["trl", "grpo", "tokenshift", "divergence-weighted-grpo"]
     _name = "Divergence-weighted GRPO"
@@ -254,6 +257,8 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         self._in_training_loss = self.model.training
         if self.model.training and self.args.watches_tokens:
             self._loss_inputs = inputs = dict(inputs)  # the generation's own advantages serve its other updates too
+            if self._reference is not None and inputs.get(REFERENCE_HIDDEN) is None:
+                inputs[REFERENCE_HIDDEN] = self._reference.micro_batch_states(inputs)
         try:
             return super()._compute_loss(model, inputs)
         except UserFunctionError as error:
@@ -269,7 +274,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
                     self.guard.see(LOGPS, outputs[0])
                 return outputs
             outputs, states = self._captured_logps(model, *args, **kwargs)
-            self.guard.see(LOGPS, outputs[0], self._valid_tokens(self._loss_inputs))
+            self.guard.see(LOGPS, outputs[0], valid_tokens(self._loss_inputs))
         measured = outputs
         if self._randomness.present:
             self._tell("dropout", lambda: describe_randomness(self.accelerator.unwrap_model(self.model)))
@@ -319,7 +324,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             logps: the log-probabilities `(B, T)` of both.
             states: the last hidden states of both, if the divergence is of whole distributions.
         """
-        mask = self._valid_tokens(inputs)
+        mask = valid_tokens(inputs)
         if self._divergence.function is not None:
             values = sampled_divergence(self._divergence, logps[1][mask], logps[0][mask], "the trial of its rounding")
         else:
@@ -331,12 +336,6 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
                 lambda: reference.policy_statistics(first, second, ids, [name], top_p), [name], logps[0][mask]
             )[name]
         self._noise_floor.add(values, ROUNDING)
-
-    @staticmethod
-    def _valid_tokens(inputs: dict[str, Any]) -> torch.Tensor:
-        """The completions' valid tokens `(B, T)`, bool: not padding, not masked completions, not tool results."""
-        mask = inputs["completion_mask"]
-        return (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()
 
     def _undropped_logps(self, generation: dict[str, Any]) -> torch.Tensor:
         """The policy's log-probabilities `(B, T)` of a generation's completions, in eval mode; no gradients."""
@@ -357,7 +356,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             logps: the policy's log-probabilities of the sampled tokens `(B, T)`.
             states: its last hidden states, if the divergence is of whole distributions.
         """
-        mask = self._valid_tokens(inputs)  # (B, T)
+        mask = valid_tokens(inputs)  # (B, T)
         old_logps = inputs.get("old_per_token_logps", logps)  # absent: the rollout policy is the current one
         old_logps = inputs.get(OLD_LOGPS, old_logps)
         update = f"the batch of update {self.state.global_step + 1}"
@@ -371,7 +370,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         else:
             divergence = sampled_divergence(self._divergence, valid_logps, valid_old_logps, update)
         self.guard.see(DIVERGENCE, divergence)
-        self._window.divergence.append(divergence)
+        self._window.add("divergence", divergence)
         self._noise_floor.add(divergence, MOVED if self._policy_moved() else UNMOVED)
         if self._weighting.function is None:
             return
@@ -393,7 +392,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         )
         valid_values = self._controlled(token_values(self._weighting, self._weighting_values, tokens, update))
         self.guard.see(WEIGHT, valid_values)
-        self._window.weights.append(valid_values)
+        self._window.add("weights", valid_values)
         kind = self._weighting.behaviour
         values = torch.full_like(logps, kind.neutral, dtype=valid_values.dtype)  # (B, T)
         values[mask] = valid_values
@@ -481,9 +480,14 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             self._logps_checked = True
         if self.model.training:
             self.guard.forget_rewards()
+            buffered: Any = self._buffered_inputs or []  # of the last generation, which has been trained on
+            for micro_batch in buffered:
+                micro_batch.pop(REFERENCE_HIDDEN, None)
         outputs = super()._generate_and_score_completions(inputs)
         if self._reference is not None and self.model.training:
-            outputs[REFERENCE_HIDDEN] = self._reference.hidden_states(outputs)
+            states = self._reference.hidden_states(outputs, self.args.reference_cache_gib)
+            if states is not None:
+                outputs[REFERENCE_HIDDEN] = states
         if self.model.training and self.args.watches_tokens:
             if self._randomness.present and "old_per_token_logps" in outputs:
                 outputs[OLD_LOGPS] = self._undropped_logps(outputs)
@@ -510,11 +514,23 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             self._reward_values.see(name, column)
         return rewards
 
+    def _save_more(self, checkpoint: Path) -> None:
+        super()._save_more(checkpoint)
+        if not self._is_inside_generation or self._reference is None or self._reference.kind != "old":
+            return
+        if self.accelerator.is_local_main_process:
+            self._reference.save_head(checkpoint / ROLLOUT_HEAD_FILES.format(self.accelerator.process_index))
+
     def _load_generation_state(self, checkpoint: Path) -> None:
         super()._load_generation_state(checkpoint)
         self._moved = True  # since the base, or in the middle of a generation
-        if self._reference is not None and self._reference.kind == "old":
-            self._buffered_inputs = None  # the rollout policy's LM head is in no checkpoint: new completions
+        if self._buffered_inputs is None or self._reference is None or self._reference.kind != "old":
+            return
+        heads = sorted(checkpoint.glob(ROLLOUT_HEAD_FILES.format("*")))
+        if heads:
+            self._reference.load_head(heads[0])
+        else:  # a checkpoint of an earlier version: new completions
+            self._buffered_inputs = None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training:

@@ -1,14 +1,15 @@
 """Divergence of the policy's whole next-token distributions from a reference's, online and without `(B, T, V)` logits.
 
-Only the hidden states of the completion tokens are kept of the reference, for as long as a generation is trained on.
-The policy's hidden states are those of the training forward pass. `token_statistics` computes the rest from both LM
-heads.
+Only the hidden states of the valid completion tokens are kept of the reference, in host memory, for as long as a
+generation is trained on; where they exceed a budget, the base's are computed anew for every micro-batch. The policy's
+hidden states are those of the training forward pass. `token_statistics` computes the rest from both LM heads.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,23 +19,38 @@ from transformers import AutoConfig, AutoTokenizer
 from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import create_model_from_path, get_config_model_id
 
-from tokenshift.analysis.divergence.hidden_states import completion_states, head_inputs
+from tokenshift.analysis.divergence.hidden_states import head_inputs
 from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head, head_of, whole_heads
 from tokenshift.analysis.divergence.own_logits import fitted_head
 from tokenshift.analysis.divergence.token_statistics import token_statistics
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.trajectories import TrajectoryBatch
+from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.token_table.scoring import depends_on_padding
 from tokenshift.trainer.base_adapter import BaseAdapter
 from tokenshift.trainer.precision import AUTOCAST
+from tokenshift.trainer.reference_cache import GIB, host_copy, host_rows, on_device
 
 logger = get_logger(__name__)
 
 REFERENCE_HIDDEN = "reference_hidden"
-"""Key under which a generation's tensors carry the reference's hidden states `(B, C, H)`."""
+"""Key under which a generation carries the reference's states, one `(n, H)` per completion of n valid tokens.
+
+It is missing where they are computed anew for every micro-batch. Checkpoints of earlier versions have `(B, C, H)`.
+"""
 
 LARGEST_DIFFERENCE, LARGEST_DIFFERENCE_HALF = 1e-2, 0.3
 """Nats by which TRL's log-probabilities may differ from those of the same states on average, by rounding alone."""
+
+
+def valid_tokens(inputs: dict[str, Any]) -> torch.Tensor:
+    """The completions' valid tokens `(B, C)`, bool: not padding, not masked completions, not tool results.
+
+    Args:
+        inputs: TRL's tensors of a generation or a micro-batch.
+    """
+    mask = inputs["completion_mask"]
+    return (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()
 
 
 def load_base(trainer: Any, path: str | None = None) -> Any:
@@ -131,8 +147,9 @@ class DistributionReference:
     def __init__(self, trainer: Any, kind: str, path: str | None = None) -> None:
         self.trainer, self.kind = trainer, kind
         self.shared: int | None = None  # tokens that both heads have, where one is longer
-        self._old_head: LMHead | None = None
-        self._base_head: LMHead | None = None  # of an adapter that trains the head too
+        self._old_head: LMHead | None = None  # in host memory
+        self._base_head: LMHead | None = None  # of an adapter that trains the head too, in host memory
+        self._told_of_budget = False
         self._padding_checked = False  # whether padding is known to leave the policy's states alone
         self._reference_form: tuple[float, float | None] | None = None  # scale and cap that fit its states
         tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
@@ -161,10 +178,19 @@ class DistributionReference:
 
     # Once a generation -------------------------------------------------------------------------------------------
 
-    def hidden_states(self, generation: dict[str, Any]) -> torch.Tensor:
-        """The reference's states `(B, C, H)` for a generation's completions, in the model's dtype; no gradients.
+    def hidden_states(self, generation: dict[str, Any], budget: float = math.inf) -> list[torch.Tensor] | None:
+        """The reference's states for a generation's valid completion tokens, one `(n, H)` per completion.
 
-        It takes forward passes in the trainer's batch size; every rank must call it.
+        They have no gradients and lie in host memory, in the dtype that they are multiplied in. It takes forward
+        passes in the trainer's batch size; every rank must call it.
+
+        Args:
+            generation: TRL's tensors by name.
+            budget: GiB of host memory that the states may take on a rank. The base's are not kept beyond it; the
+                rollout policy's are, since it is gone after the first update.
+
+        Returns:
+            The states; None where some rank's take more than the budget.
 
         Raises:
             ValueError: if the generation has images, or if the reference's own logits are not what its head makes of
@@ -172,25 +198,108 @@ class DistributionReference:
         """
         if "num_images" in generation:
             raise ValueError("divergence between whole distributions is for text; use k1, k2 or k3 with images.")
-        ids = torch.cat([generation["prompt_ids"], generation["completion_ids"]], dim=1)  # (B, P + C)
-        mask = torch.cat([generation["prompt_mask"], generation["completion_mask"]], dim=1)
-        length, size = generation["completion_ids"].shape[1], self.trainer.args.per_device_train_batch_size
+        valid = valid_tokens(generation)  # (B, C)
+        lengths: list[int] = valid.sum(dim=1).tolist()
+        size, accelerator = self.trainer.args.per_device_train_batch_size, self.trainer.accelerator
+        rows: list[torch.Tensor] = []
+        self._old_head = None  # the last generation's
         # through the whole wrapped model, so that sharded parameters are gathered
+        with self._reference_model() as model, accelerator.autocast():
+            for start in range(0, len(valid), size):
+                batch = slice(start, start + size)
+                states = self._completion_states(model, generation, batch, valid[batch])
+                if not start:
+                    if self._exceeds(budget, sum(lengths), states):
+                        return None
+                    rows = host_rows(lengths, states.shape[1], states.dtype, pinned=self._pinned)
+                for row, part in zip(rows[batch], states.split(lengths[batch]), strict=True):
+                    row.copy_(part)
+        return rows
+
+    def micro_batch_states(self, inputs: dict[str, Any]) -> list[torch.Tensor]:
+        """The base's states for a micro-batch, as `hidden_states` gives them, but on the device; no gradients.
+
+        Every rank must call it, before the policy's forward pass, so that only one of the two takes memory.
+        """
+        assert self.kind == "base"
+        valid = valid_tokens(inputs)
         with self._reference_model() as model, self.trainer.accelerator.autocast():
-            unwrapped = self._unwrapped(model)
-            forwards = [
-                head_inputs(model, unwrapped, ids[start : start + size], mask[start : start + size]).last(length + 1)
-                for start in range(0, len(ids), size)
-            ]
-            states = []
-            with gathered_head(unwrapped) as head:
-                for inputs in forwards:
-                    state, head = fitted_head(unwrapped, head, inputs)
-                    states.append(state)
-                self._reference_form = head.scale, head.softcap
-                if self.kind == "old":
-                    self._old_head = head.cloned()  # training moves the head too
-        return completion_states(states, length).to(self.trainer.model.dtype)
+            states = self._completion_states(model, inputs, slice(None), valid)
+        return list(states.split(valid.sum(dim=1).tolist()))
+
+    def _completion_states(
+        self, model: Any, generation: dict[str, Any], batch: slice, valid: torch.Tensor
+    ) -> torch.Tensor:
+        """The states `(N, H)` from which the valid tokens of a batch of completions were predicted, on the device.
+
+        Args:
+            model: the reference, wrapped.
+            generation: TRL's tensors by name.
+            batch: the completions to compute.
+            valid: their valid tokens `(b, C)`, bool.
+        """
+        ids, mask = (
+            torch.cat([generation[f"prompt_{kind}"][batch], generation[f"completion_{kind}"][batch]], dim=1)
+            for kind in ("ids", "mask")
+        )  # (b, P + C)
+        unwrapped = self._unwrapped(model)
+        inputs = head_inputs(model, unwrapped, ids, mask).last(valid.shape[1] + 1)
+        with gathered_head(unwrapped) as head:
+            if self._reference_form is not None:
+                head = replace(head, scale=self._reference_form[0], softcap=self._reference_form[1])
+            states, head = fitted_head(unwrapped, head, inputs)
+            self._reference_form = head.scale, head.softcap
+            if self.kind == "old" and self._old_head is None:
+                self._old_head = self._kept(head, AUTOCAST.get(self.trainer.accelerator.mixed_precision))
+        states = states[:, :-1][valid].to(self.trainer.model.dtype)
+        return states.to(AUTOCAST.get(self.trainer.accelerator.mixed_precision, states.dtype))
+
+    def _exceeds(self, budget: float, tokens: int, states: torch.Tensor) -> bool:
+        """Whether the states of this many tokens are not to be kept; every rank must call it, and all agree.
+
+        Args:
+            budget: GiB a rank.
+            tokens: valid tokens of this rank's generation.
+            states: some of the states `(n, H)`.
+        """
+        accelerator = self.trainer.accelerator
+        size = torch.tensor([tokens * states.shape[1] * states.dtype.itemsize], device=accelerator.device)
+        largest = int(accelerator.gather(size).max()) / GIB
+        if largest <= budget:
+            return False
+        if self.kind == "base":
+            return True
+        if not self._told_of_budget:
+            self._told_of_budget = True
+            logger.warning(
+                f"The rollout policy's hidden states of a generation take {largest:.3g} GiB of host memory on a rank, "
+                f"more than reference_cache_gib={budget:g}: they cannot be computed anew after the first update. "
+                "divergence_reference='base' keeps to it, as does a smaller generation_batch_size."
+            )
+        return False
+
+    @property
+    def _pinned(self) -> bool:
+        """Whether host memory is pinned."""
+        return bool(self.trainer.accelerator.device.type == "cuda")
+
+    def _kept(self, head: LMHead, dtype: torch.dtype | None = None) -> LMHead:
+        """A copy of a head in host memory, which training does not move; in another dtype if one is given."""
+        bias = None if head.bias is None else host_copy(head.bias, dtype, pinned=self._pinned)
+        return replace(head, weight=host_copy(head.weight, dtype, pinned=self._pinned), bias=bias)
+
+    # Over checkpoints --------------------------------------------------------------------------------------------
+
+    def save_head(self, file: Path) -> None:
+        """Write the rollout policy's LM head, which its states are projected by, to a file."""
+        assert self._old_head is not None
+        with whole_file(file) as partial:
+            torch.save(dict(vars(self._old_head)), partial)
+
+    def load_head(self, file: Path) -> None:
+        """Take the rollout policy's LM head from a file of `save_head`."""
+        self._old_head = LMHead(**torch.load(file, map_location="cpu", weights_only=True))
+        self._reference_form = self._old_head.scale, self._old_head.softcap
 
     @contextmanager
     def _reference_model(self) -> Iterator[Any]:
@@ -212,7 +321,7 @@ class DistributionReference:
         module = self._policy.get_output_embeddings()
         if module is not None and self.adapter.trains([module.weight, getattr(module, "bias", None)]):
             with gathered_head(self._policy) as head:
-                self._base_head = head.cloned()
+                self._base_head = self._kept(head)
 
     def _unwrapped(self, model: Any) -> Any:
         return self.trainer.accelerator.unwrap_model(model)
@@ -221,7 +330,7 @@ class DistributionReference:
 
     def statistics(
         self,
-        reference_hidden: torch.Tensor,
+        reference_hidden: torch.Tensor | Sequence[torch.Tensor],
         policy_hidden: torch.Tensor,
         completion_ids: torch.Tensor,
         mask: torch.Tensor,
@@ -232,7 +341,8 @@ class DistributionReference:
         """`token_statistics` `(N,)` of the valid tokens, with the reference as base and the policy as RL.
 
         Args:
-            reference_hidden, policy_hidden: hidden states `(B, C, H)`.
+            reference_hidden: the states of `hidden_states` or `micro_batch_states`, or of all tokens `(B, C, H)`.
+            policy_hidden: hidden states `(B, C, H)`.
             completion_ids: token ids `(B, C)`, int64.
             mask: `(B, C)` bool, True at valid tokens.
             outputs: names of `token_statistics`.
@@ -244,10 +354,14 @@ class DistributionReference:
         """
         if self._reference_form is None:  # the states come from a checkpoint
             self._fit_reference(completion_ids[:1])
+        if isinstance(reference_hidden, torch.Tensor):
+            reference_hidden = reference_hidden[mask]  # (N, H)
+        else:
+            reference_hidden = on_device(reference_hidden, policy_hidden.device)
         with self._heads() as (policy_head, reference_head):
             scale, softcap = self._reference_form or (reference_head.scale, reference_head.softcap)
             statistics = self._between(
-                reference_hidden[mask],
+                reference_hidden,
                 policy_hidden[mask],
                 replace(reference_head, scale=scale, softcap=softcap),
                 policy_head,
@@ -395,10 +509,10 @@ class DistributionReference:
         if self.kind == "old":
             assert self._old_head is not None
             with whole_heads(policy) as (policy,):
-                yield policy, self._old_head
+                yield policy, self._old_head.on(policy.weight.device)
         elif self.base is not None:
             with whole_heads(policy, head_of(self._unwrapped(self.base))) as (policy, reference):
                 yield policy, reference
         else:  # an adapter may leave the head to the base model, or train it too
             with whole_heads(policy) as (policy,):
-                yield policy, self._base_head or policy
+                yield policy, policy if self._base_head is None else self._base_head.on(policy.weight.device)

@@ -44,9 +44,10 @@ class LMHead:
         """The head with parameters of another dtype."""
         return replace(self, weight=self.weight.to(dtype), bias=None if self.bias is None else self.bias.to(dtype))
 
-    def cloned(self) -> "LMHead":
-        """The head with parameters of its own, which training does not move."""
-        return replace(self, weight=self.weight.clone(), bias=None if self.bias is None else self.bias.clone())
+    def on(self, device: torch.device) -> "LMHead":
+        """The head on a device; the copy is not waited for."""
+        bias = None if self.bias is None else self.bias.to(device, non_blocking=True)
+        return replace(self, weight=self.weight.to(device, non_blocking=True), bias=bias)
 
 
 SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier")

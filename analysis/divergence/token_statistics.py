@@ -217,6 +217,20 @@ def _tempered(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     return copy.sub_(copy.amax(dim=-1, keepdim=True)).div_(temperature)
 
 
+def workspace_bytes(device: torch.device, vocab: int, tokens: int, *, truncates: bool) -> int:
+    """Bytes that `token_statistics` takes beside its inputs and results where no memory budget is set.
+
+    Args:
+        device: where the states are.
+        vocab: tokens of the vocabulary.
+        tokens: states.
+        truncates: whether divergences of truncated distributions are among the outputs.
+    """
+    copies = COPIES_TRUNCATING if truncates else COPIES
+    strip, chunk = _sizes(device, vocab, None, copies)
+    return 4 * vocab * (2 * min(chunk, tokens) + copies * min(strip, tokens))
+
+
 def _chunk_statistics(
     base: torch.Tensor,
     rl: torch.Tensor,

@@ -2,6 +2,7 @@
 
     tokenshift train --config smollm2_arithmetic
     tokenshift train --launch ddp --num_processes 4
+    tokenshift train --dry_run --launch zero3 --num_processes 32
 
 `python recipes/X.py` and `accelerate launch ... recipes/X.py` do the same; the command also works where there is no
 checkout.
@@ -14,6 +15,7 @@ from importlib import import_module
 from tokenshift.analysis.registry import close_match
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import launch_config
+from tokenshift.recipes.command_line.dry_run import with_planned_launch
 from tokenshift.recipes.command_line.help_text import overview
 from tokenshift.recipes.command_line.start import (
     INTERRUPTED,
@@ -60,6 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         if name not in COMMANDS:
             hint = close_match(name, COMMANDS) or f"; known are {', '.join(COMMANDS)}."
             raise ValueError(f"{name!r} is no command{hint}")
+        if name == "train":
+            words = with_planned_launch(words)
         launcher, words = split_launch(name, words)
     except ValueError as error:
         report_mistake("tokenshift", error)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
+from accelerate.utils import send_to_device
 from transformers import TrainerState
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
@@ -36,11 +37,17 @@ def _generation_file(checkpoint: Path, rank: int) -> Path:
 class ResumableGRPOTrainer(WholeCheckpointTrainer, GRPOTrainer):
     """[`~trl.GRPOTrainer`] with whole checkpoints and exact resume; training itself is untouched."""
 
+    on_host: tuple[str, ...] = ()
+    """Keys of a generation's tensors that stay in host memory."""
+
     # The state that an exact resume needs ---------------------------------------------------------------------------
 
+    @property
+    def _is_inside_generation(self) -> bool:
+        """Whether there are micro-steps left to make on the buffered completions."""
+        return bool(self._step % (self.args.steps_per_generation * self.num_iterations))
+
     def _save_more(self, checkpoint: Path) -> None:
-        generate_every = self.args.steps_per_generation * self.num_iterations
-        mid_cycle = self._step % generate_every != 0
         checkpoint.mkdir(parents=True, exist_ok=True)
         torch.save(
             {
@@ -48,7 +55,7 @@ class ResumableGRPOTrainer(WholeCheckpointTrainer, GRPOTrainer):
                 "num_processes": self.accelerator.num_processes,
                 "steps_per_generation": self.args.steps_per_generation,
                 "num_iterations": self.num_iterations,
-                "buffered_inputs": self._buffered_inputs if mid_cycle else None,
+                "buffered_inputs": self._buffered_inputs if self._is_inside_generation else None,
             },
             _generation_file(checkpoint, self.accelerator.process_index),
         )
@@ -76,9 +83,8 @@ class ResumableGRPOTrainer(WholeCheckpointTrainer, GRPOTrainer):
         file = _generation_file(checkpoint, self.accelerator.process_index)
         if not file.exists():  # a checkpoint of stock TRL, or of fewer processes
             return
-        device = self.accelerator.device
         # several processes on CPU are on "cpu:0", which torch.load does not know
-        state = torch.load(file, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
         now = (self.accelerator.num_processes, self.args.steps_per_generation, self.num_iterations)
         if now != (state["num_processes"], state["steps_per_generation"], state["num_iterations"]):
             logger.warning(
@@ -87,7 +93,10 @@ class ResumableGRPOTrainer(WholeCheckpointTrainer, GRPOTrainer):
             )
             return
         self._step = state["micro_step"]
-        self._buffered_inputs = state["buffered_inputs"]
+        device, buffered = self.accelerator.device, state["buffered_inputs"]
+        if buffered is not None and device.type != "cpu":
+            buffered = send_to_device(buffered, device, skip_keys=list(self.on_host))
+        self._buffered_inputs = buffered
 
     def _get_train_sampler(self, dataset: Any = None) -> ReplayedRepeatSampler:
         stock: Any = super()._get_train_sampler(dataset)

@@ -1,5 +1,6 @@
 """The arguments of the training recipe."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,18 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
             The W&B project, entity and group of the run.
         overwrite (`bool`):
             Delete what an earlier run left in `output_dir`.
+        dry_run (`bool`):
+            Print the plan of the training, its memory, tokens and time, from the model's config alone, and end.
+        plan_launch (`str`, *optional*), plan_processes, plan_machines (`int`, *optional*):
+            The accelerate config of the planned launch, by name or path, and its numbers of processes and machines
+            where they differ; this machine when not given. `tokenshift train --dry_run --launch zero3
+            --num_processes 32` gives them.
+        plan_gpu_gib (`float`), plan_tflops (`float`), plan_utilization (`float`):
+            Memory of a planned GPU, its floating-point operations (1e12 per second), and the share of them that a
+            training makes.
+        plan_prompt_tokens, plan_completion_tokens (`int`, *optional*):
+            Tokens of the longest prompt (512, or what vLLM's length leaves) and of a completion on average (the
+            longest) in the plan.
     """
 
     reward_funcs: list[str] = field(
@@ -63,6 +76,19 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
     wandb_entity: str | None = field(default=None, metadata={"help": "W&B entity."})
     wandb_group: str | None = field(default=None, metadata={"help": "W&B group."})
     overwrite: bool = field(default=False, metadata={"help": "Delete what an earlier run left in output_dir."})
+    dry_run: bool = field(default=False, metadata={"help": "Print memory, tokens and time of the training, and end."})
+    plan_launch: str | None = field(default=None, metadata={"help": "Accelerate config of the planned launch."})
+    plan_processes: int | None = field(default=None, metadata={"help": "Processes of the planned launch."})
+    plan_machines: int | None = field(default=None, metadata={"help": "Machines of the planned launch."})
+    plan_gpu_gib: float = field(default=80.0, metadata={"help": "Memory of a planned GPU, in GiB."})
+    plan_tflops: float = field(default=989.0, metadata={"help": "1e12 operations per second of a planned GPU."})
+    plan_utilization: float = field(default=0.4, metadata={"help": "Share of these operations that are made."})
+    plan_prompt_tokens: int | None = field(
+        default=None, metadata={"help": "Tokens of the longest prompt in the plan."}
+    )
+    plan_completion_tokens: int | None = field(
+        default=None, metadata={"help": "Tokens of a completion on average in the plan; the longest if not given."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +99,12 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
                 f"verify_timeout={self.verify_timeout} must be positive, at most {LONGEST_LIMIT:g} seconds."
             )
         check_budget("verify_budget", self.verify_budget)
+        for name in ("plan_gpu_gib", "plan_tflops", "plan_prompt_tokens", "plan_completion_tokens"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}={value} must be positive.")
+        if not 0 < self.plan_utilization <= 1:
+            raise ValueError(f"plan_utilization={self.plan_utilization} must lie in (0, 1].")
         if not self.reward_funcs:
             raise ValueError("reward_funcs is empty; name at least one, for example accuracy_reward.")
 

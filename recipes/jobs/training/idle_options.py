@@ -58,6 +58,9 @@ def training_options_without_effect(values: Any) -> dict[str, str]:
             add(("correct_threshold",), "there is no shift probe and no dynamic sampling; leave it out.")
     _add_generation(values, add)
     _add_loss(values, add)
+    if not values.dry_run:
+        names = tuple(name for name in vars(values) if name.startswith("plan_"))
+        add(names, "no plan is asked for; give --dry_run, or leave it out.")
     add(("max_tool_calling_iterations",), "this recipe has no tools; leave it out.")
     add(("data_seed",), "TRL's samplers take seed alone; leave it out.")
     return reasons
@@ -74,7 +77,7 @@ def _add_weighting(values: Any, add: Any) -> None:
         return
     add(("weight_control", "normalize_weights"), "advantage_weighting is none; leave it out.")
     if not values.log_divergence:
-        names = ("divergence", "divergence_reference", "divergence_top_p")
+        names = ("divergence", "divergence_reference", "divergence_top_p", "reference_cache_gib")
         add(names, "advantage_weighting is none; give --log_divergence true to log it, or leave it out.")
 
 

@@ -83,6 +83,8 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
         ValueError: for whatever is wrong, in one line.
     """
     script_args, args, model_args = parse_arguments(arguments)
+    if script_args.dry_run:  # in a config, where the number of processes would come too late
+        raise ValueError("dry_run is set in the config; give it on the command line: --dry_run.")
     check_launch(PartialState())
     meet()
     configure_verification(

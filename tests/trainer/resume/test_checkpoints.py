@@ -26,6 +26,7 @@ def keep_only(out: Path, step: int) -> None:
     [
         (4, {}),  # on a generation boundary
         (3, {}),  # inside a generation
+        (3, {"divergence": "js"}),  # whose divergences are from the policy that sampled it
         (5, {"num_iterations": 2, "weight_control": "shuffle"}),
         (3, {"advantage_weighting": "random_share"}),
         (7, {}),  # in the second epoch: 24 problems, 2 a generation of 2 updates -> 6 problems make 6 updates
@@ -96,10 +97,14 @@ def test_a_checkpoint_of_another_shape_is_resumed_with_new_completions(build: Bu
     assert trainer.state.global_step == 5
 
 
-def test_old_distributions_resume_inside_a_generation_with_new_completions(build: Build, tmp_path: Path) -> None:
+def test_old_distributions_of_a_checkpoint_without_the_head_get_new_completions(build: Build, tmp_path: Path) -> None:
     build(**SAVING, divergence="js", max_steps=3).train()
+    checkpoint = tmp_path / "out" / "checkpoint-3"
+    assert not (checkpoint.parent / "checkpoint-2" / "rollout_head_0.pt").exists(), "between two generations"
+    (checkpoint / "rollout_head_0.pt").unlink()
+    (checkpoint / "manifest.json").unlink()
     trainer = build(**SAVING, divergence="js", max_steps=6)
-    trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
+    trainer.train(resume_from_checkpoint=str(checkpoint))
     assert trainer.state.global_step == 6
 
 

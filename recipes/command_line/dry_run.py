@@ -1,0 +1,25 @@
+"""The words of a command line that asks for the plan of a training alone (`--dry_run`)."""
+
+TRUE = ("true", "yes", "t", "y", "1")
+
+PLANNED = {"--launch": "--plan_launch", "--num_processes": "--plan_processes", "--num_machines": "--plan_machines"}
+"""Options of a launch -> those of its plan."""
+
+
+def is_dry_run(words: list[str]) -> bool:
+    """Whether a command line asks for the plan alone."""
+    for index, word in enumerate(words):
+        option, joined, value = word.partition("=")
+        if option in ("--dry_run", "--dry-run"):
+            following = words[index + 1] if index + 1 < len(words) else "--"
+            said = value if joined else TRUE[0] if following.startswith("--") else following
+            return said.lower() in TRUE
+    return False
+
+
+def with_planned_launch(words: list[str]) -> list[str]:
+    """The words with the launcher's options as the plan's, where the launch is only planned."""
+    if not is_dry_run(words):
+        return words
+    parts = (word.partition("=") for word in words)
+    return ["".join((PLANNED.get(option, option), *value)) for option, *value in parts]

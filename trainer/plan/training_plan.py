@@ -1,0 +1,184 @@
+"""The plan of a training: what each process holds in each phase, what runs out first, and how long an update takes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tokenshift.trainer.plan.launch import Launch
+from tokenshift.trainer.plan.memory import (
+    PHASES,
+    Lengths,
+    Part,
+    engine_part,
+    largest_phase,
+    peak,
+    training_memory,
+)
+from tokenshift.trainer.plan.model_shape import ModelShape
+from tokenshift.trainer.reference_cache import GIB
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training will need.
+
+    Attributes:
+        launch: processes and engine.
+        lengths: tokens of texts.
+        parts: memory, per process.
+        gpu: bytes of a GPU; None on CPU, where processes share what the machine has.
+        prompts, completions: of a generation, over all processes.
+        tokens: most completion tokens of a generation, over all processes.
+        updates_per_generation: optimizer updates made on a generation.
+        update_flops: floating-point operations of a process for an update, passes over a generation shared out.
+        seconds: an update's, without sampling.
+    """
+
+    launch: Launch
+    lengths: Lengths
+    parts: list[Part]
+    gpu: int | None
+    prompts: int
+    completions: int
+    tokens: int
+    updates_per_generation: float
+    update_flops: float
+    seconds: float
+
+    @property
+    def peak(self) -> int:
+        """Bytes of the phase that takes the most, on a process's GPU or, on CPU, in its memory."""
+        return peak(self.parts, largest_phase(self.parts))
+
+    @property
+    def host_peak(self) -> int:
+        """Bytes of host memory of a process on a GPU."""
+        return max(peak(self.parts, phase, on_host=True) for phase in PHASES)
+
+    @property
+    def fits(self) -> bool:
+        """Whether all phases fit a GPU; True on CPU."""
+        return self.gpu is None or self.peak <= self.gpu
+
+
+def training_plan(
+    shape: ModelShape,
+    args: Any,
+    launch: Launch,
+    lengths: Lengths,
+    *,
+    gpu: int,
+    flops: float,
+    utilization: float,
+    peft: bool = False,
+) -> TrainingPlan:
+    """The plan of a training.
+
+    Args:
+        shape: of the policy.
+        args: the `DivergenceGRPOConfig`, made for as many processes as are planned.
+        launch: how it is launched.
+        lengths: of its texts.
+        gpu: bytes of a GPU's memory.
+        flops: floating-point operations that a process can make per second.
+        utilization: the share of these that it makes.
+        peft: whether an adapter is trained.
+
+    Raises:
+        ValueError: for an optimizer whose memory is not known here.
+    """
+    parts = training_memory(shape, args, launch, lengths, peft=peft)
+    if not launch.on_cpu:
+        parts += engine_part(args, gpu)
+    completions = int(args.generation_batch_size)
+    operations = update_flops(shape, args, lengths, peft=peft)
+    return TrainingPlan(
+        launch=launch,
+        lengths=lengths,
+        parts=parts,
+        gpu=None if launch.on_cpu else gpu,
+        prompts=completions // args.num_generations,
+        completions=completions,
+        tokens=completions * lengths.completion,
+        updates_per_generation=args.updates_per_generation,
+        update_flops=operations,
+        seconds=operations / (flops * utilization),
+    )
+
+
+def forward_flops(shape: ModelShape, tokens: int) -> float:
+    """Floating-point operations per token of a forward pass over a sequence, with the LM head at every token.
+
+    Two per multiplied parameter, and attention's two products over the tokens before, half of the sequence on average.
+    """
+    return 2.0 * shape.multiplied + 2.0 * shape.attention_width * shape.layers * tokens
+
+
+def update_flops(shape: ModelShape, args: Any, lengths: Lengths, *, peft: bool) -> float:
+    """Floating-point operations of a process for one update, padding included.
+
+    A backward pass is two forward passes (one for an adapter, whose base has no gradients), and gradient checkpointing
+    makes one more. The loss makes logits twice. Old log-probabilities, a reference's and a base's states are passes
+    over the generation, once for `num_iterations` updates of a row.
+    """
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    whole = forward_flops(shape, lengths.total) * lengths.total
+    passes = (2.0 if peft else 3.0) + bool(args.gradient_checkpointing)
+    once = 0.0  # passes per generation
+    if args.has_old_logps:
+        once += 1
+    if args.beta > 0:
+        once += 1
+    divergence = 0.0
+    if args.compares_distributions and args.watches_tokens:
+        once += 1
+        divergence = 2 * 2.0 * shape.head * lengths.mean_completion
+    return rows * (whole * (passes + once / args.num_iterations) + 2.0 * shape.head * lengths.completion + divergence)
+
+
+def changes(plan: TrainingPlan, args: Any) -> list[str]:
+    """What to change so that the fullest phase takes less, the largest part of it first; one line each.
+
+    Args:
+        plan: of the training.
+        args: its `DivergenceGRPOConfig`.
+    """
+    phase = largest_phase(plan.parts)
+    sizes: dict[str, int] = {}
+    for part in plan.parts:
+        if phase in part.phases and not part.on_host:
+            sizes[part.name] = sizes.get(part.name, 0) + part.size
+    lines = []
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        way = _way_out(name, plan, args)
+        if way is not None:
+            lines.append(f"{name}, {sizes[name] / GIB:.3g} GiB: {way}")
+    return lines
+
+
+def _way_out(name: str, plan: TrainingPlan, args: Any) -> str | None:
+    """How one part gets smaller; None where nothing is known."""
+    launch, micro_batch = plan.launch, args.per_device_train_batch_size
+    fewer_rows = (
+        f"per_device_train_batch_size {micro_batch // 2 or 1} with gradient_accumulation_steps "
+        f"{args.gradient_accumulation_steps * 2}"
+    )
+    more = f"more processes than {launch.processes}"
+    if name == "activations":
+        if not args.gradient_checkpointing:
+            return "gradient_checkpointing true"
+        return fewer_rows if micro_batch > 1 else "a smaller max_completion_length"
+    if name in ("optimizer", "gradients", "DDP's buckets"):
+        return more if launch.shares_optimizer else "--launch zero2 (or LoRA: --use_peft true)"
+    if name in ("weights", "base model"):
+        return more if launch.shares_parameters else "--launch zero3 or fsdp2 (or LoRA: --use_peft true)"
+    if name == "rollout engine":
+        share = args.vllm_gpu_memory_utilization
+        asleep = args.vllm_enable_sleep_mode
+        return f"a vllm_gpu_memory_utilization below {share:g}" if asleep else "vllm_enable_sleep_mode true"
+    if name in ("KV cache", "logits of a step"):
+        return "a smaller generation_batch_size, or --use_vllm true"
+    if name in ("logits of the loss", "divergence workspace"):
+        return fewer_rows if micro_batch > 1 else None
+    if name == "reference's states":
+        return "a smaller reference_cache_gib" if args.divergence_reference == "base" else None
+    return None
