@@ -57,7 +57,7 @@ KIND_WORDS = {"extractor": "answer extractor"}
 LISTED = {
     "parts": ("tokenshift.recipes.benchmark", "BENCHMARK_PARTS"),
     "directions": ("tokenshift.analysis.cross_sampling.sweep", "DIRECTIONS"),
-    "engine": ("tokenshift.analysis.cross_sampling.engines", "ENGINES"),
+    "engine": ("tokenshift.analysis.cross_sampling.decoding", "SWEEP_ENGINES"),
     "match": ("tokenshift.analysis.cross_sampling.pilot", "MATCHES"),
     "draws": ("tokenshift.analysis.cross_sampling.intervention", "DRAWS"),
     "kinds": ("tokenshift.recipes.jobs.analysis.robustness", "TRAJECTORY_KINDS"),
