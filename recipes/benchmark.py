@@ -1,12 +1,13 @@
 """Measure what tokenshift costs, in one table: `token_statistics` against projections and TRL, scoring against forward
-passes, training against stock GRPO, cross-sampling against plain decoding, `--help` and wrong arguments against a bare
-Python, the accuracy reward against math-verify.
+passes, training against stock GRPO, cross-sampling against plain decoding, a sweep against its policies one by one,
+`--help` and wrong arguments against a bare Python, the accuracy reward against math-verify.
 
     python recipes/benchmark.py                                # statistics, errors, scoring, training, on pocket
     python recipes/benchmark.py --parts training --model smollm2 --trainings "js against base"
     python recipes/benchmark.py --parts statistics --tokens 512
     python recipes/benchmark.py --parts scoring --model smollm2
     python recipes/benchmark.py --parts cross_sampling --rl_model outputs/pocket/model --epsilon 0.005
+    python recipes/benchmark.py --parts sweep --rl_model outputs/pocket/model          # once: it takes minutes
     python recipes/benchmark.py --parts startup --rounds 5
     python recipes/benchmark.py --parts verification
     python recipes/benchmark.py --parts pair_engine --model smollm2 --rounds 3      # with vLLM
@@ -40,6 +41,7 @@ from tokenshift.recipes.benchmarks import (
     startup_cost,
     statistics_cost,
     statistics_error,
+    sweep_cost,
     training_cost,
     verification_cost,
 )
@@ -49,10 +51,10 @@ from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.rewards.pool import VerificationPool
 
 BENCHMARK_PARTS = [
-    *("statistics", "errors", "scoring", "cross_sampling", "training", "startup", "verification"),
+    *("statistics", "errors", "scoring", "cross_sampling", "sweep", "training", "startup", "verification"),
     "pair_engine",
 ]
-UNASKED = ("cross_sampling", "startup", "verification", "pair_engine")
+UNASKED = ("cross_sampling", "sweep", "startup", "verification", "pair_engine")
 DEFAULT_PARTS = [part for part in BENCHMARK_PARTS if part not in UNASKED]
 """Parts that run when none is named: no model must have been trained, and nothing but the models' work is timed."""
 AIMS = {
@@ -73,12 +75,13 @@ TRAINING_AIMS = {"js against base": "at most 1.10", "none, probe off": "at most 
 
 
 OPTIONS_OF_PARTS = {
-    ("model",): ("scoring", "cross_sampling", "training", "pair_engine"),
-    ("rl_model", "epsilon"): ("cross_sampling",),
+    ("model",): ("scoring", "cross_sampling", "sweep", "training", "pair_engine"),
+    ("rl_model",): ("cross_sampling", "sweep"),
+    ("epsilon",): ("cross_sampling",),
     ("trainings",): ("training",),
     ("tokens",): ("statistics", "errors", "scoring"),
     ("hidden", "vocabulary", "dtype"): ("statistics", "errors"),
-    ("rounds",): tuple(part for part in BENCHMARK_PARTS if part != "errors"),
+    ("rounds",): tuple(part for part in BENCHMARK_PARTS if part not in ("errors", "sweep")),
 }
 """Options that only some parts take -> these parts."""
 
@@ -92,7 +95,7 @@ class BenchmarkArguments:
         model (`str`):
             The model of all parts but statistics and errors.
         rl_model (`str`), epsilon (`float`):
-            The second model of cross-sampling, and its threshold.
+            The second model of cross-sampling and of a sweep, and the threshold of cross-sampling.
         trainings (`list[str]`, *optional*):
             Ways of training that are timed.
         rounds (`int`):
@@ -108,7 +111,9 @@ class BenchmarkArguments:
     model: str = field(
         default="pocket", metadata={"help": "Model of all parts but statistics and errors: pocket or smollm2."}
     )
-    rl_model: str = field(default="outputs/pocket/model", metadata={"help": "Second model of cross-sampling."})
+    rl_model: str = field(
+        default="outputs/pocket/model", metadata={"help": "Second model of cross-sampling and of a sweep."}
+    )
     epsilon: float = field(default=0.005, metadata={"help": "Threshold of cross-sampling, JS in nats."})
     trainings: list[str] | None = field(default=None, metadata={"help": "Ways of training; all when not given."})
     rounds: int = field(default=9, metadata={"help": "Rounds, in each of which all is timed in turn."})
@@ -226,6 +231,20 @@ def add_pair_engine(table: Table, model: str, rounds: int) -> str:
     return f"pair engine: {cost.words}; tokens/s: {rates}"
 
 
+def add_sweep(table: Table, model: str, rl_model: str) -> str:
+    """Rows for a sweep, which is run once with each engine; its shape in words."""
+    cost = sweep_cost.sweep_cost(model, rl_model)
+    taken, tokens = cost.seconds, cost.tokens
+    tree, other = taken
+    aim = {"pocket": "at least 10", "smollm2": "at least 6"}[model]
+    table.add_row(f"sweep with pilot: {tree}, times faster", other, f"{taken[other] / taken[tree]:.1f}", aim)
+    for name, aim in (("distinct_tokens", "at most 1.3"), ("tokens_in_cells", "")):
+        share = tokens["tokens_decoded"] / tokens[name]
+        table.add_row("sweep: tokens_decoded, the pilot's too", name, f"{share:.3g}", aim)
+    seconds_words = " and ".join(f"{name} {value:.1f} s" for name, value in taken.items())
+    return f"{cost.words}: {seconds_words}; {cost.unequal} responses differ between the engines; {tokens}"
+
+
 def add_verification(table: Table, rounds: int) -> str:
     """Rows for the accuracy reward; its shape in words."""
     pool = VerificationPool(workers=2)
@@ -302,6 +321,8 @@ def run(args: BenchmarkArguments) -> None:
         lines.append(f"cross-sampling: {words}")
     if "pair_engine" in args.parts:
         lines.append(add_pair_engine(table, args.model, args.rounds))
+    if "sweep" in args.parts:
+        lines.append(f"sweep: {add_sweep(table, args.model, args.rl_model)}")
     if "training" in args.parts:
         lines.append(f"training: {add_training(table, args.model, args.trainings or [], args.rounds)}")
     if "verification" in args.parts:

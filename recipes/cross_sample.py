@@ -10,9 +10,9 @@
 
 Forward, the base decodes and RL draws the token where the criterion lies above a threshold; backward, the other way.
 Thresholds are given, or found on a pilot for wanted shares of tokens, intervened or effectively replaced. `output_dir`
-gets `cells/` (Parquet, one row per response), `thresholds.json`, `cross.json`, `cross.md`, `figures/` and
-`report.html`. Started again after a stop it goes on where it was; started with more criteria, budgets or seeds it runs
-those alone.
+gets `cells/` (Parquet, one row per response), `paths/` (what was decoded, each prefix once), `thresholds.json`,
+`cross.json`, `cross.md`, `figures/` and `report.html`. Started again after a stop it goes on where it was; started
+with more criteria, budgets or seeds it runs those alone, and decodes only what they add.
 """
 
 from tokenshift.recipes.command_line.start import start_script
@@ -29,12 +29,13 @@ from accelerate import PartialState
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tokenshift.analysis.cross_sampling.decoding import Decoding
+from tokenshift.analysis.cross_sampling.decoding import TREE, Decoding
 from tokenshift.analysis.cross_sampling.figures import curve_name
 from tokenshift.analysis.cross_sampling.pilot import find_thresholds
 from tokenshift.analysis.cross_sampling.report import needed_text, share_text, write_cross_report
 from tokenshift.analysis.cross_sampling.sweep import sweep_cells
-from tokenshift.analysis.cross_sampling.sweep_run import engines_run, run_cells
+from tokenshift.analysis.cross_sampling.sweep_run import engines_run, run_cells, token_counts
+from tokenshift.analysis.cross_sampling.sweep_trees import SweepTrees, sweep_measured
 from tokenshift.analysis.report.numbers import number_text
 from tokenshift.analysis.sampling.correctness import correctness_words
 from tokenshift.recipes.command_line.console import console
@@ -57,9 +58,13 @@ def run(job: ShiftJob) -> None:
     decoding = Decoding(
         policies, job.base.tokenizer, args.sampling, args.engine, args.samples, args.batch_size, args.draws
     )
+    trees = None
     if args.engine == VLLM:
         decoding = replace(decoding, pair=pair_decoder(job))
-    thresholds = find_thresholds(job.folder, args.wanted, job.prompts[: args.pilot], decoding)
+    if args.engine == TREE:
+        measured = sweep_measured(args.directions, args.swept, args.gammas, args.sharpening or ())
+        trees = SweepTrees(job.folder, job.prompts, decoding, measured, state=state)
+    thresholds = find_thresholds(job.folder, args.wanted, job.prompts[: args.pilot], decoding, trees=trees)
     try:
         unmet = args.unmet(thresholds)
     except ValueError as error:
@@ -74,7 +79,7 @@ def run(job: ShiftJob) -> None:
         args.most,
         args.sharpening or (),
     )
-    run_cells(job.folder, cells, job.prompts, job.judge, decoding, job.metadata(draws=args.draws))
+    run_cells(job.folder, cells, job.prompts, job.judge, decoding, job.metadata(draws=args.draws), trees=trees)
     if state.is_main_process:
         summary = write_cross_report(
             job.folder,
@@ -86,6 +91,8 @@ def run(job: ShiftJob) -> None:
                 pilot=args.pilot,
                 draws=args.draws,
                 match=args.match if args.budgets else None,
+                **token_counts(job.folder, cells),
+                **({} if trees is None else {"tokens_decoded": trees.tokens_decoded}),
             ),
             resamples=args.resamples,
             unmet=unmet,

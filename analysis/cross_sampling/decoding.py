@@ -6,10 +6,16 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tokenshift.analysis.cross_sampling.engines import cross_sample, engine_for
+from tokenshift.analysis.cross_sampling.engines import ENGINES, cross_sample, engine_for
 from tokenshift.analysis.cross_sampling.intervention import DRAWS, CrossResponse, Intervention
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Request
+
+TREE = "tree"
+"""The engine that decodes each prefix of a sweep once; see `sweep_trees`."""
+
+SWEEP_ENGINES = (TREE, *ENGINES)
+"""The engines that a sweep can be asked for."""
 
 Policies = Callable[[], tuple[Any, Any]]
 """Makes base and RL ready; called only if there is something left to sample."""

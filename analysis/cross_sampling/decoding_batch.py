@@ -1,11 +1,11 @@
 """Rows of a batch that decode at their own pace: those that end make room for others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from tokenshift.analysis.cross_sampling.cached_policy import CachedPolicy
+from tokenshift.analysis.cross_sampling.cached_policy import CachedPolicy, UncachedPolicy
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.token_ids import padded_left
 
@@ -23,22 +23,34 @@ class DecodingBatch:
     Args:
         models: causal LMs on one device.
         pad: a token id to pad with.
-        requests: all requests.
-        first: indices of the requests to begin with.
+        requests: all requests, by their keys: indices, or whatever they are looked up with.
+        first: keys of the requests to begin with.
+        policy_class: of the policies that read the rows.
+        movable: whether slots of the caches may be masked, moved and joined with those of other rows.
 
     Attributes:
-        alive: indices of the requests that are going on.
+        alive: keys of the requests that are going on.
         pending: `(b,)`, the last token of each, which no policy has read.
         mask: bool `(b, length)`, whether a slot holds a token.
         policies: one per model.
     """
 
-    def __init__(self, models: Sequence[Any], pad: int, requests: Sequence[Request], first: Sequence[int]) -> None:
+    def __init__(
+        self,
+        models: Sequence[Any],
+        pad: int,
+        requests: Sequence[Request] | Mapping[Any, Request],
+        first: Sequence[Any],
+        policy_class: type[CachedPolicy] | type[UncachedPolicy] = CachedPolicy,
+        *,
+        movable: bool = True,
+    ) -> None:
         self._models, self._pad, self._requests = models, pad, requests
-        self.alive = list(first)
+        self._policy_class, self._movable = policy_class, movable
+        self.alive: list[Any] = list(first)
         ids, mask = padded_left([requests[row].prompt_ids for row in first], pad, models[0].device)
         self.pending, self.mask = ids[:, -1], mask[:, :-1].bool()
-        self.policies = [CachedPolicy(model) for model in models]
+        self.policies: list[Any] = [policy_class(model) for model in models]  # without caches none is movable
         if ids.shape[1] > 1:  # all of the prompt but its last token
             for policy in self.policies:
                 policy.append(ids[:, :-1], self.mask, keep=0)
@@ -47,10 +59,12 @@ class DecodingBatch:
         """Begin requests that wait, the last of them first, where enough rows are free."""
         free = min(batch_size - len(self.alive), len(waiting))
         if not self.alive or (free and batch_size - len(self.alive) >= max(1, batch_size // ADMITTED)):
-            self._admit([waiting.pop() for _ in range(free)])
+            self.admit([waiting.pop() for _ in range(free)])
 
-    def _admit(self, rows: Sequence[int]) -> None:
-        new = DecodingBatch(self._models, self._pad, self._requests, rows)
+    def admit(self, rows: Sequence[Any]) -> None:
+        """Begin requests, by their keys, beside the rows that go on; of these there may be some in movable slots."""
+        movable = self._movable
+        new = DecodingBatch(self._models, self._pad, self._requests, rows, self._policy_class, movable=movable)
         if not self.alive:
             self.alive, self.pending, self.mask, self.policies = new.alive, new.pending, new.mask, new.policies
             return
@@ -68,14 +82,14 @@ class DecodingBatch:
         Args:
             kept_lengths: how many of these tokens stay, for each row.
             read: the number of tokens read.
-            going: indices of the rows that go on.
+            going: indices of the rows that go on; a row that is named twice goes on as two.
             last: the last token of each of these, which no policy has read.
         """
         device = self.mask.device
         lengths = torch.tensor(kept_lengths, device=device).unsqueeze(-1)
         self.mask = torch.cat([self.mask, torch.arange(read, device=device) < lengths], dim=1)
         self.pending = torch.tensor(last, dtype=torch.int64, device=device)
-        if len(going) < len(self.alive):
+        if list(going) != list(range(len(self.alive))):
             rows = torch.tensor(going, dtype=torch.int64, device=device)
             self.mask, self.alive = self.mask[rows], [self.alive[index] for index in going]
             for policy in self.policies:
@@ -85,7 +99,7 @@ class DecodingBatch:
     def _compact(self) -> None:
         """Drop slots that no row needs, when they are many."""
         longest = int(self.mask.sum(-1).max()) if self.alive else 0
-        if longest and self.mask.shape[1] > SPARE * longest:
+        if self._movable and longest and self.mask.shape[1] > SPARE * longest:
             order = torch.sort(self.mask.byte(), dim=1, stable=True).indices  # tokens come last, in their order
             slots = order[:, -longest:]
             self.mask = self.mask.gather(1, slots)

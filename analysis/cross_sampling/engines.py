@@ -69,11 +69,39 @@ def cross_sample(
         raise ValueError(f"engine={engine!r} is not known; choose one of {', '.join(ENGINES)}.")
     sampling, plan = sampling or Sampling(), plan or Intervention()
     pair = Pair(primary, intervention, tokenizer)
-    if not all(request.prompt_ids for request in requests):
-        raise ValueError("A prompt is empty; give it a start token.")
     if not requests:
         return []
-    for model in (primary, intervention):
+    check_requests(pair, requests, sampling)
+    engine = engine_for(primary, intervention, engine)
+    warn_if_slow(primary, intervention, engine)
+    decode = (ENGINES | FALLBACKS)[engine]
+    return decode(pair, requests, sampling, plan, batch_size or len(requests))
+
+
+def warn_if_slow(primary: Any, intervention: Any, engine: str) -> None:
+    """Warn of an engine that runs because the models' states do not allow another."""
+    if engine in FALLBACKS:
+        warnings.warn(
+            f"The states of {type(primary).__name__} and {type(intervention).__name__} do not allow batches with "
+            f"padding: the engine is {engine!r}, which is slower.",
+            stacklevel=3,
+        )
+
+
+def check_requests(pair: Pair, requests: Sequence[Request], sampling: Sampling) -> None:
+    """Look at prompts before anything is decoded.
+
+    Args:
+        pair: the two policies.
+        requests: the prompts.
+        sampling: settings of both policies.
+
+    Raises:
+        ValueError: for a prompt that is empty, or leaves no room for a response.
+    """
+    if not all(request.prompt_ids for request in requests):
+        raise ValueError("A prompt is empty; give it a start token.")
+    for model in (pair.primary, pair.intervention):
         context = context_length(model.config)
         longest = max(len(request.prompt_ids) for request in requests)
         if context is not None and longest + sampling.max_new_tokens > context:
@@ -82,17 +110,8 @@ def cross_sample(
                 f"the model reads {context}{context_reason(model.config)}: lower max_new_tokens, or leave the prompt "
                 "out."
             )
-    for model in (primary, intervention):
+    for model in (pair.primary, pair.intervention):
         report_unused_settings(model)
-    engine = engine_for(primary, intervention, engine)
-    if engine in FALLBACKS:
-        warnings.warn(
-            f"The states of {type(primary).__name__} and {type(intervention).__name__} do not allow batches with "
-            f"padding: the engine is {engine!r}, which is slower.",
-            stacklevel=2,
-        )
-    decode = (ENGINES | FALLBACKS)[engine]
-    return decode(pair, requests, sampling, plan, batch_size or len(requests))
 
 
 def engine_for(primary: Any, intervention: Any, engine: str = "draft") -> str:

@@ -219,17 +219,7 @@ def decide_on_device(
     Raises:
         ValueError: if the criterion gives something else than one number per position.
     """
-    if primary_ids is None:
-        primary_ids = coupled_draw(primary, rows, positions, **sampling.draw)
-    if plan.sharpening is not None:
-        intervention = log_probabilities(intervention, temperature=1 / plan.sharpening)
-    target = _extrapolated(primary, intervention, plan.gamma)
-    draw = sampling.draw
-    if plan.draws == "independent":
-        draw["seed"] = mixed_seed(sampling.seed, OWN_NUMBERS)
-    intervention_ids = coupled_draw(target, rows, positions, **draw)
-    del target  # with gamma it is a third (B, V), which the criterion does not need
-    drawn = Positions(primary, intervention, primary_ids, rows, positions, sampling.seed, intervention_ids)
+    drawn = drawn_positions(primary, intervention, rows, positions, sampling, plan, primary_ids)
     scores = plan.entry(drawn)
     switched = scores > plan.epsilon
     js = torch.full_like(scores, torch.nan, dtype=torch.float32)
@@ -237,8 +227,37 @@ def decide_on_device(
     if "js" in drawn.known:
         js[indices] = drawn.js[indices]
     elif len(indices):
-        js[indices] = pair_statistics(primary[indices], intervention[indices], ("js",))["js"]
-    return DecisionTensors(switched, primary_ids, intervention_ids, scores, js)
+        js[indices] = pair_statistics(drawn.primary[indices], drawn.intervention[indices], ("js",))["js"]
+    return DecisionTensors(switched, drawn.drawn, drawn.intervention_drawn, scores, js)
+
+
+def drawn_positions(
+    primary: torch.Tensor,
+    intervention: torch.Tensor,
+    rows: Sequence[tuple[int, int]],
+    positions: Sequence[int],
+    sampling: Sampling,
+    plan: Intervention,
+    primary_ids: torch.Tensor | None = None,
+    intervention_ids: torch.Tensor | None = None,
+) -> Positions:
+    """Draw from both policies at B positions, as a criterion sees them; the arguments are those of `decide`.
+
+    Args:
+        intervention_ids: `(B,)` int64, the intervention's draws, if they are there already.
+    """
+    if primary_ids is None:
+        primary_ids = coupled_draw(primary, rows, positions, **sampling.draw)
+    if plan.sharpening is not None:
+        intervention = log_probabilities(intervention, temperature=1 / plan.sharpening)
+    if intervention_ids is None:
+        target = _extrapolated(primary, intervention, plan.gamma)
+        draw = sampling.draw
+        if plan.draws == "independent":
+            draw["seed"] = mixed_seed(sampling.seed, OWN_NUMBERS)
+        intervention_ids = coupled_draw(target, rows, positions, **draw)
+        del target  # with gamma it is a third (B, V), which the criterion does not need
+    return Positions(primary, intervention, primary_ids, rows, positions, sampling.seed, intervention_ids)
 
 
 def _extrapolated(primary: torch.Tensor, intervention: torch.Tensor, gamma: float) -> torch.Tensor:

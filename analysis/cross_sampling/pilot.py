@@ -3,9 +3,9 @@
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,8 @@ from accelerate import PartialState
 from tokenshift.analysis.cross_sampling.criterion_registry import Criterion, criterion_file_name, named_criterion
 from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
-from tokenshift.analysis.sampling.requests import Prompt, Request, requests_of
+from tokenshift.analysis.cross_sampling.sweep_trees import SweepTrees
+from tokenshift.analysis.sampling.requests import Prompt, requests_of
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.storage.work_units import run_units
@@ -122,49 +123,95 @@ class _Trial:
         return [score for response in self.responses for score in np.array(response.scores)[response.disagreed]]
 
 
+class Asked(NamedTuple):
+    """A threshold that a search wants to see on the pilot.
+
+    Attributes:
+        epsilon: the threshold.
+        most: effective replacements per response at most; any number when None.
+    """
+
+    epsilon: float
+    most: int | None = None
+
+
+Search = Generator[list[Asked], "list[_Trial]", Threshold]
+"""The search for one threshold: it yields what it wants to see, is sent these trials, and returns the threshold."""
+
+
 class _Arm:
     """A policy on the pilot, whatever its threshold.
 
     Args:
         arm: the policy, with a budget that is not looked at.
-        requests: the pilot's.
-        run: how responses are made.
 
     Attributes:
+        direction: the policy's direction.
         entry: the criterion.
         lowest: the threshold above which most tokens lie.
+        alone: the threshold at which the primary writes alone.
     """
 
-    def __init__(self, arm: Budget, requests: Sequence[Request], run: Decoding) -> None:
-        self._arm, self._requests, self._run = arm, requests, run
+    def __init__(self, arm: Budget) -> None:
+        self._arm, self.direction = arm, arm.direction
         self.entry = named_criterion(arm.criterion)
         self.lowest = max(self.entry.range[0], float(np.finfo(np.float32).min))  # scores are float32
-        self._at_lowest: _Trial | None = None
+        self.alone = Asked(self.entry.range[1], most=0)
 
-    def __call__(self, epsilon: float, most: int | None = None) -> _Trial:
-        """Try a threshold, with at most so many effective replacements per response."""
-        if epsilon == self.lowest and most is None and self._at_lowest is not None:
-            return self._at_lowest
-        plan = Intervention(self._arm.criterion, epsilon, most, self._arm.gamma, self._arm.sharpening)
-        responses = self._run(self._arm.direction, plan, self._requests)
+    def plan(self, asked: Asked) -> Intervention:
+        """When the intervention's draw is taken."""
+        return Intervention(self._arm.criterion, *asked, self._arm.gamma, self._arm.sharpening)
+
+    def trial(self, asked: Asked, responses: list[CrossResponse]) -> _Trial:
+        """The trial of a threshold, by the responses with it."""
         effective = self._arm.match == EFFECTIVE
         counted = sum(sum(response.effective if effective else response.switched) for response in responses)
         tokens = sum(len(response.switched) for response in responses)
-        trial = _Trial(epsilon, counted / tokens, tokens, responses)
-        if epsilon == self.lowest and most is None:
-            self._at_lowest = trial
-        return trial
+        return _Trial(asked.epsilon, counted / tokens, tokens, responses)
 
-    def alone(self) -> list[CrossResponse]:
-        """The primary's own responses, with the scores along them."""
-        return self(self.entry.range[1], most=0).responses
+    def search(self, budget: float) -> Search:
+        """The search for a budget's threshold."""
+        return (_search_effective if self._arm.match == EFFECTIVE else _search_intervened)(self, budget)
 
     def threshold(self, budget: float, trials: Sequence[_Trial], best: _Trial, *, met: bool) -> Threshold:
         """The threshold of the best trial for a budget, with all trials."""
         tried = [(trial.epsilon, trial.share) for trial in trials]
         key = self._arm._replace(budget=budget)
-        found = best.epsilon, best.share, best.tokens, tried
-        return Threshold(key.direction, key.criterion, key.gamma, budget, *found, key.match, key.sharpening, met)
+        numbers = best.epsilon, best.share, best.tokens, tried
+        return Threshold(key.direction, key.criterion, key.gamma, budget, *numbers, key.match, key.sharpening, met)
+
+
+def _search_together(
+    searches: Sequence[tuple[_Arm, Search]],
+    decode: Callable[[list[tuple[str, Intervention]]], list[list[CrossResponse]]],
+) -> list[Threshold]:
+    """Run searches side by side: whatever they want to see next is decoded together.
+
+    Args:
+        searches: searches that have not begun, and their policies.
+        decode: the pilot's responses with several directions and plans.
+    """
+    thresholds: dict[int, Threshold] = {}
+    wanted = {index: next(search) for index, (_, search) in enumerate(searches)}
+    at_lowest: dict[tuple[_Arm, Asked], _Trial] = {}  # several budgets come to it, at different times
+    while wanted:
+        asked = dict.fromkeys((searches[index][0], ask) for index, asks in wanted.items() for ask in asks)
+        new = [(arm, ask) for arm, ask in asked if (arm, ask) not in at_lowest]
+        responses = decode([(arm.direction, arm.plan(ask)) for arm, ask in new]) if new else []
+        trials = {(arm, ask): arm.trial(ask, made) for (arm, ask), made in zip(new, responses, strict=True)}
+        at_lowest |= {
+            (arm, ask): trial for (arm, ask), trial in trials.items() if ask[0] == arm.lowest and ask[1] is None
+        }
+        trials |= at_lowest
+        going: dict[int, list[Asked]] = {}
+        for index, asks in wanted.items():
+            arm, search = searches[index]
+            try:
+                going[index] = search.send([trials[arm, ask] for ask in asks])
+            except StopIteration as ended:
+                thresholds[index] = ended.value
+        wanted = going
+    return [thresholds[index] for index in range(len(searches))]
 
 
 def _near(trials: Sequence[_Trial], budget: float) -> _Trial:
@@ -172,57 +219,53 @@ def _near(trials: Sequence[_Trial], budget: float) -> _Trial:
     return min(trials, key=lambda trial: abs(math.log(max(trial.share, 1e-9) / budget)))
 
 
-def _search_intervened(arm: _Arm, budgets: Sequence[float]) -> list[Threshold]:
-    """A threshold for each budget: first by the scores along the primary's own responses, then along the mixed
-    policy's."""
+def _search_intervened(arm: _Arm, budget: float) -> Search:
+    """First by the scores along the primary's own responses, then along the mixed policy's."""
     by_rule = arm.entry.at_budget is not None
-    alone = arm.alone() if arm.entry.budget_reads_responses else []
-    thresholds = []
-    for budget in budgets:
-        trials: list[_Trial] = []
-        seen = [alone]
-        while len(trials) < TRIES:
-            tried = [(trial.epsilon, trial.share) for trial in trials]
-            epsilon = next_threshold(arm.entry.name, budget, seen, tried)
-            if epsilon is None:
-                break
-            trials.append(arm(epsilon))
-            seen.append(trials[-1].responses)
-            if abs(trials[-1].share - budget) <= CLOSE * budget:
-                break
-        met = by_rule or max(trial.share for trial in trials) >= (1 - CLOSE) * budget
-        if not met and arm.lowest not in [trial.epsilon for trial in trials]:
-            lowest = arm(arm.lowest)
-            met = lowest.share >= (1 - CLOSE) * budget
-            trials += [] if met else [lowest]
-        thresholds.append(arm.threshold(budget, trials, _near(trials, budget), met=met))
-    return thresholds
+    seen: list[list[CrossResponse]] = [[]]
+    if arm.entry.budget_reads_responses:
+        (alone,) = yield [arm.alone]
+        seen = [alone.responses]
+    trials: list[_Trial] = []
+    while len(trials) < TRIES:
+        tried = [(trial.epsilon, trial.share) for trial in trials]
+        epsilon = next_threshold(arm.entry.name, budget, seen, tried)
+        if epsilon is None:
+            break
+        trials += yield [Asked(epsilon)]
+        seen.append(trials[-1].responses)
+        if abs(trials[-1].share - budget) <= CLOSE * budget:
+            break
+    met = by_rule or max(trial.share for trial in trials) >= (1 - CLOSE) * budget
+    if not met and arm.lowest not in [trial.epsilon for trial in trials]:
+        (lowest,) = yield [Asked(arm.lowest)]
+        met = lowest.share >= (1 - CLOSE) * budget
+        trials += [] if met else [lowest]
+    return arm.threshold(budget, trials, _near(trials, budget), met=met)
 
 
-def _search_effective(arm: _Arm, budgets: Sequence[float]) -> list[Threshold]:
-    """A threshold for each budget, between those of a grid whose shares lie on either side of it.
+def _search_effective(arm: _Arm, budget: float) -> Search:
+    """Between those thresholds of a grid whose shares lie on either side of the budget.
 
     The share need not fall as the threshold rises: early replacements can make later ones needless. So thresholds are
     tried over the whole range, and of several that meet a budget the lowest is taken, which covers most disagreements.
     """
-    alone = np.sort(_Trial(0.0, 0.0, 0, arm.alone()).disagreeing)
+    (primary,) = yield [arm.alone]
+    alone = np.sort(primary.disagreeing)
     quantiles = alone[np.arange(GRID if len(alone) else 0) * len(alone) // GRID]
-    grid = [arm(epsilon) for epsilon in sorted({arm.lowest, *map(arm.entry.clipped, quantiles)})]
+    trials = yield [Asked(epsilon) for epsilon in sorted({arm.lowest, *map(arm.entry.clipped, quantiles)})]
     nothing = _Trial(arm.entry.range[1], 0.0, 0, [])
-    thresholds = []
-    for budget in budgets:
-        trials = list(grid)
-        for _ in range(TRIES):
-            close = [trial for trial in trials if abs(trial.share - budget) <= CLOSE * budget]
-            epsilon = None if close else _between([*trials, nothing], budget, arm.entry)
-            if epsilon is None:
-                break
-            trials = sorted([*trials, arm(epsilon)], key=lambda trial: trial.epsilon)
+    for _ in range(TRIES):
         close = [trial for trial in trials if abs(trial.share - budget) <= CLOSE * budget]
-        best = close[0] if close else _near(trials, budget)
-        met = max(trial.share for trial in trials) >= (1 - CLOSE) * budget
-        thresholds.append(arm.threshold(budget, trials, best, met=met))
-    return thresholds
+        epsilon = None if close else _between([*trials, nothing], budget, arm.entry)
+        if epsilon is None:
+            break
+        (trial,) = yield [Asked(epsilon)]
+        trials = sorted([*trials, trial], key=lambda trial: trial.epsilon)
+    close = [trial for trial in trials if abs(trial.share - budget) <= CLOSE * budget]
+    best = close[0] if close else _near(trials, budget)
+    met = max(trial.share for trial in trials) >= (1 - CLOSE) * budget
+    return arm.threshold(budget, trials, best, met=met)
 
 
 def _between(trials: Sequence[_Trial], budget: float, entry: Criterion) -> float | None:
@@ -277,6 +320,7 @@ def find_thresholds(
     prompts: Sequence[Prompt],
     run: Decoding,
     *,
+    trees: SweepTrees | None = None,
     state: PartialState | None = None,
 ) -> list[Threshold]:
     """Thresholds for budgets, found on a pilot and kept in `thresholds.json`; those that are there are read back.
@@ -286,6 +330,7 @@ def find_thresholds(
         wanted: the budget of each threshold.
         prompts: the pilot's problems, one response each.
         run: how responses are made.
+        trees: the trees along which they are decoded, if they are.
         state: the processes.
     """
     state = state or PartialState()
@@ -296,25 +341,37 @@ def find_thresholds(
         if key not in known:
             groups.setdefault(key._replace(budget=0.0), []).append(key.budget)
     if groups:
-        requests = requests_of(prompts, 1)
         # a budget's threshold does not depend on which others are looked for with it, its file's name does
-        units = list(groups.items())
+        units = list(groups.items()) if trees is None else []
         names = [
             "-".join(map(str, (*arm._replace(criterion=criterion_file_name(arm.criterion))[:-1], *budgets)))
             for arm, budgets in units
         ]
         files = [folder.units("pilot") / f"{name}.json" for name in names]
+        new: list[Threshold] = []
+
+        def searches(groups: Iterable[tuple[Budget, list[float]]]) -> list[tuple[_Arm, Search]]:
+            arms = [(_Arm(key), budgets) for key, budgets in groups]
+            return [(arm, arm.search(budget)) for arm, budgets in arms for budget in budgets]
 
         def work(unit: int, file: Path) -> int:
-            key, budgets = units[unit]
-            search = _search_effective if key.match == EFFECTIVE else _search_intervened
-            thresholds = search(_Arm(key, requests, run), budgets)
+            requests = requests_of(prompts, 1)
+            thresholds = _search_together(
+                searches([units[unit]]), lambda plans: [run(direction, plan, requests) for direction, plan in plans]
+            )
             write_whole(file, json.dumps([asdict(threshold) for threshold in thresholds]))
             return sum(threshold.tokens * len(threshold.tried) for threshold in thresholds)
 
-        run_units(files, work, "finding thresholds", state=state)
+        if trees is None:
+            run_units(files, work, "finding thresholds", state=state)
+        else:
+            rounds = count(1)
+            new = _search_together(
+                searches(groups.items()),
+                lambda plans: trees.decode(plans, run.sampling.seed, prompts, 1, f"thresholds, round {next(rounds)}"),
+            )
         if state.is_main_process:
-            new = [Threshold(**entry) for file in files for entry in json.loads(file.read_text(encoding="utf-8"))]
+            new += [Threshold(**entry) for file in files for entry in json.loads(file.read_text(encoding="utf-8"))]
             records = [asdict(threshold) for threshold in [*known.values(), *new]]
             write_whole(folder.path / THRESHOLDS_FILE, json.dumps(records, indent=1) + "\n")
             shutil.rmtree(folder.units("pilot"), ignore_errors=True)

@@ -2,16 +2,18 @@
 
 A folder gets `thresholds.json`, and `cells/` with one Parquet file per policy, which readers take as one table. Work
 is cut into units whose contents depend on the settings alone: a run that was stopped, that had another number of
-processes, or that was given more policies later ends in the same rows. With other threads or processes libraries may
-add in another order, so that scores and JS can differ in their last bits.
+processes, or that was given more policies later ends in the same rows. With other threads or processes, and in other
+batches, libraries may add in another order, so that scores and JS can differ in their last bits.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
@@ -19,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse
 from tokenshift.analysis.cross_sampling.sweep import SweptPolicy
+from tokenshift.analysis.cross_sampling.sweep_trees import SweepTrees
 from tokenshift.analysis.sampling.requests import Prompt, prompt_groups, requests_of
 from tokenshift.analysis.sampling.responses import Judge, judged
 from tokenshift.analysis.storage.parquet_files import read_parquet, write_parquet
@@ -72,6 +75,7 @@ def run_cells(
     run: Decoding,
     metadata: Mapping[str, Any],
     *,
+    trees: SweepTrees | None = None,
     state: PartialState | None = None,
 ) -> None:
     """Write the judged rows of policies; nothing is done where they are there already.
@@ -82,32 +86,42 @@ def run_cells(
         prompts: the problems.
         judge: gives a verdict for each response.
         run: how responses are made.
+        trees: the trees along which they are decoded, if they are.
         metadata: the metadata of the files, to which `engine` is added, the engine that ran.
         state: the processes.
     """
     state = state or PartialState()
     left = [cell for cell in cells if not cell_file(folder, cell).exists()]
     state.wait_for_everyone()  # all have looked before anything is written
-    size = max(1, UNIT * run.batch_size // run.samples)
-    batches = prompt_groups(prompts, size)
-    units = [(cell, batch) for cell in left for batch in range(len(batches))]
+    if trees is None:
+        batches = prompt_groups(prompts, max(1, UNIT * run.batch_size // run.samples))
+        units = [(cell, batch) for cell in left for batch in range(len(batches))]
+    else:
+        batches = trees.groups
+        for seed in dict.fromkeys(cell.seed for cell in left):
+            plans = [(cell.direction, cell.plan) for cell in left if cell.seed == seed]
+            trees.grow(plans, seed, prompts, run.samples, f"cross-sampling, seed {seed}")
+        units = [(cell, batch) for batch in range(len(batches)) for cell in left]  # a tree is read once
     files = [folder.units("cells") / f"{cell.name}-{batch:06d}.parquet" for cell, batch in units]
 
     def work(unit: int, file: Path) -> int:
         cell, batch = units[unit]
-        requests = requests_of(batches[batch], run.samples)
-        responses = run(cell.direction, cell.plan, requests, cell.seed)
+        if trees is None:
+            responses = run(cell.direction, cell.plan, requests_of(batches[batch], run.samples), cell.seed)
+        else:
+            responses = trees.replay(cell.direction, cell.plan, cell.seed, batch)
         table = _rows(cell, responses, judge, run.tokenizer)
         write_parquet(file, table)
         return sum(len(response.completion_ids) for response in responses)
 
-    run_units(files, work, "cross-sampling", state=state)
+    run_units(files, work, "cross-sampling" if trees is None else "replaying", state=state)
     if state.is_main_process:
         parts_of: dict[SweptPolicy, list[Path]] = {}
         for (cell, _batch), file in zip(units, files, strict=True):
             parts_of.setdefault(cell, []).append(file)
         if parts_of:
-            schema = SWEEP_SCHEMA.with_metadata(table_metadata({**metadata, "engine": run.engine_run}))
+            engine = run.engine_run if trees is None else trees.engine
+            schema = SWEEP_SCHEMA.with_metadata(table_metadata({**metadata, "engine": engine}))
         for cell, parts in parts_of.items():
             join_rows(parts, cell_file(folder, cell), schema)
         shutil.rmtree(folder.units(""), ignore_errors=True)
@@ -118,6 +132,31 @@ def engines_run(folder: RunFolder, cells: Sequence[SweptPolicy]) -> str:
     """The engines that decoded the rows of policies, by the metadata of their files; more than one with commas."""
     engines = (read_metadata(cell_file(folder, cell))["engine"] for cell in cells)
     return ", ".join(dict.fromkeys(engines))
+
+
+def token_counts(folder: RunFolder, cells: Sequence[SweptPolicy]) -> dict[str, int]:
+    """Tokens of the rows of policies: `tokens_in_cells`, all of them, and `distinct_tokens`, each prefix once."""
+    completions: dict[tuple[int, int, int], set[bytes]] = {}
+    in_cells = 0
+    for cell in cells:
+        table = read_cells(folder, [cell], ["problem_id", "sample_id", "completion_ids"])
+        columns = (column.to_pylist() for column in table.columns)
+        for problem_id, sample_id, ids in zip(*columns, strict=True):
+            key = cell.seed, problem_id, sample_id
+            completions.setdefault(key, set()).add(np.array(ids, dtype=np.int32).tobytes())
+            in_cells += len(ids)
+    return {"tokens_in_cells": in_cells, "distinct_tokens": sum(map(_distinct_prefixes, completions.values()))}
+
+
+def _distinct_prefixes(completions: Iterable[bytes]) -> int:
+    """How many the prefixes of completions are, int32 token ids as bytes; each counts once, the empty one does not."""
+    ordered = [np.frombuffer(ids, dtype=np.int32) for ids in sorted(completions)]  # neighbours share the most
+    shared = 0
+    for first, second in pairwise(ordered):
+        length = min(len(first), len(second))
+        differ = np.flatnonzero(first[:length] != second[:length])
+        shared += int(differ[0]) if len(differ) else length
+    return sum(map(len, ordered)) - shared
 
 
 def _rows(

@@ -66,6 +66,7 @@ FOLDER_KINDS: Mapping[RunKind, FolderKind] = {
             "report.html",
             "models",
             "cells",
+            "paths",
             "evolution.json",
             "robustness.json",
             "robustness.md",

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 TRANSFORMERS, VLLM = "transformers", "vllm"
 """Names of the engines that make responses."""
 
-ENGINE_NAMES = ("draft", "lockstep", "transformers", "vllm")
-"""Every engine that some recipe takes; the first two are of cross-sampling alone."""
+ENGINE_NAMES = ("tree", "draft", "lockstep", "transformers", "vllm")
+"""Every engine that some recipe takes; the first three are of cross-sampling alone."""
 
 VLLM_ARGUMENTS = (
     *("vllm_tensor_parallel_size", "vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_runner"),

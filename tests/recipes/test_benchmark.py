@@ -12,7 +12,7 @@ from helpers.pocket_models import base_and_moved
 
 from tokenshift.analysis.thresholds import LOG_2
 from tokenshift.recipes.benchmark import BenchmarkArguments, prepare
-from tokenshift.recipes.benchmarks import cross_cost
+from tokenshift.recipes.benchmarks import cross_cost, sweep_cost
 from tokenshift.recipes.benchmarks.startup_cost import PYTHON, TORCH, command_lines, cpu_seconds
 from tokenshift.recipes.benchmarks.statistics_cost import JS, Shapes, peak_bytes, statistics_functions
 from tokenshift.recipes.benchmarks.statistics_error import errors
@@ -57,6 +57,18 @@ def test_ways_of_cross_sampling_that_are_compared_agree(tmp_path: Path) -> None:
     alone = never.functions[cross_cost.PLAIN]()
     assert alone == [each.completion_ids for each in never.functions[cross_cost.DRAFT]()] != draft
     assert cost.longer == sum(map(len, draft)) / sum(map(len, alone))
+
+
+def test_sweeps_that_are_compared_have_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _base, moved, tokenizer = base_and_moved()
+    moved.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setitem(sweep_cost.CRITERIA, "pocket", ("js",))
+    monkeypatch.setitem(sweep_cost.BUDGETS, "pocket", (0.1, 0.3))
+    cost = sweep_cost.sweep_cost("pocket", str(tmp_path), ("tree", "lockstep"), (4, 4, 12))
+    assert list(cost.seconds) == ["tree", "lockstep"]
+    assert (cost.cells, cost.unequal) == (8, 0)
+    assert cost.tokens["tokens_in_cells"] > 2 * cost.tokens["tokens_decoded"] > 0
 
 
 def test_startup_counts_the_childs_own_time() -> None:

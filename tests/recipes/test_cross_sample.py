@@ -80,7 +80,10 @@ def test_leaves_what_it_promises(undisturbed: Path, moved: Path) -> None:
         assert each["criterion"] != "random" or each["epsilon"] == 1 - each["budget"]
     summary = json.loads((out / "cross.json").read_text())
     assert len(summary["cells"]) == len(cells)
-    assert summary["metadata"]["engine"] == "draft"
+    assert summary["metadata"]["engine"] == "tree"
+    lengths = sum(sum(table["length"].to_pylist()) for table in cells.values())
+    assert summary["metadata"]["tokens_in_cells"] == lengths
+    assert 0 < summary["metadata"]["tokens_decoded"] < lengths / 2
     (statement,) = summary["statements"]
     assert statement["measured"].startswith("js > ")
     assert statement["verdict"] in ("seen in this run", "not seen in this run", "open")
@@ -256,11 +259,11 @@ def same(ours: Path, theirs: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_and_started_again_is_the_same_bit_for_bit(undisturbed: Path, moved: Path, tmp_path: Path) -> None:
-    """Once while thresholds are looked for, once while cells are run."""
-    for stage, units in (("pilot", "*.json"), ("cells", "*.parquet")):
+    """Early and late while thresholds are looked for along trees."""
+    for units in (1, 5):
         run = start([str(RECIPE), *words(moved, tmp_path)])
-        folder = tmp_path / "units" / stage
-        kill_once(run, lambda folder=folder, units=units: any(folder.glob(units)))
+        folder = tmp_path / "units" / "paths"
+        kill_once(run, lambda folder=folder, units=units: len(list(folder.glob("*.txt"))) >= units)
         assert not (tmp_path / "cells").exists()
     finish(start([str(RECIPE), *words(moved, tmp_path)]))
     same(tmp_path, undisturbed)
@@ -299,7 +302,7 @@ def test_two_processes_write_the_same_rows(undisturbed: Path, moved: Path, tmp_p
         (["--seeds", "-1"], "seeds has -1, which must be at least 0"),
         (["--most", "-1"], "most=-1 must be at least 0"),
         (["--gammas", "-1"], "gamma=-1.0 must be a number above -1"),
-        (["--engine", "fast"], "engine='fast' is not known; choose draft, lockstep, transformers or vllm."),
+        (["--engine", "fast"], "engine='fast' is not known; choose tree, draft, lockstep, transformers or vllm."),
         (["--pilot", "0"], "pilot=0 must be at least 1"),
         (["--use_vllm", "true"], "use_vllm=True cannot be"),
         (["--rl_model", "{endless}", "--base_model", "{endless}"], "have no end token"),

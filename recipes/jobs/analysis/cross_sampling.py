@@ -1,18 +1,20 @@
 """Arguments of cross-sampling, and what can be looked at before a model is loaded."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tokenshift.analysis.cross_sampling.criteria import SHIPPED_CRITERIA
 from tokenshift.analysis.cross_sampling.criterion_registry import check_threshold, named_criterion, rehearse
-from tokenshift.analysis.cross_sampling.engines import ENGINES
+from tokenshift.analysis.cross_sampling.decoding import SWEEP_ENGINES, TREE
 from tokenshift.analysis.cross_sampling.intervention import DRAWS, Intervention
 from tokenshift.analysis.cross_sampling.pilot import EFFECTIVE, MATCHES, Budget, Threshold, read_thresholds
 from tokenshift.analysis.cross_sampling.report import unmet_text
 from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, ENDS
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.command_line.products import SETTINGS_FILE
 from tokenshift.recipes.inputs.engines import TRANSFORMERS, VLLM
 from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
@@ -57,8 +59,8 @@ class CrossArguments(ShiftArguments):
         draws (`str`):
             `shared`: both policies draw with one random number per position; `independent`: with one each.
         engine (`str`):
-            `draft` (or `transformers`), `lockstep`, or `vllm`, the pair engine, which give the same responses but for
-            rounding.
+            `tree` (or `transformers`), which decodes each prefix of the sweep once, `draft`, `lockstep`, or `vllm`,
+            the pair engine; all give the same responses, but for rounding.
         pilot (`int`):
             Problems on which thresholds for budgets are found, with the seed `seed`.
         resamples (`int`):
@@ -105,7 +107,9 @@ class CrossArguments(ShiftArguments):
     draws: str = field(
         default="shared", metadata={"help": "Random numbers of the two policies: shared, or independent."}
     )
-    engine: str = field(default="draft", metadata={"help": "draft, which is transformers, lockstep, or vllm."})
+    engine: str = field(
+        default="tree", metadata={"help": "tree, which is transformers, draft, lockstep, or vllm: the same responses."}
+    )
     pilot: int = field(default=64, metadata={"help": "Problems on which thresholds for budgets are found."})
     resamples: int = field(default=1000, metadata={"help": "Resamples of the bootstrap."})
     output_dir: str = field(default="outputs/pocket/cross", metadata={"help": "Where results go."})
@@ -113,7 +117,7 @@ class CrossArguments(ShiftArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.engine == TRANSFORMERS:
-            self.engine = "draft"
+            self.engine = TREE
         if self.use_vllm:
             raise ValueError(
                 "use_vllm=True cannot be: cross-sampling needs both models' whole distributions; give engine='vllm'."
@@ -152,7 +156,7 @@ class CrossArguments(ShiftArguments):
     @property
     def engines(self) -> tuple[str, ...]:
         """The engines that can be asked for."""
-        return *ENGINES, TRANSFORMERS, VLLM
+        return *SWEEP_ENGINES, TRANSFORMERS, VLLM
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
@@ -217,6 +221,17 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
         rehearse(named_criterion(criterion), vocabulary)
     shared = ("draws",) if args.draws == DRAWS[0] else ()  # as in folders that were made before it could be chosen
     tokens = max(1, len(args.wanted)) * len(args.seeds) * job.most_tokens // 2
-    open_folder(job, row_settings(job, *SWEPT, *shared), sampled=tokens)
+    settings = row_settings(job, *SWEPT, *shared)
+    settings["engine"] = _engine_before(job) or args.engine
+    open_folder(job, settings, sampled=tokens)
     read_thresholds(job.folder)  # a damaged file is named before a model is loaded
     return job
+
+
+def _engine_before(job: ShiftJob) -> str | None:
+    """The engine that the folder's settings name, which another may go on with: all give the same rows."""
+    try:
+        engine = json.loads((job.folder.path / SETTINGS_FILE).read_text(encoding="utf-8")).get("engine")
+    except (OSError, ValueError, AttributeError):
+        return None  # there are none, or the folder is refused for them
+    return engine if engine in SWEEP_ENGINES and not job.args.overwrite else None
