@@ -169,7 +169,7 @@ class VLLMEngine:
             "worker_extension_cls": EXTENSION,
             "hf_overrides": _overrides(model, base),
             "enable_batch_sharded_sampling": False,  # each process would have the logits of some rows alone
-            **(_for_scoring(options.longest) if options.scores else {}),
+            **(_for_scoring(options) if options.scores else {}),
             **({} if options.memory_share is None else {"gpu_memory_utilization": options.memory_share}),
             **options.more,
         }
@@ -337,13 +337,14 @@ def check_memory(models: Sequence[EngineModel], options: EngineOptions) -> None:
         )
 
 
-def _for_scoring(longest: int | None) -> dict[str, Any]:
+def _for_scoring(options: EngineOptions) -> dict[str, Any]:
     """Arguments of an engine that reads each prompt whole, in a forward pass that Python sees."""
+    graphs = torch.cuda.is_available() and not options.eager
     return {
         "enable_prefix_caching": False,
         "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(SCORED_TOKENS, longest or 0),
-        "compilation_config": {"cudagraph_mode": "PIECEWISE"},
+        "max_num_batched_tokens": max(SCORED_TOKENS, options.longest or 0),
+        **({"compilation_config": {"cudagraph_mode": "PIECEWISE"}} if graphs else {}),
     }
 
 

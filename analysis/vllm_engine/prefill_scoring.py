@@ -81,7 +81,7 @@ class PrefillScorer:
 
     def _length(self, ids: list[int]) -> int:
         """The length of the longest wanted text that begins a run, 0 for none; padding may go on behind it."""
-        lengths = sorted({len(text) for text in self._wanted}, reverse=True)
+        lengths = sorted({len(text) for text in self._wanted if len(text) <= len(ids)}, reverse=True)
         return next((length for length in lengths if tuple(ids[:length]) in self._wanted), 0)
 
     def _score(

@@ -68,10 +68,12 @@ def test_every_criterion_direction_and_draw(
 
 def test_a_response_goes_on_from_tokens_that_are_there(pair: PairOnDisk, decode: PairDecoder) -> None:
     """As continuations of a shared prefix do: positions, and replacements that count, go on too."""
-    plan, begun = Intervention("js", 0.001, most=3), 6
-    wanted = requests(pair.tokenizer, 6)
-    reference = pair.reference("forward", plan, wanted, SAMPLING)
-    assert any(0 < sum(response.effective[:begun]) < 3 for response in reference)
+    plan, begun = Intervention("all", 0.0, most=3), 25
+    wanted = requests(pair.tokenizer, 12)
+    whole_responses = pair.reference("forward", plan, wanted, SAMPLING)
+    long = [index for index, response in enumerate(whole_responses) if len(response.completion_ids) > begun]
+    wanted, reference = [wanted[index] for index in long], [whole_responses[index] for index in long]
+    assert any(sum(response.effective[:begun]) for response in reference)
     settings = CrossSettings("base", "rl", SAMPLING, plan, pair.vocabulary).text
     continued = decode.engine(
         [

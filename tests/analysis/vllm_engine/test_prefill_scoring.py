@@ -56,6 +56,12 @@ def test_rows_are_those_before_the_tokens_that_followed() -> None:
     assert not scorer.active
 
 
+def test_a_short_text_is_read_before_a_long_one() -> None:
+    scorer = begun(ScoredText([5, 6], [7]), ScoredText([5, 6, 7, 8], [9]))
+    read(scorer, [5, 6], [5, 6, 7, 8])
+    assert {index: of_text["row"] for index, of_text in scorer.drain().items()} == {0: [1], 1: [5]}
+
+
 def test_a_text_that_is_read_in_parts_is_missing() -> None:
     scorer = begun(ScoredText([5, 6, 7], [7, 8]))
     read(scorer, [5, 6])
