@@ -81,7 +81,7 @@ class SweepTrees:
         policies = [TreePolicy(*plan) for plan in plans]
         problems = {prompt.problem_id for prompt in prompts}
         groups = [number for number, group in enumerate(self.groups) if problems & {one.problem_id for one in group}]
-        asked = xxhash.xxh3_64_hexdigest(repr((plans, seed, sorted(problems), samples, self._measured)))
+        asked = xxhash.xxh3_64_hexdigest(repr((plans, seed, sorted(problems), samples, self._measured)).encode())
         files = [self._folder.units(TREES_FOLDER) / f"{asked}-{group:06d}.txt" for group in groups]
 
         def work(unit: int, file: Path) -> int:
