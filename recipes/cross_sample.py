@@ -53,7 +53,7 @@ def run(job: ShiftJob) -> None:
     decoding = Decoding(
         policies, job.base.tokenizer, args.sampling, args.engine, args.samples, args.batch_size, args.draws
     )
-    trees = None
+    trees: SweepTrees | None = None
     if args.engine == TREE:
         measured = sweep_measured(args.directions, args.swept, args.gammas, args.sharpening or ())
         trees = SweepTrees(job.folder, job.prompts, decoding, measured, state=state)

@@ -50,7 +50,7 @@ class DecodingBatch:
         self.alive: list[Any] = list(first)
         ids, mask = padded_left([requests[row].prompt_ids for row in first], pad, models[0].device)
         self.pending, self.mask = ids[:, -1], mask[:, :-1].bool()
-        self.policies = [policy_class(model) for model in models]
+        self.policies: list[Any] = [policy_class(model) for model in models]
         if ids.shape[1] > 1:  # all of the prompt but its last token
             for policy in self.policies:
                 policy.append(ids[:, :-1], self.mask, keep=0)
