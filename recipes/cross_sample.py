@@ -58,7 +58,7 @@ def run(job: ShiftJob) -> None:
     decoding = Decoding(
         policies, job.base.tokenizer, args.sampling, args.engine, args.samples, args.batch_size, args.draws
     )
-    trees = None
+    trees: SweepTrees | None = None
     if args.engine == VLLM:
         decoding = replace(decoding, pair=pair_decoder(job))
     if args.engine == TREE:

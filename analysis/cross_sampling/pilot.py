@@ -365,10 +365,12 @@ def find_thresholds(
         if trees is None:
             run_units(files, work, "finding thresholds", state=state)
         else:
-            rounds = count(1)
+            rounds, decode = count(1), trees.decode
             new = _search_together(
                 searches(groups.items()),
-                lambda plans: trees.decode(plans, run.sampling.seed, prompts, 1, f"thresholds, round {next(rounds)}"),
+                lambda plans: decode(
+                    plans, run.sampling.seed, prompts, 1, f"finding thresholds, round {next(rounds)}"
+                ),
             )
         if state.is_main_process:
             new += [Threshold(**entry) for file in files for entry in json.loads(file.read_text(encoding="utf-8"))]

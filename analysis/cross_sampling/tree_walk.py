@@ -50,7 +50,8 @@ class Walk:
         tree = self._tree
         children, depths, ends, longest = tree.children, tree.depths, tree.ends, tree.longest
         primary_ids = tree.records.drawn[arm.models[0]]
-        left, new = [(edge, walkers)], []
+        left = [(edge, walkers)]
+        new: list[Edge] = []
         while left:
             edge, walkers = left.pop()
             node = children.get(edge)

@@ -246,8 +246,8 @@ def test_a_sweep_gives_the_rows_of_lockstep_and_counts_what_it_decoded(
     rows, directions = {}, ["forward", "backward"]
     for engine in ("tree", "lockstep"):
         folder, prompts, run, trees = a_sweep(pocket, tmp_path / engine, engine)
-        few = sweep_cells(["forward"], ["js"], [0.01], [], [0.0], [0, 7])
-        every = sweep_cells(directions, ["js"], [0.01, 0.3], [], [0.0, 0.5], [0, 7], None, [2.0])
+        few = sweep_cells(["forward"], ["js"], [0.01], [], [0.0], [7])
+        every = sweep_cells(directions, ["js"], [0.01, 0.3], [], [0.0, 0.5], [7], None, [2.0])
         for cells in (few, every):  # more are asked for later
             run_cells(folder, cells, prompts, no_judge, run, {}, trees=trees)
             if trees is not None:
