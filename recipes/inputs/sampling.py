@@ -79,7 +79,7 @@ class SamplingArguments(PromptArguments):
     attn_implementation: str | None = field(default=None, metadata={"help": "As in transformers."})
     use_vllm: bool = field(default=False, metadata={"help": "Sample by vLLM, with draws of its own."})
     engine: str = field(
-        default=TRANSFORMERS, metadata={"help": "transformers, or vllm with the same draws; another extra."}
+        default="transformers", metadata={"help": "transformers, or vllm with the same draws; another extra."}
     )
     vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs that share a model in vLLM."})
     vllm_gpu_memory_utilization: float | None = field(

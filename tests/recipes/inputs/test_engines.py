@@ -83,7 +83,7 @@ def test_options_of_the_other_engine_have_no_effect() -> None:
 
 
 def test_each_recipe_has_its_engines() -> None:
-    assert CrossArguments(engine="transformers").engine == "draft"
+    assert CrossArguments(engine="transformers").engine == "tree"
     assert set(CrossArguments().engines) == set(engines.ENGINE_NAMES)
     with pytest.raises(ValueError, match="engine='draft' is not known; choose transformers or vllm"):
         EvaluationArguments(engine="draft")

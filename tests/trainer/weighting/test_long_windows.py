@@ -40,7 +40,7 @@ def test_a_long_window_says_what_a_whole_one_says(extreme: list[float]) -> None:
             window.add("divergence", step)
             window.add("weights", 1 + step)
         assert sum(map(len, long.divergence)) <= 1000
-        assert torch.equal(long.divergence[-1], step), "the last step is there as it came"
+        torch.testing.assert_close(long.divergence[-1], step, rtol=0, atol=0, equal_nan=True)  # the last is as it came
     expected, seen = (window.metrics(Accelerator(cpu=True)) for window in (whole, long))
     assert seen.keys() == expected.keys()
     assert ("divergence/non_finite_share" in seen) == bool(extreme)
@@ -54,4 +54,4 @@ def test_a_long_window_does_not_grow_with_its_steps() -> None:
     for _ in range(40):
         window.add("divergence", torch.rand(20_000, generator=generator))
         sizes.append(len(window._counted["divergence"][0]) if window._counted else 0)
-    assert sizes[-1] < 1.3 * sizes[10] < 100_000
+    assert sizes[-1] < 1.5 * sizes[10] < 50_000  # of 800,000 values
