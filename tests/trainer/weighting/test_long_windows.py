@@ -54,4 +54,4 @@ def test_a_long_window_does_not_grow_with_its_steps() -> None:
     for _ in range(40):
         window.add("divergence", torch.rand(20_000, generator=generator))
         sizes.append(len(window._counted["divergence"][0]) if window._counted else 0)
-    assert sizes[-1] < 1.3 * sizes[10] < 100_000
+    assert sizes[-1] < 1.5 * sizes[10] < 100_000, "four times the tokens"
