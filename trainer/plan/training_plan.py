@@ -50,6 +50,12 @@ class TrainingPlan:
         return peak(self.parts, largest_phase(self.parts))
 
     @property
+    def tightest_phase(self) -> str:
+        """The first phase that does not fit a GPU; the one that takes the most where all do."""
+        full = [phase for phase in PHASES if self.gpu is not None and peak(self.parts, phase) > self.gpu]
+        return full[0] if full else largest_phase(self.parts)
+
+    @property
     def host_peak(self) -> int:
         """Bytes of host memory of a process on a GPU."""
         return max(peak(self.parts, phase, on_host=True) for phase in PHASES)
@@ -136,13 +142,13 @@ def update_flops(shape: ModelShape, args: Any, lengths: Lengths, *, peft: bool) 
 
 
 def changes(plan: TrainingPlan, args: Any) -> list[str]:
-    """What to change so that the fullest phase takes less, the largest part of it first; one line each.
+    """What to change so that the tightest phase takes less, the largest part of it first; one line each.
 
     Args:
         plan: of the training.
         args: its `DivergenceGRPOConfig`.
     """
-    phase = largest_phase(plan.parts)
+    phase = plan.tightest_phase
     sizes: dict[str, int] = {}
     for part in plan.parts:
         if phase in part.phases and not part.on_host:
@@ -163,14 +169,17 @@ def _way_out(name: str, plan: TrainingPlan, args: Any) -> str | None:
         f"{args.gradient_accumulation_steps * 2}"
     )
     more = f"more processes than {launch.processes}"
+    lora = "LoRA (--use_peft true)"
     if name == "activations":
         if not args.gradient_checkpointing:
             return "gradient_checkpointing true"
         return fewer_rows if micro_batch > 1 else "a smaller max_completion_length"
     if name in ("optimizer", "gradients", "DDP's buckets"):
-        return more if launch.shares_optimizer else "--launch zero2 (or LoRA: --use_peft true)"
+        return lora if launch.on_cpu else more if launch.shares_optimizer else f"--launch zero2, or {lora}"
     if name in ("weights", "base model"):
-        return more if launch.shares_parameters else "--launch zero3 or fsdp2 (or LoRA: --use_peft true)"
+        if launch.on_cpu:
+            return lora if name == "base model" else None
+        return more if launch.shares_parameters else f"--launch zero3 or fsdp2, or {lora}"
     if name == "rollout engine":
         share = args.vllm_gpu_memory_utilization
         asleep = args.vllm_enable_sleep_mode

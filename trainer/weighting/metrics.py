@@ -184,7 +184,7 @@ class TokenWindow:
         self, accelerator: Accelerator, name: str, summarise: Callable[..., dict[str, float]]
     ) -> dict[str, float]:
         """The statistics of one quantity on the main process, none on the others. Empties its window."""
-        is_counted = torch.tensor([name in self._counted], device=accelerator.device)
+        is_counted = torch.tensor([int(name in self._counted)], device=accelerator.device)
         if bool(accelerator.gather(is_counted).any()):
             self._count(name)
             values, counts = (gathered_on_main(accelerator, part) for part in self._counted.pop(name))

@@ -45,9 +45,9 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
             The accelerate config of the planned launch, by name or path, and its numbers of processes and machines
             where they differ; this machine when not given. `tokenshift train --dry_run --launch zero3
             --num_processes 32` gives them.
-        plan_gpu_gib (`float`), plan_tflops (`float`), plan_utilization (`float`):
-            Memory of a planned GPU, its floating-point operations (1e12 per second), and the share of them that a
-            training makes.
+        plan_gpu_gib (`float`), plan_tflops (`float`, *optional*), plan_utilization (`float`):
+            Memory of a planned GPU, its floating-point operations (1e12 per second; 989, an H100's in bfloat16, when
+            not given), and the share of them that a training makes. On CPU no time is told unless they are given.
         plan_prompt_tokens, plan_completion_tokens (`int`, *optional*):
             Tokens of the longest prompt (512, or what vLLM's length leaves) and of a completion on average (the
             longest) in the plan.
@@ -81,7 +81,9 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
     plan_processes: int | None = field(default=None, metadata={"help": "Processes of the planned launch."})
     plan_machines: int | None = field(default=None, metadata={"help": "Machines of the planned launch."})
     plan_gpu_gib: float = field(default=80.0, metadata={"help": "Memory of a planned GPU, in GiB."})
-    plan_tflops: float = field(default=989.0, metadata={"help": "1e12 operations per second of a planned GPU."})
+    plan_tflops: float | None = field(
+        default=None, metadata={"help": "1e12 operations per second of a planned GPU (989 if not given) or process."}
+    )
     plan_utilization: float = field(default=0.4, metadata={"help": "Share of these operations that are made."})
     plan_prompt_tokens: int | None = field(
         default=None, metadata={"help": "Tokens of the longest prompt in the plan."}

@@ -24,6 +24,9 @@ from tokenshift.trainer.plan.training_plan import TrainingPlan, changes, trainin
 from tokenshift.trainer.precision import AUTOCAST
 from tokenshift.trainer.reference_cache import GIB
 
+H100_TFLOPS = 989.0
+"""Floating-point operations of an H100 in bfloat16, in 1e12 per second."""
+
 PROMPT_TOKENS = 512
 """Tokens of the longest prompt where neither the plan's options nor vLLM's length say."""
 
@@ -78,7 +81,7 @@ def prepare_plan(arguments: list[str]) -> PlannedTraining:
         launch,
         _lengths(script_args, args),
         gpu=int(script_args.plan_gpu_gib * GIB),
-        flops=script_args.plan_tflops * 1e12,
+        flops=(script_args.plan_tflops or H100_TFLOPS) * 1e12,
         utilization=script_args.plan_utilization,
         peft=peft_config is not None,
     )
@@ -136,38 +139,41 @@ def show_plan(job: PlannedTraining) -> None:
         if part.on_host:
             sizes = {phase: part.size if phase in part.phases else 0 for phase in PHASES}
             add(f"host: {part.name}", sizes, part.note)
+    console.print(Panel(table, title="plan: nothing was loaded", title_align="left", border_style="cyan"))
     prompt, completion, mean = plan.lengths.prompt, plan.lengths.completion, plan.lengths.mean_completion
     rows = [
         f"{job.model_args.model_name_or_path}, {job.parameters / 1e6:,.0f}M parameters; {plan.launch}",
         f"lengths: prompts of at most {prompt} tokens, completions of at most {completion}, {mean} on average",
         f"generation: {plan.prompts} prompts x {args.num_generations} = {plan.completions} completions, at most "
         f"{plan.tokens:,} tokens; {plan.updates_per_generation:g} updates",
-        f"update: {plan.update_flops:.2e} operations a process, {_duration(plan.seconds)} at "
-        f"{job.script_args.plan_utilization:.0%} of {job.script_args.plan_tflops:g} TFLOP/s, without sampling",
+        f"update: {plan.update_flops:.2e} operations a process, {_time(job)}",
     ]
-    console.print(Panel(table, title="plan: nothing was loaded", title_align="left", border_style="cyan"))
-    for row in rows:
-        console.print(row, highlight=False)
-    for row in verdict(plan, args):
-        console.print(row, highlight=False)
+    for row in (*rows, *verdict(plan, args)):
+        print(row)  # lines to copy
 
 
 def verdict(plan: TrainingPlan, args: Any) -> list[str]:
     """What runs out first, and what to change, in lines."""
     phase = largest_phase(plan.parts)
     lines = [f"most memory: {plan.peak / GIB:.2f} GiB, in the phase {phase}"]
-    if plan.launch.on_cpu:
+    if plan.launch.on_cpu and plan.launch.processes > 1:
         lines[0] += f" (all {plan.launch.processes} processes: {plan.launch.processes * plan.peak / GIB:.2f} GiB)"
-    else:
+    elif not plan.launch.on_cpu:
         local = plan.launch.processes // plan.launch.machines
         lines.append(f"host memory: {local * plan.host_peak / GIB:.2f} GiB a machine, beside what loading takes")
     if plan.gpu is not None:
         size = plan.gpu / GIB
-        words = "fits" if plan.fits else f"does not fit: the phase {phase} runs out first"
+        words = "fits" if plan.fits else f"does not fit: the phase {plan.tightest_phase} runs out first"
         lines.append(f"a GPU of {size:g} GiB: {words}")
     head = "to need less:" if plan.fits else "change:"
     return [*lines, *(f"{head} {line}" for line in changes(plan, args)[:3])]
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"
+def _time(job: PlannedTraining) -> str:
+    """The time of an update, in words."""
+    plan, given = job.plan, job.script_args.plan_tflops
+    if given is None and plan.launch.on_cpu:
+        return "give --plan_tflops for its time"
+    taken = f"{plan.seconds:.3g} s" if plan.seconds < 120 else f"{plan.seconds / 60:.3g} min"
+    rate = f"{job.script_args.plan_utilization:.0%} of {given or H100_TFLOPS:g} TFLOP/s"
+    return f"{taken} at {rate}, without sampling"

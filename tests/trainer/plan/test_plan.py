@@ -160,15 +160,19 @@ def test_operations_of_an_update_by_hand() -> None:
 
 def test_what_runs_out_first_and_what_to_change() -> None:
     args = planned(gradient_checkpointing=False)
-    given = {"gpu": 2**20, "flops": 1e12, "utilization": 0.5}
-    plan = training_plan(SHAPE, args, Launch(processes=2, engine="DDP"), LENGTHS, **given)
+    launch, given = Launch(processes=2, engine="DDP"), {"flops": 1e12, "utilization": 0.5}
+    plan = training_plan(SHAPE, args, launch, LENGTHS, gpu=2**30 + 500_000, **given)  # CUDA itself takes 1 GiB
     assert not plan.fits
+    assert plan.tightest_phase == LOSS
     lines = changes(plan, args)
     assert lines[0].startswith("activations")
     assert lines[0].endswith("gradient_checkpointing true")
     assert plan.seconds == plan.update_flops / 5e11
     assert plan.completions == 12
     assert plan.prompts == 3
+    smaller = training_plan(SHAPE, args, launch, LENGTHS, gpu=2**30 + 50_000, **given)
+    assert smaller.tightest_phase == SAMPLING, "which comes first"
+    assert changes(smaller, args)[0].startswith("KV cache")
 
 
 @pytest.mark.parametrize(
