@@ -194,12 +194,13 @@ def statistics_of_logits(
     truncates = bool(set(outputs) & TRUNCATED.keys()) and top_p < 1
     strip, _ = _sizes(base.device, base.shape[-1], None, COPIES_TRUNCATING if truncates else COPIES)
     with torch.no_grad(), torch.autocast(base.device.type, enabled=False):
-        copies = [_tempered(logits, temperature) for logits in (base, rl)]
-        statistics = _chunk_statistics(*copies, token_ids.long(), frozenset(outputs), numbered, top_p, strip)
+        copy_base, copy_rl = (_tempered(logits, temperature) for logits in (base, rl))
+        ids, wanted = token_ids.long(), frozenset(outputs)
+        statistics = _chunk_statistics(copy_base, copy_rl, ids, wanted, numbered, top_p, strip)
         unsure = statistics.pop(UNSURE, None)
         if unsure is not None:
-            exact = (_tempered(logits[unsure].double(), temperature) for logits in (base, rl))
-            for name, values in _exact_truncated(*exact, top_p, max(1, strip // 2)).items():
+            exact_base, exact_rl = (_tempered(logits[unsure].double(), temperature) for logits in (base, rl))
+            for name, values in _exact_truncated(exact_base, exact_rl, top_p, max(1, strip // 2)).items():
                 if name in outputs:
                     statistics[name][unsure] = values
     results = {name: statistics[name].to(_empty(name, 0, base.device).dtype) for name in outputs}

@@ -98,7 +98,8 @@ StepFunction = Callable[
 def step_function(name: str) -> StepFunction:
     """The function of `module:function`."""
     module, _, function = name.partition(":")
-    return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+    result: StepFunction = getattr(importlib.import_module(module), function)
+    return result
 
 
 @dataclass
