@@ -151,7 +151,6 @@ class VLLMEngine:
         self.facts = {"vllm": installed, "vllm_runner": runner}
         self._ends = ends
         from tokenshift.analysis.vllm_engine.processors import PROCESSORS
-        from tokenshift.analysis.vllm_engine.processors import __name__ as module
 
         settings: dict[str, Any] = {
             "model": model.path,
@@ -165,7 +164,7 @@ class VLLMEngine:
             "enforce_eager": options.eager,
             "max_model_len": options.longest,
             "generation_config": "vllm",  # of the model's folder vLLM would take a generation config's settings
-            "logits_processors": [f"{module}:{PROCESSORS[runner]}"],
+            "logits_processors": [PROCESSORS[runner]],
             "worker_extension_cls": EXTENSION,
             "hf_overrides": _overrides(model, base),
             "enable_batch_sharded_sampling": False,  # each process would have the logits of some rows alone

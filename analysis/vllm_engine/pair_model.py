@@ -135,7 +135,7 @@ def _base_model_config(rl: ModelConfig, pair: dict[str, Any]) -> ModelConfig:
     )
 
 
-def _part(vllm_config: VllmConfig, prefix: str, name: str) -> nn.Module:
+def _part(vllm_config: VllmConfig, prefix: str, name: str) -> Any:
     """One of the two models, whose compiled code is kept apart from the other's."""
     vllm_config = replace(
         vllm_config, additional_config={**(vllm_config.additional_config or {}), "tokenshift_part": name}
@@ -144,7 +144,7 @@ def _part(vllm_config: VllmConfig, prefix: str, name: str) -> nn.Module:
         return initialize_model(vllm_config=vllm_config, prefix=maybe_prefix(prefix, name))
 
 
-def pair_class(architecture: str) -> type[PairForCausalLM]:
+def pair_class(architecture: str) -> type[Any]:
     """The class of two models of an architecture, with the flags of the model inside.
 
     Raises:

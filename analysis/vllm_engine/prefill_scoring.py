@@ -98,7 +98,7 @@ class PrefillScorer:
                 policies = {name: values.float() for name, values in both.items()}
                 function: Any = step_function(self._function)
                 parts.append(function(policies, tokens, self._settings))
-        names = parts[0] if parts else ()
+        names = list(parts[0]) if parts else []
         return {name: torch.cat([part[name] for part in parts]).tolist() for name in names}
 
     def drain(self) -> dict[int, dict[str, list[Any]]]:

@@ -14,8 +14,8 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as Proces
 from tokenshift.analysis.vllm_engine.pair_architectures import PREFIX
 from tokenshift.analysis.vllm_engine.row_steps import RowRequest, RowSteps, only_token
 
-PROCESSORS = {"v1": "StepsV1", "v2": "StepsV2"}
-"""The class for each model runner."""
+PROCESSORS = {"v1": f"{__name__}:StepsV1", "v2": f"{__name__}:StepsV2"}
+"""The class for each model runner, as vLLM takes it."""
 
 STEPS = RowSteps()
 """The records of this process, which the worker extension drains."""
