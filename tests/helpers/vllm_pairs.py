@@ -17,7 +17,7 @@ from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.token_ids import end_tokens
 
-SCORE_TOLERANCE = 1e-5
+SCORE_TOLERANCE, RELATIVE_TOLERANCE = 1e-5, 3e-5  # KL and log-ratios of rare tokens are up to 18 nats
 
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
 """Environment of small engines on a CPU."""
@@ -77,7 +77,7 @@ class PairOnDisk:
 
 
 def assert_same(responses: Sequence[CrossResponse], reference: Sequence[CrossResponse]) -> None:
-    """Tokens and decisions of all responses are equal, and scores within `SCORE_TOLERANCE`."""
+    """Tokens and decisions of all responses are equal, and scores within the tolerances."""
     for names in (("completion_ids",), ("switched", "primary_ids", "intervention_ids")):
         differing = [
             index
@@ -90,4 +90,4 @@ def assert_same(responses: Sequence[CrossResponse], reference: Sequence[CrossRes
             torch.tensor([value for response in part for value in getattr(response, name)])
             for part in (responses, reference)
         )
-        torch.testing.assert_close(one, other, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE, equal_nan=True)
+        torch.testing.assert_close(one, other, rtol=RELATIVE_TOLERANCE, atol=SCORE_TOLERANCE, equal_nan=True)
