@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.cross_sampling.engines import ENGINES, cross_sample, engine_for
-from tokenshift.analysis.cross_sampling.intervention import DRAWS, CrossResponse, Intervention
+from tokenshift.analysis.cross_sampling.intervention import DRAWS, CrossResponse, Intervention, policy_names
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Request
 
@@ -58,14 +58,13 @@ class Decoding:
     ) -> list[CrossResponse]:
         """A response to each request, at most `batch_size` at once; the pilot's seed when None.
 
-        Forward, RL intervenes, and backward, the base; where the plan sharpens, the base does in both.
+        Which policy intervenes is told by `policy_names`.
         """
         sampling = self.sampling if seed is None else replace(self.sampling, seed=seed)
         if self.pair is not None:
             return self.pair(direction, replace(plan, draws=self.draws), requests, sampling)
-        base, rl = self.policies()
-        primary = base if direction == "forward" else rl
-        intervention = rl if direction == "forward" and plan.sharpening is None else base
+        models = dict(zip(("base", "rl"), self.policies(), strict=True))
+        primary, intervention = (models[name] for name in policy_names(direction, plan.sharpening))
         return cross_sample(
             primary,
             intervention,

@@ -77,6 +77,13 @@ class Intervention:
             raise ValueError(f"draws={self.draws!r} is not known; choose {' or '.join(DRAWS)}.")
 
 
+def policy_names(direction: str, sharpening: float | None) -> tuple[str, str]:
+    """The names of primary and intervention, `base` or `rl`: forward, RL intervenes, and backward, the base; where the
+    plan sharpens, the base intervenes in both."""
+    primary = "base" if direction == "forward" else "rl"
+    return primary, "rl" if direction == "forward" and sharpening is None else "base"
+
+
 @dataclass
 class CrossResponse:
     """A response of two policies. Each list has one element per token of the completion.

@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 
-from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention, decide_on_device
+from tokenshift.analysis.cross_sampling.intervention import (
+    CrossResponse,
+    DecisionTensors,
+    Intervention,
+    decide_on_device,
+    policy_names,
+)
 from tokenshift.analysis.divergence.from_logits import log_probabilities
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Request
@@ -17,9 +23,6 @@ from tokenshift.analysis.vllm_engine.engine import StepRequest, VLLMEngine
 from tokenshift.analysis.vllm_engine.row_steps import StepResult
 
 STEP = f"{__name__}:cross_step"
-
-RECORD = ("switched", "primary_ids", "intervention_ids", "scores", "js")
-"""What is kept of each token: the fields of `CrossResponse` beside the token itself."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +130,13 @@ class PairDecoder:
         """
         if not all(request.prompt_ids for request in requests):
             raise ValueError("A prompt is empty; give it a start token.")
-        primary = "base" if direction == "forward" else "rl"
-        intervention = "rl" if direction == "forward" and plan.sharpening is None else "base"
+        primary, intervention = policy_names(direction, plan.sharpening)
         settings = CrossSettings(primary, intervention, sampling, plan, self.vocabulary).text
         responses = self.engine(
             [StepRequest(request, STEP, settings, sampling.max_new_tokens) for request in requests]
         )
         made = []
         for request, response in zip(requests, responses, strict=True):
-            record: dict[str, Any] = {name: response.record.get(name, []) for name in RECORD}
+            record: dict[str, Any] = {name: response.record.get(name, []) for name in DecisionTensors._fields}
             made.append(CrossResponse(*request.row, request.prompt_ids, response.completion_ids, **record))
         return made

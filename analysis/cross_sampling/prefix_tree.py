@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from tokenshift.analysis.cross_sampling.intervention import Intervention
+from tokenshift.analysis.cross_sampling.intervention import Intervention, policy_names
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.storage.parquet_files import read_parquet, write_parquet
 
@@ -37,9 +37,8 @@ class Arm(NamedTuple):
 
     @property
     def models(self) -> tuple[str, str]:
-        """The names of primary and intervention, `base` or `rl`; where the base is sharpened, it intervenes."""
-        primary = "base" if self.direction == "forward" else "rl"
-        return primary, "rl" if self.direction == "forward" and self.sharpening is None else "base"
+        """The names of primary and intervention; see `policy_names`."""
+        return policy_names(self.direction, self.sharpening)
 
 
 class Edge(NamedTuple):

@@ -17,7 +17,7 @@ from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Inter
 from tokenshift.analysis.cross_sampling.prefix_tree import Arm, Measured, PrefixTree, TreePolicy
 from tokenshift.analysis.cross_sampling.tree_decoding import TreeDecoder, grow
 from tokenshift.analysis.cross_sampling.tree_walk import Walk
-from tokenshift.analysis.sampling.requests import Prompt, Request, prompt_groups, requests_of
+from tokenshift.analysis.sampling.requests import Prompt, prompt_groups, requests_of
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.storage.work_units import run_units
@@ -87,7 +87,7 @@ class SweepTrees:
         def work(unit: int, file: Path) -> int:
             group = groups[unit]
             tree = self._tree(seed, group)
-            rows = [row for row, request in enumerate(tree.requests) if _is_of(request, problems, samples)]
+            rows = _rows_of(tree, problems, samples)
             decoded = grow(
                 tree,
                 policies,
@@ -116,7 +116,7 @@ class SweepTrees:
         for number, group in enumerate(self.groups):
             if problems & {prompt.problem_id for prompt in group}:
                 tree = self._tree(seed, number)
-                rows = [row for row, request in enumerate(tree.requests) if _is_of(request, problems, samples)]
+                rows = _rows_of(tree, problems, samples)
                 walk = Walk(tree, [TreePolicy(*plan) for plan in plans], rows)
                 for index, of_plan in enumerate(responses):
                     of_plan |= {tree.requests[row].row: walk.response(index, row) for row in rows}
@@ -169,9 +169,10 @@ class SweepTrees:
         self._kept[file] = file.stat().st_mtime_ns, tree
 
 
-def _is_of(request: Request, problems: set[int], samples: int) -> bool:
-    problem, sample = request.row
-    return problem in problems and sample < samples
+def _rows_of(tree: PrefixTree, problems: set[int], samples: int) -> list[int]:
+    """Indices of a tree's responses to some problems, the first samples of each."""
+    keys = [request.row for request in tree.requests]
+    return [row for row, (problem, sample) in enumerate(keys) if problem in problems and sample < samples]
 
 
 def sweep_measured(

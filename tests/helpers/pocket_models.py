@@ -13,6 +13,22 @@ from tokenshift.recipes.pocket.problems import pocket_dataset
 
 BASE = Path(__file__).parents[2] / "recipes" / "pocket" / "base"
 
+THRESHOLDS = {
+    "js": 0.01,
+    "forward_kl": 0.02,
+    "reverse_kl": 0.02,
+    "entropy_primary": 0.2,
+    "entropy_intervention": 0.2,
+    "delta_logp": 0.05,
+    "js_top_p": 0.01,
+    "random": 0.8,
+    "random_disagreement": 0.5,
+    "position": -6.0,
+    "all": 0.0,
+    "none": 0.0,
+}
+"""A threshold for each shipped criterion, above which some positions of these models lie."""
+
 
 def base_and_moved() -> tuple[Any, Any, Any]:
     """Pocket's base, the same with noise on its weights, and the tokenizer."""

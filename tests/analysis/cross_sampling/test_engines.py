@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.architectures import tiny_model
 from helpers.cacheless import TOKENIZER, UNEQUAL, cacheless, wrong_draws
-from helpers.pocket_models import base_and_moved, requests
+from helpers.pocket_models import THRESHOLDS, base_and_moved, requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -25,21 +25,6 @@ from tokenshift.analysis.sampling.generators import Sampling, TransformersGenera
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.token_ids import encode_prompt
 from tokenshift.analysis.thresholds import LOG_2
-
-THRESHOLDS = {
-    "js": 0.01,
-    "forward_kl": 0.02,
-    "reverse_kl": 0.02,
-    "entropy_primary": 0.2,
-    "entropy_intervention": 0.2,
-    "delta_logp": 0.05,
-    "js_top_p": 0.01,
-    "random": 0.8,
-    "random_disagreement": 0.5,
-    "position": -6.0,
-    "all": 0.0,
-    "none": 0.0,
-}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.pocket_models import BASE, requests, save_moved
+from helpers.pocket_models import BASE, THRESHOLDS, requests, save_moved
 from helpers.vllm_pairs import PairOnDisk, assert_same
 
 from tokenshift.analysis.cross_sampling.criteria import SHIPPED_CRITERIA
@@ -19,22 +19,9 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 SAMPLING = Sampling(0.9, 0.95, 60, seed=3)
 
-THRESHOLDS = {
-    "js": 0.01,
-    "forward_kl": 0.02,
-    "reverse_kl": 0.02,
-    "entropy_primary": 0.2,
-    "entropy_intervention": 0.2,
-    "delta_logp": 0.05,
-    "js_top_p": 0.01,
-    "random": 0.8,
-    "random_disagreement": 0.5,
-    "position": -6.0,
-}
-
 PLANS = [
-    *(("forward", Intervention(name, THRESHOLDS.get(name, 0.0))) for name in SHIPPED_CRITERIA),
-    *(("backward", Intervention(name, THRESHOLDS.get(name, 0.0))) for name in ("js_top_p", "delta_logp", "all")),
+    *(("forward", Intervention(name, THRESHOLDS[name])) for name in SHIPPED_CRITERIA),
+    *(("backward", Intervention(name, THRESHOLDS[name])) for name in ("js_top_p", "delta_logp", "all")),
     ("forward", Intervention("js", 0.001, most=2)),
     ("forward", Intervention("js", 0.01, gamma=0.7, draws="independent")),
     ("backward", Intervention("js", 0.01, most=1, sharpening=2.0)),
