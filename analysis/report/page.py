@@ -112,7 +112,7 @@ def write_report(
     """
     page = _template().render(
         style=Markup(_static("report.css")),
-        script=Markup(_static("explorer.js")),
+        script=Markup(_static("page.js") + _static("explorer.js")),
         title=title,
         facts=facts,
         conclusions=conclusions,
