@@ -53,7 +53,12 @@ from tokenshift.recipes.jobs.analysis.shift import (
     prepare_shift,
     row_settings,
 )
-from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_runs, show_statements
+from tokenshift.recipes.jobs.analysis.terminal import (
+    show_conclusions,
+    show_counted,
+    show_runs,
+    show_statements,
+)
 from tokenshift.rewards import load_reward
 
 WITHOUT_SAMPLING = (
@@ -162,6 +167,7 @@ def run(job: ShiftJob | RunsJob) -> None:
     elif (judged := analyze_one(job)) is not None:
         show_statements(judged, job.folder, measure=job.args.measure)
         show_counted(job.folder, job.metadata())
+        show_conclusions(job.folder)
     state.wait_for_everyone()
 
 

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.report import explorer_data
+from tokenshift.analysis.report.conclusions import Conclusion
 from tokenshift.analysis.report.explorer_data import ExploredResponse, TextTable, pack_js, pack_response
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import HIGH, LOG_2, NEAR_ZERO
@@ -86,6 +87,7 @@ def write_report(
     sections: Sequence[Section],
     responses: Sequence[ExploredResponse],
     token_text: Callable[[int], str],
+    conclusions: Sequence[Conclusion] = (),
     high: float = HIGH,
     near_zero: float = NEAR_ZERO,
     shaded: str = "js",
@@ -95,10 +97,11 @@ def write_report(
     Args:
         path: The HTML file.
         title: The page's heading.
-        facts: What the numbers come from (models, sampling settings, ...), shown at the top.
+        facts: What the numbers come from (models, sampling settings, ...).
         sections: The parts, in order.
         responses: The responses to explore, after the sections; with none there is no explorer.
         token_text: The text of a token id of the responses' `top_ids`.
+        conclusions: The numbers that the page begins with.
         high: JS in nats above which the explorer marks a token at first.
         near_zero: JS in nats where the explorer's shading begins.
         shaded: The JS by which the explorer shades and marks tokens: `js`, of whole distributions, or `js_top_p`, of
@@ -109,9 +112,10 @@ def write_report(
     """
     page = _template().render(
         style=Markup(_static("report.css")),
-        script=Markup(_static("explorer.js")),
+        script=Markup(_static("page.js") + _static("explorer.js")),
         title=title,
         facts=facts,
+        conclusions=conclusions,
         sections=sections,
         explored=_explored(responses, token_text, high, near_zero, shaded) if responses else None,
     )

@@ -32,6 +32,7 @@ class Statement:
             step of at least 10 points that is more than twice the second.
         second: The figure by the other measure; None where it was not taken.
         second_verdict: The verdict by the other measure.
+        more: Of an open statement on a mean, how many times as much data would decide it (`more_data`); else None.
     """
 
     text: str
@@ -40,6 +41,7 @@ class Statement:
     verdict: str
     second: str | None = None
     second_verdict: str | None = None
+    more: float | None = None
 
 
 def of_this_run(verdict: str | None) -> str:
@@ -63,6 +65,39 @@ def within(mean: Mapping[str, Any] | None, above: float = -math.inf, below: floa
     if mean["low"] > above and mean["high"] < below:
         return SEEN
     return NOT_SEEN if mean["high"] <= above or mean["low"] >= below else OPEN
+
+
+def more_data(mean: Mapping[str, Any] | None, above: float = -math.inf, below: float = math.inf) -> float | None:
+    """How many times as much data would decide an open statement, if its value stayed and its interval shrank as 1/√n.
+
+    Args:
+        mean, above, below: As of `within`.
+
+    Returns:
+        A factor above 1; None where the statement is decided, has no interval, or has its value on a limit.
+    """
+    if mean is None or mean["low"] is None or mean["high"] is None or within(mean, above, below) != OPEN:
+        return None
+    value, down, up = mean["value"], mean["value"] - mean["low"], mean["high"] - mean["value"]
+    if value in (above, below):
+        return None
+    if value < above:
+        ratio = up / (above - value)
+    elif value > below:
+        ratio = down / (value - below)
+    else:
+        ratio = max(down / (value - above), up / (below - value))
+    return float(ratio**2)
+
+
+def deciding_words(statement: Statement) -> str:
+    """What would decide an open statement, such as "about 3 times as many problems"; empty where that is not known."""
+    if statement.more is None:
+        return ""
+    if statement.more >= 100:
+        return "its value lies too near the limit for more problems to decide it"
+    times = math.ceil(10 * statement.more) / 10 if statement.more < 3 else math.ceil(statement.more)
+    return f"about {times:g} times as many problems would decide it, if the value stayed"
 
 
 def agreed(verdicts: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tokenshift.analysis.report.numbers import PERCENT, interval_text
-from tokenshift.analysis.report.statements import FEWEST_PROBLEMS, NOT_SEEN, OPEN, SEEN, Statement, within
+from tokenshift.analysis.report.statements import FEWEST_PROBLEMS, NOT_SEEN, OPEN, SEEN, Statement, more_data, within
 from tokenshift.analysis.shift.exact_zero_words import exact_zero_words
 from tokenshift.analysis.shift.summary import group_estimate
 from tokenshift.analysis.thresholds import HIGH, IMPROBABLE, LOW_ENTROPY, NEAR_ZERO
@@ -150,7 +150,10 @@ def _judged(group: dict[str, Any], control: dict[str, Any] | None) -> list[State
     ]
     if group["problems"] < FEWEST_PROBLEMS:
         few = f"of {group['problems']} problems"
-        judged = [replace(statement, verdict=OPEN, measured=f"{statement.measured}; {few}") for statement in judged]
+        judged = [
+            replace(statement, verdict=OPEN, measured=f"{statement.measured}; {few}", more=None)
+            for statement in judged
+        ]
     return judged
 
 
@@ -162,7 +165,8 @@ def percent_text(mean: Mapping[str, Any] | None) -> str:
 def _share(group: dict[str, Any], claim: ShareClaim) -> Statement:
     mean = group_estimate(group, claim.name, claim.label)
     measured = claim.words.format(percent_text(mean))
-    return Statement(claim.text, claim.published, measured, within(mean, claim.above, claim.below))
+    limits = (claim.above, claim.below)
+    return Statement(claim.text, claim.published, measured, within(mean, *limits), more=more_data(mean, *limits))
 
 
 def _sparsity(group: dict[str, Any]) -> Statement:

@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerBase
 from tokenshift.analysis.report.explorer_data import EXPLORED_VALUES, ExploredResponse
 from tokenshift.analysis.report.numbers import PERCENT, interval_text, number_text
 from tokenshift.analysis.report.page import Section, report_facts, saved_figures, write_report
-from tokenshift.analysis.report.statements import Statement, of_this_run
+from tokenshift.analysis.report.statements import Statement, deciding_words, of_this_run
 from tokenshift.analysis.shift.claims import statements
+from tokenshift.analysis.shift.conclusions import shift_conclusions
 from tokenshift.analysis.shift.exact_zero_words import exact_zero_rows
 from tokenshift.analysis.shift.figures.every_figure import summary_figures
 from tokenshift.analysis.shift.figures.evolution import evolution_figures
@@ -213,7 +214,7 @@ def write_shift_report(
         )
         for kind, groups in summary.items()
     }
-    sections = [Section("How to read this", method(measure, top_p))]
+    sections = []
     for kind, groups in summary.items():
         name = f"{metadata['rl_model']}, {kind} trajectories"
         sections.append(
@@ -232,9 +233,11 @@ def write_shift_report(
             folder.path / "figures", {f"{kind}_{figure_name}": figure for figure_name, figure in figures.items()}
         )
         sections.append(Section(f"Figures, {kind} trajectories", figures=saved))
+    sections.append(Section("How to read this", method(measure, top_p)))
     group = next(iter(summary.values()))["all"]
     write_report(
         folder.path / REPORT_FILE,
+        conclusions=shift_conclusions(summary),
         title=f"What RL moved: {metadata['base_model']} to {metadata['rl_model']}",
         facts=report_facts(metadata)
         | {"n": f"{group['tokens']} tokens, {group['responses']} responses, {group['problems']} problems"},
@@ -429,12 +432,14 @@ def _numbers(
     return ("", *columns), [*counts, *rows]
 
 
+def _verdict(statement: Statement) -> str:
+    words = deciding_words(statement)
+    return f"{of_this_run(statement.verdict)}: {words}" if words else of_this_run(statement.verdict)
+
+
 def _statements(judged: Sequence[Statement], measure: str, top_p: float | None) -> dict[str, Any]:
     header: list[str] = ["statement", "published", f"here, {measure_name(measure, top_p)}", "verdict"]
-    rows = [
-        [statement.text, statement.published, statement.measured, of_this_run(statement.verdict)]
-        for statement in judged
-    ]
+    rows = [[statement.text, statement.published, statement.measured, _verdict(statement)] for statement in judged]
     if any(statement.second is not None for statement in judged):
         header += [f"by {measure_name(second_measure(measure) or '', top_p)}", "verdict by it"]
         for row, statement in zip(rows, judged, strict=True):

@@ -755,7 +755,7 @@ const KEYS = {
 function startKeys() {
   document.addEventListener("keydown", (event) => {
     const typing = event.target.matches("select, input:not([type=range], [type=checkbox])");
-    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     if (Object.hasOwn(KEYS, event.key)) {
       event.preventDefault();
       KEYS[event.key]();

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
-from tokenshift.analysis.report.statements import NOT_SEEN, SEEN, Statement, of_this_run
+from tokenshift.analysis.report.statements import NOT_SEEN, SEEN, Statement, deciding_words
 from tokenshift.analysis.sampling.correctness import correctness_words, none_correct_remark
 from tokenshift.analysis.sampling.trajectories import read_trajectories
+from tokenshift.analysis.shift.conclusions import shift_conclusions
+from tokenshift.analysis.shift.report import REPORT_FILE, read_summary
 from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import CORRECT
@@ -61,34 +64,63 @@ def show_statements(
     products: Sequence[str] = SHIFT_PRODUCTS,
     measure: str = DEFAULT_MEASURE,
 ) -> None:
-    """Print one table of statements per kind of trajectory, and where the products are.
+    """Print the statements of each kind of trajectory, and where the products are.
 
     Args:
         by_kind: The statements by kind of trajectory.
         folder: The run's folder.
         products: Names of the files and folders in it that are printed.
-        measure: The measure of the figures; those by the other one are in a second column.
+        measure: The measure of the figures; those by the other one stand below.
     """
     second = measure_name(second_measure(measure) or "")
     for kind, statements in by_kind.items():
-        table = Table(title=f"along {kind} trajectories, 95 % intervals by problem", title_justify="left")
-        beside = any(statement.second is not None for statement in statements)
-        here = f"here, {measure_name(measure)}"
-        for name in ("statement", "published", here, "verdict", *([f"by {second}"] if beside else [])):
-            table.add_column(name, overflow="fold")
+        _title(f"What this run shows along {kind} trajectories, by {measure_name(measure)}; 95 % intervals by problem")
+        grid = _grid()
         for statement in statements:
-            cells = [statement.text, statement.published, statement.measured, _coloured(statement.verdict)]
-            if beside:
-                cells.append(f"{statement.second}: {_coloured(statement.second_verdict)}")
-            table.add_row(*cells)
-        console.print(table)
+            said = Text(statement.text, style="bold")
+            said.append(f" (published: {statement.published})\n{statement.measured}", style="not bold")
+            if words := deciding_words(statement):
+                said.append(f"; {words}", style="not bold")
+            if statement.second not in (None, statement.measured):
+                verdict = "" if statement.second_verdict == statement.verdict else f"{statement.second_verdict}: "
+                said.append(f"\nby {second} {verdict}{statement.second}", style="not bold dim")
+            grid.add_row(_coloured(statement.verdict), said)
+        console.print(grid, highlight=False)
     for name in products:
         print(f"{name:14} {folder.path / name}")
 
 
-def _coloured(verdict: str | None, words: str | None = None) -> str:
-    words = of_this_run(verdict) if words is None else words
-    return f"[{VERDICT_COLOURS.get(verdict or '', 'yellow')}]{words}[/]"
+def show_conclusions(folder: RunFolder) -> None:
+    """Print the numbers that a shift analysis's page begins with, and where the page is.
+
+    Args:
+        folder: The folder of a finished analysis.
+    """
+    _title("In short, with 95 % intervals by problem")
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for one in shift_conclusions(read_summary(folder.path)["kinds"]):
+        interval = f"({one.interval}) " if one.interval else ""
+        grid.add_row(Text(one.value, style="bold"), Text(f"{interval}{one.sentence}"))
+    grid.add_row("look at", Text(str(folder.path / REPORT_FILE)))
+    console.print(grid, highlight=False)
+
+
+def _title(words: str) -> None:
+    console.print(Text(f"\n{words}", style="underline"))
+
+
+def _grid() -> Table:
+    """Verdicts on the left, what they are on at the right."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
+
+
+def _coloured(verdict: str) -> str:
+    return f"[{VERDICT_COLOURS.get(verdict, 'yellow')}]{verdict}[/]"
 
 
 def show_runs(summary: Mapping[str, Any], folder: RunFolder) -> None:
@@ -106,16 +138,16 @@ def show_runs(summary: Mapping[str, Any], folder: RunFolder) -> None:
             if group["statements"]
         }
         for title, statements in {**tables, "recipes side by side": numbers["comparisons"]}.items():
-            table = Table(
-                title=f"{title}, along {kind} trajectories, 95 % intervals over runs and problems",
-                title_justify="left",
-            )
-            for name in ("statement", "published", f"over runs, {here}", "verdict"):
-                table.add_column(name, overflow="fold")
+            _title(f"{title}, along {kind} trajectories, by {here}; 95 % intervals over runs and problems")
+            grid = _grid()
             for one in statements:
-                verdict = _coloured(one["verdict"], one["verdict"])
-                table.add_row(one["text"], one["published"], one["measured"], verdict)
-            console.print(table)
+                verdict, _, reason = one["verdict"].partition(": ")
+                said = Text(one["text"], style="bold")
+                said.append(f" (published: {one['published']})\n{one['measured']}", style="not bold")
+                if reason:
+                    said.append(f"; {reason}", style="not bold")
+                grid.add_row(_coloured(verdict), said)
+            console.print(grid, highlight=False)
     for name in RUNS_PRODUCTS:
         print(f"{name:14} {folder.path / name}")
 

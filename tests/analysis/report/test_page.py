@@ -1,5 +1,7 @@
 """The HTML report in a real browser: what it shows is what was put in, and nothing that was put in runs."""
 
+import csv
+import io
 import math
 import shutil
 import time
@@ -11,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.hostile_answers import HOSTILE as HOSTILE_ANSWERS
+from matplotlib import image
 
+from tokenshift.analysis.report.conclusions import Conclusion
 from tokenshift.analysis.report.explorer_data import (
     INFINITY,
     LOGP_STEP,
@@ -162,6 +166,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
         title: str = "Report",
         facts: Mapping[str, str] | None = None,
         sections: Sequence[Section] = (),
+        conclusions: Sequence[Conclusion] = (),
         first: int = 0,
         shaded: str = "js",
         **options: Any,
@@ -174,6 +179,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
             sections=sections,
             responses=responses,
             token_text=token_text,
+            conclusions=conclusions,
             shaded=shaded,
         )
         contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}))
@@ -312,6 +318,53 @@ def test_responses_side_by_side(opened: Callable[..., Opened]) -> None:
     assert boxes[0]["y"] == boxes[1]["y"]
     page.set_viewport_size({"width": 360, "height": 700})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_conclusions_and_the_way_to_the_responses_are_seen_first(opened: Callable[..., Opened]) -> None:
+    found = opened(
+        [make_response(3)],
+        facts={"base": "tiny"},
+        sections=[Section("Numbers", "Some. " * 2_000)],
+        conclusions=[Conclusion("97.0 %", "96.0 to 98.0", HOSTILE), Conclusion("1", "", "one")],
+    )
+    page = found.page
+    assert page.locator(".conclusions strong").all_text_contents() == ["97.0 %", "1"]
+    assert page.locator(".conclusions small").all_text_contents() == ["95 %: 96.0 to 98.0"]
+    assert page.locator(".conclusions span").first.text_content() == HOSTILE
+    assert not page.locator("header dd").is_visible()
+    link = page.get_by_role("link", name="Explore the responses")
+    assert link.bounding_box()["y"] < 900
+    link.click()
+    assert page.locator("#explorer").evaluate("part => part.getBoundingClientRect().top") < 300
+    page.locator("summary", has_text="Settings").click()
+    assert page.locator("header dd").is_visible()
+    found.check_quiet()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_tables_and_figures_are_files_and_figures_grow(opened: Callable[..., Opened], width: int) -> None:
+    rows = [["all, of it", '0.97 "'], ["=1+1", "-0.5"]]
+    section = Section("Numbers", table=(["set", "share"], rows), figures=[(SVG, "A blue figure")])
+    found = opened([], sections=[section], accept_downloads=True, viewport={"width": width, "height": 800})
+    page = found.page
+    names = {}
+    for ending in ("CSV", "SVG", "PNG"):
+        with page.expect_download() as waiting:
+            page.get_by_role("button").filter(has_text=ending).click()
+        names[waiting.value.suggested_filename] = Path(waiting.value.path()).read_bytes()
+    assert list(names) == ["numbers.csv", "a_blue_figure.svg", "a_blue_figure.png"]
+    read = list(csv.reader(names["numbers.csv"].decode().splitlines()))
+    assert read == [["set", "share"], ["all, of it", '0.97 "'], ["'=1+1", "-0.5"]]
+    assert names["a_blue_figure.svg"].decode() == SVG
+    pixels = image.imread(io.BytesIO(names["a_blue_figure.png"]))
+    assert pixels.shape[:2] == (400, 600)
+    assert pixels[200, 300, :3].tolist() == [0, 0, 1]
+    small = page.locator("figure img").bounding_box()["width"]
+    page.get_by_role("button", name="Enlarge").press("Enter")
+    assert page.locator("dialog img").bounding_box()["width"] >= min(small, 0.9 * width)
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_figures_keep_their_own_styles(opened: Callable[..., Opened]) -> None:
