@@ -66,7 +66,7 @@ types: $(STAMP)
 
 # Every causal-LM architecture of the installed transformers, in about 20 minutes.
 architectures: $(STAMP)
-	cd tests && OMP_NUM_THREADS=1 WANDB_MODE=offline ../$(VENV)/bin/python -m helpers.architecture_table --output ../docs/architectures.md
+	cd tests && OMP_NUM_THREADS=1 WANDB_MODE=offline ../$(VENV)/bin/python -m helpers.architecture_table --output ../docs/reference/architectures.md
 
 # How often a comparison's intervals hold the true difference, and how often its plans find an effect; two minutes.
 comparison-coverage: $(STAMP)
