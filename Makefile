@@ -69,7 +69,7 @@ types: namespace
 
 # The pages of docs/ with the API as a site in site/; a link that leads nowhere is an error.
 docs: namespace $(VENV)/.docs-installed
-	NO_MKDOCS_2_WARNING=1 TOKENSHIFT_NAMESPACE="$(abspath $(NAMESPACE))" $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 TOKENSHIFT_NAMESPACE="$(abspath $(NAMESPACE))" $(VENV)/bin/mkdocs build --strict
 	@echo "open site/index.html, or: $(VENV)/bin/python -m http.server --directory site"
 
 $(VENV)/.docs-installed: $(STAMP)
