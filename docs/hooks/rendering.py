@@ -1,7 +1,7 @@
 """Hooks of the docs site: formulas become MathML, which browsers draw by themselves, so that pages load no script.
 
-In the Markdown a formula is `$...$` or `$$...$$`, which GitHub draws too. mkdocs calls `on_page_content` with each
-page's HTML, in which `pymdownx.arithmatex` has marked them.
+In the Markdown a formula is `$...$` or a block of the language `math`, which GitHub draws too. mkdocs calls
+`on_page_content` with each page's HTML, in which `pymdownx.arithmatex` has marked them.
 """
 
 import html
