@@ -216,3 +216,14 @@ def test_commands_and_configs_are_listed() -> None:
         assert f"| `{file.stem}` |" in page
     for file in (ROOT / "recipes" / "configs").glob("*.yaml"):
         assert f"`{file.stem}`" in options
+
+
+def test_the_comparison_that_is_shown_is_one(checkout: Path) -> None:
+    from tokenshift.recipes.jobs.comparison.early import check_file
+
+    (block,) = blocks(DOCS / "how-to" / "compare.md", "yaml")
+    (checkout / "mine.yaml").write_text(block.code)
+    check_file({"config": "mine.yaml"})
+    (checkout / "mine.yaml").write_text(block.code.replace("baseline: dapo", "baseline: dap"))
+    with pytest.raises(ValueError, match="baseline"):
+        check_file({"config": "mine.yaml"})
