@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: soak demo test test-vllm lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills
+.PHONY: soak demo test test-vllm lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills docs namespace
 
 install: $(STAMP)
 
@@ -58,16 +58,28 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-# mypy does not follow an editable install's import hook; it gets the namespace as folders.
+# mypy and mkdocstrings do not follow an editable install's import hook; they get the namespace as folders.
 ROOMS = analysis trainer rewards recipes
-types: $(STAMP)
-	mkdir -p $(VENV)/types/tokenshift
-	for room in $(ROOMS); do ln -sfn "$(CURDIR)/$$room" $(VENV)/types/tokenshift/$$room; done
-	MYPYPATH=$(VENV)/types $(VENV)/bin/mypy $(ROOMS:%=-p tokenshift.%)
+NAMESPACE = $(VENV)/types
+namespace: $(STAMP)
+	mkdir -p $(NAMESPACE)/tokenshift
+	for room in $(ROOMS); do ln -sfn "$(CURDIR)/$$room" $(NAMESPACE)/tokenshift/$$room; done
+
+types: namespace
+	MYPYPATH=$(NAMESPACE) $(VENV)/bin/mypy $(ROOMS:%=-p tokenshift.%)
+
+# The pages of docs/ with the API as a site in site/; a link that leads nowhere is an error.
+docs: namespace $(VENV)/.docs-installed
+	NO_MKDOCS_2_WARNING=1 TOKENSHIFT_NAMESPACE="$(abspath $(NAMESPACE))" $(VENV)/bin/mkdocs build --strict
+	@echo "open site/index.html, or: $(VENV)/bin/python -m http.server --directory site"
+
+$(VENV)/.docs-installed: $(STAMP)
+	$(PIP) --constraint constraints.txt --editable ".[docs]"
+	touch $@
 
 # Every causal-LM architecture of the installed transformers, in about 20 minutes.
 architectures: $(STAMP)
-	cd tests && OMP_NUM_THREADS=1 WANDB_MODE=offline ../$(VENV)/bin/python -m helpers.architecture_table --output ../docs/architectures.md
+	cd tests && OMP_NUM_THREADS=1 WANDB_MODE=offline ../$(VENV)/bin/python -m helpers.architecture_table --output ../docs/reference/architectures.md
 
 # How often a comparison's intervals hold the true difference, and how often its plans find an effect; two minutes.
 comparison-coverage: $(STAMP)
@@ -86,4 +98,4 @@ format: $(STAMP)
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

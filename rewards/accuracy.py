@@ -57,7 +57,8 @@ def accuracy_reward(
     The gold answer decides by its kind what equals it: a number exactly, a list in any order, a tuple in its order, an
     amount in its unit; formulas are compared by math-verify, whose acceptances are checked in numbers. The answer is
     where `tokenshift.rewards.answer_place` says, a `\boxed{}` first. A verification that does not end is stopped at a
-    limit of CPU seconds, and a call at a budget (`tokenshift.rewards.pool`). docs/gold_answers.md has the rules.
+    limit of CPU seconds, and a call at a budget (`tokenshift.rewards.pool`). The rules are in
+    docs/reference/gold_answers.md.
 
     Args:
         completions: texts, or conversations whose last message is the completion.

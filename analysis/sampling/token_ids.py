@@ -139,7 +139,7 @@ def check_context(config: Any, prompt_lengths: Sequence[int], new_tokens: int, *
             f"{model} reads {limit} tokens{reason}; {prompt}, and with {setting}={new_tokens} a response could end at "
             f"{longest + new_tokens}: "
             + (f"lower {setting} to {limit - longest}" if longest < limit else "leave the prompt out")
-            + ("." if reason else ", or lengthen the model (README, Longer contexts).")
+            + ("." if reason else ", or lengthen the model (docs/how-to/longer-contexts.md).")
         )
 
 

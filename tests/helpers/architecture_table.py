@@ -1,4 +1,4 @@
-"""The table of `docs/architectures.md`: what each part does with every causal-LM architecture."""
+"""The table of `docs/reference/architectures.md`: what each part does with every causal-LM architecture."""
 
 import argparse
 import logging

@@ -1,4 +1,4 @@
-"""What the README offers "in a script" works with exported names alone."""
+"""What the docs offer "in a script" works with exported names alone."""
 
 from pathlib import Path
 
