@@ -59,6 +59,13 @@ def undisturbed(moved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_its_record_alone_makes_the_same_rows(undisturbed: Path, tmp_path: Path) -> None:
+    run(["--config", str(undisturbed / "config.yaml"), "--output_dir", str(tmp_path)])
+    ours, theirs = contents(tmp_path), contents(undisturbed)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equals(theirs[name]) for name in theirs)
+
+
 def test_leaves_what_it_promises(undisturbed: Path, moved: Path) -> None:
     out, problems = undisturbed, pocket_dataset("analysis", 6)
     table = read_responses(RunFolder(out), [str(moved), "pocket"], ["pocket"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from helpers import launched_recipes
 from helpers.launched_recipes import ROOT, finish, refusal
 from helpers.offline_wandb import history
@@ -91,6 +92,9 @@ def test_killed_and_resumed_ends_as_undisturbed(undisturbed: tuple[Path, str], t
     assert logged(tmp_path) == logged(undisturbed[0])
     ours, theirs = weights(tmp_path), weights(undisturbed[0])
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    launches = yaml.safe_load((tmp_path / "config.yaml").read_text())["record"]["launches"]
+    assert [launch.get("goes_on") for launch in launches] == [None, True]
+    assert (launches[1].get("resumed_from") or "checkpoint-0").startswith("checkpoint-")
     if moment == "in training":  # else there may be no checkpoint yet, and the run begins again, as another in W&B
         ids = {path.name.rsplit("-", 1)[1] for path in tmp_path.glob("wandb/offline-run-*")}
         assert len(ids) == 1
@@ -211,3 +215,15 @@ def test_every_metric_is_in_wandb_once(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "shift").glob("step_*")) == [
         f"step_{step:06d}.parquet" for step in (0, 3, 6)
     ]
+
+
+@pytest.mark.slow
+def test_its_record_alone_makes_it_again(undisturbed: tuple[Path, str], tmp_path: Path) -> None:
+    script = str(ROOT / "recipes" / "grpo_divweighted.py")
+    record = undisturbed[0] / "config.yaml"
+    finish(launched_recipes.start([script, "--config", str(record), "--output_dir", str(tmp_path)]))
+    ours, theirs = weights(tmp_path), weights(undisturbed[0])
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    names = ("before", "after", "updates", "variant")
+    first, again = (json.loads((out / "summary.json").read_text()) for out in (undisturbed[0], tmp_path))
+    assert [again[name] for name in names] == [first[name] for name in names]

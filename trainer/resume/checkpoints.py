@@ -7,6 +7,7 @@ the last, and it resumes from damaged files without a word where they can be rea
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -171,6 +172,17 @@ class WholeCheckpointTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         check_checkpoint(Path(resume_from_checkpoint))  # nothing of it is read before
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """As transformers', without parameters that the checkpoint has under another of their names: tied ones."""
+        names: dict[int, set[str]] = {}
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            names.setdefault(id(parameter), set()).add(name)
+        missing = set(load_result.missing_keys)
+        there = {name for shared in names.values() if not shared <= missing for name in shared}
+        left = [name for name in load_result.missing_keys if name not in there]
+        unexpected = load_result.unexpected_keys
+        super()._issue_warnings_after_load(SimpleNamespace(missing_keys=left, unexpected_keys=unexpected))
 
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))
