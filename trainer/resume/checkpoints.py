@@ -204,11 +204,19 @@ def publish(staged: Path, final: Path) -> None:
     shutil.rmtree(staged.parent, ignore_errors=True)
 
 
-def save_whole_model(trainer: Trainer, folder: Path) -> None:
-    """Save the trainer's model to `folder`, which appears when it is complete; every rank must call it."""
+def save_whole_model(trainer: Trainer, folder: Path, card: Path | None = None) -> None:
+    """Save the trainer's model to `folder`, which appears when it is complete; every rank must call it.
+
+    Args:
+        trainer: The trainer.
+        folder: The folder.
+        card: A model card, of which the folder gets a copy.
+    """
     staged = folder.parent / STAGING_DIR / folder.name
     trainer.save_model(str(staged))
     trainer.accelerator.wait_for_everyone()
     if trainer.args.should_save:
+        if card is not None and card.is_file():
+            shutil.copyfile(card, staged / card.name)
         publish(staged, folder)
     trainer.accelerator.wait_for_everyone()
