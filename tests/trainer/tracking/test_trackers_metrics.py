@@ -101,7 +101,8 @@ def rows_of_trackio(folder: Path) -> dict[tuple[int, str], float]:
     with sqlite3.connect(path) as database:
         for (text,) in database.execute("select metrics from metrics"):
             row = json.loads(text)
-            found |= {(row["train/global_step"], name): value for name, value in row.items()}
+            if "train/global_step" in row:  # TRL's profiler logs without
+                found |= {(row["train/global_step"], name): value for name, value in row.items()}
     return found
 
 
