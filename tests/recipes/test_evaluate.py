@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from helpers.launched_recipes import DDP, ROOT, finish, kill_once, start
 from helpers.pocket_models import BASE, refuse_loading, save_moved
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -227,6 +228,8 @@ def test_killed_and_gone_on_with_by_two_processes_is_the_same_bit_for_bit(
     assert not (tmp_path / "responses").exists()
     finish(start([*DDP, str(RECIPE), *words(moved, tmp_path)]))
     same(tmp_path, undisturbed)
+    launches = yaml.safe_load((tmp_path / "config.yaml").read_text())["record"]["launches"]
+    assert [launch["processes"] for launch in launches] == [1, 2], "one record a launch, whatever the processes"
 
 
 def test_without_arguments_pockets_pair_is_compared() -> None:

@@ -94,8 +94,9 @@ class ShiftProbeCallback(TrainerCallback):
     There are two kinds of trajectory: *fixed* ones, sampled by the policy as it was at the start, so that probes can
     be compared; and the policy's *own*, sampled anew at each probe. Training is not changed, bit for bit. The folder
     `output_dir/shift` gets one per-token Parquet file per probe (`step_000040.parquet`), `metrics.json` and
-    `figures/`. The numbers are logged to `state.log_history` and, if W&B is reported to, against `shift/step`:
-    `shift/*` on the fixed trajectories and `shift/own/*` on the policy's own:
+    `figures/`. The numbers go to `state.log_history`, to every tracker that is reported to and to other callbacks'
+    `on_log`; in W&B they stand against `shift/step`, and those by position are one histogram, `position`.
+    There are `shift/*` on the fixed trajectories and `shift/own/*` on the policy's own:
 
     - `top_p/*` first, of JS(base, policy) between distributions truncated to `top_p`, the publication's measure, then
       the same names without `top_p/`, of JS between whole ones: `mean, p50, p90, p95, p99, max` (nats),
