@@ -18,8 +18,10 @@ if __name__ == "__main__":
     start_script(__file__)  # answers --help and wrong arguments before the imports below, which take seconds
 
 import json
+import os
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from transformers import PrinterCallback, ProgressCallback
 from trl import get_peft_config, get_quantization_config
@@ -33,15 +35,18 @@ from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.products import BASE_SCORE_FILE, LOG_HISTORY_FILE, MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.command_line.wandb_run import finish_wandb, start_wandb
 from tokenshift.recipes.inputs.model_files import mistakes_of_loading
+from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.jobs.training.dry_run import prepare_plan, show_plan
 from tokenshift.recipes.jobs.training.preparation import Preparation, prepare, prepare_training_output
 from tokenshift.recipes.jobs.training.progress import LineProgress, PanelProgress
-from tokenshift.recipes.jobs.training.terminal import TrainingSummary, rollout_engine, show_training_plan
+from tokenshift.recipes.jobs.training.terminal import TrainingSummary, card_section, rollout_engine, show_training_plan
 from tokenshift.trainer import DivergenceGRPOTrainer
+from tokenshift.trainer.model_card import CARD_FILE
 from tokenshift.trainer.policy.heldout import BaseScoreCallback, heldout_score
 from tokenshift.trainer.resume.checkpoints import save_whole_model
 from tokenshift.trainer.resume.interrupt import CheckpointOnSignal
 from tokenshift.trainer.resume.launch_check import check_launch
+from tokenshift.trainer.tracking.run_names import missing_names, run_names
 from tokenshift.trainer.weighting.description import divergence_formula, variant_name, weighting_formula
 
 
@@ -67,12 +72,15 @@ def run(job: Preparation) -> None:
     check_launch(trainer.accelerator)  # again, now that accelerate has chosen its engine
     prepare_training_output(job, trainer)
     if tracked and args.process_index == 0:
+        names = run_names(args, str(job.model_args.model_name_or_path), script_args.dataset_name)
+        names = missing_names(names, os.environ)
         start_wandb(
             job.output_dir,
             project=script_args.wandb_project,
             entity=script_args.wandb_entity,
-            group=script_args.wandb_group,
-            name=args.run_name,
+            group=script_args.wandb_group or names.get("group"),
+            name=args.run_name or names.get("name"),
+            tags=names.get("tags"),
             config={
                 "variant": variant,
                 "weighting": weighting_formula(args),
@@ -92,7 +100,10 @@ def run(job: Preparation) -> None:
     after = None if interrupt.stopped else heldout_score(trainer, job.held_out, description="after")
     model_dir = job.output_dir / MODEL_DIR
     if not interrupt.stopped:
-        save_whole_model(trainer, model_dir)
+        trainer.card_base = str(job.model_args.model_name_or_path)
+        trainer.card_section = card_section(job, base.score, after, trainer.state.global_step)
+        trainer.create_model_card(model_name=args.hub_model_id or job.output_dir.name)
+        save_whole_model(trainer, model_dir, job.output_dir / CARD_FILE)
     if args.process_index == 0:
         write_whole(job.output_dir / LOG_HISTORY_FILE, json.dumps(trainer.state.log_history, indent=1) + "\n")
         figure = training_curves(trainer.state.log_history, f"{variant} on {script_args.dataset_name}")
@@ -116,7 +127,8 @@ def run(job: Preparation) -> None:
         summary.save(job.output_dir / SUMMARY_FILE)
         summary.show(trainer.reward_func_names[0])
     if args.push_to_hub and not interrupt.stopped:
-        trainer.push_to_hub(dataset_name=script_args.dataset_name)
+        local = script_args.dataset_name in MADE or Path(script_args.dataset_name).exists()
+        trainer.push_to_hub(dataset_name=None if local else script_args.dataset_name)
     trainer.accelerator.wait_for_everyone()
 
 

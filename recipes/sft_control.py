@@ -17,6 +17,7 @@ if __name__ == "__main__":
     start_script(__file__)  # answers --help and wrong arguments before the imports below, which take seconds
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.inputs.model_files import mistakes_of_loading
 from tokenshift.recipes.jobs.sft.preparation import SftJob, prepare, prepare_sft_output
 from tokenshift.recipes.jobs.sft.stopping import StopAtAccuracy, StoppableSFTTrainer, Target
+from tokenshift.trainer.model_card import CARD_FILE, complete_card, made_section, public_name
 from tokenshift.trainer.policy.heldout import HeldOutScore
 from tokenshift.trainer.resume.checkpoints import save_whole_model
 from tokenshift.trainer.resume.interrupt import CheckpointOnSignal
@@ -99,11 +101,28 @@ def run(job: SftJob) -> None:
     if not interrupt.stopped:
         model_dir = job.output_dir / MODEL_DIR
         saved: Any = trainer  # a trainer of any kind is saved the same way
-        save_whole_model(saved, model_dir)
+        trainer.create_model_card(model_name=job.output_dir.name)
+        if main_process:
+            complete_card(job.output_dir / CARD_FILE, job.base.name, _card_section(job, target, stop.checks()))
+        save_whole_model(saved, model_dir, job.output_dir / CARD_FILE)
     summary = stop.save(STOPPED if interrupt.stopped else REACHED if stop.reached else RAN_OUT, model_dir)
     if main_process:
         _show(summary, stop.checks(), job)
     trainer.accelerator.wait_for_everyone()
+
+
+def _card_section(job: SftJob, target: Target, checks: list[tuple[int, HeldOutScore]]) -> str:
+    """The model card's section on how the control was made."""
+    return made_section(
+        {
+            "base model": f"`{public_name(job.base.name)}`",
+            "data": f"`{public_name(job.script_args.dataset_name)}`, {len(job.train)} solutions",
+            "accuracy on held-out problems": f"{checks[-1][1]} at update {checks[-1][0]}" if checks else None,
+            "trained until": f"accuracy {target.accuracy:.3f}",
+            "updates": f"learning rate {job.args.learning_rate:g}, seed {job.args.seed}",
+            "made by": f"`tokenshift sft` {version('tokenshift')}; every setting is in the run's `config.yaml`",
+        }
+    )
 
 
 def _show(summary: dict[str, Any], checks: list[tuple[int, HeldOutScore]], job: SftJob) -> None:

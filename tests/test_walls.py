@@ -48,6 +48,10 @@ WALLS: dict[str, set[str]] = {
         room: {"trainer.weighting", "trainer.probe", "trainer.dynamic_sampling", "trainer.grpo"}
         for room in ("trainer.policy", "trainer.resume", "trainer.reference")
     },
+    "trainer.tracking": {
+        *("trainer.probe", "trainer.dynamic_sampling", "trainer.policy", "trainer.resume", "trainer.plan"),
+        *("trainer.grpo", "trainer.guard"),
+    },
     "trainer.plan": {
         *("trainer.weighting", "trainer.probe", "trainer.dynamic_sampling", "trainer.policy", "trainer.resume"),
         *("trainer.grpo", "trainer.guard"),

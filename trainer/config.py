@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
+import torch
 from trl import GRPOConfig
 
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
@@ -109,6 +110,8 @@ class DivergenceGRPOConfig(GRPOConfig):
             Responses are correct, in the probe and in dynamic sampling, where their first reward (in dynamic sampling
             that of `dynamic_sampling_metric`) is at least this.
 
+    On a machine without an accelerator `use_cpu` is set, and `bf16` is off unless it is asked for.
+
     Raises:
         ValueError: for an unknown name, a number that is not finite or out of range, a sequence-level loss, a
             combination in which the weights cannot vary, or a function of your own that takes other arguments, raises
@@ -191,6 +194,9 @@ class DivergenceGRPOConfig(GRPOConfig):
         self._check_options()
         self._check_reference()
         self._check_dynamic_sampling()
+        if not torch.accelerator.is_available():  # where TRL's defaults would not start
+            self.use_cpu = True
+            self.bf16 = bool(self.bf16)
         given_generation_batch = self.generation_batch_size is not None
         start_cpu_group(self)
         super().__post_init__()

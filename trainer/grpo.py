@@ -16,19 +16,21 @@ from typing import Any
 import torch
 from accelerate.logging import get_logger
 from datasets import Dataset
+from trl.trainer.utils import get_config_model_id
 
 from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states, evaluation_mode
 from tokenshift.analysis.divergence.token_statistics import NOT_FINITE
 from tokenshift.analysis.registry import UserFunctionError
 from tokenshift.analysis.sampling.rewarded_rows import checked_reward
 from tokenshift.analysis.storage.own_code import needs_own_code, own_code_text
-from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
 from tokenshift.trainer.guard.guarded_updates import GuardedUpdates
 from tokenshift.trainer.guard.reward_counts import RewardCounts
 from tokenshift.trainer.guard.update_guard import DIVERGENCE, LOGPS, WEIGHT
+from tokenshift.trainer.model_card import CARD_FILE, complete_card
+from tokenshift.trainer.model_names import check_model_name, unreachable_model
 from tokenshift.trainer.policy.context import check_policy_context, check_vllm_context
 from tokenshift.trainer.policy.padded_positions import settle_positions
 from tokenshift.trainer.policy.requirements import image_column
@@ -107,8 +109,8 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 
     Raises:
         TypeError: if `args` is missing or a plain [`~trl.GRPOConfig`].
-        ValueError: if the model has no positions for `max_completion_length`, or if its folder has settings that would
-            change what is sampled; in training, if it has none for a prompt
+        ValueError: if a model's name stands for none; if the model has no positions for `max_completion_length`, or
+            if its folder has settings that would change what is sampled; in training, if it has none for a prompt
             and that, if its logits are not finite, or if a function of the user's own returns what its kind does not
             allow.
         NonFiniteUpdateError: in training, on all ranks before an update whose loss or gradients are not finite.
@@ -139,6 +141,11 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
     args: DivergenceGRPOConfig
     _logs: dict[str, Any]
     not_kept = on_host = (REFERENCE_HIDDEN,)
+
+    card_base: str | None = None
+    """The base model's name in the model card; that of the model's config when None."""
+    card_section: str = ""
+    """Markdown at the end of the model card."""
 
     _tag_names = ["trl", "grpo", "tokenshift", "divergence-weighted-grpo"]
     _name = "Divergence-weighted GRPO"
@@ -184,8 +191,13 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         self._latest_update: tuple[int, float] = (0, 0.0)  # its number and learning rate
         self._randomness = Randomness(torch.device("cpu"))
         _check_rewards(reward_funcs)
+        check_model_name(model)
         try:
             super().__init__(model, reward_funcs, args, *other_args, **kwargs)
+        except OSError as error:
+            if (told := unreachable_model(model, error)) is None:
+                raise
+            raise ValueError(told) from error
         except ValueError as error:
             if not needs_own_code(error):
                 raise
@@ -588,11 +600,12 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             logger.warning(message())
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """TRL's model card, with a section on how the advantages were weighted."""
+        """TRL's model card, with the base's name, a section on the weighting of advantages, and `card_section`."""
         super().create_model_card(*args, **kwargs)
         if self.is_world_process_zero():
-            card = Path(str(self.args.output_dir)) / "README.md"
-            write_whole(card, card.read_text(encoding="utf-8") + weighting_section(self.args))
+            base = self.card_base or get_config_model_id(self.accelerator.unwrap_model(self.model).config)
+            card = Path(str(self.args.output_dir)) / CARD_FILE
+            complete_card(card, base, weighting_section(self.args) + self.card_section)
 
 
 def _or_nan(

@@ -112,6 +112,11 @@ COMMANDS = {
         (f"{_RECIPES}.benchmark.BenchmarkArguments",),
         launched=False,
     ),
+    "workspace": Command(
+        f"{_RECIPES}.command_line.workspace",
+        "Make a W&B workspace that shows first what matters first.",
+        launched=False,
+    ),
     "env": Command(
         f"{_RECIPES}.command_line.environment",
         "Print versions and devices for a bug report.",

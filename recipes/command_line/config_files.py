@@ -12,6 +12,9 @@ import yaml
 CONFIGS = Path(__file__).parents[1] / "configs"
 LAUNCH_CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
 
+RECORD = "record"
+"""Key of a run's `config.yaml` that holds facts about how it was made, which are no settings (`run_record.py`)."""
+
 
 def config_names(pattern: str = "*") -> list[str]:
     """Names of the shipped configs in `recipes/configs`, sorted."""
@@ -73,11 +76,15 @@ def with_config_file(words: list[str]) -> list[str]:
     return words
 
 
-def read_config(file: Path) -> dict[str, Any]:
-    """The arguments that a config file holds.
+def read_config(file: Path, command: str | None = None) -> dict[str, Any]:
+    """The arguments that a config file holds, without the facts that a run's record has beside them.
+
+    Args:
+        file: The file.
+        command: The command that the arguments are for.
 
     Raises:
-        ValueError: If the file is not YAML, or holds no mapping.
+        ValueError: If the file is not YAML, holds no mapping, or is the record of another command.
     """
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -85,6 +92,10 @@ def read_config(file: Path) -> dict[str, Any]:
         raise ValueError(f"--config {str(file)!r} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         raise ValueError(f"--config {str(file)!r} must hold a mapping of arguments to values.")
+    facts = config.pop(RECORD, None)
+    of = facts.get("command") if isinstance(facts, dict) else None
+    if None not in (of, command) and of != command:
+        raise ValueError(f"--config {str(file)!r} is the record of a run of `tokenshift {of}`, not of {command}.")
     return {str(key): value for key, value in config.items()}
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import yaml
 
 from tokenshift.analysis.registry import close_match
-from tokenshift.recipes.command_line.commands import Command
+from tokenshift.recipes.command_line.commands import COMMANDS, Command
 from tokenshift.recipes.command_line.config_files import config_file, read_config, with_config_file
 from tokenshift.recipes.command_line.early_numbers import check_numbers
 from tokenshift.recipes.command_line.source_fields import (
@@ -187,7 +187,7 @@ def check_words(command: Command, words: list[str]) -> tuple[dict[str, Any], dic
     if "--config" in words:
         index = words.index("--config")
         file = config_file(words[index + 1] if index + 1 < len(words) else "", command.configs or "*")
-        config = read_config(file)
+        config = read_config(file, next((name for name, other in COMMANDS.items() if other is command), None))
         if command.config_holds_arguments:
             refuse_unknown(config, known, "the config's ")
             for name, value in config.items():

@@ -5,7 +5,7 @@ the values of all others. What is recorded as a setting of a run is then a setti
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +13,30 @@ from tokenshift.analysis.secrets import hide_secrets
 
 GIVEN = "given_options"
 """Attribute of parsed arguments with the names of those that were given; it is no field, so nothing records it."""
+
+WRITTEN = "written_options"
+"""Attribute of parsed arguments with a [`WrittenOptions`]; it is no field either."""
+
+
+@dataclass(frozen=True)
+class WrittenOptions:
+    """What a command line and a config say, before anything is derived from it: read again, it is the same.
+
+    Attributes:
+        values: The value of every option, given or by default, by name.
+        words: The words of the command line, without secrets.
+        variables: Environment variables that the config sets under `env`.
+    """
+
+    values: Mapping[str, Any]
+    words: Sequence[str] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+def mark_written(parsed: Iterable[Any], written: WrittenOptions) -> None:
+    """Remember in parsed arguments how they were written."""
+    for arguments in parsed:
+        setattr(arguments, WRITTEN, written)
 
 
 def given_names(

@@ -24,6 +24,7 @@ from tokenshift.recipes.command_line.products import (
     RunKind,
     delete_products,
 )
+from tokenshift.recipes.command_line.run_record import record_launch
 
 logger = get_logger(__name__)
 
@@ -210,6 +211,7 @@ def open_folder(
     plain = json.loads(hide_in_text(json.dumps(settings | ({CONTENT_PARTS: parts} if parts else {}), default=str)))
 
     def continue_or_begin() -> None:
+        goes_on = file.exists() and not job.args.overwrite
         if job.args.overwrite and file.exists():
             delete_products(folder, FOLDER_KINDS["analysis"].products)
         if file.exists():
@@ -218,6 +220,8 @@ def open_folder(
             if parts:
                 plain[CONTENT_PARTS] |= json.loads(file.read_text(encoding="utf-8")).get(CONTENT_PARTS, {})
         write_whole(file, json.dumps(plain, indent=1, sort_keys=True) + "\n")
+        contents = {name: value for name, value in settings.items() if name.endswith("_content")} | (parts or {})
+        record_launch(folder, (job.args,), goes_on=goes_on, contents=contents)
 
     job.lock = take_folder(folder, "analysis", where, continue_or_begin)
     if job.lock is not None:

@@ -11,12 +11,14 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 from trl import TrlParser
 
-from tokenshift.analysis.secrets import hide_in_words
-from tokenshift.recipes.command_line.config_files import read_config, with_config_file
+from tokenshift.analysis.secrets import HIDDEN, hide_in_words
+from tokenshift.recipes.command_line.config_files import RECORD, read_config, with_config_file
 from tokenshift.recipes.command_line.early_check import option_names, refuse_unknown
 from tokenshift.recipes.command_line.given_options import (
+    WrittenOptions,
     given_names,
     mark_given,
+    mark_written,
     reasons_without_effect,
     refuse_without_effect,
 )
@@ -33,7 +35,24 @@ class OneLineErrors:
 
 
 class OneLineParser(OneLineErrors, TrlParser):
-    """[`~trl.TrlParser`] that names a wrong argument in one line."""
+    """[`~trl.TrlParser`] that names a wrong argument in one line, and reads a run's record as a config.
+
+    Attributes:
+        values: The value of every option as it was read last, before a dataclass derives anything from it.
+    """
+
+    values: Mapping[str, Any] = {}
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        """As argparse's; remembers the values."""
+        namespace, rest = super().parse_known_args(*args, **kwargs)
+        self.values = dict(vars(namespace))
+        return namespace, rest
+
+    def set_defaults_with_config(self, **kwargs: Any) -> Any:
+        """As TRL's, without the facts of a run's record."""
+        kwargs.pop(RECORD, None)
+        return super().set_defaults_with_config(**kwargs)
 
 
 class _OwnConfigParser(OneLineErrors, HfArgumentParser):
@@ -57,6 +76,8 @@ def parse_own_config(kind: type[Arguments], arguments: list[str] | None) -> Argu
     if left:
         raise ValueError(f"{left[0]} is no argument; --help lists them.")
     parsed: Arguments = args
+    words = sys.argv[1:] if arguments is None else arguments
+    mark_written([parsed], WrittenOptions({}, hide_in_words(list(words))))
     return parsed
 
 
@@ -81,7 +102,7 @@ def parse_into(
         ValueError: For an unknown or senseless argument or config file, or an option that would have no effect.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    hide_in_words(arguments)  # the secrets among them are remembered
+    words = hide_in_words(arguments)  # the secrets among them are remembered
     sys.argv[1:] = hide_in_words(sys.argv[1:])  # trackers record it
     if default is not None and not {word.split("=", 1)[0] for word in arguments} & set(unless):
         arguments = ["--config", str(default), *arguments]
@@ -98,9 +119,12 @@ def parse_into(
     if "--config" in arguments:
         config = read_config(Path(arguments[arguments.index("--config") + 1]))
         refuse_unknown(config, known, "the config's ")
-    defaults = {action.dest: action.default for action in parser._actions}
+        _refuse_left_out(config, arguments)
+    # an option that is true by default has a second one, --no_NAME, which comes after it
+    defaults = {action.dest: action.default for action in reversed(parser._actions)}
     options = {option: action.dest for action in parser._actions for option in action.option_strings}
     parsed = parser.parse_args_and_config(arguments)
+    values = dict(parser.values)
     mark_given(parsed, given_names(arguments, options, config, defaults))
     if check_effect:
         reasons = reasons_without_effect(parsed)
@@ -109,8 +133,21 @@ def parse_into(
             for name in overridden:
                 if hasattr(instance, name):
                     setattr(instance, name, defaults[name])
+                    values[name] = defaults[name]
         refuse_without_effect(parsed, {name: reason for name, reason in reasons.items() if name not in overridden})
+    mark_written(parsed, WrittenOptions(values, words, config.get("env") or {}))
     return parsed
+
+
+def _refuse_left_out(config: Mapping[str, Any], arguments: list[str]) -> None:
+    """Refuse a setting whose value a record hides.
+
+    Raises:
+        ValueError: If there is one, which the command line does not set either.
+    """
+    for name, value in config.items():
+        if HIDDEN in str(value) and name not in option_names(arguments):
+            raise ValueError(f"the config's {name} has {HIDDEN} in place of a secret; set it by --{name} VALUE.")
 
 
 def _overridden(

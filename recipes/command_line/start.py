@@ -4,6 +4,7 @@ The script's own folder leaves the module search path, so that it hides no modul
 and no installed one, such as `evaluate`. `--help` and mistakes that show without an import are answered at once.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -27,6 +28,9 @@ MISTAKE = 2
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
+
+CPU_QUANTIZATION = "bitsandbytes.backends.cpu.ops"
+"""Logger that tells at each import, where bitsandbytes is installed, that 4-bit models would be slower on a CPU."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """The signals of Ctrl-C, and of `kill` and schedulers."""
@@ -95,6 +99,8 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
     except ValueError as error:
         report_mistake(command.script.name, error)
         return MISTAKE
+    if not values.get("load_in_4bit"):
+        logging.getLogger(CPU_QUANTIZATION).setLevel(logging.ERROR)
     return None
 
 

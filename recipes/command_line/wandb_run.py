@@ -3,6 +3,7 @@
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def start_wandb(
     name: str | None,
     config: dict[str, Any],
     resume: bool,
+    tags: Sequence[str] | None = None,
 ) -> Any:
     """Start a run, or go on with the one whose id lies in `output_dir` if `resume`; its files go there too.
 
@@ -42,7 +44,9 @@ def start_wandb(
     with tracker_errors_told("wandb"):
         write_whole(id_file, run_id + "\n")
     names = {"project": project, "entity": entity, "group": group, "name": name}
-    start = partial(wandb.init, **hide_secrets(names), config=hide_secrets(config), dir=output_dir)
+    start = partial(
+        wandb.init, **hide_secrets(names), tags=hide_secrets(tags), config=hide_secrets(config), dir=output_dir
+    )
     try:
         return start(id=run_id, resume="allow")
     except Exception as error:  # W&B raises its own errors, and those of the network and the disk

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
@@ -11,6 +12,12 @@ from tokenshift.recipes.inputs.models import ModelSource
 
 MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "tokenizer.json")
 """Glob patterns of the files in a model's folder that decide what it says."""
+
+TEXT_COLUMNS = ("prompt", "completion", "solution")
+"""Columns of problems that their hash is of."""
+
+MOST_ROWS = 10_000
+"""Problems of a large data set whose rows are hashed."""
 
 SAMPLE_BYTES, SAMPLES_PER_FILE = 2**16, 1024
 """Length of a sample of a large file, and how many are hashed: 64 MiB in all."""
@@ -37,13 +44,26 @@ def content_hash(paths: Iterable[Path]) -> str:
 
 def model_content(source: ModelSource) -> str | None:
     """Hash of a model folder's weights, config and tokenizer, or the commit of a hub model."""
-    folder = Path(source.path)
+    return path_content(source.path, source.config)
+
+
+def path_content(path: str, config: Any) -> str | None:
+    """As `model_content`, of a model's folder or hub name and its config."""
+    folder = Path(path)
     if not folder.is_dir():
-        return getattr(source.config, "_commit_hash", None)
-    return content_hash(path for pattern in MODEL_FILES for path in folder.glob(pattern))
+        return getattr(config, "_commit_hash", None)
+    return content_hash(file for pattern in MODEL_FILES for file in folder.glob(pattern))
 
 
 def data_content(data: Dataset) -> str:
     """Hash of the rows of a data set."""
     rows = json.dumps(data.to_list(), sort_keys=True, default=str)
     return hashlib.sha256(rows.encode()).hexdigest()[:16]
+
+
+def problems_content(data: Dataset) -> dict[str, Any]:
+    """The number of problems, and a hash of their prompts and solutions; of many, that of evenly spaced ones."""
+    rows = data.select_columns([name for name in TEXT_COLUMNS if name in data.column_names])
+    if len(rows) > MOST_ROWS:
+        rows = rows.select([index * (len(rows) - 1) // (MOST_ROWS - 1) for index in range(MOST_ROWS)])
+    return {"rows": len(data), "content": data_content(rows)}

@@ -36,7 +36,7 @@ def test_a_whole_comparison(write_comparison: Callable[..., Path], capsys: pytes
     assert "4 of 4 cells" in printed
     order = ["dapo-seed0", "high_kl-seed0", "dapo-seed1", "high_kl-seed1"]
     assert launches(path) == [f"{cell} {step}" for cell in order for step in ("training", "evaluation")]
-    config = yaml.safe_load((out / "cells" / "high_kl-seed1" / "config.yaml").read_text())
+    config = yaml.safe_load((out / "cells" / "high_kl-seed1" / "training.yaml").read_text())
     assert (config["seed"], config["run_name"], config["wandb_group"]) == (1, "high_kl-seed1", "mine")
     assert (config["max_steps"], config["divergence_alpha"], config["probe_steps"]) == (4, 100.0, 20)
     summary = json.loads((out / "comparison.json").read_text())

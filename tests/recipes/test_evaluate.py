@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from helpers.launched_recipes import DDP, ROOT, finish, kill_once, start
 from helpers.pocket_models import BASE, refuse_loading, save_moved
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -57,6 +58,13 @@ def undisturbed(moved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed")
     run(words(moved, out))
     return out
+
+
+def test_its_record_alone_makes_the_same_rows(undisturbed: Path, tmp_path: Path) -> None:
+    run(["--config", str(undisturbed / "config.yaml"), "--output_dir", str(tmp_path)])
+    ours, theirs = contents(tmp_path), contents(undisturbed)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equals(theirs[name]) for name in theirs)
 
 
 def test_leaves_what_it_promises(undisturbed: Path, moved: Path) -> None:
@@ -220,6 +228,8 @@ def test_killed_and_gone_on_with_by_two_processes_is_the_same_bit_for_bit(
     assert not (tmp_path / "responses").exists()
     finish(start([*DDP, str(RECIPE), *words(moved, tmp_path)]))
     same(tmp_path, undisturbed)
+    launches = yaml.safe_load((tmp_path / "config.yaml").read_text())["record"]["launches"]
+    assert [launch["processes"] for launch in launches] == [1, 2], "one record a launch, whatever the processes"
 
 
 def test_without_arguments_pockets_pair_is_compared() -> None:

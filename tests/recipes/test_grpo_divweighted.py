@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from helpers import launched_recipes
 from helpers.launched_recipes import ROOT, finish, refusal
 from helpers.offline_wandb import history
@@ -91,6 +92,9 @@ def test_killed_and_resumed_ends_as_undisturbed(undisturbed: tuple[Path, str], t
     assert logged(tmp_path) == logged(undisturbed[0])
     ours, theirs = weights(tmp_path), weights(undisturbed[0])
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    launches = yaml.safe_load((tmp_path / "config.yaml").read_text())["record"]["launches"]
+    assert [launch.get("goes_on") for launch in launches] == [None, True]
+    assert (launches[1].get("resumed_from") or "checkpoint-0").startswith("checkpoint-")
     if moment == "in training":  # else there may be no checkpoint yet, and the run begins again, as another in W&B
         ids = {path.name.rsplit("-", 1)[1] for path in tmp_path.glob("wandb/offline-run-*")}
         assert len(ids) == 1
@@ -185,13 +189,14 @@ def test_every_metric_is_in_wandb_once(tmp_path: Path) -> None:
     shares = {"mean", "p50", "p90", "p95", "p99", "max", "frac_near_zero", "frac_high"}
     training = {f"divergence/{name}" for name in shares}
     training |= {f"advantage_weight/{name}" for name in ("mean", "std", "min", "max", "frac_active")}
-    training |= {f"divergence_position/{part:02d}" for part in range(20)}
+    training |= {"divergence/position"}
     training |= {f"divergence_entropy/{model}_near_zero" for model in ("policy", "reference")}
-    assert {f"train/{name}" for name in training} <= names
-    probe = shares | {f"position_{part:02d}" for part in range(20)} | {f"overlap_{k}" for k in (1, 2, 3, 5, 10)}
+    assert training <= names
+    assert "train/reward" in names
+    probe = shares | {"position"} | {f"overlap_{k}" for k in (1, 2, 3, 5, 10)}
     probe |= {"rl_top1_rank_1", "rl_top1_rank_3", "rl_top1_improbable", "accuracy", "length", "tokens", "responses"}
     probe |= {"entropy_policy_near_zero", "entropy_reference_near_zero", "top_p/frac_near_zero", "log10_js"}
-    probe |= {f"top_p/{name}" for name in (*shares, "frac_exact_zero", "log10_js", "most_moved", "position_00")}
+    probe |= {f"top_p/{name}" for name in (*shares, "frac_exact_zero", "log10_js", "most_moved", "position")}
     views = {"most_moved", "js_histogram", "position_profile", "js_entropy_map", "percentiles"}
     assert {f"shift/{name}" for name in probe | views} <= names
     assert {f"shift/own/{name}" for name in probe | views} <= names
@@ -211,3 +216,15 @@ def test_every_metric_is_in_wandb_once(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "shift").glob("step_*")) == [
         f"step_{step:06d}.parquet" for step in (0, 3, 6)
     ]
+
+
+@pytest.mark.slow
+def test_its_record_alone_makes_it_again(undisturbed: tuple[Path, str], tmp_path: Path) -> None:
+    script = str(ROOT / "recipes" / "grpo_divweighted.py")
+    record = undisturbed[0] / "config.yaml"
+    finish(launched_recipes.start([script, "--config", str(record), "--output_dir", str(tmp_path)]))
+    ours, theirs = weights(tmp_path), weights(undisturbed[0])
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    names = ("before", "after", "updates", "variant")
+    first, again = (json.loads((out / "summary.json").read_text()) for out in (undisturbed[0], tmp_path))
+    assert [again[name] for name in names] == [first[name] for name in names]

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from accelerate.logging import get_logger
@@ -18,6 +18,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.secrets import hide_in_text, hide_in_words, hide_secrets
+from tokenshift.trainer.tracking.metrics import documented, is_probe, position_charts
 
 logger = get_logger(__name__)
 
@@ -172,7 +173,11 @@ class _Protection:
         words = sys.argv
         try:
             sys.argv = hide_in_words(words)  # trackers record it
-            self._methods[event](*args, **kwargs)
+            with documented():
+                if self._name == "wandb" and event in ("on_train_begin", "on_log"):
+                    self._call_wandb(event, args, kwargs)
+                else:
+                    self._methods[event](*args, **kwargs)
             return True
         except Exception as error:  # whatever a tracker raises
             if event == "on_train_begin":
@@ -185,6 +190,18 @@ class _Protection:
             return False
         finally:
             sys.argv = words
+
+    def _call_wandb(self, event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Begin a run with a name where it has none, or log what `ShiftProbeCallback` does not log itself."""
+        logs = kwargs.get("logs")
+        if logs:
+            shown = {name: value for name, value in logs.items() if not is_probe(name)}
+            if not shown:
+                return
+            kwargs = {**kwargs, "logs": position_charts(shown)}
+        config = getattr(kwargs.get("model"), "config", None)
+        with _named(args[0], getattr(config, "_name_or_path", None)):
+            self._methods[event](*args, **kwargs)
 
     def _without_secrets(self, settings: Any) -> Any:
         """A copy of the trainer's config, made once, whose texts hold no secret."""
@@ -221,13 +238,20 @@ class _Protection:
             )
 
 
+def _named(args: Any, model: str | None = None) -> AbstractContextManager[None]:
+    """As `names_by_default`."""
+    from tokenshift.trainer.tracking.run_names import names_by_default  # here: it imports the config, which imports us
+
+    return names_by_default(args, model)
+
+
 def _begin_offline(args: Any, error: Exception) -> bool:
     """Begin a W&B run offline where none could be begun online; whether it was."""
     import wandb  # here: who has no W&B trains without
 
     if wandb.run is not None:
         return False
-    with tracker_errors_told("wandb"):
+    with tracker_errors_told("wandb"), _named(args):
         project = os.environ.get("WANDB_PROJECT", "huggingface")
         run = wandb.init(project=project, name=args.run_name, mode="offline")
         logger.warning(

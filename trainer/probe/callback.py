@@ -1,5 +1,6 @@
 """A callback that watches during a training which of the policy's distributions move away from the base's."""
 
+import copy
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,14 +12,22 @@ from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from rich.progress import track
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import RichProgressCallback
 from trl.trainer.utils import get_config_model_id
 
 from tokenshift.analysis.divergence.from_logits import check_sampling
 from tokenshift.analysis.sampling.correctness import is_correct
 from tokenshift.analysis.thresholds import CORRECT, NEAR_ZERO
 from tokenshift.analysis.token_table.schema import SCORED, build_table
-from tokenshift.trainer.guard.trackers import tracker_errors_told
+from tokenshift.trainer.guard.trackers import protect_trackers, tracker_errors_told
 from tokenshift.trainer.policy.context import check_policy_context, policy_room
 from tokenshift.trainer.policy.requirements import check_can_be_sampled, image_column
 from tokenshift.trainer.policy.responses import (
@@ -52,6 +61,27 @@ MAX_NEW_TOKENS = 256
 LENGTH_SETTINGS = ("max_completion_length", "max_new_tokens")
 """Settings of TRL's trainers for the longest response that they sample."""
 
+PRINTERS = (PrinterCallback, ProgressCallback, RichProgressCallback)
+"""Terminals that show every number they are given."""
+
+
+class _EndOfProbes(TrainerCallback):
+    """Makes a probe's end come before the trackers', which take nothing once they have ended.
+
+    Args:
+        probe: the probe, which counts while it is among the trainer's callbacks.
+    """
+
+    def __init__(self, probe: "ShiftProbeCallback") -> None:
+        self._probe = probe
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._probe in self._probe.trainer.callback_handler.callbacks:
+            self._probe.finish(args, state)
+
+
 Scored = tuple[ProbedTrajectory, dict[str, torch.Tensor]]
 """A trajectory and its statistics by name, one value per token that the policy chose."""
 
@@ -64,8 +94,9 @@ class ShiftProbeCallback(TrainerCallback):
     There are two kinds of trajectory: *fixed* ones, sampled by the policy as it was at the start, so that probes can
     be compared; and the policy's *own*, sampled anew at each probe. Training is not changed, bit for bit. The folder
     `output_dir/shift` gets one per-token Parquet file per probe (`step_000040.parquet`), `metrics.json` and
-    `figures/`. The numbers are logged to `state.log_history` and, if W&B is reported to, against `shift/step`:
-    `shift/*` on the fixed trajectories and `shift/own/*` on the policy's own:
+    `figures/`. The numbers go to `state.log_history`, to every tracker that is reported to and to other callbacks'
+    `on_log`; in W&B they stand against `shift/step`, and those by position are one histogram, `position`.
+    There are `shift/*` on the fixed trajectories and `shift/own/*` on the policy's own:
 
     - `top_p/*` first, of JS(base, policy) between distributions truncated to `top_p`, the publication's measure, then
       the same names without `top_p/`, of JS between whole ones: `mean, p50, p90, p95, p99, max` (nats),
@@ -157,6 +188,9 @@ class ShiftProbeCallback(TrainerCallback):
         self._expects_no_shift = base_model is None
         self._wandb = WandbViews(self.files.folder)
         self._fixed: list[ProbedTrajectory] = []  # this rank's
+        self._finished = False  # whether the probe at the end is made
+        protect_trackers(trainer)
+        trainer.callback_handler.callbacks.insert(0, _EndOfProbes(self))
         existing: Any = getattr(trainer, "_reference", None)
         shares = existing is not None and existing.kind == "base" and base_model is None
         self._reference: DistributionReference = (
@@ -168,6 +202,7 @@ class ShiftProbeCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self._finished = False
         self._check_length()
         if state.is_world_process_zero:
             self.files.forget_after(state.global_step)
@@ -195,6 +230,13 @@ class ShiftProbeCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self.finish(args, state)
+
+    def finish(self, args: TrainingArguments, state: TrainerState) -> None:
+        """Probe the trained policy and compare all probes with it, once; every rank must call it."""
+        if self._finished:
+            return
+        self._finished = True
         self._probe(args, state)
         if state.is_world_process_zero:
             for kind in (FIXED_KIND, OWN_KIND):
@@ -204,6 +246,7 @@ class ShiftProbeCallback(TrainerCallback):
                 name, overlaps = f"{prefix}jaccard_last", self.files.overlaps_with_last(measure)
                 for step, value in overlaps.items():
                     state.log_history.append({"step": step, f"shift/{name}": value})
+                    self._report(args, state, step, {f"shift/{name}": value})
                 if self._reports(args):
                     with tracker_errors_told("wandb"):
                         self._wandb.log_overlaps(name, overlaps)
@@ -249,7 +292,8 @@ class ShiftProbeCallback(TrainerCallback):
     def _keep(self, args: TrainingArguments, state: TrainerState, tables: Mapping[str, pa.Table]) -> None:
         step = state.global_step
         metrics = self.files.add(step, tables, self._metadata())
-        self._record(state, step)
+        if self._record(state, step):
+            self._report(args, state, step, metrics)
         filled = {kind: table for kind, table in tables.items() if table.num_rows}
         if not filled:
             logger.warning(f"The probe at update {step} has no tokens: every response is empty.")
@@ -258,10 +302,27 @@ class ShiftProbeCallback(TrainerCallback):
             with tracker_errors_told("wandb"):
                 self._wandb.log_probe(step, metrics, filled, figures, lambda token: self.tokenizer.decode([token]))
 
-    def _record(self, state: TrainerState, step: int) -> None:
-        """Put a probe's numbers into the log history, once."""
-        if not any(log.get("shift/step") == step for log in state.log_history):
-            state.log_history.append({"step": step, "shift/step": step, **self.files.metrics(step)})
+    def _record(self, state: TrainerState, step: int) -> bool:
+        """Put a probe's numbers into the log history, once; whether they were not there yet."""
+        if any(log.get("shift/step") == step for log in state.log_history):
+            return False
+        state.log_history.append({"step": step, "shift/step": step, **self.files.metrics(step)})
+        return True
+
+    def _report(self, args: TrainingArguments, state: TrainerState, step: int, metrics: Mapping[str, float]) -> None:
+        """Give a probe's numbers to all that watch the trainer's logs, but to terminals that print every number.
+
+        Args:
+            args, state: the trainer's.
+            step: the update that the numbers are of.
+            metrics: the numbers by their logged names.
+        """
+        handler = copy.copy(self.trainer.callback_handler)
+        handler.callbacks = [each for each in handler.callbacks if not isinstance(each, PRINTERS)]
+        of_step = copy.copy(state)
+        of_step.global_step = step
+        # a copy of the control: a log of ours must not take the place of the trainer's own at this update
+        handler.on_log(args, of_step, copy.copy(self.trainer.control), dict(metrics))
 
     def _metadata(self) -> dict[str, Any]:
         config = self._reference.base_config

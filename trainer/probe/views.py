@@ -16,6 +16,7 @@ from tokenshift.analysis.shift.most_moved import MovedToken, most_moved
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.token_table.columns import column
 from tokenshift.trainer.probe.files import MEASURE_PREFIX, METRIC_PREFIX, ProbeFiles
+from tokenshift.trainer.tracking.metrics import position_charts
 
 LOG10_FLOOR = -8.0
 """Lower end of the histogram of log10 JS; smaller JS count in its first bin."""
@@ -103,6 +104,6 @@ class WandbViews:
             return
         run.define_metric("shift/step", hidden=True)
         run.define_metric("shift/*", step_metric="shift/step")
-        run.log({"shift/step": step, **metrics, **views})
+        run.log({"shift/step": step, **position_charts(metrics), **views})
         logged[key] = metrics
         write_whole(self._note, json.dumps(logged))

@@ -7,6 +7,7 @@ the last, and it resumes from damaged files without a word where they can be rea
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -172,6 +173,17 @@ class WholeCheckpointTrainer(Trainer):
         check_checkpoint(Path(resume_from_checkpoint))  # nothing of it is read before
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """As transformers', without parameters that the checkpoint has under another of their names: tied ones."""
+        names: dict[int, set[str]] = {}
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            names.setdefault(id(parameter), set()).add(name)
+        missing = set(load_result.missing_keys)
+        there = {name for shared in names.values() if not shared <= missing for name in shared}
+        left = [name for name in load_result.missing_keys if name not in there]
+        unexpected = load_result.unexpected_keys
+        super()._issue_warnings_after_load(SimpleNamespace(missing_keys=left, unexpected_keys=unexpected))
+
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))
         fault = examine_everywhere(best).fault
@@ -192,11 +204,19 @@ def publish(staged: Path, final: Path) -> None:
     shutil.rmtree(staged.parent, ignore_errors=True)
 
 
-def save_whole_model(trainer: Trainer, folder: Path) -> None:
-    """Save the trainer's model to `folder`, which appears when it is complete; every rank must call it."""
+def save_whole_model(trainer: Trainer, folder: Path, card: Path | None = None) -> None:
+    """Save the trainer's model to `folder`, which appears when it is complete; every rank must call it.
+
+    Args:
+        trainer: The trainer.
+        folder: The folder.
+        card: A model card, of which the folder gets a copy.
+    """
     staged = folder.parent / STAGING_DIR / folder.name
     trainer.save_model(str(staged))
     trainer.accelerator.wait_for_everyone()
     if trainer.args.should_save:
+        if card is not None and card.is_file():
+            shutil.copyfile(card, staged / card.name)
         publish(staged, folder)
     trainer.accelerator.wait_for_everyone()

@@ -11,6 +11,7 @@ from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
 from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
 from tokenshift.recipes.command_line.parser import parse_own_config
 from tokenshift.recipes.command_line.products import CELL_FILE
+from tokenshift.recipes.command_line.run_record import plain, without_secrets, write_record, written_words
 from tokenshift.recipes.jobs.comparison.cells import TrainedCell, cells_of, changed_setting, forget
 from tokenshift.recipes.jobs.comparison.file import Comparison, read_comparison
 from tokenshift.recipes.jobs.comparison.plan import Plan, make_plan
@@ -177,7 +178,29 @@ def _open(job: CompareJob) -> None:
         ValueError: if cells are there with other settings, or the folder is in use or cannot be written.
     """
     where = f"output_dir={str(job.folder)!r}"
-    job.lock = take_folder(job.folder, "comparison", where, lambda: _check_cells(job, where))
+
+    def check_and_record() -> None:
+        _check_cells(job, where)
+        begun = any(cell.folder.exists() for cell in job.cells)
+        _record(job, goes_on=begun)
+
+    job.lock = take_folder(job.folder, "comparison", where, check_and_record)
+
+
+def _record(job: CompareJob, *, goes_on: bool) -> None:
+    """Write the comparison's `config.yaml`."""
+    comparison = job.comparison
+    in_place = {name: getattr(comparison, name) for name in ("parallel", "outcome", "measure")}
+    settings = {**comparison.settings, "output_dir": str(job.folder), **in_place}
+    models = {variant.base_model: variant.recipe.dataset_name for variant in comparison.variants.values()}
+    write_record(
+        job.folder,
+        "compare",
+        plain(without_secrets(settings)),
+        words=written_words((job.args,)),
+        goes_on=goes_on,
+        facts={"trained_on": models, "evaluated_on": comparison.contents},
+    )
 
 
 def _check_cells(job: CompareJob, where: str) -> None:

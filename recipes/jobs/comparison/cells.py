@@ -1,7 +1,7 @@
 """The cells of a comparison: each is a variant that is trained with a seed, evaluated and cross-sampled.
 
 Each step is a recipe, which can be killed and goes on where it was. A cell's folder holds what the training recipe
-leaves, `evaluation/`, `cross/`, the `config.yaml` that trains the cell alone, `cell.json` with the settings of each
+leaves, `evaluation/`, `cross/`, the `training.yaml` that trains the cell alone, `cell.json` with the settings of each
 step, and `log.txt` with the output of the recipes.
 """
 
@@ -37,7 +37,11 @@ from tokenshift.recipes.jobs.comparison.file import Comparison, Launch
 from tokenshift.recipes.jobs.comparison.variants import Variant
 from tokenshift.recipes.jobs.training.arguments import TRAINING
 
-CELL_LOG_FILE, CONFIG_FILE = "log.txt", "config.yaml"
+CELL_LOG_FILE = "log.txt"
+
+TRAINING_CONFIG_FILE = "training.yaml"
+"""The config that a cell's training is started with; its record, with every setting, is `config.yaml`."""
+
 EVALUATION_DIR, CROSS_DIR = "evaluation", "cross"
 TRACKED_FILE = "wandb_evaluation.txt"
 """Holds the id of the W&B run whose summary has what came after the training."""
@@ -167,7 +171,7 @@ def steps_of(cell: TrainedCell, comparison: Comparison, scripts: Scripts = SCRIP
         Step(
             "training",
             {**cell.variant.resolved, "seed": cell.seed, **_processes(comparison.launch)},
-            command("training", {"config": str(folder / CONFIG_FILE)}),
+            command("training", {"config": str(folder / TRAINING_CONFIG_FILE)}),
             None,
             lambda: _is_trained(folder),
         ),
@@ -309,7 +313,7 @@ def run_cell(
             _write_record(cell, cell.record() | {step.name: step.settings})  # first: it says whose folder this is
             if step.name == "training":
                 config = yaml.safe_dump(cell_config(cell, comparison), sort_keys=False, allow_unicode=True)
-                write_whole(cell.folder / CONFIG_FILE, config)
+                write_whole(cell.folder / TRAINING_CONFIG_FILE, config)
             for attempt in range(1, ATTEMPTS + 1):
                 status = _attempt(cell, step, attempt, children, environment)
                 if step.is_done() or status == MISTAKE_STATUS:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tokenshift.recipes.command_line.child_processes import Children, shares, sigterm_interrupts
 from tokenshift.recipes.command_line.products import SUMMARY_FILE
-from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, Scripts, launcher
+from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, TRAINING_CONFIG_FILE, Scripts, launcher
 from tokenshift.recipes.jobs.comparison.file import Comparison
 from tokenshift.recipes.jobs.comparison.variants import write_effective
 
@@ -69,9 +69,9 @@ def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
             "report_to": "none",
             "push_to_hub": False,
         }
-        write_effective(short, folder / "config.yaml")
+        write_effective(short, folder / TRAINING_CONFIG_FILE)
         started, log, children = time.monotonic(), folder / "log.txt", Children()
-        command = [*launcher(comparison.launch), *scripts["training"], "--config", str(folder / "config.yaml")]
+        command = [*launcher(comparison.launch), *scripts["training"], "--config", str(folder / TRAINING_CONFIG_FILE)]
         try:
             with sigterm_interrupts():
                 status = children.run(command, folder, log, shares(comparison.parallel)[0])

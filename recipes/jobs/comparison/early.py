@@ -24,7 +24,8 @@ def check_file(given: Mapping[str, Any]) -> None:
     pattern = COMMANDS["compare"].configs or "*"
     document = LinedYaml(config_file(str(given.get("config") or CONFIGS / "compare_pocket.yaml"), pattern))
     settings = read_settings(document)
-    document.file(("config",), settings.config, CONFIGS, COMMANDS["train"].configs or "*")
+    if isinstance(settings.config, str):
+        document.file(("config",), settings.config, CONFIGS, COMMANDS["train"].configs or "*")
     if settings.launch is not None:
         document.file(("launch", "config_file"), settings.launch.config_file, LAUNCH_CONFIGS)
     groups: list[tuple[str, Mapping[str, Any], Position, str]] = [

@@ -1,5 +1,6 @@
 """The YAML file of a comparison: which variants and seeds, judged how. Mistakes are named with their line."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from tokenshift.recipes.command_line.config_files import LAUNCH_CONFIGS
 from tokenshift.recipes.jobs.analysis.evaluation import set_contents
 from tokenshift.recipes.jobs.comparison.judging import read_evaluation, read_recovery, refuse_trained_on
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml
-from tokenshift.recipes.jobs.comparison.schema import LaunchSettings, read_settings
-from tokenshift.recipes.jobs.comparison.variants import Variant, read_variants
+from tokenshift.recipes.jobs.comparison.schema import ComparisonFile, LaunchSettings, read_settings
+from tokenshift.recipes.jobs.comparison.variants import Variant, read_variants, training_config
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Comparison:
         prompts: `system_prompt` and `prompt_template` of the evaluation and the recovery of variants that are asked
             otherwise than `evaluation` says, by the variant's name.
         prompted_contents: `contents` of these variants, by name.
+        settings: What the file says, with the training config and the shipped variants spelled out: a file that says
+            all by itself.
     """
 
     path: Path
@@ -66,6 +69,7 @@ class Comparison:
     measure: str = DEFAULT_MEASURE
     prompts: dict[str, dict[str, Any]] = field(default_factory=dict)
     prompted_contents: dict[str, dict[str, str]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def distinguishing(self, name: str) -> dict[str, Any]:
         """The arguments that a variant sets otherwise than the baseline; for the baseline itself, all arguments in
@@ -115,7 +119,15 @@ def read_comparison(path: Path) -> Comparison:
         measure=settings.measure,
         prompts=settings.evaluation_prompts,
         prompted_contents=prompted,
+        settings=_spelled_out(document, settings, variants),
     )
+
+
+def _spelled_out(document: LinedYaml, settings: ComparisonFile, variants: Mapping[str, Variant]) -> dict[str, Any]:
+    """The settings of a file that needs no other file but what the names in it stand for."""
+    overrides = {name: variant.overrides for name, variant in variants.items()}
+    spelled = {"config": training_config(document, settings.config), "variants": overrides}
+    return {name: value for name, value in {**settings.model_dump(), **spelled}.items() if value is not None}
 
 
 def _launch(document: LinedYaml, settings: LaunchSettings | None) -> Launch:

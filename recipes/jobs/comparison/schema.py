@@ -15,6 +15,7 @@ from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
 from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, SHIFT_MEASURES
 from tokenshift.recipes.command_line.commands import COMMANDS
+from tokenshift.recipes.command_line.config_files import RECORD
 from tokenshift.recipes.command_line.early_check import command_fields
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position, short_repr
 from tokenshift.recipes.jobs.comparison.shipped_variants import SHIPPED
@@ -87,6 +88,8 @@ TrainingField = Annotated[
     AfterValidator(_not_reserved),
 ]
 Overrides = Annotated[dict[TrainingField, Any], BeforeValidator(lambda value: {} if value is None else value)]
+TrainingConfig = Annotated[Any, BeforeValidator(lambda value: value if isinstance(value, dict) else str(value))]
+"""A name, or the settings themselves, as the record of a comparison has them."""
 EvaluationField = Annotated[str, _one_of(EVALUATION_FIELDS)]
 RecoveryField = Annotated[str, _one_of(RECOVERY_FIELDS)]
 PromptField = Annotated[str, _one_of(("system_prompt", "prompt_template"))]
@@ -110,7 +113,7 @@ class ComparisonFile(BaseModel):
 
     name: FolderName
     output_dir: Text | None = None
-    config: Text = Field(description="name a training config, of recipes/configs or by its path")
+    config: TrainingConfig = Field(description="name a training config, of recipes/configs or by its path")
     overrides: Overrides = {}
     seeds: list[Seed] = Field(min_length=1, description="name at least one, for example seeds: [0, 1]")
     replication_seeds: list[Seed] = []
@@ -140,6 +143,7 @@ def read_settings(document: LinedYaml) -> ComparisonFile:
     if isinstance(settings, dict):
         given = {name: value for name, value in settings.items() if value is not None}
         settings = {"name": document.path.stem, **given}
+        settings.pop(RECORD, None)
     try:
         read = ComparisonFile.model_validate(settings)
     except SchemaError as error:

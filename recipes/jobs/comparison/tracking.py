@@ -9,8 +9,9 @@ from tokenshift.analysis.comparison.outcomes import AREAS, OUTCOMES
 from tokenshift.analysis.comparison.results import OWN_TRAJECTORIES, CellResult, mean_accuracy
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.products import RUN_ID_FILE
+from tokenshift.recipes.command_line.run_record import CONFIG_FILE
 from tokenshift.recipes.command_line.wandb_run import start_wandb
-from tokenshift.recipes.jobs.comparison.cells import CONFIG_FILE, TRACKED_FILE, TrainedCell
+from tokenshift.recipes.jobs.comparison.cells import TRACKED_FILE, TrainedCell
 from tokenshift.trainer.guard.trackers import tracker_errors_told
 
 

@@ -12,7 +12,7 @@ from trl import ModelConfig
 from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.secrets import hide_secrets
 from tokenshift.recipes.command_line.commands import COMMANDS
-from tokenshift.recipes.command_line.config_files import CONFIGS
+from tokenshift.recipes.command_line.config_files import CONFIGS, RECORD
 from tokenshift.recipes.command_line.given_options import GIVEN, reasons_without_effect, refuse_without_effect
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position, short_repr
@@ -78,7 +78,7 @@ def read_variants(document: LinedYaml, settings: ComparisonFile, processes: int)
     Raises:
         ValueError: for the first mistake, with its line.
     """
-    common = {**_training_config(document, settings.config), **settings.overrides}
+    common = {**training_config(document, settings.config), **settings.overrides}
     if common.get("probe_steps") is None:
         common["probe_steps"] = 0  # at the start, at saves and at the end: the last one goes into the comparison
     variants: dict[str, Variant] = {}
@@ -104,19 +104,35 @@ def read_variants(document: LinedYaml, settings: ComparisonFile, processes: int)
     return variants
 
 
-def _training_config(document: LinedYaml, name: str) -> dict[str, Any]:
-    """The arguments of a training config, without those that the comparison sets."""
-    file = document.file(("config",), name, CONFIGS, COMMANDS["train"].configs or "*")
+def training_config(document: LinedYaml, given: Any) -> dict[str, Any]:
+    """The arguments of a training config, without those that the comparison sets.
+
+    Args:
+        document: The comparison's file.
+        given: A config's name or path, or its arguments themselves.
+
+    Raises:
+        ValueError: if there is no such file, or it holds something else, with the line that names it.
+    """
+    if isinstance(given, dict):
+        return _without_reserved(document, given, "config")
+    file = document.file(("config",), given, CONFIGS, COMMANDS["train"].configs or "*")
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise document.wrong(("config",), f"config={str(file)!r} is not YAML: {error}") from error
     if not isinstance(config, dict):
         raise document.wrong(("config",), f"config={str(file)!r} must hold a mapping of arguments to values.")
+    return _without_reserved(document, config, f"config={str(file)!r}")
+
+
+def _without_reserved(document: LinedYaml, config: dict[str, Any], what: str) -> dict[str, Any]:
+    """The arguments that a comparison does not set, of which each is one; the facts of a record are none."""
+    config = {name: value for name, value in config.items() if name != RECORD}
     for argument in config:
-        if argument not in TRAINING_FIELDS:
+        if argument not in (*TRAINING_FIELDS, *RESERVED):
             hint = close_match(str(argument), TRAINING_FIELDS) or "."
-            raise document.wrong(("config",), f"config={str(file)!r} sets {argument!r}, which is no argument{hint}")
+            raise document.wrong(("config",), f"{what} sets {argument!r}, which is no argument{hint}")
     return {argument: value for argument, value in config.items() if argument not in RESERVED}
 
 

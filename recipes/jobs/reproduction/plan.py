@@ -39,7 +39,7 @@ def _cells(job: ReproduceJob) -> list[str]:
     processes = launch.get("num_processes", job.scale.gpus)
     return [
         f"#   accelerate launch --config_file accelerate_configs/{launch['config_file']}.yaml --num_processes "
-        f"{processes} recipes/grpo_divweighted.py --config {cell_folder(job.folder, arm, seed) / 'config.yaml'}"
+        f"{processes} recipes/grpo_divweighted.py --config {cell_folder(job.folder, arm, seed) / 'training.yaml'}"
         for seed in job.args.seeds
         for arm in job.scale.comparison["variants"]
     ]

@@ -28,7 +28,9 @@ from tokenshift.recipes.command_line.output_folder import (
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
+from tokenshift.recipes.command_line.run_record import record_launch
 from tokenshift.recipes.command_line.trl_options import library_options_without_effect
+from tokenshift.recipes.inputs.contents import model_content, problems_content
 from tokenshift.recipes.inputs.judging import check_compared, verification_without_effect
 from tokenshift.recipes.inputs.models import (
     ModelSource,
@@ -310,7 +312,7 @@ def _rl_model(script_args: SftControlArguments, base: ModelSource) -> ModelSourc
 
 
 def prepare_sft_output(job: SftJob, trainer: Trainer) -> None:
-    """With `overwrite`, delete from `output_dir` what an earlier run left, and nothing else.
+    """With `overwrite`, delete from `output_dir` what an earlier run left, and nothing else; record the launch.
 
     Raises:
         DiskFullError: if there is too little room for the new run even then; nothing is deleted.
@@ -319,3 +321,22 @@ def prepare_sft_output(job: SftJob, trainer: Trainer) -> None:
         freed = bytes_to_delete(job.output_dir, "SFT control")
         on_main_process(lambda: check_training_room(trainer, job.output_dir, freed))
         start_over(job.output_dir, "SFT control")
+    on_main_process(lambda: _record_control(job))
+
+
+def _record_control(job: SftJob) -> None:
+    """Write the control's `config.yaml`; for the main process alone."""
+    from_checkpoint = job.args.resume_from_checkpoint
+    sources = {"base": job.base} | ({} if job.rl is None else {"rl": job.rl})
+    record_launch(
+        job.output_dir,
+        (job.script_args, job.args, job.model_args),
+        goes_on=is_resume_wanted(job.args) or from_checkpoint is not None,
+        **({} if from_checkpoint is None else {"resumed_from": Path(str(from_checkpoint)).name}),
+        models={name: {"name": source.name, "content": model_content(source)} for name, source in sources.items()},
+        data={
+            "name": job.script_args.dataset_name,
+            "solutions": len(job.train),
+            "held_out": problems_content(job.held_out.problems),
+        },
+    )

@@ -24,7 +24,9 @@ from tokenshift.recipes.command_line.output_folder import (
     take_folder,
 )
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
+from tokenshift.recipes.command_line.run_record import record_launch
 from tokenshift.recipes.inputs.changed_models import ROPE_THETA
+from tokenshift.recipes.inputs.contents import path_content, problems_content
 from tokenshift.recipes.inputs.judging import check_compared, template_without_effect
 from tokenshift.recipes.inputs.model_files import check_causal_config, check_weights, refusal
 from tokenshift.recipes.inputs.models import folder_generation_config, require_chat_template, resolve_model
@@ -233,7 +235,7 @@ def _model_config(job: Preparation) -> Any:
 
 
 def prepare_training_output(job: Preparation, trainer: Trainer) -> None:
-    """With `overwrite`, delete from `output_dir` what an earlier training left, and nothing else.
+    """With `overwrite`, delete from `output_dir` what an earlier training left, and nothing else; record the launch.
 
     To be called when nothing more can go wrong before training: what is deleted is gone.
 
@@ -244,3 +246,22 @@ def prepare_training_output(job: Preparation, trainer: Trainer) -> None:
         freed = bytes_to_delete(job.output_dir, "training")
         on_main_process(lambda: check_training_room(trainer, job.output_dir, freed))
         start_over(job.output_dir, "training")
+    on_main_process(lambda: record_training(job))
+
+
+def record_training(job: Preparation) -> None:
+    """Write the training's `config.yaml`; for the main process alone."""
+    from_checkpoint = job.args.resume_from_checkpoint
+    name = str(job.model_args.model_name_or_path)
+    record_launch(
+        job.output_dir,
+        (job.script_args, job.args, job.model_args),
+        goes_on=job.goes_on,
+        **({} if from_checkpoint is None else {"resumed_from": Path(str(from_checkpoint)).name}),
+        models={"base": {"name": name, "content": path_content(job.model_path, _model_config(job))}},
+        data={
+            "name": job.script_args.dataset_name,
+            "training": problems_content(job.train),
+            "held_out": problems_content(job.held_out),
+        },
+    )

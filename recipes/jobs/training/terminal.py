@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.panel import Panel
@@ -10,8 +11,10 @@ from rich.table import Table
 from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.console import console
+from tokenshift.recipes.inputs.contents import path_content
 from tokenshift.recipes.jobs.training.preparation import Preparation
 from tokenshift.trainer import DivergenceGRPOConfig
+from tokenshift.trainer.model_card import made_section, public_name
 from tokenshift.trainer.policy.heldout import HeldOutScore
 from tokenshift.trainer.resume.launch_check import engine_name
 from tokenshift.trainer.weighting.description import divergence_formula, variant_name, weighting_formula
@@ -82,6 +85,32 @@ def show_training_plan(job: Preparation) -> None:
     for name, value in rows.items():
         table.add_row(name, hide_in_text(value))
     console.print(Panel(table, title="tokenshift: divergence-weighted GRPO", title_align="left", border_style="cyan"))
+
+
+def card_section(job: Preparation, before: HeldOutScore | None, after: HeldOutScore | None, updates: int) -> str:
+    """The model card's section on how the model was made.
+
+    Args:
+        job: The training.
+        before, after: Held-out scores of the base and the trained model.
+        updates: Optimizer updates made.
+    """
+    args, script_args = job.args, job.script_args
+    score = f"held-out {script_args.reward_funcs[0]}"
+    base = public_name(str(job.model_args.model_name_or_path))
+    content = path_content(job.model_path, None)
+    return made_section(
+        {
+            "base model": f"`{base}`" + (f" (content {content})" if content else ""),
+            "data": f"`{public_name(script_args.dataset_name)}`, {len(job.train)} problems",
+            "rewards": ", ".join(f"`{name}`" for name in script_args.reward_funcs),
+            f"{score}, before": before,
+            f"{score}, after": after,
+            "updates": f"{updates}, learning rate {args.learning_rate:g}, seed {args.seed}",
+            "trained weights": "LoRA" if job.model_args.use_peft else "all",
+            "made by": f"`tokenshift train` {version('tokenshift')}; every setting is in the run's `config.yaml`",
+        }
+    )
 
 
 @dataclass

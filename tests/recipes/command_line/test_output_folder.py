@@ -23,6 +23,7 @@ from tokenshift.recipes.command_line.output_folder import (
     take_folder,
 )
 from tokenshift.recipes.command_line.products import FOLDER_KINDS, RunKind
+from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
 
 
 def hold(folder: Path, kind: str) -> int:
@@ -221,7 +222,7 @@ def test_the_comparisons_products_are_what_it_writes() -> None:
 
 
 def job_of(folder: Path, overwrite: bool = False) -> SimpleNamespace:
-    args = SimpleNamespace(output_dir=str(folder), overwrite=overwrite)
+    args = EvaluationArguments(output_dir=str(folder), overwrite=overwrite)
     return SimpleNamespace(args=args, folder=RunFolder(folder), lock=None)
 
 

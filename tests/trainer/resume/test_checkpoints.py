@@ -1,5 +1,6 @@
 """Checkpoints are whole, and a resumed run is the undisturbed one, bit for bit."""
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,24 @@ def test_best_checkpoint_is_named_by_its_final_path(build: Build, problems: Data
     assert best is not None
     assert Path(best).parent == tmp_path / "out"
     assert torch.isfinite(torch.cat([value.flatten() for value in parameters(trainer).values()])).all()
+
+
+def test_only_parameters_that_are_nowhere_in_a_checkpoint_are_missed(
+    build: Build, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    trainer = build(max_steps=1)
+    model = trainer.model
+    model.lm_head.weight = model.get_input_embeddings().weight  # as models with tie_word_embeddings have it
+    embedding = next(name for name, value in model.named_parameters() if value is model.lm_head.weight)
+    state = {name: value for name, value in model.state_dict().items() if name != "lm_head.weight"}
+    trainer._issue_warnings_after_load(model.load_state_dict(state, strict=False))
+    assert caplog.records == []
+    del state[embedding]
+    trainer._issue_warnings_after_load(model.load_state_dict(state, strict=False))
+    trainer._issue_warnings_after_load(model.load_state_dict({**model.state_dict(), "more": embedding}, strict=False))
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert "missing keys" in told[0]
+    assert embedding in told[0]
+    assert "unexpected keys" in told[1]

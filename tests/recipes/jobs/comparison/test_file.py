@@ -45,7 +45,7 @@ def test_what_a_file_says(write_comparison: Callable[..., Path]) -> None:
     assert words[-2:] == ["--main_process_port", "0"]
     steps = steps_of(TrainedCell(high, 1, Path("cells/high_kl-seed1")), comparison)
     assert [step.name for step in steps] == ["training", "evaluation", "recovery"]
-    assert steps[0].command[-2:] == ["--config", "cells/high_kl-seed1/config.yaml"]
+    assert steps[0].command[-2:] == ["--config", "cells/high_kl-seed1/training.yaml"]
     assert steps[1].command[-8:] == [
         *("--model", "cells/high_kl-seed1/model", "--datasets", "pocket", "--size", "6"),
         *("--output_dir", "cells/high_kl-seed1/evaluation"),
