@@ -88,7 +88,7 @@ class ModelSource:
     @torch.no_grad()
     def _merged(self, adapted: Any) -> Any:
         """The base with the adapter in its weights, which must give the adapter's logits on a few tokens."""
-        ids = torch.tensor(trial_rows(adapted, (9, 9)), device=adapted.device)
+        ids = torch.tensor(trial_rows(adapted, (9, 9)), device=input_device(adapted))
         before = adapted(input_ids=ids, **without_cache(adapted)).logits.flatten(0, 1)
         kind = _kind(adapted.active_peft_config)
         tied = getattr(adapted.config.get_text_config(), "tie_word_embeddings", False) and any(
