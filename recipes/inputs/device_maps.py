@@ -5,7 +5,7 @@ fit on the accelerators wait in host memory (`cpu`) or stay in the model's files
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -76,8 +76,8 @@ def _is_here(device: Any) -> bool:
     return kind is not None and place.type == kind.type and (place.index or 0) < count
 
 
-def check_parts(name: str, config: Any, device_map: DeviceMap, *, adapter: bool, trust_remote_code: bool) -> None:
-    """Refuse a `device_map` that does not fit a model; nothing of the model is loaded.
+def fitted_map(name: str, config: Any, device_map: DeviceMap, *, adapter: bool, trust_remote_code: bool) -> DeviceMap:
+    """A `device_map` for a model, of which nothing is loaded, with parts that do not overlap, as accelerate needs.
 
     Args:
         name: the name that the user gave to the model.
@@ -86,19 +86,22 @@ def check_parts(name: str, config: Any, device_map: DeviceMap, *, adapter: bool,
         adapter: whether the model is an adapter, which is merged into its base when it is loaded.
         trust_remote_code: whether code that comes with the model may run.
 
+    Returns:
+        The map, in which a part that holds others of the map, such as `""`, is replaced by the rest of it.
+
     Raises:
         ValueError: if a part has no device, a name is of no part, a matrix that two parts share is on the disk for one
             of them alone, or an adapter's base would wait in host memory or on the disk.
     """
     if isinstance(device_map, str):
-        return
+        return device_map
     if adapter and waits(device_map):
         raise ValueError(waiting_adapter(name))
     try:
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except Exception:  # whatever a model's own code makes of tensors without numbers; loading it tells more
-        return
+        return device_map
     parts = dict(model.named_modules()) | dict(model.named_parameters())
     if unknown := [part for part in device_map if part and part not in parts]:
         raise ValueError(
@@ -124,12 +127,25 @@ def check_parts(name: str, config: Any, device_map: DeviceMap, *, adapter: bool,
                 f"device_map leaves {on_disk} of {name!r} on the disk and {other} not, but the two are one matrix "
                 "(tie_word_embeddings); give both one device."
             )
+    return dict(_apart("", model, device_map))
+
+
+def _apart(name: str, module: torch.nn.Module, device_map: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Parts of a module that do not overlap, with their devices."""
+    start = f"{name}." if name else ""
+    if not any(part and part != name and part.startswith(start) for part in device_map):
+        yield name, _place(name, device_map)
+        return
+    for child, inner in module.named_children():
+        yield from _apart(f"{start}{child}", inner, device_map)
+    for parameter, _ in module.named_parameters(recurse=False):
+        yield f"{start}{parameter}", _place(f"{start}{parameter}", device_map)
 
 
 def _place(parameter: str, device_map: Mapping[str, Any]) -> Any:
     """The device of a parameter: that of the smallest part it is in."""
     parts = [part for part in device_map if not part or parameter == part or parameter.startswith(f"{part}.")]
-    return device_map[max(parts, key=len)]
+    return device_map[max(parts, key=len)] if parts else "cpu"  # what has no parameter
 
 
 def waits(device_map: DeviceMap) -> bool:

@@ -24,7 +24,7 @@ from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.plain_reading import agree, trial_rows
 from tokenshift.analysis.sampling.token_ids import end_tokens
 from tokenshift.analysis.storage.own_code import TRUST
-from tokenshift.recipes.inputs.device_maps import DeviceMap, check_parts, read_device_map, waiting_adapter
+from tokenshift.recipes.inputs.device_maps import DeviceMap, fitted_map, read_device_map, waiting_adapter
 from tokenshift.recipes.inputs.model_files import (
     ModelFilesError,
     check_causal_config,
@@ -83,8 +83,7 @@ class ModelSource:
                 adapter made.
         """
         if (device_map := read_device_map(device_map)) is not None:
-            self.check_parts(device_map)
-            options["device_map"] = device_map
+            options["device_map"] = self.fitted_map(device_map)
         options |= {"dtype": dtype, "revision": self.revision, "trust_remote_code": self.trust_remote_code}
         try:
             if self.base is None:
@@ -103,17 +102,17 @@ class ModelSource:
             model = self._merged(model)
         return model.eval() if device_map is not None else model.to(device or torch.device("cpu")).eval()
 
-    def check_parts(self, device_map: DeviceMap) -> None:
-        """Refuse a `device_map` that does not fit the model, which is not loaded.
+    def fitted_map(self, device_map: DeviceMap) -> DeviceMap:
+        """A `device_map` for the model, which is not loaded.
 
         Args:
             device_map: as `read_device_map` gives it.
 
         Raises:
-            ValueError: in one line.
+            ValueError: in one line, if it does not fit.
         """
         adapter, trust = self.base is not None, self.trust_remote_code
-        check_parts(self.name, self.config, device_map, adapter=adapter, trust_remote_code=trust)
+        return fitted_map(self.name, self.config, device_map, adapter=adapter, trust_remote_code=trust)
 
     @torch.no_grad()
     def _merged(self, adapted: Any) -> Any:

@@ -209,7 +209,7 @@ def check_device_map(args: SamplingArguments, sources: Iterable[ModelSource]) ->
     """
     if args.device_map is not None:
         for source in sources:
-            source.check_parts(args.device_map)
+            source.fitted_map(args.device_map)
 
 
 def ready_model(source: ModelSource, args: SamplingArguments) -> Any:
