@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import PartialState
-from accelerate.utils.memory import clear_device_cache
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.sampling.correctness import is_correct
@@ -106,9 +105,6 @@ def sample_trajectories(
             return sum(len(trajectory.completion_ids) for trajectory in trajectories)
 
         run_units(files, work, f"sampling from {kind}", state=state)
-        if ready:  # a model that is spread over devices holds itself by its hooks, and is freed by a collection alone
-            ready.clear()
-            clear_device_cache(garbage_collection=True)
         if state.is_main_process:
             trajectories = [trajectory for file in files for trajectory in read_trajectories(file)]
             trajectories.sort(key=lambda trajectory: (trajectory.problem_id, trajectory.sample_id))

@@ -19,7 +19,7 @@ from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.storage.work_units import run_units
 from tokenshift.analysis.token_table.model_states import StatesReader, check_ids, check_lengths
 from tokenshift.analysis.token_table.scoring import PairStates, StatesScorer
-from tokenshift.analysis.token_table.spilled_states import SpilledStates, StatesSize
+from tokenshift.analysis.token_table.spilled_states import SpilledStates, StatesSize, StatesWriter
 
 
 class OneAtATime:
@@ -73,22 +73,22 @@ class OneAtATime:
             return
         on_main_process(lambda: self._check_room(list(missing.values())))  # no process writes before all have looked
         clear_device_cache(garbage_collection=True)
-        reader: list[StatesReader] = []
+        loaded: list[tuple[StatesReader, StatesWriter]] = []
 
         def work(unit: int, file: Path) -> int:
-            if not reader:
-                reader.append(StatesReader(self._base()))
+            if not loaded:
+                base = StatesReader(self._base())
+                loaded.append((base, StatesWriter(self.spilled, base.vocabulary)))
+            ((reader, writer),) = loaded
             batch = missing[file]
-            check_lengths(batch, (reader[0].model,))
-            vocabulary = reader[0].vocabulary
-            check_ids(batch, [vocabulary], vocabulary.head)
-            with reader[0].states(batch) as (states, head):
-                self.spilled.write(batch, states, head, vocabulary)
+            check_lengths(batch, (reader.model,))
+            check_ids(batch, [reader.vocabulary], reader.vocabulary.head)
+            with reader.states(batch) as (states, head):
+                writer.write(batch, states, head)
             return len(states)
 
         run_units(list(missing), work, "scoring by the base", state=state)
-        reader.clear()
-        clear_device_cache(garbage_collection=True)
+        loaded.clear()
 
     def _check_room(self, batches: Sequence[Sequence[Trajectory]]) -> None:
         tokens = sum(len(trajectory.completion_ids) for batch in batches for trajectory in batch)

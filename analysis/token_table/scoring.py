@@ -159,9 +159,8 @@ class PairScorer(StatesScorer):
         self, base: Any, rl: Any, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0, top_p: float = 0.7
     ) -> None:
         self.base, self.rl = base, rl
-        self._readers = StatesReader(base), StatesReader(rl)
-        vocabularies = [reader.vocabulary for reader in self._readers]
-        super().__init__(tokenizer, *vocabularies, temperature, top_p)
+        self._readers = of_base, of_rl = StatesReader(base), StatesReader(rl)
+        super().__init__(tokenizer, of_base.vocabulary, of_rl.vocabulary, temperature, top_p)
 
     @contextmanager
     def _states(self, trajectories: Sequence[Trajectory]) -> Iterator[PairStates]:

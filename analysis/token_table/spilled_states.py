@@ -71,23 +71,15 @@ class SpilledStates:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._hashed: tuple[LMHead, str] | None = None  # the last head and its hash
-        self._read: tuple[str, LMHead] | None = None  # likewise, the other way
+        self._head: tuple[str, LMHead] | None = None  # the last one that was read, by its hash
 
     def file(self, trajectories: Sequence[Trajectory]) -> Path:
         """The file of trajectories that go through the model together, in their order."""
         digest = xxhash.xxh3_128()
         for trajectory in trajectories:
             for ids in (trajectory.prompt_ids, trajectory.completion_ids):
-                digest.update(torch.tensor([len(ids), *ids], dtype=torch.int64).numpy())
+                digest.update(torch.tensor([len(ids), *ids], dtype=torch.int64).numpy().data)
         return self.folder / f"{digest.hexdigest()}.safetensors"
-
-    def write(
-        self, trajectories: Sequence[Trajectory], states: torch.Tensor, head: LMHead, vocabulary: Vocabulary
-    ) -> None:
-        """Keep the states `(N, H)` of trajectories, in their own dtype, and the head that fits them."""
-        rows = {"head_rows": str(vocabulary.head), "embedding_rows": str(vocabulary.embeddings or "")}
-        _save(self.file(trajectories), {"states": states}, {"head": self._keep(head), **rows})
 
     def vocabulary(self, trajectories: Sequence[Trajectory]) -> Vocabulary:
         """The tokens of the model that made the states of these trajectories.
@@ -106,11 +98,29 @@ class SpilledStates:
         """
         tensors, metadata = _load(self.file(trajectories), ("states",))
         name = metadata["head"]
-        if self._read is None or self._read[0] != name:
+        if self._head is None or self._head[0] != name:
             parts, form = _load(self.folder / HEAD.format(name), ("weight", "bias"))
             softcap = None if not form["softcap"] else float(form["softcap"])
-            self._read = name, LMHead(parts["weight"], parts.get("bias"), float(form["scale"]), softcap)
-        return tensors["states"], self._read[1]
+            self._head = name, LMHead(parts["weight"], parts.get("bias"), float(form["scale"]), softcap)
+        return tensors["states"], self._head[1]
+
+
+class StatesWriter:
+    """Writes a model's states; it holds the model's head, so that it must go where the model does.
+
+    Args:
+        spilled: where they go.
+        vocabulary: the model's tokens.
+    """
+
+    def __init__(self, spilled: SpilledStates, vocabulary: Vocabulary) -> None:
+        self._spilled = spilled
+        self._rows = {"head_rows": str(vocabulary.head), "embedding_rows": str(vocabulary.embeddings or "")}
+        self._hashed: tuple[LMHead, str] | None = None  # the last head and its hash
+
+    def write(self, trajectories: Sequence[Trajectory], states: torch.Tensor, head: LMHead) -> None:
+        """Keep the states `(N, H)` of trajectories, in their own dtype, and the head that fits them."""
+        _save(self._spilled.file(trajectories), {"states": states}, {"head": self._keep(head), **self._rows})
 
     def _keep(self, head: LMHead) -> str:
         """The hash of a head, which is written unless it is there."""
@@ -122,7 +132,7 @@ class SpilledStates:
         form = {"scale": repr(head.scale), "softcap": "" if head.softcap is None else repr(head.softcap)}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         name = xxhash.xxh3_64(f"{_digest(tensors)} {sorted(form.items())}".encode()).hexdigest()
-        file = self.folder / HEAD.format(name)
+        file = self._spilled.folder / HEAD.format(name)
         if not file.exists():
             own = file.with_name(f"{file.name}.{os.getpid()}")  # other processes write the same one
             _save(own, tensors, form)
@@ -146,7 +156,7 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype} ".encode())
         if tensors[name].numel():
-            digest.update(tensors[name].flatten().view(torch.uint8).numpy())
+            digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate import PartialState
+from accelerate.utils.memory import clear_device_cache
 
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator, VLLMGenerator
@@ -218,6 +219,7 @@ def ready_model(source: ModelSource, args: SamplingArguments) -> Any:
     if args.attn_implementation:
         options["attn_implementation"] = args.attn_implementation
     if args.device_map is not None:
+        clear_device_cache(garbage_collection=True)  # a spread model holds itself by its hooks, used or not
         options["device_map"] = args.device_map
         if args.offload_folder is not None:  # one for each model: the names of their weights are the same
             options["offload_folder"] = Path(args.offload_folder).expanduser() / file_name(source.name)

@@ -1,6 +1,7 @@
 """Scoring by one model at a time: the rows of both together, whatever stops it, and never two models."""
 
 import copy
+import gc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from helpers.architectures import perturbed, tiny_model
 from helpers.exact_statistics import oracle
 from transformers import PreTrainedTokenizerBase
 
+from tokenshift.analysis.divergence.lm_head import LMHead
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.storage import disk
 from tokenshift.analysis.storage.damage import DamagedFileError
@@ -48,7 +50,7 @@ def responses() -> dict[str, list[Trajectory]]:
 
 
 class Loads:
-    """Loads copies of two models, and sees to it that the last one is gone before another is loaded.
+    """Loads copies of two models, and sees to it that the last one and its head are gone before another is loaded.
 
     Attributes:
         names: whose copies were loaded, in order.
@@ -58,14 +60,19 @@ class Loads:
     def __init__(self, base: Any, rl: Any) -> None:
         self._models = {"base": base, "rl": rl}
         self._alive: weakref.ref[Any] | None = None
+        self._head = 0
         self.names: list[str] = []
         self.fails: Callable[[str, Any], None] = lambda name, model: None
 
     def __getitem__(self, name: str) -> Callable[[], Any]:
         def load() -> Any:
             assert self._alive is None or self._alive() is None, "two models at once"
+            if name == "rl":
+                held = [thing for thing in gc.get_objects() if type(thing) is LMHead]
+                assert not any(head.weight.data_ptr() == self._head for head in held), "the base's head is held"
             model = copy.deepcopy(self._models[name])
             self._alive = weakref.ref(model)
+            self._head = model.get_output_embeddings().weight.data_ptr()
             self.names.append(name)
             self.fails(name, model)
             return model
