@@ -213,7 +213,8 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob | RunsJob:
         return prepare_runs(args, groups, sft, prepare_one, settings_of)
     args.rl_model = names[0]
     job = prepare_one(args)
-    open_folder(job, settings_of(job), sampled=job.most_tokens, scored=job.most_tokens)
+    tokens, states = job.most_tokens, job.most_states_bytes
+    open_folder(job, settings_of(job), sampled=tokens, scored=tokens, states=states)
     return job
 
 

@@ -26,7 +26,7 @@ from tokenshift.analysis.divergence.token_statistics import token_statistics
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.trajectories import TrajectoryBatch
 from tokenshift.analysis.storage.whole_file import whole_file
-from tokenshift.analysis.token_table.scoring import depends_on_padding
+from tokenshift.analysis.token_table.model_states import depends_on_padding
 from tokenshift.trainer.base_adapter import BaseAdapter
 from tokenshift.trainer.precision import AUTOCAST
 from tokenshift.trainer.reference_cache import GIB, host_copy, host_rows, on_device

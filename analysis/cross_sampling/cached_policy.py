@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
+from tokenshift.analysis.divergence.placement import input_device
 from tokenshift.analysis.sampling.plain_reading import is_right, next_logits, remembered, takes, trial_rows
 from tokenshift.analysis.sampling.token_ids import context_length, padded_left, positions_of
 
@@ -43,8 +44,11 @@ class CachedPolicy:
             keep: the number of last tokens whose logits are wanted.
 
         Returns:
-            Logits `(B, keep, V)` after the last tokens; for `keep` 0 none are made where the model can do without.
+            Logits `(B, keep, V)` after the last tokens, on the device of these; for `keep` 0 none are made where the
+            model can do without.
         """
+        device, home = token_ids.device, input_device(self.model)
+        token_ids, mask = token_ids.to(home), mask.to(home)
         new = token_ids.shape[1]
         options: dict[str, Any] = {self._cache_name: self._cache}
         if self._positions:
@@ -57,7 +61,8 @@ class CachedPolicy:
             seen = None if bool(mask[:, -new:].all()) else mask[:, -new:].long()
         out = self.model(input_ids=token_ids, attention_mask=seen, use_cache=True, **options)
         self.length += new
-        return out.logits[:, out.logits.shape[1] - keep :]
+        logits: torch.Tensor = out.logits[:, out.logits.shape[1] - keep :]
+        return logits.to(device)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some prefixes alone, by their indices `(b,)`."""
@@ -67,14 +72,15 @@ class CachedPolicy:
                 # its `batch_select_indices`, where there is one, leaves recurrent states as they are
                 layer.reorder_cache(rows)  # type: ignore[arg-type]
             else:
-                layer.batch_select_indices(rows)
+                there = layer.keys is not None  # layers may be on several devices
+                layer.batch_select_indices(rows.to(layer.keys.device) if there else rows)
 
     def arrange(self, slots: torch.Tensor) -> None:
         """Keep some slots of each row, by their indices `(B, L)`, in that order."""
         for layer in self._cache.layers:
             for name in ("keys", "values"):
                 states = getattr(layer, name)  # (B, heads, l, size)
-                index = slots[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
+                index = slots.to(states.device)[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
                 setattr(layer, name, states.gather(2, index))
         self.length = slots.shape[1]
 
@@ -117,7 +123,7 @@ class UncachedPolicy:
         """As `CachedPolicy.append`, with `keep` 1 and a mask that is true everywhere."""
         new = token_ids.tolist()
         self._rows = [old + tokens for old, tokens in zip(self._rows or [[] for _ in new], new, strict=True)]
-        return next_logits(self.model, self._rows).unsqueeze(1)
+        return next_logits(self.model, self._rows).unsqueeze(1).to(token_ids.device)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some prefixes alone, by their indices `(b,)`."""
@@ -157,21 +163,22 @@ def _attends_to_all(model: Any) -> bool:
 
 def _trial(model: Any, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of three rows, the second of which ends, decoded while another batch of the model is begun."""
+    device = input_device(model)
     rows, prompts = trial_rows(model, lengths), [length - 3 for length in lengths]
     policy = CachedPolicy(model)
-    ids, mask = padded_left([row[:size] for row, size in zip(rows, prompts, strict=True)], rows[0][0], model.device)
+    ids, mask = padded_left([row[:size] for row, size in zip(rows, prompts, strict=True)], rows[0][0], device)
     mask = mask.bool()
     seen = [policy.append(ids, mask, keep=1)[:, 0]]
     plain = [next_logits(model, [row[:size] for row, size in zip(rows, prompts, strict=True)])]
-    beside, beside_mask = padded_left(trial_rows(model, (4, 4)), rows[0][0], model.device)
+    beside, beside_mask = padded_left(trial_rows(model, (4, 4)), rows[0][0], device)
     CachedPolicy(model).append(beside, beside_mask.bool(), keep=1)
-    kept = torch.tensor([0, 2], device=model.device)
+    kept = torch.tensor([0, 2], device=device)
     policy.keep(kept)
     mask = mask[kept]
     for step in range(3):
         new = [rows[row][prompts[row] + step] for row in (0, 2)]
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        seen.append(policy.append(torch.tensor(new, device=model.device).unsqueeze(-1), mask, keep=1)[:, 0])
+        seen.append(policy.append(torch.tensor(new, device=device).unsqueeze(-1), mask, keep=1)[:, 0])
         plain.append(next_logits(model, [rows[row][: prompts[row] + step + 1] for row in (0, 2)]))
     return torch.cat(seen), torch.cat(plain)
 
@@ -179,11 +186,11 @@ def _trial(model: Any, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tens
 def _masked_trial(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of rows of which drafted tokens are dropped, which another row joins, and whose slots are moved."""
     first, second, third = trial_rows(model, (9, 8, 6))
-    wrong = first[0]
+    wrong, device = first[0], input_device(model)
 
     def read(policy: CachedPolicy, tokens: list[list[int]], mask: list[list[int]]) -> torch.Tensor:
-        ids = torch.tensor(tokens, device=model.device)
-        return policy.append(ids, torch.tensor(mask, dtype=torch.bool, device=model.device), keep=1)[:, 0]
+        ids = torch.tensor(tokens, device=device)
+        return policy.append(ids, torch.tensor(mask, dtype=torch.bool, device=device), keep=1)[:, 0]
 
     policy, joining = CachedPolicy(model), CachedPolicy(model)
     read(policy, [first[:4], [wrong, *second[:3]]], [[1, 1, 1, 1], [0, 1, 1, 1]])
@@ -195,7 +202,7 @@ def _masked_trial(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     mask = [[*row, 1] for row in (*mask, [0, 0, 0, 0, 1, 1, 1, 1])]
     seen.append(read(policy, [[first[6]], [second[6]], [third[4]]], mask))
     slots = torch.sort(torch.tensor(mask), dim=1, stable=True).indices[:, -7:]
-    policy.arrange(slots.to(model.device))
+    policy.arrange(slots.to(device))
     mask = [[1] * 8, [1] * 8, [0, 0, 1, 1, 1, 1, 1, 1]]
     seen.append(read(policy, [[first[7]], [second[7]], [third[5]]], mask))
     plain = [[first[:6], second[:6]], [first[:7], second[:7], third[:5]], [first[:8], second[:8], third[:6]]]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from tokenshift.analysis.cross_sampling.cached_policy import CachedPolicy, UncachedPolicy
+from tokenshift.analysis.divergence.placement import input_device
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.token_ids import padded_left
 
@@ -21,7 +22,7 @@ class DecodingBatch:
     """The rows of a batch that are going on, and the caches of the policies that read them.
 
     Args:
-        models: causal LMs on one device.
+        models: causal LMs.
         pad: a token id to pad with.
         requests: all requests, by their keys: indices, or whatever they are looked up with.
         first: keys of the requests to begin with.
@@ -48,7 +49,7 @@ class DecodingBatch:
         self._models, self._pad, self._requests = models, pad, requests
         self._policy_class, self._movable = policy_class, movable
         self.alive: list[Any] = list(first)
-        ids, mask = padded_left([requests[row].prompt_ids for row in first], pad, models[0].device)
+        ids, mask = padded_left([requests[row].prompt_ids for row in first], pad, input_device(models[0]))
         self.pending, self.mask = ids[:, -1], mask[:, :-1].bool()
         self.policies: list[Any] = [policy_class(model) for model in models]  # without caches none is movable
         if ids.shape[1] > 1:  # all of the prompt but its last token

@@ -130,7 +130,7 @@ class Pair:
     """Two policies that decode together.
 
     Attributes:
-        primary, intervention: causal LMs in eval mode on one device, of one tokenizer.
+        primary, intervention: causal LMs in eval mode, of one tokenizer.
         tokenizer: the tokenizer of both models.
 
     Raises:

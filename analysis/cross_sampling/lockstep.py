@@ -7,6 +7,7 @@ import torch
 from tokenshift.analysis.cross_sampling.cached_policy import CachedPolicy, UncachedPolicy
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention, Pair, decide, take
 from tokenshift.analysis.divergence.from_logits import log_probabilities
+from tokenshift.analysis.divergence.placement import input_device
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.token_ids import padded_left
@@ -55,7 +56,7 @@ def _decode(
 ) -> list[CrossResponse]:
     responses = [CrossResponse(*request.row, request.prompt_ids) for request in requests]
     replaced = [0] * len(requests)
-    ids, mask = padded_left([request.prompt_ids for request in requests], pair.pad, pair.primary.device)
+    ids, mask = padded_left([request.prompt_ids for request in requests], pair.pad, input_device(pair.primary))
     mask = mask.bool()
     policies = policy_class(pair.primary), policy_class(pair.intervention)
     alive, ends = list(range(len(requests))), pair.ends

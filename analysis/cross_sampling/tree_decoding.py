@@ -26,6 +26,7 @@ from tokenshift.analysis.cross_sampling.prefix_tree import (
 )
 from tokenshift.analysis.cross_sampling.tree_walk import Walk
 from tokenshift.analysis.divergence.from_logits import log_probabilities
+from tokenshift.analysis.divergence.placement import input_device
 from tokenshift.analysis.sampling.draws import coupled_draw
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Request
@@ -155,7 +156,7 @@ class TreeDecoder:
 
     def _score_paths(self, tree: PrefixTree, paths: Sequence[tuple[list[int], set[int]]], measured: Measured) -> None:
         """Read paths beside one another, some tokens at a time, and keep what is not known at some of their nodes."""
-        device = self.pair.primary.device
+        device = input_device(self.pair.primary)
         prompts = [tree.requests[tree.rows[path[0]]].prompt_ids for path, _ in paths]
         read = [
             [*prompt, *(tree.tokens[node] for node in path[1:])]

@@ -32,6 +32,11 @@ class HeadInputs:
         """The same of the last `count` positions alone, in memory of their own."""
         return replace(self, candidates=[states[:, -count:].clone() for states in self.candidates])
 
+    def on(self, device: torch.device) -> "HeadInputs":
+        """The same on a device: of a model on several, the states lie where the layer before the head is."""
+        candidates = [states.to(device) for states in self.candidates]
+        return replace(self, candidates=candidates, sequence=self.sequence.to(device), logits=self.logits.to(device))
+
     def row(self, states: torch.Tensor) -> torch.Tensor:
         """The state `(H,)` of `candidates` that belongs to `logits`."""
         return states[self.sequence, -1]

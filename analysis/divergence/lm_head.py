@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from tokenshift.analysis.divergence.hidden_states import output_embeddings
+from tokenshift.analysis.divergence.placement import weights_in_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -116,6 +117,9 @@ def gathered_head(model: "PreTrainedModel") -> Iterator[LMHead]:
 def head_of(model: "PreTrainedModel") -> LMHead:
     """The LM head of a model, its parameters as they are on this rank: `whole_heads` makes them whole.
 
+    A head that waits in host memory or on a disk, as of a model that was loaded with a `device_map`, is read to the
+    device that it runs on.
+
     Raises:
         ValueError: as for `gathered_head`.
     """
@@ -126,9 +130,10 @@ def head_of(model: "PreTrainedModel") -> LMHead:
             "out of target_modules, or train it whole (modules_to_save=['lm_head'])."
         )
     _check_not_8bit(model, module)
-    weight: Any = getattr(module, "weight", None)
-    plain = _is_plain(weight)
-    head = LMHead(weight, getattr(module, "bias", None)) if plain else _quantized_head(model, module)
+    with weights_in_memory(module):
+        weight: Any = getattr(module, "weight", None)
+        plain = _is_plain(weight)
+        head = LMHead(weight, getattr(module, "bias", None)) if plain else _quantized_head(model, module)
     config = model.config.get_text_config()
     return replace(head, scale=_logit_scale(config), softcap=_softcap(config))
 

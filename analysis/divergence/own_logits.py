@@ -24,6 +24,8 @@ ROUNDINGS = 4.0
 def fitted_head(model: Any, head: LMHead, inputs: HeadInputs) -> tuple[torch.Tensor, LMHead]:
     """The states `(B, T, H)` of a forward pass and the head that turns them into the model's own logits.
 
+    Both are on the head's device.
+
     The head's own scale and cap are tried first, then those that the model's config may mean otherwise, and at last
     the head's module as the matrix that its answers show (a head may normalise its weight). Nothing is used that does
     not give the model's own logits of the row, up to a constant on all of them, which changes no probability.
@@ -37,6 +39,7 @@ def fitted_head(model: Any, head: LMHead, inputs: HeadInputs) -> tuple[torch.Ten
         ValueError: if the model's own logits are not finite, or if none of these gives them.
     """
     check_finite(model, inputs.logits)
+    inputs = inputs.on(head.weight.device)
     smallest = math.inf
     for states, candidate, logits in _attempts(model, head, inputs):
         # a model may drop the last rows of its head, which only pad it

@@ -11,6 +11,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from tokenshift.analysis.checks import check_whole
 from tokenshift.analysis.divergence.from_logits import check_sampling, log_probabilities
 from tokenshift.analysis.divergence.hidden_states import model_name
+from tokenshift.analysis.divergence.placement import input_device
 from tokenshift.analysis.sampling.draws import coupled_draw
 from tokenshift.analysis.sampling.folder_settings import report_unused_settings, without_folder_settings
 from tokenshift.analysis.sampling.plain_reading import check_causal, is_right, next_logits, trial_rows
@@ -87,7 +88,7 @@ def _generate(
     model: Any, prompts: Sequence[list[int]], pad: int, processor: LogitsProcessor, ends: set[int], length: int
 ) -> list[list[int]]:
     """Completions of prompts by `generate`, at most `length` tokens each; nothing of the model's folder has a say."""
-    ids, mask = padded_left(prompts, pad, model.device)
+    ids, mask = padded_left(prompts, pad, input_device(model))
     config = GenerationConfig(
         do_sample=False,  # the draw is in the scores
         num_beams=1,

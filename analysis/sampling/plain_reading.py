@@ -16,6 +16,7 @@ from transformers import DynamicCache
 
 from tokenshift.analysis.divergence.hidden_states import model_name, without_cache
 from tokenshift.analysis.divergence.own_logits import FAR, check_finite
+from tokenshift.analysis.divergence.placement import input_device
 from tokenshift.analysis.sampling.token_ids import context_length
 
 _Answer = TypeVar("_Answer")
@@ -63,7 +64,7 @@ def next_logits(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
         by_length.setdefault(len(row), []).append(index)
     read = []
     for indices in by_length.values():
-        ids = torch.tensor([rows[index] for index in indices], device=model.device)
+        ids = torch.tensor([rows[index] for index in indices], device=input_device(model))
         options = without_cache(model)
         if takes(model, "attention_mask"):
             options["attention_mask"] = torch.ones_like(ids)
@@ -71,7 +72,7 @@ def next_logits(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
             options["logits_to_keep"] = 1
         read.append(model(input_ids=ids, **options).logits[:, -1])
     order = [index for indices in by_length.values() for index in indices]
-    return torch.cat(read)[torch.tensor(order, device=model.device).argsort()]
+    return torch.cat(read)[torch.tensor(order, device=input_device(model)).argsort()]
 
 
 def trial_rows(model: Any, lengths: Sequence[int]) -> list[list[int]]:
@@ -97,7 +98,7 @@ def agree(first: torch.Tensor, second: torch.Tensor, model: Any) -> bool:
     """
     half = model.dtype not in (torch.float32, torch.float64) or getattr(model, "is_quantized", False)
     tolerance = TOLERANCES.get(model.dtype, 0.05) if not getattr(model, "is_quantized", False) else 0.05
-    if model.device.type != "cpu":
+    if input_device(model).type != "cpu":
         tolerance = max(tolerance, 1e-3)  # convolutions round to fewer digits there
     first, second = first.double(), second.double()
     finite = second.isfinite()
@@ -214,7 +215,7 @@ def check_causal(model: Any) -> None:
     @torch.no_grad()
     def same() -> bool:
         first, second = trial_rows(model, (7, 7))
-        ids = torch.tensor([first, first[:4] + second[4:]], device=model.device)
+        ids = torch.tensor([first, first[:4] + second[4:]], device=input_device(model))
         logits = model(input_ids=ids, **without_cache(model)).logits[:, :4]
         check_finite(model, logits)
         return agree(logits[0], logits[1], model)

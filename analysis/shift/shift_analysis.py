@@ -36,9 +36,10 @@ from tokenshift.analysis.storage.parquet_files import read_parquet
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder, held_run_folder
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, check_measure, measure_name, second_measure
+from tokenshift.analysis.token_table.model_states import check_lengths
 from tokenshift.analysis.token_table.reader import column_names, table_files
 from tokenshift.analysis.token_table.scored_run import score_to_table
-from tokenshift.analysis.token_table.scoring import PairScorer, Scorer, check_lengths
+from tokenshift.analysis.token_table.scoring import PairScorer, Scorer
 
 if TYPE_CHECKING:
     from datasets import Dataset

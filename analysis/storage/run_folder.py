@@ -34,6 +34,12 @@ class RunFolder:
     def units(self, stage: str) -> Path:
         return self.path / "units" / stage
 
+    def discard(self, stage: str) -> None:
+        """Delete the units of a stage, and the folder of all stages where it is empty then."""
+        shutil.rmtree(self.units(stage), ignore_errors=True)
+        if self.units("").is_dir() and not any(self.units("").iterdir()):
+            self.units("").rmdir()
+
 
 def new_run_folder(output_dir: str | Path | None, state: PartialState) -> RunFolder:
     """An empty folder for a run whose models are loaded, and whose earlier results could be of other models.

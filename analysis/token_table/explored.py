@@ -60,6 +60,24 @@ def read_explored(folder: RunFolder) -> dict[tuple[str, int, int], tuple[np.ndar
         return {key: tuple(arrays["/".join(map(str, (*key, name)))] for name in ARRAYS) for key in keys}
 
 
+def unexplored(folder: RunFolder, chosen: Sequence[tuple[str, Trajectory]]) -> list[Trajectory]:
+    """The chosen responses whose most probable tokens are not there yet."""
+    keys = _keys(chosen)
+    if not chosen or explored_keys(folder) == set(keys):
+        return []
+    files = _files(folder, keys)
+    return [trajectory for file, (_, trajectory) in zip(files, chosen, strict=True) if not file.exists()]
+
+
+def _keys(chosen: Sequence[tuple[str, Trajectory]]) -> list[tuple[str, int, int]]:
+    return [(kind, trajectory.problem_id, trajectory.sample_id) for kind, trajectory in chosen]
+
+
+def _files(folder: RunFolder, keys: Sequence[tuple[str, int, int]]) -> list[Path]:
+    """A unit of work for each response; a stopped run may have chosen others."""
+    return [folder.units("explorer") / f"{file_name('/'.join(map(str, key)))}.npz" for key in keys]
+
+
 def write_explored(
     folder: RunFolder,
     chosen: Sequence[tuple[str, Trajectory]],
@@ -76,13 +94,12 @@ def write_explored(
         top_tokens: ids and log-probabilities of one trajectory; `PairScorer.top_tokens`.
         state: the processes that share the work.
     """
-    keys = [(kind, trajectory.problem_id, trajectory.sample_id) for kind, trajectory in chosen]
+    keys = _keys(chosen)
     if not chosen or explored_keys(folder) == set(keys):
         if state.is_main_process:
             shutil.rmtree(folder.units("explorer"), ignore_errors=True)  # what a run left that was killed at its end
         return
-    # a stopped run may have chosen others
-    files = [folder.units("explorer") / f"{file_name('/'.join(map(str, key)))}.npz" for key in keys]
+    files = _files(folder, keys)
 
     def work(unit: int, file: Path) -> int:
         _kind, trajectory = chosen[unit]

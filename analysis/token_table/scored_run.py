@@ -20,15 +20,19 @@ from tokenshift.analysis.storage.parquet_files import read_parquet, sealed_parqu
 from tokenshift.analysis.storage.provenance import table_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.work_units import run_units
-from tokenshift.analysis.token_table.explored import explored_responses, write_explored
+from tokenshift.analysis.token_table.explored import explored_responses, unexplored, write_explored
+from tokenshift.analysis.token_table.one_at_a_time import OneAtATime
 from tokenshift.analysis.token_table.schema import write_table
 from tokenshift.analysis.token_table.scoring import Scorer, scoring_batches
+
+STATES = "states"
+"""Name of the units of a model's hidden states, which wait there for another model."""
 
 
 def score_to_table(
     folder: RunFolder,
     trajectories: Mapping[str, Sequence[Trajectory]],
-    scorer: Callable[[], Scorer],
+    scorer: Callable[[], Scorer] | OneAtATime,
     metadata: Mapping[str, Any],
     *,
     batch_tokens: int,
@@ -42,25 +46,30 @@ def score_to_table(
     Args:
         folder: the run's folder.
         trajectories: the responses, by kind.
-        scorer: makes both models ready; called only if there is something left to score.
+        scorer: makes both models ready, or one after the other; called only if there is something left to score.
         metadata: what the table's rows come from, for its schema.
         batch_tokens: tokens in a forward pass, padding included.
         explored: how many responses, chosen by `explored_responses`, keep their most probable tokens.
         state: the processes that share the work.
     """
     state = state or PartialState()
-    scorer = functools.cache(scorer)
-    if not is_scored(folder):
-        batches = [
-            (kind, [of_kind[index] for index in indices])
-            for kind, of_kind in trajectories.items()
-            for indices in scoring_batches(of_kind, batch_tokens)
-        ]
-        files = [folder.units("table") / f"{unit:06d}.parquet" for unit in range(len(batches))]
+    ready = functools.cache(lambda: scorer())
+    scored = is_scored(folder)
+    batches = [
+        (kind, [of_kind[index] for index in indices])
+        for kind, of_kind in trajectories.items()
+        for indices in scoring_batches(of_kind, batch_tokens)
+    ]
+    files = [folder.units("table") / f"{unit:06d}.parquet" for unit in range(len(batches))]
+    chosen = explored_responses(trajectories, explored)
+    if isinstance(scorer, OneAtATime):
+        left = [batch for file, (_, batch) in zip(files, batches, strict=True) if not (scored or file.exists())]
+        scorer.spill([*left, *([trajectory] for trajectory in unexplored(folder, chosen))], state)
+    if not scored:
 
         def work(unit: int, file: Path) -> int:
             kind, batch = batches[unit]
-            table = scorer().table(batch, kind)
+            table = ready().table(batch, kind)
             write_table(file, table, {})
             return table.num_rows
 
@@ -68,10 +77,9 @@ def score_to_table(
         responses = [trajectory for of_kind in trajectories.values() for trajectory in of_kind]
         empty = sum(not trajectory.completion_ids for trajectory in responses)
         _merge(folder, files, {**metadata, "empty_responses": empty}, state)
-    chosen = explored_responses(trajectories, explored)
-    write_explored(folder, chosen, lambda trajectory: scorer().top_tokens(trajectory), state)
-    if state.is_main_process and folder.units("").is_dir() and not any(folder.units("").iterdir()):
-        folder.units("").rmdir()
+    write_explored(folder, chosen, lambda trajectory: ready().top_tokens(trajectory), state)
+    if state.is_main_process:
+        folder.discard(STATES)
 
 
 def is_scored(folder: RunFolder) -> bool:

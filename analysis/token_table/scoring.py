@@ -1,8 +1,9 @@
 """Both models' statistics along trajectories, from one forward pass of each."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -10,80 +11,17 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.divergence.from_logits import check_sampling
-from tokenshift.analysis.divergence.hidden_states import evaluation_mode, head_inputs, model_name
-from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head
-from tokenshift.analysis.divergence.own_logits import fitted_head
+from tokenshift.analysis.divergence.lm_head import LMHead
 from tokenshift.analysis.divergence.projection import Projection
 from tokenshift.analysis.divergence.token_statistics import token_statistics
 from tokenshift.analysis.divergence.top_k import top_k
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
-from tokenshift.analysis.sampling.plain_reading import check_causal
-from tokenshift.analysis.sampling.token_ids import context_length, context_reason
-from tokenshift.analysis.sampling.trajectories import Trajectory, TrajectoryBatch, batch_of
+from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.token_table.model_states import StatesReader, Vocabulary, check_ids, check_lengths
 from tokenshift.analysis.token_table.schema import SCORED, build_table
 
 TOP_ROWS = 64
 """Tokens whose whole logits are held at a time where top tokens are listed."""
-
-PADDING_ROUNDING, PADDING_ROUNDING_HALF = 1e-3, 0.2
-"""Relative change of a trajectory's states by padding that is rounding alone, in float32 and in 16 bits."""
-
-
-def predicting_states(forward: Any, model: Any, head: LMHead, batch: TrajectoryBatch) -> tuple[torch.Tensor, LMHead]:
-    """States `(N, H)` from which the completion tokens of a batch are predicted, in order, and the head to use.
-
-    Args:
-        forward: the callable that makes the forward pass: the model, or the wrapper that gathers its parameters.
-        model: the causal LM under it.
-        head: its LM head, whole.
-        batch: on the model's device.
-
-    Raises:
-        ValueError: if the model's own logits are not what any known form of its head makes of the states.
-    """
-    states, fitted = fitted_head(
-        model, head, head_inputs(forward, model, batch.input_ids, batch.attention_mask, **batch.images)
-    )
-    return states[batch.predicts], fitted
-
-
-def depends_on_padding(forward: Any, model: Any, batch: TrajectoryBatch, states: torch.Tensor) -> bool:
-    """Whether a batch's most padded trajectory has other states when it goes through the model alone.
-
-    Args:
-        forward, model: as of `predicting_states`.
-        batch: of text, padded on the right, on the model's device.
-        states: those `(N, H)` of the batch.
-    """
-    counts, lengths = batch.predicts.sum(dim=1), batch.attention_mask.sum(dim=1)  # (B,)
-    row = int(torch.where(counts > 0, lengths, batch.attention_mask.shape[1] + 1).argmin())
-    length, start, count = int(lengths[row]), int(counts[:row].sum()), int(counts[row])
-    ids = batch.input_ids[row : row + 1, :length]
-    inputs = head_inputs(forward, model, ids, torch.ones_like(ids))
-    if not count:
-        return False
-    together = states[start : start + count].float()
-    alone = inputs.candidates[0][0][batch.predicts[row, :length]].float()
-    rounding = PADDING_ROUNDING if inputs.dtype == torch.float32 else PADDING_ROUNDING_HALF
-    return float((alone - together).norm()) > rounding * float(together.norm())
-
-
-def check_lengths(trajectories: Sequence[Trajectory], models: Sequence[Any]) -> None:
-    """Refuse trajectories that a model has no positions for.
-
-    Raises:
-        ValueError: for the longest one, if it has more tokens than a model reads.
-    """
-    lengths = [len(trajectory.prompt_ids) + len(trajectory.completion_ids) for trajectory in trajectories]
-    longest = max(lengths, default=0)
-    for model in models:
-        context = context_length(model.config)
-        if context is not None and longest > context:
-            problem = trajectories[lengths.index(longest)].problem_id
-            raise ValueError(
-                f"A trajectory of problem {problem} has {longest} tokens, but the model reads {context}"
-                f"{context_reason(model.config)}: leave it out ({model_name(model)!r})."
-            )
 
 
 class Scorer(Protocol):
@@ -96,12 +34,28 @@ class Scorer(Protocol):
         """Ids `(2, T, k)` and log-probabilities `(2, 2, T, k)` of the most probable tokens at each position."""
 
 
-class PairScorer:
-    """Scores trajectories by two models, a batch at a time.
+class PairStates(NamedTuple):
+    """What two models say of N tokens, all on one device.
+
+    Attributes:
+        base, rl: hidden states `(N, H)`; H may differ.
+        head_base, head_rl: LM heads of equally many tokens.
+        token_ids: `(N,)` int64, the tokens that followed.
+    """
+
+    base: torch.Tensor
+    rl: torch.Tensor
+    head_base: LMHead
+    head_rl: LMHead
+    token_ids: torch.Tensor
+
+
+class StatesScorer(ABC):
+    """Scores trajectories by two models' hidden states, a batch at a time.
 
     Args:
-        base, rl: causal LMs, each on one device, of one tokenizer; their heads may be padded differently.
         tokenizer: the models' tokenizer.
+        base, rl: the models' tokens.
         temperature: divides the logits of both, > 0.
         top_p: of the column `js_top_p`, in (0, 1].
 
@@ -113,14 +67,16 @@ class PairScorer:
     """
 
     def __init__(
-        self, base: Any, rl: Any, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0, top_p: float = 0.7
+        self, tokenizer: PreTrainedTokenizerBase, base: Vocabulary, rl: Vocabulary, temperature: float, top_p: float
     ) -> None:
         check_sampling(temperature, top_p)
-        self.base, self.rl, self.tokenizer = base, rl, tokenizer
-        self.temperature, self.top_p = temperature, top_p
-        self._takes_padding: dict[str, bool] = {}  # base and rl: whether padding leaves its states alone, once known
-        with gathered_head(base) as head_base, gathered_head(rl) as head_rl:
-            self._shared, self.note = shared_vocabulary(tokenizer, tokenizer, head_base.vocab_size, head_rl.vocab_size)
+        self.tokenizer, self.temperature, self.top_p = tokenizer, temperature, top_p
+        self._vocabularies = base, rl
+        self._shared, self.note = shared_vocabulary(tokenizer, tokenizer, base.head, rl.head)
+
+    @abstractmethod
+    def _states(self, trajectories: Sequence[Trajectory]) -> AbstractContextManager[PairStates]:
+        """What the models say of the trajectories' tokens."""
 
     def table(self, trajectories: Sequence[Trajectory], kind: str) -> pa.Table:
         """The per-token rows of trajectories that go through the models together, in their order.
@@ -131,17 +87,8 @@ class PairScorer:
         """
         if not trajectories:
             return build_table([], {name: torch.empty(0) for name in SCORED}, self.tokenizer, kind)
-        with self._states(trajectories) as (base, rl, head_base, head_rl, token_ids):
-            statistics = token_statistics(
-                base,
-                rl,
-                head_base,
-                head_rl,
-                token_ids,
-                outputs=SCORED,
-                temperature=self.temperature,
-                top_p=self.top_p,
-            )
+        with self._states(trajectories) as pair:
+            statistics = token_statistics(*pair, outputs=SCORED, temperature=self.temperature, top_p=self.top_p)
         return build_table(trajectories, statistics, self.tokenizer, kind)
 
     def top_tokens(self, trajectory: Trajectory, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -171,71 +118,57 @@ class PairScorer:
         ids_all = torch.cat([ids for ids, _ in parts], dim=1).int().cpu().numpy()
         return ids_all, torch.cat([logp for _, logp in parts], dim=2).cpu().numpy()
 
+    def _together(
+        self,
+        base: tuple[torch.Tensor, LMHead],
+        rl: tuple[torch.Tensor, LMHead],
+        trajectories: Sequence[Trajectory],
+    ) -> PairStates:
+        """States and heads of both models on the device of RL's, and the tokens that followed."""
+        (states_base, head_base), (states_rl, head_rl) = base, rl
+        shared = min(self._shared, head_base.vocab_size, head_rl.vocab_size)
+        device = states_rl.device
+        token_ids = [token for trajectory in trajectories for token in trajectory.completion_ids]
+        return PairStates(
+            states_base.to(device),
+            states_rl,
+            head_base.prefix(shared).on(device),
+            head_rl.prefix(shared).on(device),
+            torch.tensor(token_ids, dtype=torch.int64, device=device),
+        )
+
+
+class PairScorer(StatesScorer):
+    """Scores trajectories by two models that are both loaded, a batch at a time.
+
+    Args:
+        base, rl: causal LMs of one tokenizer, each on one device or spread over several by a `device_map`; their heads
+            may be padded differently.
+        tokenizer: the models' tokenizer.
+        temperature: divides the logits of both, > 0.
+        top_p: of the column `js_top_p`, in (0, 1].
+
+    Attributes:
+        note: a sentence for the user if the heads have different lengths, else None.
+
+    Raises:
+        ValueError: for numbers out of range, or a tokenizer with more ids than a head.
+    """
+
+    def __init__(
+        self, base: Any, rl: Any, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0, top_p: float = 0.7
+    ) -> None:
+        self.base, self.rl = base, rl
+        self._readers = of_base, of_rl = StatesReader(base), StatesReader(rl)
+        super().__init__(tokenizer, of_base.vocabulary, of_rl.vocabulary, temperature, top_p)
+
     @contextmanager
-    def _states(
-        self, trajectories: Sequence[Trajectory]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, LMHead, LMHead, torch.Tensor]]:
-        """Hidden states `(N, H)` of base and RL on RL's device, their heads, and the tokens that followed `(N,)`."""
+    def _states(self, trajectories: Sequence[Trajectory]) -> Iterator[PairStates]:
         check_lengths(trajectories, (self.base, self.rl))
-        self._check_ids(trajectories)
-        with (
-            torch.no_grad(),
-            evaluation_mode(self.base),
-            evaluation_mode(self.rl),
-            gathered_head(self.base) as head_base,
-            gathered_head(self.rl) as head_rl,
-        ):
-            for model in (self.base, self.rl):
-                check_causal(model)
-            states_base, head_base = self._model_states("base", self.base, head_base, trajectories)
-            states_rl, head_rl = self._model_states("rl", self.rl, head_rl, trajectories)
-            shared = min(self._shared, head_base.vocab_size, head_rl.vocab_size)
-            yield (
-                states_base.to(self.rl.device),
-                states_rl,
-                head_base.prefix(shared),
-                head_rl.prefix(shared),
-                batch_of(trajectories, self.rl.device).token_ids,
-            )
-
-    def _model_states(
-        self, name: str, model: Any, head: LMHead, trajectories: Sequence[Trajectory]
-    ) -> tuple[torch.Tensor, LMHead]:
-        """One model's states `(N, H)` and the head that fits them; without padding where the model needs that."""
-        batch = batch_of(trajectories, model.device)
-        padded = not batch.attention_mask.all() and len(batch.token_ids)
-        if not padded or self._takes_padding.get(name, True):
-            states, fitted = predicting_states(model, model, head, batch)
-            if padded and name not in self._takes_padding:
-                self._takes_padding[name] = not depends_on_padding(model, model, batch, states)
-            if not padded or self._takes_padding[name]:
-                return states, fitted
-        parts = []
-        for trajectory in trajectories:
-            states, head = predicting_states(model, model, head, batch_of([trajectory], model.device))
-            parts.append(states)
-        return torch.cat(parts), head
-
-    def _check_ids(self, trajectories: Sequence[Trajectory]) -> None:
-        """Raise ValueError for a token that one of the models does not have."""
-        sizes = [embeddings.num_embeddings for model in (self.base, self.rl) if (embeddings := _embeddings(model))]
-        for trajectory in trajectories:
-            for ids, size in (
-                (trajectory.prompt_ids, min(sizes, default=None)),
-                (trajectory.completion_ids, self._shared),
-            ):
-                largest = max(ids, default=0)
-                if size is not None and largest >= size:
-                    raise ValueError(
-                        f"Problem {trajectory.problem_id} has token {largest}, but only the first {size} are in both "
-                        "models: these trajectories are of another tokenizer, or tokens were added to one model "
-                        "alone; resize the other (resize_token_embeddings, save_pretrained) to compare them."
-                    )
-
-
-def _embeddings(model: Any) -> torch.nn.Embedding | None:
-    embeddings = model.get_input_embeddings()
-    return embeddings if isinstance(embeddings, torch.nn.Embedding) else None
+        check_ids(trajectories, self._vocabularies, self._shared)
+        base, rl = self._readers
+        with base.states(trajectories) as of_base, rl.states(trajectories) as of_rl:
+            yield self._together(of_base, of_rl, trajectories)
 
 
 def score_trajectories(

@@ -11,7 +11,13 @@ from accelerate.logging import get_logger
 
 from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.damage import is_whole_zip
-from tokenshift.analysis.storage.disk import SAMPLED_TOKEN_BYTES, SCORED_TOKEN_BYTES, check_room, folder_bytes
+from tokenshift.analysis.storage.disk import (
+    SAMPLED_TOKEN_BYTES,
+    SCORED_TOKEN_BYTES,
+    as_bytes,
+    check_room,
+    folder_bytes,
+)
 from tokenshift.analysis.storage.folder_lock import LOCK_FILE, FolderLock
 from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.storage.parquet_files import is_whole_parquet
@@ -42,6 +48,8 @@ UNRECORDED_ARGUMENTS = (
     "verify_budget",
     "ddp_timeout",
     "trust_remote_code",
+    # how models lie in memory
+    *("device_map", "offload_folder", "one_model_at_a_time"),
     # how vLLM runs
     *("vllm_tensor_parallel_size", "vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_runner"),
     "vllm_enforce_eager",
@@ -192,6 +200,7 @@ def open_folder(
     *,
     sampled: int = 0,
     scored: int = 0,
+    states: int = 0,
 ) -> None:
     """Take an analysis' output folder: continue an earlier analysis of the same settings, refuse one of others.
 
@@ -202,6 +211,7 @@ def open_folder(
             but none of the same name and another value.
         sampled, scored: Tokens that the analysis samples, and that it scores, at most; the user is told where there
             may be too little room for them.
+        states: Bytes of hidden states that wait on the disk meanwhile, at most, of which the user is told likewise.
 
     Raises:
         ValueError: If the folder holds another analysis, somebody else's files, or damaged files, or if it is in use.
@@ -225,8 +235,10 @@ def open_folder(
 
     job.lock = take_folder(folder, "analysis", where, continue_or_begin)
     if job.lock is not None:
-        at_most = sampled * SAMPLED_TOKEN_BYTES + 2 * scored * SCORED_TOKEN_BYTES  # twice: in units, and joined
+        at_most = states + sampled * SAMPLED_TOKEN_BYTES + 2 * scored * SCORED_TOKEN_BYTES  # in units, and joined
         tokens = f"tables of {sampled + scored} tokens"
+        if states:
+            tokens += f", hidden states of {as_bytes(states)}"
         if warning := check_room(folder, 0, tokens, where, "sample fewer or shorter responses", at_most=at_most):
             logger.warning(warning)
 

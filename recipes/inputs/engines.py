@@ -26,7 +26,13 @@ VLLM_ARGUMENTS = (
 def engine_without_effect(engine: str) -> dict[str, str]:
     """Options that have no effect beside the engine, with the reason and what to do."""
     if engine == VLLM:
-        return {"attn_implementation": "vLLM has attention of its own; leave it out, or engine vllm."}
+        placed = "vLLM places models itself; give vllm_tensor_parallel_size, or leave out this or engine vllm."
+        both = "vLLM holds both models in one engine; leave out this or engine vllm."
+        return {
+            "attn_implementation": "vLLM has attention of its own; leave it out, or engine vllm.",
+            **dict.fromkeys(("device_map", "offload_folder"), placed),
+            "one_model_at_a_time": both,
+        }
     return dict.fromkeys(VLLM_ARGUMENTS, f"it is of engine vllm, and engine is {engine}; leave it out.")
 
 

@@ -19,10 +19,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from tokenshift.analysis.divergence.hidden_states import without_cache
+from tokenshift.analysis.divergence.placement import input_device, is_offloaded
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.plain_reading import agree, trial_rows
 from tokenshift.analysis.sampling.token_ids import end_tokens
 from tokenshift.analysis.storage.own_code import TRUST
+from tokenshift.recipes.inputs.device_maps import DeviceMap, fitted_map, read_device_map, waiting_adapter
 from tokenshift.recipes.inputs.model_files import (
     ModelFilesError,
     check_causal_config,
@@ -57,18 +59,31 @@ class ModelSource:
     tokenizer: PreTrainedTokenizerBase
     trust_remote_code: bool = False
 
-    def load(self, dtype: str, device: torch.device, **options: Any) -> Any:
-        """Load the model onto a device, in eval mode; an adapter is merged into its base.
+    def load(
+        self,
+        dtype: str,
+        device: torch.device | None = None,
+        *,
+        device_map: DeviceMap | None = None,
+        **options: Any,
+    ) -> Any:
+        """Load the model onto a device, or spread it over several, in eval mode; an adapter is merged into its base.
 
         Args:
             dtype: `auto`, `float32`, `bfloat16` or `float16`.
-            device: the device.
-            options: further arguments of `from_pretrained`.
+            device: the device of a model that is not spread; the CPU when None.
+            device_map: the devices of a model that is: `auto`, `balanced`, `balanced_low_0`, `sequential`, or a
+                mapping of its parts to devices, `cpu` and `disk` among them; `device` is then left out of account.
+            options: further arguments of `from_pretrained`, such as `offload_folder` for weights on the disk that
+                cannot be read from the model's own files.
 
         Raises:
-            ValueError: if the files do not hold the weights of the model that its config describes, if an adapter
-                cannot be merged, or the merged model is another than the adapter made.
+            ValueError: if the files do not hold the weights of the model that its config describes, if the
+                `device_map` does not fit it, if an adapter cannot be merged, or the merged model is another than the
+                adapter made.
         """
+        if (device_map := read_device_map(device_map)) is not None:
+            options["device_map"] = self.fitted_map(device_map)
         options |= {"dtype": dtype, "revision": self.revision, "trust_remote_code": self.trust_remote_code}
         try:
             if self.base is None:
@@ -82,13 +97,27 @@ class ModelSource:
         except Exception as error:  # whatever the files make transformers and PEFT raise
             raise refusal("model", self.name, error) from error
         if self.base is not None:
+            if is_offloaded(model):
+                raise ModelFilesError(waiting_adapter(self.name))
             model = self._merged(model)
-        return model.to(device).eval()
+        return model.eval() if device_map is not None else model.to(device or torch.device("cpu")).eval()
+
+    def fitted_map(self, device_map: DeviceMap) -> DeviceMap:
+        """A `device_map` for the model, which is not loaded.
+
+        Args:
+            device_map: as `read_device_map` gives it.
+
+        Raises:
+            ValueError: in one line, if it does not fit.
+        """
+        adapter, trust = self.base is not None, self.trust_remote_code
+        return fitted_map(self.name, self.config, device_map, adapter=adapter, trust_remote_code=trust)
 
     @torch.no_grad()
     def _merged(self, adapted: Any) -> Any:
         """The base with the adapter in its weights, which must give the adapter's logits on a few tokens."""
-        ids = torch.tensor(trial_rows(adapted, (9, 9)), device=adapted.device)
+        ids = torch.tensor(trial_rows(adapted, (9, 9)), device=input_device(adapted))
         before = adapted(input_ids=ids, **without_cache(adapted)).logits.flatten(0, 1)
         kind = _kind(adapted.active_peft_config)
         tied = getattr(adapted.config.get_text_config(), "tie_word_embeddings", False) and any(

@@ -1,6 +1,6 @@
 """Arguments of every recipe that samples responses and judges them, and the policies that they describe."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,11 +9,14 @@ from typing import Any
 import torch
 import yaml
 from accelerate import PartialState
+from accelerate.utils.memory import clear_device_cache
 
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator, VLLMGenerator
 from tokenshift.analysis.sampling.token_ids import context_length, context_reason
+from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.recipes.inputs.device_maps import read_device_map
 from tokenshift.recipes.inputs.engines import TRANSFORMERS, VLLM, check_engine_arguments, engine_starter
 from tokenshift.recipes.inputs.models import ModelSource, model_ends
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
@@ -48,6 +51,12 @@ class SamplingArguments(PromptArguments):
             Responses sampled at once.
         dtype, attn_implementation, use_vllm:
             How models are loaded and responses sampled.
+        device_map (`str` or `dict[str, int | str]`, *optional*):
+            How a model is spread over the devices that this process sees: `auto`, `balanced`, `balanced_low_0`,
+            `sequential`, or a mapping of its parts to devices, as in transformers.
+        offload_folder (`str`, *optional*):
+            Where weights go that `device_map` leaves on the disk and that the model's own files do not have as they
+            are: of pickled weights, and of most mixtures of experts.
         engine (`str`):
             `transformers`, or `vllm`, which gives the same responses but for rounding (another extra).
         vllm_tensor_parallel_size, vllm_gpu_memory_utilization, vllm_max_model_length, vllm_runner, vllm_enforce_eager:
@@ -77,6 +86,13 @@ class SamplingArguments(PromptArguments):
     batch_size: int = field(default=32, metadata={"help": "Responses sampled at once by each process."})
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
     attn_implementation: str | None = field(default=None, metadata={"help": "As in transformers."})
+    device_map: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Spread each model: auto, balanced, sequential, or a mapping; as in transformers."},
+    )
+    offload_folder: str | None = field(
+        default=None, metadata={"help": "For weights on disk that the model's own files do not have as they are."}
+    )
     use_vllm: bool = field(default=False, metadata={"help": "Sample by vLLM, with draws of its own."})
     engine: str = field(
         default="transformers", metadata={"help": "transformers, or vllm with the same draws; another extra."}
@@ -130,6 +146,7 @@ class SamplingArguments(PromptArguments):
         check_budget("verify_budget", self.verify_budget)
         _ = self.sampling  # the other numbers are checked there
         self.output_dir = str(Path(self.output_dir).expanduser())
+        self.device_map = read_device_map(self.device_map)
         given = self.chat_template_kwargs
         try:
             value = yaml.safe_load(given) if isinstance(given, str) else given
@@ -171,6 +188,11 @@ def check_machine(args: SamplingArguments) -> PartialState:
     state = start_process_group(args.ddp_timeout, cpu=not torch.accelerator.is_available())
     check_launch(state)
     meet()
+    if args.device_map is not None and state.num_processes > 1:
+        raise ValueError(
+            f"device_map={args.device_map!r} spreads each model over the devices that one process sees, but "
+            f"{state.num_processes} processes run; start one (python, not accelerate launch), or leave it out."
+        )
     if args.use_vllm and find_spec("vllm") is None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
     check_engine_arguments(args)
@@ -180,9 +202,27 @@ def check_machine(args: SamplingArguments) -> PartialState:
     return state
 
 
+def check_device_map(args: SamplingArguments, sources: Iterable[ModelSource]) -> None:
+    """Refuse a `device_map` that does not fit one of the models, before any is loaded.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if args.device_map is not None:
+        for source in sources:
+            source.fitted_map(args.device_map)
+
+
 def ready_model(source: ModelSource, args: SamplingArguments) -> Any:
-    """Load a model onto this process's device."""
-    options = {"attn_implementation": args.attn_implementation} if args.attn_implementation else {}
+    """Load a model onto this process's device, or spread it as `device_map` says."""
+    options: dict[str, Any] = {}
+    if args.attn_implementation:
+        options["attn_implementation"] = args.attn_implementation
+    if args.device_map is not None:
+        clear_device_cache(garbage_collection=True)  # a spread model holds itself by its hooks, used or not
+        options["device_map"] = args.device_map
+        if args.offload_folder is not None:  # one for each model: the names of their weights are the same
+            options["offload_folder"] = Path(args.offload_folder).expanduser() / file_name(source.name)
     return source.load(args.dtype, PartialState().device, **options)
 
 

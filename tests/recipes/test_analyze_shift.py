@@ -19,6 +19,7 @@ from tokenshift.analysis.divergence.from_logits import js_divergence
 from tokenshift.analysis.sampling.trajectories import Trajectory, read_trajectories, write_trajectories
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.token_table.explored import explored_keys
 from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 from tokenshift.analysis.token_table.scored_run import is_scored
 from tokenshift.recipes import analyze_shift
@@ -117,6 +118,20 @@ def test_two_processes_write_the_same_rows(undisturbed: tuple[Path, str], moved:
         for out in (tmp_path, undisturbed[0])
     )
     assert found == expected
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_with_one_model_at_a_time_write_the_same_rows(
+    undisturbed: tuple[Path, str], moved: Path, tmp_path: Path
+) -> None:
+    output = finish(start([*DDP, *command(moved, tmp_path, "--one_model_at_a_time", "true")]))
+    assert output.count("One model at a time: the base's hidden states of") == 1
+    assert len(list(tmp_path.glob("table/*.parquet"))) == 2
+    ours, theirs = (pq.read_table(out / "table").sort_by(KEYS) for out in (tmp_path, undisturbed[0]))
+    assert ours.equals(theirs)
+    assert explored_keys(RunFolder(tmp_path)) == explored_keys(RunFolder(undisturbed[0]))
+    assert not (tmp_path / "units").exists()
 
 
 def test_responses_from_files(moved: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tokenshift.analysis.shift.evolution import evolution_rows, evolution_statem
 from tokenshift.analysis.shift.high_tokens import high_tokens, jaccard_estimate
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap
 from tokenshift.recipes import analyze_evolution, shift_robustness
+from tokenshift.recipes.jobs.analysis import cross_sampling, evolution, robustness, shift
 
 BASE = Path(__file__).parent.parent.parent / "recipes" / "pocket" / "base"
 QUICK = ["--size", "6", "--batch_size", "4", "--max_new_tokens", "40", "--resamples", "20", "--verify_workers", "1"]
@@ -166,3 +167,65 @@ def test_robustness(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_wrong_sweeps(arguments: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         shift_robustness.prepare(arguments)
+
+
+def _loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the models that are loaded from now on."""
+    names: list[str] = []
+    load = shift.ready_model
+
+    def counted(source: Any, args: Any) -> Any:
+        names.append(Path(source.name).name)
+        return load(source, args)
+
+    monkeypatch.setattr(shift, "ready_model", counted)
+    return names
+
+
+def _tables(folder: Path) -> dict[str, pa.Table]:
+    return {
+        str(part.relative_to(folder)): pq.read_table(part).replace_schema_metadata() for part in folder.rglob("part-*")
+    }
+
+
+def test_one_model_at_a_time(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tables; the base reads what several models or settings are scored along once."""
+    words = [*QUICK, "--size", "3", "--max_new_tokens", "20"]
+    names = [f"{checkpoints}/checkpoint-{step}" for step in (9, 100)]
+    for recipe, options, score, loaded in (
+        (
+            "evolution",
+            ["--checkpoints", *names],
+            evolution.score_checkpoints,
+            ["pocket", "checkpoint-9", "checkpoint-100"],
+        ),
+        (
+            "robustness",
+            ["--rl_model", names[1], "--kinds", "rl", "--temperatures", "1.0", "--top_ps", "0.7", "0.9"],
+            robustness.robustness_rows,
+            ["pocket", "checkpoint-100", "checkpoint-100"],
+        ),
+    ):
+        prepare = {"evolution": evolution.prepare, "robustness": robustness.prepare}[recipe]
+        for one in ("false", "true"):
+            folder = tmp_path / recipe / one
+            job: Any = prepare([*words, *options, "--output_dir", str(folder), "--one_model_at_a_time", one])
+            with monkeypatch.context() as patch:
+                scored = _loads(patch)
+                score(job)
+            job.close()
+        assert scored == loaded
+        both, found = (_tables(tmp_path / recipe / one) for one in ("false", "true"))
+        assert found.keys() == both.keys()
+        assert len(found) == 2
+        assert all(found[name].equals(table) for name, table in both.items())
+        assert not list((tmp_path / recipe).rglob("units"))
+        first, second = ((tmp_path / recipe / one / "settings.json").read_text() for one in ("false", "true"))
+        assert first == second, "a run may go on either way"
+
+
+def test_what_asks_both_models_at_every_token_needs_both() -> None:
+    with pytest.raises(ValueError, match="one_model_at_a_time=True cannot be: cross-sampling asks both policies"):
+        cross_sampling.prepare(["--one_model_at_a_time", "true"])
+    with pytest.raises(ValueError, match="one_model_at_a_time=True cannot be with the mixed policy"):
+        shift_robustness.prepare(["--one_model_at_a_time", "true"])

@@ -122,6 +122,11 @@ class CrossArguments(ShiftArguments):
             raise ValueError(
                 "use_vllm=True cannot be: cross-sampling needs both models' whole distributions; give engine='vllm'."
             )
+        if self.one_model_at_a_time:
+            raise ValueError(
+                "one_model_at_a_time=True cannot be: cross-sampling asks both policies at every token; leave it out, "
+                "and spread the two by device_map if they do not fit on one device."
+            )
         for name in ("directions", "criteria", "seeds", "gammas"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty.")

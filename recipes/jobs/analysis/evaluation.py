@@ -15,6 +15,7 @@ from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner, open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import data_content, model_content
+from tokenshift.recipes.inputs.device_maps import map_without_effect
 from tokenshift.recipes.inputs.engines import TRANSFORMERS, check_engine, engine_facts, engine_without_effect
 from tokenshift.recipes.inputs.judging import (
     encoded_prompts,
@@ -27,7 +28,13 @@ from tokenshift.recipes.inputs.judging import (
 from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends, weights_dtype
 from tokenshift.recipes.inputs.problem_arguments import MADE_WITHOUT, ProblemArguments, value_or_none
 from tokenshift.recipes.inputs.problems import MADE
-from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE, SamplingArguments, check_machine, generator_maker
+from tokenshift.recipes.inputs.sampling import (
+    LONGEST_RESPONSE,
+    SamplingArguments,
+    check_device_map,
+    check_machine,
+    generator_maker,
+)
 from tokenshift.rewards import load_reward
 from tokenshift.rewards.registry import ACCURACY_REWARDS
 
@@ -122,8 +129,8 @@ class EvaluationArguments(SamplingArguments):
             reasons |= dict.fromkeys(MADE_WITHOUT, reason)
         if self.use_vllm:
             reason = "vLLM loads the models by their own configs; leave it out, or use_vllm."
-            reasons |= dict.fromkeys(("dtype", "attn_implementation"), reason)
-        return reasons | engine_without_effect(self.engine)
+            reasons |= dict.fromkeys(("dtype", "attn_implementation", "device_map", "offload_folder"), reason)
+        return reasons | map_without_effect(self.device_map) | engine_without_effect(self.engine)
 
     @property
     def made_beside_others(self) -> list[str]:
@@ -244,6 +251,7 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     state = check_machine(args)
     load_reward(args.reward_func)  # an unknown one is named before all else
     models, notes = _models(args)
+    check_device_map(args, models.values())
     for name in ("prompt_template", "system_prompt"):
         if getattr(args, name) is not None and args.made_beside_others:
             notes.append(f"{name} is not for {' and '.join(args.made_beside_others)}, which is made as it is.")

@@ -6,17 +6,20 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.responses import sample_trajectories
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.evolution import response_accuracy, step_of
 from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.storage.run_folder import RunFolder
-from tokenshift.analysis.token_table.scored_run import score_to_table
+from tokenshift.analysis.token_table.scored_run import STATES, score_to_table
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import model_content
 from tokenshift.recipes.inputs.models import ModelSource, find_model
+from tokenshift.recipes.inputs.sampling import check_device_map
 from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
 
 LAST_RESPONSES, OWN_RESPONSES = "last", "own"
@@ -104,6 +107,7 @@ def prepare(arguments: list[str] | None = None) -> EvolutionJob:
     sources = [find_model("checkpoints", name, trust_remote_code=args.trust_remote_code) for name in names]
     args.rl_model = names[-1]
     shift = prepare_shift(args)
+    check_device_map(args, sources)
     for source in sources:
         try:
             shared_vocabulary(shift.base.tokenizer, source.tokenizer)
@@ -112,7 +116,8 @@ def prepare(arguments: list[str] | None = None) -> EvolutionJob:
     settings = row_settings(shift, "resamples")
     settings["checkpoints_content"] = [model_content(source) for source in sources]
     tokens = len(sources) * shift.most_tokens
-    open_folder(shift, settings, sampled=tokens, scored=tokens)
+    states = shift.states_bytes(shift.most_tokens // 2)
+    open_folder(shift, settings, sampled=tokens, scored=tokens, states=states)
     return EvolutionJob(shift, sources)
 
 
@@ -140,6 +145,8 @@ def score_checkpoints(job: EvolutionJob) -> tuple[list[Path], list[dict[str, flo
             batch_tokens=shift.args.batch_tokens,
         )
         tables.append(folder.table)
+    if PartialState().is_main_process:
+        shift.folder.discard(STATES)
     return tables, accuracies
 
 

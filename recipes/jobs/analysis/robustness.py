@@ -16,7 +16,7 @@ from tokenshift.analysis.shift.robustness import robustness_row
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import HIGH, LOG_2
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, FULL_JS, TRUNCATED_JS, check_measure
-from tokenshift.analysis.token_table.scored_run import score_to_table
+from tokenshift.analysis.token_table.scored_run import STATES, score_to_table
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.engines import VLLM
@@ -70,6 +70,12 @@ class RobustnessArguments(MeasuredShiftArguments):
         if self.use_vllm and "mixed" in self.kinds:
             raise ValueError("The mixed policy cannot be sampled by vLLM; leave 'mixed' out of kinds.")
 
+        if self.one_model_at_a_time and "mixed" in self.kinds:
+            raise ValueError(
+                "one_model_at_a_time=True cannot be with the mixed policy, which asks both models at every token; "
+                "leave mixed out of kinds (--kinds rl base), or spread the two by device_map."
+            )
+
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
         reasons = super().without_effect(values)
@@ -89,7 +95,8 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
     job = prepare_shift(parse_into((RobustnessArguments,), arguments)[0])
     settings = row_settings(job, "kinds", "temperatures", "top_ps", "resamples")  # cells may be added later
     tokens = len(job.args.kinds) * len(job.args.temperatures) * job.most_tokens // 2
-    open_folder(job, settings, sampled=tokens, scored=(1 + len(job.args.top_ps)) * tokens)
+    states = job.states_bytes(job.most_tokens // 2)
+    open_folder(job, settings, sampled=tokens, scored=(1 + len(job.args.top_ps)) * tokens, states=states)
     return job
 
 
@@ -126,12 +133,13 @@ def robustness_rows(job: ShiftJob) -> list[dict[str, Any]]:
                 score_to_table(
                     scored,
                     {kind: trajectories},
-                    job.scorer(temperature=temperature, top_p=top_p),
+                    job.scorer(waiting=folder, temperature=temperature, top_p=top_p),
                     job.metadata(temperature=temperature, truncated_top_p=top_p),
                     batch_tokens=args.batch_tokens,
                 )
                 tables[top_p] = scored.table
             if main:
+                folder.discard(STATES)
                 rows += _setting_rows(tables, setting, args.measure, args.resamples)
     return rows
 

@@ -140,7 +140,9 @@ def prepare_runs(
     try:
         open_folder(job, settings, contents)
         for one in job.jobs:
-            open_folder(one, settings_of(one), sampled=one.most_tokens, scored=one.most_tokens)
+            open_folder(
+                one, settings_of(one), sampled=one.most_tokens, scored=one.most_tokens, states=one.most_states_bytes
+            )
     except BaseException:
         job.close()
         raise

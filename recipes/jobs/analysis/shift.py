@@ -16,10 +16,14 @@ from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, check_measure
+from tokenshift.analysis.token_table.one_at_a_time import OneAtATime
+from tokenshift.analysis.token_table.scored_run import STATES
 from tokenshift.analysis.token_table.scoring import PairScorer, Scorer
+from tokenshift.analysis.token_table.spilled_states import SpilledStates, StatesSize
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner
 from tokenshift.recipes.inputs.contents import data_content, model_content
+from tokenshift.recipes.inputs.device_maps import map_without_effect
 from tokenshift.recipes.inputs.engines import (
     TRANSFORMERS,
     VLLM,
@@ -41,6 +45,7 @@ from tokenshift.recipes.inputs.problem_arguments import ProblemArguments
 from tokenshift.recipes.inputs.sampling import (
     LONGEST_RESPONSE,
     SamplingArguments,
+    check_device_map,
     check_machine,
     generator_maker,
     ready_model,
@@ -65,6 +70,9 @@ class ShiftArguments(SamplingArguments, ProblemArguments):
             The nucleus of sampling, to which `js_top_p` truncates both distributions.
         batch_tokens (`int`):
             Tokens that are scored at once.
+        one_model_at_a_time (`bool`):
+            Whether the base scores first and is freed before the other model is loaded, for pairs that do not fit
+            together; its hidden states wait in `output_dir`. The rows are the same.
     """
 
     base_model: str = field(default="pocket", metadata={"help": "The model before RL."})
@@ -75,6 +83,9 @@ class ShiftArguments(SamplingArguments, ProblemArguments):
     )
     top_p: float = field(default=0.7, metadata={"help": "Nucleus of sampling, and of the truncated JS."})
     batch_tokens: int = field(default=8192, metadata={"help": "Tokens scored at once by each process."})
+    one_model_at_a_time: bool = field(
+        default=False, metadata={"help": "Score by the base, free it, then by the other model: memory of one."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,7 +95,7 @@ class ShiftArguments(SamplingArguments, ProblemArguments):
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
         reasons = super().without_effect(values) | verification_without_effect([self.reward_func])
-        return reasons | engine_without_effect(self.engine)
+        return reasons | map_without_effect(self.device_map) | engine_without_effect(self.engine)
 
 
 @dataclass
@@ -155,17 +166,46 @@ class ShiftJob(FolderOwner):
         """Tokens of the longest prompt and its response."""
         return max((len(prompt.ids) for prompt in self.prompts), default=0) + (self.args.max_new_tokens or 0)
 
-    def scorer(self, rl: ModelSource | None = None, **settings: Any) -> Callable[[], Scorer]:
-        """A function that loads both models and returns their scorer.
+    def states_bytes(self, tokens: int) -> int:
+        """Bytes that the base's states of so many tokens take on the disk, about; 0 where both models are loaded."""
+        return self.states_size.bytes_of(tokens) if self.args.one_model_at_a_time else 0
+
+    @property
+    def most_states_bytes(self) -> int:
+        """Bytes that the base's states take at most: of all tokens, and of the responses that the page shows again."""
+        shown = getattr(self.args, "report_responses", 0)
+        longest = self.most_tokens if self.given is not None else int(self.args.max_new_tokens or 0)
+        return self.states_bytes(self.most_tokens + min(self.most_tokens, shown * longest))
+
+    @property
+    def states_size(self) -> StatesSize:
+        """The size of the base's hidden states."""
+        return StatesSize.of(self.base.config, weights_dtype((self.base,), self.args.dtype))
+
+    def scorer(
+        self, rl: ModelSource | None = None, *, waiting: RunFolder | None = None, **settings: Any
+    ) -> Callable[[], Scorer] | OneAtATime:
+        """A function that loads both models and returns their scorer, or loads one after the other.
 
         Args:
             rl: the model that is compared with the base; the job's RL model when None.
+            waiting: in whose units the base's states wait for the other model; the job's folder when None.
             settings: a temperature or top-p other than the arguments'.
         """
         settings = {"temperature": self.args.temperature, "top_p": self.args.top_p} | settings
         source = rl or self.rl
         if self.args.engine == VLLM:
             return self._engine_scorer(source, settings)
+        if self.args.one_model_at_a_time:
+            return OneAtATime(
+                SpilledStates((waiting or self.folder).units(STATES)),
+                lambda: self.load(self.base),
+                lambda: self.load(source),
+                self.base.tokenizer,
+                self.states_size,
+                where=f"output_dir={self.args.output_dir!r}",
+                **settings,
+            )
 
         def ready() -> PairScorer:
             pair = PairScorer(self.load(self.base), self.load(source), self.base.tokenizer, **settings)
@@ -233,6 +273,7 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True, setting: str =
     base = find_model("base_model", args.base_model, trust_remote_code=trust)
     rl = find_model(setting, args.rl_model, trust_remote_code=trust)
     require_shared_vocabulary(base, rl)
+    check_device_map(args, (base, rl))
     if not problems:
         return ShiftJob(args, base, rl, Dataset.from_dict({}), [], no_judge, RunFolder(Path(args.output_dir)))
     with state.main_process_first():

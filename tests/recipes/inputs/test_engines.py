@@ -79,7 +79,8 @@ def test_metadata_have_the_version_and_the_runner(tested: None) -> None:
 
 def test_options_of_the_other_engine_have_no_effect() -> None:
     assert set(engine_without_effect("transformers")) == set(engines.VLLM_ARGUMENTS)
-    assert set(engine_without_effect("vllm")) == {"attn_implementation"}
+    placed = {"attn_implementation", "device_map", "offload_folder", "one_model_at_a_time"}
+    assert set(engine_without_effect("vllm")) == placed
 
 
 def test_each_recipe_has_its_engines() -> None:
