@@ -36,8 +36,14 @@ from tokenshift.recipes.inputs.model_files import mistakes_of_loading
 from tokenshift.recipes.jobs.training.dry_run import prepare_plan, show_plan
 from tokenshift.recipes.jobs.training.preparation import Preparation, prepare, prepare_training_output
 from tokenshift.recipes.jobs.training.progress import LineProgress, PanelProgress
-from tokenshift.recipes.jobs.training.terminal import TrainingSummary, rollout_engine, show_training_plan
+from tokenshift.recipes.jobs.training.terminal import (
+    TrainingSummary,
+    rollout_engine,
+    show_diagnosis,
+    show_training_plan,
+)
 from tokenshift.trainer import DivergenceGRPOTrainer
+from tokenshift.trainer.diagnosis.run_record import RunRecord
 from tokenshift.trainer.policy.heldout import BaseScoreCallback, heldout_score
 from tokenshift.trainer.resume.checkpoints import save_whole_model
 from tokenshift.trainer.resume.interrupt import CheckpointOnSignal
@@ -115,6 +121,7 @@ def run(job: Preparation) -> None:
         )
         summary.save(job.output_dir / SUMMARY_FILE)
         summary.show(trainer.reward_func_names[0])
+        show_diagnosis(RunRecord(trainer.state.log_history, vars(args), asdict(summary), job.output_dir))
     if args.push_to_hub and not interrupt.stopped:
         trainer.push_to_hub(dataset_name=script_args.dataset_name)
     trainer.accelerator.wait_for_everyone()

@@ -112,6 +112,11 @@ COMMANDS = {
         (f"{_RECIPES}.benchmark.BenchmarkArguments",),
         launched=False,
     ),
+    "doctor": Command(
+        f"{_RECIPES}.command_line.doctor",
+        "Say what looks wrong in a training, and what to change.",
+        launched=False,
+    ),
     "env": Command(
         f"{_RECIPES}.command_line.environment",
         "Print versions and devices for a bug report.",
