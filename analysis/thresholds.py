@@ -25,6 +25,9 @@ HIGH = 0.1
 IMPROBABLE = 0.01
 """Below this probability under the base, a token counts as improbable there (arXiv 2603.22446, section 4)."""
 
+CLEAR_OF_NOISE = 2.0
+"""A mean divergence below this many noise floors is told: half of it, or more, is rounding."""
+
 LOG_2 = math.log(2)
 """The largest JS."""
 

@@ -39,8 +39,15 @@ from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.jobs.training.dry_run import prepare_plan, show_plan
 from tokenshift.recipes.jobs.training.preparation import Preparation, prepare, prepare_training_output
 from tokenshift.recipes.jobs.training.progress import LineProgress, PanelProgress
-from tokenshift.recipes.jobs.training.terminal import TrainingSummary, card_section, rollout_engine, show_training_plan
+from tokenshift.recipes.jobs.training.terminal import (
+    TrainingSummary,
+    card_section,
+    rollout_engine,
+    show_diagnosis,
+    show_training_plan,
+)
 from tokenshift.trainer import DivergenceGRPOTrainer
+from tokenshift.trainer.diagnosis.run_record import RunRecord
 from tokenshift.trainer.model_card import CARD_FILE
 from tokenshift.trainer.policy.heldout import BaseScoreCallback, heldout_score
 from tokenshift.trainer.resume.checkpoints import save_whole_model
@@ -126,6 +133,7 @@ def run(job: Preparation) -> None:
         )
         summary.save(job.output_dir / SUMMARY_FILE)
         summary.show(trainer.reward_func_names[0])
+        show_diagnosis(RunRecord(trainer.state.log_history, vars(args), asdict(summary), job.output_dir))
     if args.push_to_hub and not interrupt.stopped:
         local = script_args.dataset_name in MADE or Path(script_args.dataset_name).exists()
         trainer.push_to_hub(dataset_name=None if local else script_args.dataset_name)

@@ -124,6 +124,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
     - `divergence/non_finite_share`, where there are infinite or NaN values, which the others leave out;
     - `rewards/NAME/non_finite`, the number of completions that a reward function gave NaN, an infinite number or
       one beyond 1e18, where there are any;
+    - `rewards/unscored_share`, the share of completions that no reward function gave a reward, where there are any;
     - `advantage_weight/{mean,std,min,max}`, and `advantage_weight/frac_active`, the share of weights further than
       0.01 from 1; with an additive weighting `advantage_bonus/*` instead, the share of terms further than 0.01 from 0;
     - `dynamic_sampling/{rounds,kept_share,all_right_share,all_wrong_share,filled,returned}`, if `dynamic_sampling`.
@@ -524,6 +525,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             self.guard.see_rewards(name, column)
             self._reward_counts.add_model(self, function, name, column)
             self._reward_values.see(name, column)
+        self._reward_counts.see_all(rewards)
         return rewards
 
     def _save_more(self, checkpoint: Path) -> None:

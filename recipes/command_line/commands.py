@@ -117,6 +117,11 @@ COMMANDS = {
         "Make a W&B workspace that shows first what matters first.",
         launched=False,
     ),
+    "doctor": Command(
+        f"{_RECIPES}.command_line.doctor",
+        "Say what looks wrong in a training, and what to change.",
+        launched=False,
+    ),
     "env": Command(
         f"{_RECIPES}.command_line.environment",
         "Print versions and devices for a bug report.",

@@ -1,5 +1,5 @@
-"""Counts of rewards that give no advantages: TRL takes NaN for a reward that was not given (None), and an infinite or
-huge one leaves its group, or the whole batch, without advantages."""
+"""Counts of rewards that give no advantages: TRL takes NaN for a reward that was not given (None), an infinite or huge
+one leaves its group, or the whole batch, without advantages, and a completion without any reward has none."""
 
 import math
 from collections import Counter
@@ -15,15 +15,19 @@ from trl.trainer.utils import is_async_callable
 
 logger = get_logger(__name__)
 
+UNSCORED_METRIC = "rewards/unscored_share"
+"""Share of the completions that no reward function gave a reward."""
 
 LARGEST_REWARD = 1e18
 """From this magnitude on, squares of rewards, and with them a group's variance, may overflow float32."""
 
 
 class RewardCounts:
-    """How many completions since the last log each reward function gave NaN, or an infinite or huge number."""
+    """How many completions since the last log each reward function gave NaN, or an infinite or huge number, and the
+    share of them that no function gave a reward."""
 
     def __init__(self) -> None:
+        self._unscored, self._completions = 0, 0
         self._counts: Counter[str] = Counter()
         self._told: set[str] = set()  # functions of which a line was logged
 
@@ -49,8 +53,14 @@ class RewardCounts:
         if isinstance(function, torch.nn.Module) and trainer.accelerator.is_main_process:
             self._count(rewards.tolist(), name, trainer)
 
+    def see_all(self, rewards: torch.Tensor) -> None:
+        """Count the completions without any reward; `(R, F)` rewards of all ranks and functions, NaN for none."""
+        self._unscored += int(rewards.isnan().all(dim=1).sum())
+        self._completions += len(rewards)
+
     def metrics(self, trainer: Any) -> dict[str, float]:
-        """`rewards/NAME/non_finite` of the functions that gave any, over all ranks; empties the counts.
+        """`rewards/NAME/non_finite` of the functions that gave any, over all ranks, and `rewards/unscored_share` where
+        there are completions without any reward; empties the counts.
 
         Every rank must call it.
         """
@@ -60,7 +70,13 @@ class RewardCounts:
         if trainer.accelerator.num_processes > 1:
             mine = torch.tensor(counts, dtype=torch.float32, device=trainer.accelerator.device)
             counts = [int(count) for count in trainer.accelerator.reduce(mine, reduction="sum").tolist()]
-        return {f"rewards/{name}/non_finite": float(count) for name, count in zip(names, counts, strict=True) if count}
+        metrics = {
+            f"rewards/{name}/non_finite": float(count) for name, count in zip(names, counts, strict=True) if count
+        }
+        if self._unscored:
+            metrics[UNSCORED_METRIC] = self._unscored / self._completions
+        self._unscored, self._completions = 0, 0
+        return metrics
 
     def _counted(self, function: Callable[..., Any], name: str, trainer: Any) -> Callable[..., Any]:
         if is_async_callable(function):

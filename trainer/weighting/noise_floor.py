@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-METRIC = "divergence/noise_floor"
+from tokenshift.analysis.thresholds import CLEAR_OF_NOISE
 
-CLEAR_OF_NOISE = 2.0
-"""A mean divergence below this many noise floors is told: half of it, or more, is rounding."""
+METRIC = "divergence/noise_floor"
 
 ROUNDING, UNMOVED, MOVED = "rounding", "unmoved", "moved"
 

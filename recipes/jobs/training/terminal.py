@@ -15,6 +15,8 @@ from tokenshift.recipes.inputs.contents import path_content
 from tokenshift.recipes.jobs.training.preparation import Preparation
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.model_card import made_section, public_name
+from tokenshift.trainer.diagnosis.diagnosis import as_text, diagnose
+from tokenshift.trainer.diagnosis.run_record import RunRecord
 from tokenshift.trainer.policy.heldout import HeldOutScore
 from tokenshift.trainer.resume.launch_check import engine_name
 from tokenshift.trainer.weighting.description import divergence_formula, variant_name, weighting_formula
@@ -164,3 +166,14 @@ class TrainingSummary:
         title = "stopped early" if self.stopped_early else "done"
         console.print(Panel(table, title=title, title_align="left", border_style="green", subtitle="95 % intervals"))
         print(f"W&B: {self.wandb}")  # outside the panel, which would break a command to copy
+
+
+def show_diagnosis(run: RunRecord) -> None:
+    """Say what looks wrong in a training that has ended; nothing is said where nothing does. It never raises."""
+    try:
+        findings = diagnose(run)
+        if findings:
+            print(f"What looks wrong (tokenshift doctor {run.folder} shows it again):")
+            print(hide_in_text(as_text(run, findings)), flush=True)
+    except Exception as error:  # a run that has ended well must not fail by what is said of it
+        print(f"The run could not be looked at for signs of trouble: {type(error).__name__}: {error}")
