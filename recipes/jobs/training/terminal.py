@@ -14,9 +14,9 @@ from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.inputs.contents import path_content
 from tokenshift.recipes.jobs.training.preparation import Preparation
 from tokenshift.trainer import DivergenceGRPOConfig
-from tokenshift.trainer.model_card import made_section, public_name
 from tokenshift.trainer.diagnosis.diagnosis import as_text, diagnose
 from tokenshift.trainer.diagnosis.run_record import RunRecord
+from tokenshift.trainer.model_card import made_section, public_name
 from tokenshift.trainer.policy.heldout import HeldOutScore
 from tokenshift.trainer.resume.launch_check import engine_name
 from tokenshift.trainer.weighting.description import divergence_formula, variant_name, weighting_formula
