@@ -85,7 +85,8 @@ def settings_to_record(arguments: Sequence[Any]) -> dict[str, Any]:
             if not field.init or field.name in LEFT_OUT or (field.name in IF_GIVEN and field.name not in given):
                 continue
             settings[field.name] = _mapping_of(plain(written.get(field.name, getattr(instance, field.name))))
-    variables = next((written.variables for i in arguments if (written := getattr(i, WRITTEN, None))), {})
+    options: list[WrittenOptions] = [one for i in arguments if (one := getattr(i, WRITTEN, None))]
+    variables = options[0].variables if options else {}
     return without_secrets(settings | ({"env": plain(variables)} if variables else {}))
 
 
