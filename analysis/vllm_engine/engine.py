@@ -254,7 +254,7 @@ class VLLMEngine:
         self._llm.collective_rpc("tokenshift_score", args=(function, settings, wanted, vocabulary))
         params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False)
         self._llm.generate([{"prompt_token_ids": text.read} for text in texts], params, use_tqdm=False)
-        numbers: dict[int, Any] = max(self._llm.collective_rpc("tokenshift_scores"), key=len)
+        numbers = dict(max(self._llm.collective_rpc("tokenshift_scores"), key=len))
         if missing := [index for index in range(len(texts)) if index not in numbers]:
             raise ValueError(
                 f"{len(missing)} of {len(texts)} texts were not read whole in one step, the first with "
