@@ -16,6 +16,10 @@ NO_HUB_NAME = 'model="None"'
 """TRL's words for a model that is not pushed."""
 
 
+NO_LICENCE = "licence: license\n"
+"""TRL's place for a licence, which nobody has named."""
+
+
 def public_name(name: str) -> str:
     """A model's name as others may read it: a hub name or a short one as it is, of a path the last folder."""
     path = PurePath(name)
@@ -33,6 +37,7 @@ def complete_card(file: Path, base: str | None, sections: str = "") -> None:
     text = file.read_text(encoding="utf-8")
     text = text.replace(NO_BASE, f"`{public_name(base)}`" if base else "a model that was given by its weights")
     text = text.replace(NO_HUB_NAME, 'model="."')  # the card's own folder
+    text = text.replace(NO_LICENCE, "")
     write_whole(file, text.rstrip("\n") + "\n" + sections)
 
 

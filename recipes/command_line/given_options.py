@@ -32,6 +32,16 @@ class WrittenOptions:
     words: Sequence[str] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Nothing of it is pickled: `training_args.bin` must hold no secret, and be read without this project."""
+        return frozenset, ()
+
+
+def written_of(arguments: Any) -> WrittenOptions | None:
+    """How parsed arguments were written; None where they were not parsed from words."""
+    written = getattr(arguments, WRITTEN, None)
+    return written if isinstance(written, WrittenOptions) else None
+
 
 def mark_written(parsed: Iterable[Any], written: WrittenOptions) -> None:
     """Remember in parsed arguments how they were written."""

@@ -28,7 +28,7 @@ from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import RECORD
 from tokenshift.recipes.command_line.environment import LIBRARIES
 from tokenshift.recipes.command_line.git_state import git_state
-from tokenshift.recipes.command_line.given_options import GIVEN, WRITTEN, WrittenOptions
+from tokenshift.recipes.command_line.given_options import GIVEN, WrittenOptions, written_of
 
 logger = get_logger(__name__)
 
@@ -79,14 +79,13 @@ def settings_to_record(arguments: Sequence[Any]) -> dict[str, Any]:
     """
     settings: dict[str, Any] = {}
     for instance in arguments:
-        written = getattr(instance, WRITTEN, WrittenOptions({})).values
+        written = (written_of(instance) or WrittenOptions({})).values
         given = getattr(instance, GIVEN, ())
         for field in fields(instance):
             if not field.init or field.name in LEFT_OUT or (field.name in IF_GIVEN and field.name not in given):
                 continue
             settings[field.name] = _mapping_of(plain(written.get(field.name, getattr(instance, field.name))))
-    options: list[WrittenOptions] = [one for i in arguments if (one := getattr(i, WRITTEN, None))]
-    variables = options[0].variables if options else {}
+    variables = next((options.variables for i in arguments if (options := written_of(i))), {})
     return without_secrets(settings | ({"env": plain(variables)} if variables else {}))
 
 
@@ -211,7 +210,7 @@ def record_launch(folder: Path, arguments: Sequence[Any], *, goes_on: bool, **fa
 
 def written_words(arguments: Sequence[Any]) -> Sequence[str]:
     """Words of the command line that arguments were parsed from, without secrets."""
-    return next((written.words for i in arguments if (written := getattr(i, WRITTEN, None))), ())
+    return next((written.words for i in arguments if (written := written_of(i))), ())
 
 
 def machine_facts() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -252,3 +253,11 @@ def test_every_option_is_recorded_or_left_out_on_purpose(tmp_path: Path) -> None
     parsed = parse_arguments(["--output_dir", str(tmp_path)])
     named = {field.name for arguments in parsed for field in fields(arguments) if field.init}
     assert named - set(settings_to_record(parsed)) == {*run_record.LEFT_OUT, *run_record.IF_GIVEN} & named
+
+
+def test_training_args_hold_nothing_of_the_command_line() -> None:
+    parsed = parse_arguments(["--push_to_hub", "true", "--hub_token", "private-thing-17", "--run_name", "a-name"])
+    pickled = pickle.dumps(parsed[1])
+    assert b"private-thing-17" not in pickled
+    assert b"WrittenOptions" not in pickled
+    assert pickle.loads(pickled).run_name == "a-name"

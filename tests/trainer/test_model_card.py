@@ -32,6 +32,7 @@ def test_a_card_names_the_base(build: Build, tmp_path: Path) -> None:
     assert "## Advantage weighting" in card
     assert "| data | a\\|b |" in card
     assert "left out" not in card
+    assert "licence:" not in card
     assert "x1x1" not in card
     assert str(tmp_path) not in card
     trainer.card_base = "org/base"

@@ -11,7 +11,7 @@ from tokenshift.analysis.report.statements import FEWEST_RUNS
 from tokenshift.analysis.shift.runs import ONLY, SFT
 from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.storage.run_folder import RunFolder
-from tokenshift.recipes.command_line.given_options import WRITTEN, mark_written
+from tokenshift.recipes.command_line.given_options import mark_written, written_of
 from tokenshift.recipes.command_line.output_folder import FolderOwner, open_folder
 from tokenshift.recipes.inputs.contents import model_content
 from tokenshift.recipes.inputs.models import ModelSource, resolve_model
@@ -154,7 +154,7 @@ def _of_model(args: Any, model: str) -> Any:
     one = copy.copy(args)
     one.rl_model = model
     one.output_dir = str(Path(args.output_dir) / "runs" / file_name(model))
-    if (written := getattr(args, WRITTEN, None)) is not None:
+    if (written := written_of(args)) is not None:
         values = {**written.values, "rl_model": [model], "sft_models": None, "output_dir": one.output_dir}
         mark_written([one], replace(written, values=values))
     return one
