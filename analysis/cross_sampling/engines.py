@@ -51,7 +51,7 @@ def cross_sample(
     candidates tie within the rounding of logits.
 
     Args:
-        primary, intervention: causal LMs on one device, of one tokenizer.
+        primary, intervention: causal LMs of one tokenizer, on one device or several.
         tokenizer: the tokenizer of both models.
         requests: the prompts, each with the row that its random numbers belong to.
         plan: where to intervene, by default where JS > 0.1.
@@ -118,7 +118,7 @@ def engine_for(primary: Any, intervention: Any, engine: str = "draft") -> str:
     """The engine that decodes with two models, by what their caches allow.
 
     Args:
-        primary, intervention: causal LMs in eval mode on one device.
+        primary, intervention: causal LMs in eval mode, on one device or several.
         engine: the engine that is asked for, `draft` or `lockstep`.
 
     Returns:

@@ -46,9 +46,10 @@ class LMHead:
         return replace(self, weight=self.weight.to(dtype), bias=None if self.bias is None else self.bias.to(dtype))
 
     def on(self, device: torch.device) -> "LMHead":
-        """The head on a device; the copy is not waited for."""
-        bias = None if self.bias is None else self.bias.to(device, non_blocking=True)
-        return replace(self, weight=self.weight.to(device, non_blocking=True), bias=bias)
+        """The head on a device; a copy to an accelerator is not waited for."""
+        waits = device.type == "cpu"  # what comes from an accelerator would be read before it is there
+        bias = None if self.bias is None else self.bias.to(device, non_blocking=not waits)
+        return replace(self, weight=self.weight.to(device, non_blocking=not waits), bias=bias)
 
 
 SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier")

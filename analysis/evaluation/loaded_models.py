@@ -108,7 +108,8 @@ def evaluate(
     All models answer with common random numbers. Several processes of one launch share the work if each calls it.
 
     Args:
-        models: causal LMs by name, each on one device, of one tokenizer; they are put in eval mode for the while.
+        models: causal LMs by name, each on one device or spread over several, of one tokenizer; they are put in eval
+            mode for the while.
         tokenizer: the models' tokenizer.
         problems: a `datasets.Dataset` with the column `prompt`; or a list of texts, conversations or `Prompt`s.
         grade: grades of responses; `tokenshift.recipes.inputs.grader_of(problems, "accuracy_reward")` makes one.

@@ -37,6 +37,7 @@ from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder, held_run_folder
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, check_measure, measure_name, second_measure
 from tokenshift.analysis.token_table.model_states import check_lengths
+from tokenshift.analysis.token_table.one_at_a_time import OneAtATime
 from tokenshift.analysis.token_table.reader import column_names, table_files
 from tokenshift.analysis.token_table.scored_run import score_to_table
 from tokenshift.analysis.token_table.scoring import PairScorer, Scorer
@@ -56,7 +57,7 @@ def sample_and_score(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     policies: Mapping[str, Callable[[], Generator]],
-    scorer: Callable[[], Scorer],
+    scorer: Callable[[], Scorer] | OneAtATime,
     metadata: Mapping[str, Any],
     *,
     judge: Judge,
@@ -76,7 +77,7 @@ def sample_and_score(
         tokenizer: the models' tokenizer.
         prompts: the problems.
         policies: makes each policy that is sampled from ready, by kind of trajectory.
-        scorer: makes both models ready to score with.
+        scorer: makes both models ready to score with, or one after the other.
         metadata: what the table's rows come from.
         judge: verdicts on responses.
         samples: responses per problem.
@@ -222,7 +223,8 @@ def analyze(
     one launch share the work if each calls it.
 
     Args:
-        base, rl: causal LMs, each on one device, of one tokenizer; they are put in eval mode for the while.
+        base, rl: causal LMs of one tokenizer, each on one device or spread over several; they are put in eval mode
+            for the while.
         tokenizer: the models' tokenizer.
         problems: a `datasets.Dataset` with the column `prompt`; or a list of texts, conversations or `Prompt`s. It may
             be left out where trajectories are given.

@@ -255,7 +255,8 @@ class VLLMEngine:
         params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False)
         self._llm.generate([{"prompt_token_ids": text.read} for text in texts], params, use_tqdm=False)
         replies: list[list[tuple[int, dict[str, list[Any]]]]] = self._llm.collective_rpc("tokenshift_scores")
-        numbers = dict(max(replies, key=len))
+        most = max(replies, key=len)
+        numbers = dict(most)
         if missing := [index for index in range(len(texts)) if index not in numbers]:
             raise ValueError(
                 f"{len(missing)} of {len(texts)} texts were not read whole in one step, the first with "
