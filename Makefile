@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: soak demo test test-vllm lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills docs namespace
+.PHONY: soak demo test test-vllm lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills docs namespace versions dist
 
 install: $(STAMP)
 
@@ -54,6 +54,24 @@ fuzz-rewards: $(STAMP)
 soak: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/faults/soak.py
 
+# The trainer's tests beside other versions of Python, TRL, transformers and torch, each set in an environment of its own
+# in a temporary folder: `make versions SETS="pinned-3.12 lowest" KEEP=/tmp/versions`. Hours and gigabytes, so not in CI.
+versions:
+	OMP_NUM_THREADS=1 $(PYTHON) tests/versions/check_versions.py $(SETS) $(if $(KEEP),--keep $(KEEP))
+
+# The source distribution and the wheel made from it, in dist/, checked as PyPI would. Nothing is uploaded.
+DIST_VENV ?= .venv-dist
+dist: $(DIST_VENV)/.installed
+	rm -rf dist
+	$(DIST_VENV)/bin/python -m build --outdir dist
+	$(DIST_VENV)/bin/python -m twine check --strict dist/*
+	rm -rf build *.egg-info
+
+$(DIST_VENV)/.installed:
+	test -x $(DIST_VENV)/bin/python || $(PYTHON) -m venv $(DIST_VENV)
+	$(DIST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check build twine
+	touch $@
+
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -98,4 +116,4 @@ format: $(STAMP)
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) build site *.egg-info
+	rm -rf $(VENV) $(DIST_VENV) build dist site *.egg-info
