@@ -18,7 +18,7 @@ from tokenshift.recipes.command_line.products import FOLDER_KINDS
 
 DOCS = ROOT / "docs"
 SCRIPTS = {entry.script.name: name for name, entry in COMMANDS.items() if entry.arguments}
-MADE_UP = ("X.yaml", "mine.yaml")
+MADE_UP = ("X.yaml", "mine.yaml", "outputs/pocket/config.yaml")
 """Config files of a reader's own, which are empty here."""
 
 README_WORDS = 1200
@@ -34,6 +34,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("recipes", "accelerate_configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in MADE_UP:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -38,5 +38,5 @@ def missing_rewards(run: RunRecord) -> Found | None:
         "; ".join(evidence) + ".",
         tuple(sorted(updates)),
         "Look at what reward_funcs returns for these completions; for accuracy_reward see that solution_column names "
-        "gold answers that can be read (docs/gold_answers.md).",
+        "gold answers that can be read (docs/reference/gold_answers.md).",
     )

@@ -6,7 +6,7 @@ from tokenshift.trainer.diagnosis.run_record import RunRecord
 MOST_UNVERIFIED = 0.01
 """Share of a batch's answers whose verification may be ended, or not reached. An ended one scores 0 whatever its
 answer is, which is a wrong label where the answer is right: a hundredth is far below what an accuracy reward gets
-wrong anyway (docs/gold_answers.md)."""
+wrong anyway (docs/reference/gold_answers.md)."""
 
 ONE_A_BATCH = 1.0
 """The same as a number of answers, where the size of a batch is not known."""
