@@ -85,7 +85,7 @@ def settings_to_record(arguments: Sequence[Any]) -> dict[str, Any]:
             if not field.init or field.name in LEFT_OUT or (field.name in IF_GIVEN and field.name not in given):
                 continue
             settings[field.name] = _mapping_of(plain(written.get(field.name, getattr(instance, field.name))))
-    variables = next((options.variables for i in arguments if (options := written_of(i))), {})
+    variables = next((found.variables for i in arguments if (found := written_of(i))), {})
     return without_secrets(settings | ({"env": plain(variables)} if variables else {}))
 
 

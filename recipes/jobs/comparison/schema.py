@@ -78,6 +78,12 @@ def _not_reserved(name: str) -> str:
     return name
 
 
+def _name_or_settings(value: Any) -> Any:
+    if isinstance(value, list):
+        raise PydanticCustomError("string_type", "no text")
+    return value if isinstance(value, dict) else str(value)
+
+
 Text = Annotated[str, BeforeValidator(lambda value: value if isinstance(value, list | dict) else str(value))]
 FolderName = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 Count = Annotated[StrictInt, Field(ge=1)]
@@ -88,7 +94,7 @@ TrainingField = Annotated[
     AfterValidator(_not_reserved),
 ]
 Overrides = Annotated[dict[TrainingField, Any], BeforeValidator(lambda value: {} if value is None else value)]
-TrainingConfig = Annotated[Any, BeforeValidator(lambda value: value if isinstance(value, dict) else str(value))]
+TrainingConfig = Annotated[Any, BeforeValidator(_name_or_settings)]
 """A name, or the settings themselves, as the record of a comparison has them."""
 EvaluationField = Annotated[str, _one_of(EVALUATION_FIELDS)]
 RecoveryField = Annotated[str, _one_of(RECOVERY_FIELDS)]

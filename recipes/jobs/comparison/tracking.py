@@ -11,7 +11,7 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.products import RUN_ID_FILE
 from tokenshift.recipes.command_line.run_record import CONFIG_FILE
 from tokenshift.recipes.command_line.wandb_run import start_wandb
-from tokenshift.recipes.jobs.comparison.cells import TRACKED_FILE, TrainedCell
+from tokenshift.recipes.jobs.comparison.cells import TRACKED_FILE, TRAINING_CONFIG_FILE, TrainedCell
 from tokenshift.trainer.guard.trackers import tracker_errors_told
 
 
@@ -30,7 +30,9 @@ def log_evaluations(cells: Sequence[TrainedCell], results: Sequence[CellResult])
         run_id, done = id_file.read_text().strip(), cell.folder / TRACKED_FILE
         if done.is_file() and done.read_text().strip() == run_id:
             continue
-        config = yaml.safe_load((cell.folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        files = (cell.folder / TRAINING_CONFIG_FILE, cell.folder / CONFIG_FILE)  # as cells made before have it
+        file = next(file for file in files if file.is_file())
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
         run = start_wandb(
             cell.folder,
             project=config.get("wandb_project", "tokenshift"),
