@@ -72,7 +72,6 @@ class OneAtATime:
         if not missing:
             return
         on_main_process(lambda: self._check_room(list(missing.values())))  # no process writes before all have looked
-        clear_device_cache(garbage_collection=True)
         loaded: list[tuple[StatesReader, StatesWriter]] = []
 
         def work(unit: int, file: Path) -> int:
@@ -103,7 +102,7 @@ class OneAtATime:
     def __call__(self) -> "SpilledScorer":
         """The scorer, with the RL model loaded; `spill` was called with all that it will score."""
         assert self._known is not None
-        clear_device_cache(garbage_collection=True)
+        clear_device_cache(garbage_collection=True)  # of the base, which holds itself by its hooks if it is spread
         scorer = SpilledScorer(
             self.spilled, self._known, self._rl(), self._tokenizer, temperature=self._temperature, top_p=self._top_p
         )
