@@ -146,7 +146,8 @@ def test_a_checkpoint_is_gone_on_from(made_before: Path) -> None:
     words = [*TRAINING.split(), "--resume_from_checkpoint", "training/checkpoint-2"]
     assert importlib.import_module("tokenshift.recipes.grpo_divweighted").main(words) == 0
     assert (folder / "checkpoint-4" / "model.safetensors").read_bytes() == weights
-    pandas.testing.assert_frame_equal(pandas.read_parquet(folder / "shift" / "step_000004.parquet"), probe)
+    again = pandas.read_parquet(folder / "shift" / "step_000004.parquet")
+    pandas.testing.assert_frame_equal(again, probe, atol=1e-6)  # another CPU rounds otherwise
 
 
 def test_tables_are_read(made_before: Path) -> None:
