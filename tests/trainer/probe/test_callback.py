@@ -60,7 +60,6 @@ def test_training_is_bit_identical(
             kwargs["peft_config"] = LoraConfig(r=4, lora_dropout=0.3, target_modules="all-linear")
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002
-        torch.manual_seed(1)  # of an adapter's first weights, which not every TRL makes after its own seed
         trainer = build(trainer_kwargs=kwargs, **settings)
         if probed:
             add_probe(trainer, problems)
