@@ -226,6 +226,20 @@ def test_a_run_without_weights_or_divergences_is_looked_at_too() -> None:
     assert names_of(RunRecord(logs)) == ["flat_reward"]
 
 
+def test_a_run_that_never_had_an_advantage_is_told_so() -> None:
+    """Four updates per generation, each logged, and all completions cut off: three logs have what a generation has."""
+    logs: list[dict[str, Any]] = []
+    for step in range(1, 13):
+        entry = {"step": step, "loss": 0.0, "advantage_weight/frac_active": 0.0}
+        if step % 4 == 1:
+            entry |= {"reward": 0.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0, "completions/clipped_ratio": 1.0}
+        logs.append(entry)
+    found = {sign.name: found for sign, found in diagnose(RunRecord(logs))}
+    assert found.keys() == {"inactive_weights", "equal_groups", "truncation"}
+    assert "see to the rewards first" in found["inactive_weights"].remedy
+    assert found["truncation"].updates == (5, 9)
+
+
 def test_an_update_that_was_refused(tmp_path: Path) -> None:
     (tmp_path / "post_mortem").mkdir()
     (tmp_path / "post_mortem" / "update_121_rank_0.pt").touch()
