@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tokenshift.trainer.diagnosis.diagnosis import as_text, diagnose
 from tokenshift.trainer.diagnosis.registry import SIGNS, register_sign
@@ -17,6 +18,8 @@ from tokenshift.trainer.diagnosis.series import Series
 from tokenshift.trainer.diagnosis.signs.flat_reward import SMALLEST_RISE, trend
 
 LOGS = 30
+CONFIGS = Path(__file__).parents[3] / "recipes" / "configs"
+SHIPPED = sorted(file for file in CONFIGS.glob("*.yaml") if "advantage_weighting" in file.read_text(encoding="utf-8"))
 SETTINGS = {
     "per_device_train_batch_size": 32,
     "steps_per_generation": 4,
@@ -214,6 +217,11 @@ def test_healthy_logs_and_short_ones_have_no_sign() -> None:
     for count in range(LOGS):
         assert names_of(RunRecord(healthy_logs()[:count], SETTINGS)) == []
     assert names_of(RunRecord(healthy_logs())) == []  # nothing known of its settings
+
+
+@pytest.mark.parametrize("config", SHIPPED, ids=lambda config: config.stem)
+def test_a_shipped_configs_healthy_run_has_no_sign(config: Path) -> None:
+    assert names_of(RunRecord(healthy_logs(), yaml.safe_load(config.read_text(encoding="utf-8")))) == []
 
 
 def test_a_run_without_weights_or_divergences_is_looked_at_too() -> None:
