@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_table_against_full_logits(build: Build, tiny_model: str, problems: Data
     metadata = read_metadata(shift / "step_000003.parquet")
     assert (metadata["step"], metadata["top_p"], metadata["temperature"]) == (3, 0.6, 1.0)
     assert metadata["base_model"] == tiny_model
-    assert metadata["versions"]["torch"] == torch.__version__
+    assert metadata["versions"]["torch"] == version("torch")  # torch.__version__ may add the CUDA version
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     policy = AutoModelForCausalLM.from_pretrained(out / "checkpoint-3")
     tokenizer = trainer.processing_class
