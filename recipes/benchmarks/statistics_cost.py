@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 from tokenshift.analysis import STATISTICS, LMHead, token_statistics
 
@@ -63,7 +64,7 @@ def make_inputs(shapes: Shapes) -> tuple[torch.Tensor, torch.Tensor, LMHead, LMH
 
 
 def statistics_functions(shapes: Shapes) -> dict[str, Callable[[], object]]:
-    """The functions that are timed, by name; without TRL's before TRL 1.15, which has none."""
+    """The functions that are timed, by name."""
     base, rl, head_base, head_rl, ids = make_inputs(shapes)
 
     def projections() -> None:
@@ -74,23 +75,18 @@ def statistics_functions(shapes: Shapes) -> dict[str, Callable[[], object]]:
     def statistics(outputs: tuple[str, ...]) -> dict[str, torch.Tensor]:
         return token_statistics(base, rl, head_base, head_rl, ids, outputs=outputs, top_p=0.7)
 
-    functions: dict[str, Callable[[], object]] = {
-        PROJECTIONS: projections,
-        JS: lambda: statistics(("js",)),
-        ALL: lambda: statistics(STATISTICS),
-    }
-    try:
-        from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
-    except ModuleNotFoundError:
-        return functions
-
     def trl_jsd() -> None:
         with torch.no_grad():
             ChunkedDivergenceFunction.apply(
                 rl, head_rl.weight, None, base, head_base.weight, None, 0.5, 1.0, 1.0, None, 1.0, None
             )
 
-    return functions | {TRL: trl_jsd}
+    return {
+        PROJECTIONS: projections,
+        JS: lambda: statistics(("js",)),
+        ALL: lambda: statistics(STATISTICS),
+        TRL: trl_jsd,
+    }
 
 
 def peak_bytes(function: Callable[[], object], device: str) -> int:

@@ -37,8 +37,9 @@ def as_text(run: RunRecord, findings: Findings) -> str:
     lines: list[str] = []
     for number, (sign, found) in enumerate(findings, 1):
         where = f" (updates {spans(found.updates, run.steps)})" if found.updates else ""
+        evidence = f"{found.evidence.removesuffix('.')}{where}."
         lines += [f"{number}. {sign.title} ({sign.name})"]
-        for label, text in (("seen", found.evidence + where), ("means", sign.meaning), ("do", found.remedy)):
+        for label, text in (("seen", evidence), ("means", sign.meaning), ("do", found.remedy)):
             lines += textwrap.wrap(
                 text,
                 WIDTH,

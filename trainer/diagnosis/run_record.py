@@ -18,6 +18,9 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 FEWEST_LOGS = 5
 """Signs that are about a run as a whole need at least so many logs: of fewer, a median or a trend says nothing."""
 
+FEWEST_GENERATIONS = 3
+"""Logs that signs need which are shares of a whole generation's completions: each is a mean of many already."""
+
 
 @dataclass(frozen=True)
 class RunRecord:

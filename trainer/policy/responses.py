@@ -15,12 +15,12 @@ import torch
 from transformers import GenerationConfig
 from trl import GRPOTrainer, RLOOTrainer
 from trl.data_utils import prepare_multimodal_messages
+from trl.models import unwrap_model_for_generation
 
 from tokenshift.analysis.divergence.hidden_states import without_adapter
 from tokenshift.analysis.sampling.rewarded_rows import Reward, row_rewards
 from tokenshift.analysis.sampling.token_ids import encode_prompt, end_tokens, padded_left, until_end
 from tokenshift.trainer.policy.undisturbed import set_aside
-from tokenshift.trainer.policy.unwrapped import unwrapped_for_generation
 
 
 @dataclass(frozen=True)
@@ -277,10 +277,13 @@ def _generated(
             do_sample=True, temperature=temperature, top_p=1.0, top_k=0, max_new_tokens=max_new_tokens
         )
         defaults["generation_config"] = GenerationConfig(bos_token_id=tokenizer.bos_token_id, eos_token_id=list(ends))
+    kwargs = trainer.args.gradient_checkpointing_kwargs  # unwrapping turns checkpointing off, and on again with these
     with (
         torch.no_grad(),
         set_aside(without_adapter(policy), **defaults),
-        unwrapped_for_generation(trainer) as model,
+        unwrap_model_for_generation(
+            trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=kwargs
+        ) as model,
     ):
         out = model.generate(
             input_ids=ids, attention_mask=mask, generation_config=settings, pad_token_id=pad, num_return_sequences=1

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
+from trl.models import unwrap_model_for_generation
 
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.products import SUMMARY_FILE
@@ -14,7 +15,6 @@ from tokenshift.recipes.jobs.sft.preparation import SftJob
 from tokenshift.trainer.guard.guarded_updates import GuardedUpdates
 from tokenshift.trainer.policy.heldout import HeldOutScore
 from tokenshift.trainer.policy.undisturbed import undisturbed
-from tokenshift.trainer.policy.unwrapped import unwrapped_for_generation
 from tokenshift.trainer.resume.checkpoints import WholeCheckpointTrainer
 
 LOGGED_ACCURACY = "eval_accuracy"
@@ -139,7 +139,11 @@ class StopAtAccuracy(TrainerCallback):
         label = f"accuracy after {state.global_step} updates"
         with (
             undisturbed(trainer, trainer.args.seed),
-            unwrapped_for_generation(trainer) as model,
+            unwrap_model_for_generation(
+                trainer.model_wrapped,
+                trainer.accelerator,
+                gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
+            ) as model,
         ):
             score = self._job.held_out.accuracy(model, self._job.base.tokenizer, label)
         numbers = {

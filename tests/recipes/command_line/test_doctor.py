@@ -34,7 +34,7 @@ def test_status_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main([str(well), str(ill)]) == 3
     shown = capsys.readouterr().out
     assert "1. Most groups teach nothing (equal_groups)" in shown
-    assert "0.90 on average, reward 0.95. (updates 1 to 20)" in " ".join(shown.split())
+    assert "0.90 on average, reward 0.95 (updates 1 to 20)." in " ".join(shown.split())
     assert all(len(line) <= 80 for line in shown.splitlines() if not line.startswith(str(tmp_path)))
 
 

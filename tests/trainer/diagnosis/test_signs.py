@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tokenshift.trainer.diagnosis.diagnosis import as_text, diagnose
 from tokenshift.trainer.diagnosis.registry import SIGNS, register_sign
@@ -17,6 +18,8 @@ from tokenshift.trainer.diagnosis.series import Series
 from tokenshift.trainer.diagnosis.signs.flat_reward import SMALLEST_RISE, trend
 
 LOGS = 30
+CONFIGS = Path(__file__).parents[3] / "recipes" / "configs"
+SHIPPED = sorted(file for file in CONFIGS.glob("*.yaml") if "advantage_weighting" in file.read_text(encoding="utf-8"))
 SETTINGS = {
     "per_device_train_batch_size": 32,
     "steps_per_generation": 4,
@@ -216,6 +219,11 @@ def test_healthy_logs_and_short_ones_have_no_sign() -> None:
     assert names_of(RunRecord(healthy_logs())) == []  # nothing known of its settings
 
 
+@pytest.mark.parametrize("config", SHIPPED, ids=lambda config: config.stem)
+def test_a_shipped_configs_healthy_run_has_no_sign(config: Path) -> None:
+    assert names_of(RunRecord(healthy_logs(), yaml.safe_load(config.read_text(encoding="utf-8")))) == []
+
+
 def test_a_run_without_weights_or_divergences_is_looked_at_too() -> None:
     logs = [
         {name: log[name] for name in ("step", "loss", "reward", "reward_std", "entropy")} for log in healthy_logs()
@@ -224,6 +232,20 @@ def test_a_run_without_weights_or_divergences_is_looked_at_too() -> None:
     for place, log in enumerate(logs):
         log["reward"] = flat(place / (LOGS - 1))
     assert names_of(RunRecord(logs)) == ["flat_reward"]
+
+
+def test_a_run_that_never_had_an_advantage_is_told_so() -> None:
+    """Four updates per generation, each logged, and all completions cut off: three logs have what a generation has."""
+    logs: list[dict[str, Any]] = []
+    for step in range(1, 13):
+        entry = {"step": step, "loss": 0.0, "advantage_weight/frac_active": 0.0}
+        if step % 4 == 1:
+            entry |= {"reward": 0.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0, "completions/clipped_ratio": 1.0}
+        logs.append(entry)
+    found = {sign.name: found for sign, found in diagnose(RunRecord(logs))}
+    assert found.keys() == {"inactive_weights", "equal_groups", "truncation"}
+    assert "see to the rewards first" in found["inactive_weights"].remedy
+    assert found["truncation"].updates == (5, 9)
 
 
 def test_an_update_that_was_refused(tmp_path: Path) -> None:

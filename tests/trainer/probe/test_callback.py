@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,6 @@ def test_training_is_bit_identical(
             kwargs["peft_config"] = LoraConfig(r=4, lora_dropout=0.3, target_modules="all-linear")
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002
-        torch.manual_seed(1)  # of an adapter's first weights, which not every TRL makes after its own seed
         trainer = build(trainer_kwargs=kwargs, **settings)
         if probed:
             add_probe(trainer, problems)
@@ -123,7 +123,7 @@ def test_table_against_full_logits(build: Build, tiny_model: str, problems: Data
     metadata = read_metadata(shift / "step_000003.parquet")
     assert (metadata["step"], metadata["top_p"], metadata["temperature"]) == (3, 0.6, 1.0)
     assert metadata["base_model"] == tiny_model
-    assert metadata["versions"]["torch"] == torch.__version__
+    assert metadata["versions"]["torch"] == version("torch")  # torch.__version__ may add the CUDA version
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     policy = AutoModelForCausalLM.from_pretrained(out / "checkpoint-3")
     tokenizer = trainer.processing_class

@@ -1,7 +1,7 @@
 """Groups whose completions all have the same reward, and so no advantage."""
 
 from tokenshift.trainer.diagnosis.registry import Found, register_sign
-from tokenshift.trainer.diagnosis.run_record import FEWEST_LOGS, RunRecord
+from tokenshift.trainer.diagnosis.run_record import FEWEST_GENERATIONS, RunRecord
 
 MOST_EQUAL = 0.5
 """Mean share of such groups over the run. Advantages are differences within a group, so these groups teach nothing,
@@ -17,7 +17,7 @@ def equal_groups(run: RunRecord) -> Found | None:
     """Seen where `frac_reward_zero_std` is above `MOST_EQUAL` on average; not with dynamic sampling, which counts the
     groups that it replaced."""
     share = run.series("frac_reward_zero_std").finite()
-    if len(share) < FEWEST_LOGS or run.names(r"dynamic_sampling/rounds") or share.mean <= MOST_EQUAL:
+    if len(share) < FEWEST_GENERATIONS or run.names(r"dynamic_sampling/rounds") or share.mean <= MOST_EQUAL:
         return None
     rewards = run.series("reward").finite()
     level = f", reward {rewards.mean:.3g}" if len(rewards) else ""

@@ -25,6 +25,9 @@ def inactive_weights(run: RunRecord) -> Found | None:
 
 
 def _way(run: RunRecord) -> str:
+    equal = run.series("frac_reward_zero_std").finite()
+    if len(equal) and min(equal.values) == 1:
+        return "No group has an advantage, so the policy never moves: see to the rewards first (equal_groups)."
     scale = run.settings.get("divergence_scale")
     if run.settings.get("learning_rate") == 0:
         return "learning_rate is 0: raise it, since the policy never moves."

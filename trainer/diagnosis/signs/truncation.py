@@ -1,7 +1,7 @@
 """Completions that are cut off."""
 
 from tokenshift.trainer.diagnosis.registry import Found, register_sign
-from tokenshift.trainer.diagnosis.run_record import FEWEST_LOGS, RunRecord
+from tokenshift.trainer.diagnosis.run_record import FEWEST_GENERATIONS, RunRecord
 
 MOST_TRUNCATED = 0.2
 """Mean share of completions that end at `max_completion_length`, over the second half of the run. A cut-off
@@ -18,7 +18,7 @@ def truncation(run: RunRecord) -> Found | None:
     """Seen where `completions/clipped_ratio` is above `MOST_TRUNCATED` over the second half; early on it may fall."""
     cut = run.series("completions/clipped_ratio").finite()
     half = cut.last(1 / 2)
-    if len(cut) < FEWEST_LOGS or half.mean <= MOST_TRUNCATED:
+    if len(cut) < FEWEST_GENERATIONS or half.mean <= MOST_TRUNCATED:
         return None
     length = run.settings.get("max_completion_length")
     at = f" at max_completion_length={length}" if length else ""
