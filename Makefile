@@ -20,8 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(VENV)/bin/python recipes/grpo_divweighted.py --overwrite true
-	rm -rf outputs/pocket/first_analysis
-	$(VENV)/bin/python recipes/analyze_shift.py --trajectories both --size 128 --output_dir outputs/pocket/first_analysis
+	$(VENV)/bin/python recipes/analyze_shift.py --trajectories both --size 128 --output_dir outputs/pocket/first_analysis --overwrite true
 
 # Two workers: many tests wait for a process of their own. A file's tests stay together, as their fixtures do,
 # and the files with the most slow tests begin (tests/conftest.py).
