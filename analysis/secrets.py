@@ -17,25 +17,27 @@ SHORTEST = 8
 """Characters of the shortest secret that is looked for in texts: shorter ones would hide words."""
 
 TOKENS = re.compile(
-    r"\b(?:"
+    r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))(?:"  # behind the escaped line ends and tabs of JSON too
     r"hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}"  # Hugging Face
     r"|wandb_v\d_[A-Za-z0-9_]{16,}|local-[0-9a-f]{40}"  # W&B
-    r"|sk-[A-Za-z0-9_-]{20,}|AIza[A-Za-z0-9_-]{30,}|AKIA[A-Z0-9]{16}"  # OpenAI and the like, Google, Amazon
+    r"|sk-[A-Za-z0-9_-]{20,}|AIza[A-Za-z0-9_-]{30,}|A[KS]IA[A-Z0-9]{16}"  # OpenAI and the like, Google, Amazon
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{16,}"  # GitHub, GitLab
     r"|xox[abprs]-[A-Za-z0-9-]{10,}"  # Slack
+    r"|npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,}|[sr]k_live_[A-Za-z0-9]{16,}"  # npm, PyPI, Stripe
+    r"|nvapi-[A-Za-z0-9_-]{30,}|gsk_[A-Za-z0-9]{30,}|r8_[A-Za-z0-9]{30,}"  # NVIDIA, Groq, Replicate
     r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"  # JSON web tokens
     r")"
 )
-BEARER = re.compile(r"(?i)(\bBearer\s+)[A-Za-z0-9._~+/=-]{16,}")
-URL_USER = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s/@\"'<>]+@")
+BEARER = re.compile(r"(?i)(\b(?:Bearer|Authorization:\s*Basic)\s+)[A-Za-z0-9._~+/=-]{16,}")
+URL_USER = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s/\"'<>]+@")
 URL_PARAMETER = re.compile(
-    r"(?i)([?&](?:token|access_token|auth_token|api_?key|key|password|secret|sig|signature)=)[^&\s\"'<>]+"
+    r"(?i)([?&#;](?:[\w-]*(?:token|key|password|passwd|secret|signature|credential)|sig)=)[^&#;\s\"'<>]+"
 )
 NAME = re.compile(
     r"(?i)(?:^|_)(?:(?:hub|hf|auth|access|api|bearer|secret|private)_?(?:token|key)|password|passwd|secret)$|^token$"
 )
 """Names of settings that hold secrets; those of special tokens, such as `eos_token`, are none."""
-VARIABLE = re.compile(r"(?:^|_)(?:TOKEN|API_?KEY|ACCESS_KEY|SECRET|SECRET_KEY|PASSWORD|PASSWD|CREDENTIALS?)$")
+VARIABLE = re.compile(r"(?:^|_)(?:TOKEN|KEY|PAT|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$|APIKEY$")
 """Names of environment variables that hold secrets."""
 
 _remembered: set[str] = set()
@@ -57,12 +59,11 @@ def remember_secrets(settings: Any) -> None:
 
 def hide_in_text(text: str) -> str:
     """The text with `<SECRET>` in place of every secret."""
-    text = URL_USER.sub(rf"\1{HIDDEN}@", text)
-    text = URL_PARAMETER.sub(rf"\1{HIDDEN}", text)
-    text = BEARER.sub(rf"\1{HIDDEN}", TOKENS.sub(HIDDEN, text))
     for secret in sorted(_remembered | set(_of_environment()), key=len, reverse=True):
         text = text.replace(secret, HIDDEN).replace(json.dumps(secret)[1:-1], HIDDEN)
-    return text
+    text = URL_USER.sub(rf"\1{HIDDEN}@", text)
+    text = URL_PARAMETER.sub(rf"\1{HIDDEN}", text)
+    return BEARER.sub(rf"\1{HIDDEN}", TOKENS.sub(HIDDEN, text))
 
 
 def hide_secrets(value: Any, name: Any = None) -> Any:
@@ -74,8 +75,10 @@ def hide_secrets(value: Any, name: Any = None) -> Any:
         name: the setting that has the value.
     """
     hidden: Any
-    if isinstance(value, str):
-        hidden = HIDDEN if value and is_secret_name(name) else hide_in_text(value)
+    if is_secret_name(name) and value and not isinstance(value, bool | Mapping):
+        hidden = HIDDEN  # also a number, or a list
+    elif isinstance(value, str):
+        hidden = hide_in_text(value)
     elif isinstance(value, Mapping):
         hidden = {hide_secrets(key): hide_secrets(part, key) for key, part in value.items()}
     elif type(value) in (list, tuple):

@@ -98,11 +98,20 @@ def _number(value: Any) -> float | int | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return value
+        return _in_range(value)
     try:
         return float(str(value))
     except ValueError:
         return None
+
+
+def _in_range(value: float | int) -> float | int:
+    """The number; infinity for a whole number that no float can hold."""
+    try:
+        float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+    return value
 
 
 def _shown(value: float) -> str:

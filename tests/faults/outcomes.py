@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from tokenshift.analysis.storage.parquet_files import is_whole_parquet
@@ -77,6 +78,9 @@ def unlike(first: Path, second: Path) -> list[str]:
 def _content(path: Path, folder: Path) -> Any:
     if path.suffix == ".json":
         return _timeless(json.loads(path.read_text().replace(str(folder), "OUT")))
+    if path.suffix == ".yaml":  # a run's record: its launches differ, its settings do not
+        settings = yaml.safe_load(path.read_text().replace(str(folder), "OUT"))
+        return {name: value for name, value in settings.items() if name != "record"}
     if path.suffix == ".jsonl":
         return [_timeless(json.loads(line)) for line in path.read_text().splitlines()]
     if path.suffix == ".parquet":

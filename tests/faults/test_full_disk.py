@@ -85,6 +85,7 @@ def test_an_earlier_run_is_not_deleted_for_one_that_will_not_fit(
     old.write_bytes(bytes(1000))
     args = SimpleNamespace(resume_from_checkpoint=None)
     job: Any = SimpleNamespace(script_args=SimpleNamespace(overwrite=True), args=args, output_dir=tmp_path / "out")
+    monkeypatch.setattr("tokenshift.recipes.jobs.training.preparation.record_training", lambda job: None)
     leave_free(monkeypatch, 1000)
     with pytest.raises(DiskFullError, match="has 2 kB free"):
         prepare_training_output(job, trainer)
@@ -97,6 +98,7 @@ def test_an_earlier_run_is_not_deleted_for_one_that_will_not_fit(
 def test_an_analysis_is_told_of_too_little_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr("tokenshift.recipes.command_line.output_folder.record_launch", lambda *words, **facts: None)
     leave_free(monkeypatch, 10**6)
     for scored, told in ((1000, False), (10**6, True)):
         caplog.clear()

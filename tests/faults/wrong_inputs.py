@@ -460,6 +460,13 @@ COMMAND_LINE: list[WrongInput] = [
         ("an option without effect", "--parts startup --tokens 3", ("tokens", "no effect")),
         ("a model that is not there", "--parts cross_sampling --rl_model ./nowhere", ("rl_model='./nowhere'",)),
     ),
+    *of(
+        "doctor",
+        "",
+        ("no folder", "", ("output_dir",)),
+        ("a folder that is not there", "gone", ("'gone'",)),
+    ),
+    *of("workspace", "", ("a word that belongs to nothing", "all", ("all",))),
     *of("env", "", ("a word that belongs to nothing", "all", ("all",))),
 ]
 

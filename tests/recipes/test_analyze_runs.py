@@ -43,7 +43,7 @@ def test_each_run_is_as_it_is_alone_and_runs_can_be_added(
 ) -> None:
     monkeypatch.setattr(report, "summary_figures", lambda *given: {})  # drawing takes longer than all else
     analyze("--rl_model", trained[0], "--output_dir", str(tmp_path / "alone"))
-    assert "in this run" in capsys.readouterr().out
+    assert "What this run shows" in capsys.readouterr().out
     assert "in this run" in (tmp_path / "alone" / "report.html").read_text(encoding="utf-8")
     analyze("--rl_model", *trained[:2], "--output_dir", str(tmp_path / "runs"))
     (first,) = (tmp_path / "runs" / "runs").glob("*seed0*")

@@ -51,6 +51,9 @@ POSITIVE_SHARE = Range(0, 1, above=True)
 DECAY = Range(0, 1, below=True)
 SEED = Range(0, 2**32 - 1)
 
+LARGEST_WHOLE = 10**19
+"""Whole numbers of a config are smaller: seeds of 64 bits are."""
+
 RANGES: Mapping[str, Range] = {
     "adam_beta1": DECAY,
     "adam_beta2": DECAY,
@@ -141,13 +144,15 @@ def check_config_numbers(config: Any) -> None:
     for field in fields(config):
         value = getattr(config, field.name, None)
         for where, number in _numbers(field.name, value):
+            if isinstance(number, int) and abs(number) >= LARGEST_WHOLE:
+                raise ValueError(f"{where} must be a whole number of less than {len(str(LARGEST_WHOLE))} digits.")
             if not math.isfinite(number):
                 raise ValueError(f"{where}={number!r} must be a finite number.")
-            if isinstance(number, float) and abs(number) > LARGEST:
+            if not isinstance(number, int) and abs(number) > LARGEST:
                 raise ValueError(f"{where}={number!r} is beyond {LARGEST:g}, where float32 overflows.")
         _check_type(field.name, value, field.type)
         allowed = RANGES.get(field.name)
-        if allowed is None or isinstance(value, bool) or not isinstance(value, int | float):
+        if allowed is None or isinstance(value, bool) or not isinstance(value, Real):
             continue
         if value not in allowed:
             raise ValueError(f"{field.name}={value!r} must be {allowed}.")
@@ -159,17 +164,17 @@ def _check_type(name: str, value: Any, declared: Any) -> None:
     types = set(members) - {NoneType}
     if value is None or not types or not types <= {int, float}:
         return
-    if not isinstance(value, Real):
+    if not isinstance(value, Real) or isinstance(value, bool):
         raise ValueError(f"{name}={value!r} must be a {'number' if float in types else 'whole number'}.")
     if float not in types and value % 1 != 0:
         raise ValueError(f"{name}={value!r} must be a whole number.")
 
 
-def _numbers(where: str, value: Any) -> Iterator[tuple[str, float]]:
+def _numbers(where: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The numbers in a setting, with the name of the place where each one stands."""
     if isinstance(value, bool):
         return
-    if isinstance(value, int | float):
+    if isinstance(value, Real):  # numpy's too
         yield where, value
     elif isinstance(value, Mapping):
         for key, part in value.items():

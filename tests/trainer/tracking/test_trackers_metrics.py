@@ -138,6 +138,7 @@ def test_wandb_has_charts_by_position_and_names_of_its_own(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr(wandb, "run", None)  # another test's would be gone on with
     trainer = probed(build, problems, report_to=["wandb"], max_steps=2)
     trainer.train()
     assert wandb.run is not None
