@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from tokenshift.analysis.report.markdown import markdown_table
 from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.whole_file import write_whole
 
@@ -47,9 +48,5 @@ def made_section(facts: Mapping[str, Any]) -> str:
     Args:
         facts: what -> its value; None is left out.
     """
-    rows = "".join(
-        f"| {name} | {str(value).replace('|', chr(92) + '|')} |\n"
-        for name, value in facts.items()
-        if value is not None
-    )
-    return hide_in_text(f"\n## How it was made\n\n| | |\n|---|---|\n{rows}")
+    rows = [(name, str(value)) for name, value in facts.items() if value is not None]
+    return hide_in_text(f"\n## How it was made\n\n{markdown_table(('', ''), rows)}")

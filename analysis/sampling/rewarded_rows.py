@@ -5,7 +5,7 @@ import math
 import numbers
 import os
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from tokenshift.analysis.registry import UserFunctionError
@@ -143,10 +143,13 @@ def reward_name(reward: Reward) -> str:
 
 def _checked(reward: Reward, values: Any, count: int, *, finite: bool = True) -> list[float | None]:
     """The reward's reply as Python numbers; if `finite`, NaN becomes None and infinite ones are refused."""
-    if hasattr(values, "tolist"):  # a tensor or an array
-        values = values.tolist()
-    elif isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping | list | tuple):
-        values = list(values)
+    try:
+        if hasattr(values, "tolist"):  # a tensor or an array
+            values = values.tolist()
+        elif isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping | Set | list | tuple):
+            values = list(values)
+    except Exception as error:  # a generator of the user's, or a tensor without values
+        raise _raised(reward, error) from error
     if not isinstance(values, list | tuple) or len(values) != count:
         reply = " ".join(repr(values).split())
         reply = reply if len(reply) <= 100 else f"{reply[:100]}..."
@@ -169,4 +172,9 @@ def _number(reward: Reward, value: Any, finite: bool) -> float | None:
         )
     if finite and math.isinf(value):
         raise UserFunctionError(f"The reward {reward_name(reward)} returned {value}; rewards are finite numbers.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UserFunctionError(
+            f"The reward {reward_name(reward)} returned a number of {len(str(value))} digits; rewards are floats."
+        ) from error

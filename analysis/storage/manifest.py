@@ -80,9 +80,13 @@ def manifest_fault(folder: Path) -> str | None:
         files: list[tuple[str, Any, Any]] = [
             (name, entry["size"], entry["xxh3_128"]) for name, entry in manifest["files"].items()
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST_FILE} is damaged"
+    if not files:
+        return f"{MANIFEST_FILE} names no file"
     for name, size, saved in files:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            return f"{MANIFEST_FILE} names a file of another folder"
         try:
             now = (folder / name).stat().st_size
             if now != size:

@@ -21,6 +21,7 @@ from tokenshift.recipes.command_line.start import (
     INTERRUPTED,
     MISTAKE,
     answer_early,
+    as_mistake,
     report_mistake,
     show,
     stop_during_imports,
@@ -65,8 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         if name == "train":
             words = with_planned_launch(words)
         launcher, words = split_launch(name, words)
-    except ValueError as error:
-        report_mistake("tokenshift", error)
+    except (ValueError, OverflowError, OSError, RuntimeError) as error:
+        report_mistake("tokenshift", as_mistake(error))
         return MISTAKE
     status = answer_early(name, words, f"tokenshift {name}")
     if status is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tokenshift.analysis.secrets import hide_in_text
-from tokenshift.recipes.command_line.start import MISTAKE, report_mistake, show
+from tokenshift.recipes.command_line.start import MISTAKE, as_mistake, report_mistake, show
 from tokenshift.trainer.diagnosis.diagnosis import as_data, as_text, diagnose, heading
 from tokenshift.trainer.diagnosis.run_record import RunRecord, read_run
 
@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         given = parser.parse_args(arguments)
         runs = [read_run(folder) for folder in given.output_dir]
-    except ValueError as error:
-        report_mistake("tokenshift doctor", error)
+    except (ValueError, OSError, RuntimeError) as error:
+        report_mistake("tokenshift doctor", as_mistake(error))
         return MISTAKE
     diagnoses = [(run, diagnose(run)) for run in runs]
     if given.json:

@@ -96,12 +96,21 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
         if command.early and fields:
             module, _, function = command.early.rpartition(".")
             getattr(import_module(module), function)(values)
-    except ValueError as error:
-        report_mistake(command.script.name, error)
+    except (ValueError, OverflowError, OSError, RuntimeError) as error:
+        report_mistake(command.script.name, as_mistake(error))
         return MISTAKE
     if not values.get("load_in_4bit"):
         logging.getLogger(CPU_QUANTIZATION).setLevel(logging.ERROR)
     return None
+
+
+def as_mistake(error: Exception) -> ValueError:
+    """What Python raises for a name or a value that it cannot take (a name that is too long, the home folder of a user
+    that is not there, a whole number beyond floats, a file that is nested without end), as a user's mistake.
+    """
+    if isinstance(error, RecursionError):
+        return ValueError("a config, an option or a file is nested too deeply; write it with fewer levels.")
+    return error if isinstance(error, ValueError) else ValueError(str(error))
 
 
 def show(text: str) -> None:

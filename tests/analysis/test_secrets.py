@@ -110,3 +110,33 @@ def test_words_of_a_command_line() -> None:
     hidden = ["train.py", "--hub_token", HIDDEN, "--seed", "1", f"--hub-token={HIDDEN}", "--eos_token", "a"]
     assert hide_in_words(words) == hidden
     assert hide_in_text("my-own-token my-other-token") == f"{HIDDEN} {HIDDEN}"
+
+
+TOKEN = "hf_" + "AbCdEfGh" * 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"my_{TOKEN}",
+        f"out/run_{TOKEN}/x",
+        json.dumps(f"a\n{TOKEN}"),
+        "https://h/x?hf_token=abc12345&y=1",
+        "https://h/x?X-Amz-Signature=abc12345",
+        "https://h/x#access_token=abc12345",
+        "https://user:p@ss-abc12345@host/x",
+    ],
+)
+def test_secrets_inside_names_json_and_urls(text: str) -> None:
+    hidden = hide_in_text(text)
+    assert "abc12345" not in hidden
+    assert TOKEN not in hidden
+    assert HIDDEN in hidden
+
+
+def test_a_secret_of_any_type_is_hidden_under_its_name() -> None:
+    assert hide_secrets({"hub_token": 12345678901, "api_key": ["a", "b"], "seed": 1}) == {
+        "hub_token": HIDDEN,
+        "api_key": HIDDEN,
+        "seed": 1,
+    }

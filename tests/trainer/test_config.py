@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from datasets import Dataset
 from helpers.tiny_training import digit_reward
@@ -116,3 +117,13 @@ def test_rloo_is_refused_in_words(tiny_model: str, problems: Dataset, tmp_path: 
     rloo = RLOOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[])
     with pytest.raises(TypeError, match=f"args is a RLOOConfig; .* {words}"):
         DivergenceGRPOTrainer(tiny_model, digit_reward, rloo, problems)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"beta": np.float32("nan")}, {"learning_rate": np.float32(-1)}, {"seed": np.int64(-1)}, {"max_steps": 10**400}],
+)
+def test_numbers_of_numpy_and_beyond_floats(tmp_path: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))) as error:
+        make(tmp_path, **settings)
+    assert "\n" not in str(error.value)

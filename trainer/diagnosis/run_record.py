@@ -15,6 +15,9 @@ LOG_HISTORY_FILE, SUMMARY_FILE = "log_history.json", "summary.json"
 STATE_FILE, SETTINGS_FILE = "trainer_state.json", "training_args.bin"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
+SHOWN = frozenset(("loss", "grad_norm", "reward"))
+"""Metrics of which a training's own logs have one."""
+
 FEWEST_LOGS = 5
 """Signs that are about a run as a whole need at least so many logs: of fewer, a median or a trend says nothing."""
 
@@ -40,7 +43,11 @@ class RunRecord:
 
     def series(self, name: str) -> Series:
         """The logged values of a metric."""
-        found = [(int(log["step"]), float(log[name])) for log in self.logs if _is_number(log.get(name))]
+        found = [
+            (int(log["step"]), float(log[name]))
+            for log in self.logs
+            if _is_number(log.get(name)) and _is_step(log.get("step"))
+        ]
         return Series(name, tuple(step for step, _ in found), tuple(value for _, value in found))
 
     def names(self, pattern: str) -> list[str]:
@@ -50,7 +57,7 @@ class RunRecord:
     @property
     def steps(self) -> list[int]:
         """The updates that a training's log was written at."""
-        return [int(log["step"]) for log in self.logs if "loss" in log or "grad_norm" in log or "reward" in log]
+        return [int(log["step"]) for log in self.logs if _is_step(log.get("step")) and SHOWN & log.keys()]
 
     @property
     def warmup(self) -> int:
@@ -58,7 +65,9 @@ class RunRecord:
 
         transformers takes a number below 1 as a share of all updates.
         """
-        given = float(self.settings.get("warmup_steps") or 0)
+        given: Any = self.settings.get("warmup_steps")
+        if not _is_step(given) or given < 0:
+            return 0
         return math.ceil(given * max(self.steps, default=0)) if given < 1 else int(given)
 
     @property
@@ -72,7 +81,18 @@ class RunRecord:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value is a number that a float can hold, NaN and infinity included."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
+
+
+def _is_step(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -107,10 +127,10 @@ def _read(file: Path) -> Any:
     """A JSON file's content; None if it is not there or cannot be read."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
 def _logs(history: Any) -> list[dict[str, Any]]:
     entries = history if isinstance(history, list) else []
-    return [entry for entry in entries if isinstance(entry, dict) and _is_number(entry.get("step"))]
+    return [entry for entry in entries if isinstance(entry, dict) and _is_step(entry.get("step"))]

@@ -10,6 +10,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+MOST_PARTS = 100_000
+"""Parts of all settings that are looked at."""
+
+DEEPEST = 20
+"""Levels of a setting."""
+
 
 class _Stub:
     """Stands for an object of any class."""
@@ -51,7 +57,10 @@ def read_settings(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(state, dict):
         return {}
-    return {key: _plain(value) for key, value in state.items() if isinstance(key, str) and _is_plain(_plain(value))}
+    left = [MOST_PARTS]
+    return {
+        key: _plain(value) for key, value in state.items() if isinstance(key, str) and _is_plain(_plain(value), left)
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -61,9 +70,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+def _is_plain(value: Any, left: list[int], depth: int = 0) -> bool:
+    """Whether a value is plain; one that is nested deeply, or in itself, or has parts beyond those left, is not."""
+    left[0] -= 1
+    if left[0] < 0 or depth > DEEPEST:
+        return False
     if isinstance(value, dict):
-        return all(map(_is_plain, value.values()))
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(part, left, depth + 1) for part in value)
     return value is None or isinstance(value, bool | int | float | str)

@@ -154,7 +154,7 @@ def check_config_numbers(config: Any) -> None:
         allowed = RANGES.get(field.name)
         if allowed is None or isinstance(value, bool) or not isinstance(value, Real):
             continue
-        if value not in allowed:
+        if value not in allowed:  # type: ignore[operator]
             raise ValueError(f"{field.name}={value!r} must be {allowed}.")
 
 

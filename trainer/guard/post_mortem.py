@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from tokenshift.analysis.storage.manifest import MANIFEST_FILE, manifest_fault
+
 POST_MORTEM_DIR = "post_mortem"
 """Folder of `output_dir` with the batches of updates that were refused."""
 
@@ -15,13 +17,17 @@ TEXTS = {"prompts": ("prompt_ids", "prompt_mask"), "completions": ("completion_i
 
 
 def last_checkpoint(output_dir: str) -> Path | None:
-    """The newest checkpoint of a folder that has a trainer's state; None if there is none."""
+    """The newest checkpoint of a folder with a trainer's state, and as its manifest says; None if there is none."""
     numbered = []
     for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         number = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", folder.name)
         if number and (folder / "trainer_state.json").is_file():
             numbered.append((int(number[1]), folder))
-    return max(numbered)[1] if numbered else None
+    newest_first = (folder for _, folder in sorted(numbered, reverse=True))
+    for folder in newest_first:
+        if not (folder / MANIFEST_FILE).exists() or manifest_fault(folder) is None:
+            return folder
+    return None
 
 
 def save_batches(trainer: Any, batches: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> str:

@@ -11,7 +11,10 @@ from tokenshift.trainer.diagnosis.run_record import RunRecord
 def held_out_fell(run: RunRecord) -> Found | None:
     """Seen where the 95 % interval of the score afterwards lies below the whole interval before."""
     before, after = run.summary.get("before"), run.summary.get("after")
-    if not before or not after or not after["high"] < before["low"]:
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return None
+    numbers = [score.get(name) for score in (before, after) for name in ("mean", "low", "high")]
+    if not all(isinstance(number, int | float) for number in numbers) or not after["high"] < before["low"]:
         return None
     first, second = (f"{s['mean']:.3g} [{s['low']:.3g}, {s['high']:.3g}]" for s in (before, after))
     return Found(
