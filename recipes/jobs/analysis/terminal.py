@@ -77,10 +77,7 @@ def show_statements(
         _title(f"What this run shows along {kind} trajectories, by {measure_name(measure)}; 95 % intervals by problem")
         grid = _grid()
         for statement in statements:
-            said = Text(statement.text, style="bold")
-            said.append(f" (published: {statement.published})\n{statement.measured}", style="not bold")
-            if words := deciding_words(statement):
-                said.append(f"; {words}", style="not bold")
+            said = _said(statement.text, statement.published, statement.measured, deciding_words(statement))
             if statement.second not in (None, statement.measured):
                 verdict = "" if statement.second_verdict == statement.verdict else f"{statement.second_verdict}: "
                 said.append(f"\nby {second} {verdict}{statement.second}", style="not bold dim")
@@ -119,6 +116,12 @@ def _grid() -> Table:
     return grid
 
 
+def _said(text: str, published: str, measured: str, remark: str) -> Text:
+    """A statement, what is published, and on the next line what was measured, with a remark if there is one."""
+    said = Text(text, style="bold")
+    return said.append(f" (published: {published})\n{measured}{remark and f'; {remark}'}", style="not bold")
+
+
 def _coloured(verdict: str) -> str:
     return f"[{VERDICT_COLOURS.get(verdict, 'yellow')}]{verdict}[/]"
 
@@ -142,11 +145,7 @@ def show_runs(summary: Mapping[str, Any], folder: RunFolder) -> None:
             grid = _grid()
             for one in statements:
                 verdict, _, reason = one["verdict"].partition(": ")
-                said = Text(one["text"], style="bold")
-                said.append(f" (published: {one['published']})\n{one['measured']}", style="not bold")
-                if reason:
-                    said.append(f"; {reason}", style="not bold")
-                grid.add_row(_coloured(verdict), said)
+                grid.add_row(_coloured(verdict), _said(one["text"], one["published"], one["measured"], reason))
             console.print(grid, highlight=False)
     for name in RUNS_PRODUCTS:
         print(f"{name:14} {folder.path / name}")
