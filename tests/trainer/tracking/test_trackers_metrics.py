@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from datasets import Dataset
 from helpers.offline_wandb import history
 from helpers.tiny_training import Build
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
-import wandb
 from tokenshift.recipes.jobs.training.progress import FIRST, LineProgress, PanelProgress
 from tokenshift.trainer.probe.files import ProbeFiles
 from tokenshift.trainer.tracking.metrics import (
