@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tokenshift.analysis.sampling.responses import Judge as Judge
     from tokenshift.analysis.sampling.trajectories import Trajectory as Trajectory
     from tokenshift.analysis.sampling.trajectories import read_trajectories as read_trajectories
-    from tokenshift.analysis.shift.runs import summarise_runs as summarise_runs
+    from tokenshift.analysis.shift.runs_summary import summarise_runs as summarise_runs
     from tokenshift.analysis.shift.shift_analysis import ShiftAnalysis as ShiftAnalysis
     from tokenshift.analysis.shift.shift_analysis import analyze as analyze
     from tokenshift.analysis.shift.summary import summarise as summarise

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenshift.analysis.report.statements import FEWEST_RUNS
-from tokenshift.analysis.shift.runs import ONLY, SFT
+from tokenshift.analysis.shift.runs_summary import ONLY, SFT
 from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.recipes.command_line.given_options import mark_written, written_of

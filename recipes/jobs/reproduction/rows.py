@@ -31,8 +31,9 @@ from tokenshift.analysis.shift.claims import (
     POSITION_CLAIMS,
 )
 from tokenshift.analysis.shift.evolution import evolution_statements
-from tokenshift.analysis.shift.runs import NO_SUCH_RUNS, Run, compared_across_prompts
+from tokenshift.analysis.shift.runs import Run
 from tokenshift.analysis.shift.runs_report import run_of_folder
+from tokenshift.analysis.shift.runs_summary import NO_SUCH_RUNS, compared_across_prompts
 from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.recipes.jobs.reproduction.file import DAPO, HIGH_KL, LOW_KL, SIMPLE_RL

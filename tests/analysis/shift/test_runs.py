@@ -9,7 +9,9 @@ from helpers.random_table import random_rows
 
 from tokenshift.analysis import summarise, summarise_runs
 from tokenshift.analysis.shift.claims import statements
-from tokenshift.analysis.shift.runs import Run, RunGroup, compared_across_prompts, denser, run_of_table
+from tokenshift.analysis.shift.runs import Run, RunGroup, run_of_table
+from tokenshift.analysis.shift.runs_summary import compared_across_prompts
+from tokenshift.analysis.shift.runs_verdicts import denser
 from tokenshift.analysis.shift.summary import ProblemSums, problem_sums
 from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.statistics.linearised import linearised
