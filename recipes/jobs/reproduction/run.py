@@ -57,7 +57,7 @@ class PartsRecord:
     def add(self, part: Part, seconds: float, *, finished: bool) -> None:
         """Record another launch of a part."""
         with self._lock:
-            total = round(self.seconds(part) + seconds, 1)
+            total = round(self.seconds(part) + seconds, 3)
             entry = {"settings": _plain(part.recorded), "seconds": total, "finished": finished}
             self._parts[part.name] = entry
             write_whole(self._file, json.dumps(self._parts, indent=1) + "\n")
