@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.rewards.text import gold_text
 
 READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -39,7 +40,7 @@ def check_data_file(
     Raises:
         ValueError: if something is plainly wrong.
     """
-    file = Path(name).expanduser()
+    file = user_path(name, setting)
     if file.suffix in READERS and not file.is_file():
         raise ValueError(f"{setting}={name!r}: there is no such file.")
     if not file.is_file():

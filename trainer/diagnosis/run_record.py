@@ -1,6 +1,5 @@
 """What a training left of itself: its logs, its settings and its summary."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.trainer.diagnosis.saved_settings import read_settings
 from tokenshift.trainer.diagnosis.series import Series
 
@@ -126,8 +126,8 @@ def read_run(folder: Path) -> RunRecord:
 def _read(file: Path) -> Any:
     """A JSON file's content; None if it is not there or cannot be read."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(file)
+    except (OSError, ValueError):
         return None
 
 

@@ -9,6 +9,7 @@ import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tokenshift.analysis.storage.manifest import MANIFEST_FILE, manifest_fault
+from tokenshift.analysis.storage.whole_file import whole_file
 
 POST_MORTEM_DIR = "post_mortem"
 """Folder of `output_dir` with the batches of updates that were refused."""
@@ -50,8 +51,8 @@ def save_batches(trainer: Any, batches: Sequence[Mapping[str, Any]], report: Map
         tensors = {name: value.detach().cpu() for name, value in batch.items() if isinstance(value, torch.Tensor)}
         kept.append(tensors | _texts(trainer, tensors))
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({**report, "batches": kept}, file)
+        with whole_file(file) as partial:
+            torch.save({**report, "batches": kept}, partial)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError where a disk is full
         return f"its batch could not be saved to {file} ({' '.join(str(error).split())})"
     name = str(file) if report["rank"] == 0 and trainer.accelerator.num_processes == 1 else f"{file.parent}"
