@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenshift.analysis.storage.json_files import read_json
+from tokenshift.analysis.storage.manifest import LEFT_BEHIND_FILE
 from tokenshift.trainer.diagnosis.saved_settings import read_settings
 from tokenshift.trainer.diagnosis.series import Series
 
@@ -105,6 +106,7 @@ def read_run(folder: Path) -> RunRecord:
         raise ValueError(f"{str(folder)!r} is no folder; give the output_dir of a training.")
     numbered = ((CHECKPOINT.fullmatch(path.name), path) for path in folder.iterdir())
     checkpoints = [path for number, path in sorted((int(found[1]), path) for found, path in numbered if found)]
+    checkpoints = [path for path in checkpoints if not (path / LEFT_BEHIND_FILE).exists()] or checkpoints
     histories = [_read(folder / LOG_HISTORY_FILE)]
     for checkpoint in reversed(checkpoints):  # the newest that can be read
         state = _read(checkpoint / STATE_FILE)

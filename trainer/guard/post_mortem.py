@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from tokenshift.analysis.storage.manifest import MANIFEST_FILE, manifest_fault
+from tokenshift.analysis.storage.manifest import LEFT_BEHIND_FILE, MANIFEST_FILE, manifest_fault
 from tokenshift.analysis.storage.whole_file import whole_file
 
 POST_MORTEM_DIR = "post_mortem"
@@ -22,7 +22,8 @@ def last_checkpoint(output_dir: str) -> Path | None:
     numbered = []
     for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         number = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", folder.name)
-        if number and (folder / "trainer_state.json").is_file():
+        there = (folder / "trainer_state.json").is_file() and not (folder / LEFT_BEHIND_FILE).exists()
+        if number and there:
             numbered.append((int(number[1]), folder))
     newest_first = (folder for _, folder in sorted(numbered, reverse=True))
     for folder in newest_first:

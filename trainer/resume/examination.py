@@ -5,6 +5,7 @@ transformers, or of an earlier version of this trainer) is used if each of its f
 without loading it.
 """
 
+import json
 import re
 import struct
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tokenshift.analysis.storage.damage import DamagedFileError, is_whole_zip
 from tokenshift.analysis.storage.json_files import parse_json, read_json
-from tokenshift.analysis.storage.manifest import MANIFEST_FILE, WHOLE_BYTES, manifest_fault
+from tokenshift.analysis.storage.manifest import LEFT_BEHIND_FILE, MANIFEST_FILE, WHOLE_BYTES, manifest_fault
+from tokenshift.analysis.storage.whole_file import write_whole
 
 logger = get_logger(__name__)
 
@@ -85,6 +87,32 @@ def checkpoints_of(run_dir: Path) -> list[Path]:
     """The checkpoints in a run's folder, by their number of updates."""
     folders = run_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if run_dir.is_dir() else []
     return sorted((path for path in folders if path.is_dir() and checkpoint_step(path) >= 0), key=checkpoint_step)
+
+
+def leave_behind(checkpoint: Path) -> list[Path]:
+    """Mark the whole checkpoints of more updates beside the one that a run goes on from; it loses its own mark.
+
+    Returns:
+        The checkpoints that were marked now.
+    """
+    (checkpoint / LEFT_BEHIND_FILE).unlink(missing_ok=True)
+    step = checkpoint_step(checkpoint)
+    later = [other for other in checkpoints_of(checkpoint.parent) if checkpoint_step(other) > step >= 0]
+    later = [other for other in later if left_behind(other) is None and examine(other).fault is None]
+    for other in later:
+        write_whole(other / LEFT_BEHIND_FILE, json.dumps({"went_on_from": checkpoint.name}) + "\n")
+    return later
+
+
+def left_behind(checkpoint: Path) -> str | None:
+    """Why a checkpoint is of a course that its run has left, in words; None where it is not."""
+    if not (checkpoint / LEFT_BEHIND_FILE).exists():
+        return None
+    try:
+        origin = str(read_json(checkpoint / LEFT_BEHIND_FILE, dict)["went_on_from"])
+    except (OSError, ValueError, KeyError):
+        origin = "another one"
+    return f"the run went on from {origin} later, and left it behind; name it to go on from it all the same"
 
 
 def examine(checkpoint: Path) -> Examination:
@@ -191,7 +219,9 @@ def examine_everywhere(checkpoint: Path) -> Examination:
 
 
 def newest_whole(run_dir: Path) -> ResumePoint:
-    """Find the newest checkpoint of a run that is whole; every process must call it, and all get the same.
+    """Find the newest checkpoint of a run that is whole, and of the course that the run took last.
+
+    Every process must call it, and all get the same.
 
     Args:
         run_dir: the run's folder, which need not exist.
@@ -199,10 +229,11 @@ def newest_whole(run_dir: Path) -> ResumePoint:
     Raises:
         DamagedFileError: if there are checkpoints, and none of them is whole.
     """
-    (candidates,) = broadcast_object_list([checkpoints_of(run_dir)[::-1]])
+    found = [(checkpoint, left_behind(checkpoint)) for checkpoint in checkpoints_of(run_dir)[::-1]]
+    (candidates,) = broadcast_object_list([found])
     point = ResumePoint()
-    for checkpoint in candidates:
-        examination = examine_everywhere(checkpoint)
+    for checkpoint, left in candidates:
+        examination = examine_everywhere(checkpoint) if left is None else Examination(left)
         if examination.fault is None:
             point.checkpoint = checkpoint
             if point.remarks:
@@ -214,7 +245,7 @@ def newest_whole(run_dir: Path) -> ResumePoint:
     if candidates:
         faults = " ".join(point.remarks)
         raise DamagedFileError(
-            f"No checkpoint in {run_dir} is whole. {faults} Bring one back from a copy, or begin the run again."
+            f"No checkpoint in {run_dir} can be used. {faults} Bring one back from a copy, or begin the run again."
         )
     return point
 
