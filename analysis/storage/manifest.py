@@ -14,7 +14,7 @@ from tokenshift.analysis.storage.whole_file import write_whole
 MANIFEST_FILE = "manifest.json"
 
 LEFT_BEHIND_FILE = "left_behind.json"
-"""Marks a checkpoint of more updates than the one that its run was told to go on from: the run then has another course,
+"""Marks a checkpoint of more updates than the one that its run was told to go on from: the run has another course now,
 which may end before it gets there."""
 
 WHOLE_BYTES = 64 * 2**20

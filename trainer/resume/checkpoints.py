@@ -106,10 +106,10 @@ class WholeCheckpointTrainer(Trainer):
         if os.path.realpath(checkpoint.parent) == os.path.realpath(run_dir):
             later = on_main_process(lambda: leave_behind(checkpoint))
             if later:
+                names = ", ".join(path.name for path in later)
                 logger.warning(
-                    f"The run goes on from {checkpoint.name}, and leaves {', '.join(path.name for path in later)} of its "
-                    "former course behind: each is replaced when the run gets there, and "
-                    "resume_from_checkpoint=True passes over it until then."
+                    f"The run goes on from {checkpoint.name}, and leaves {names} of its former course behind: each is "
+                    "replaced when the run gets there, and resume_from_checkpoint=True passes over it until then."
                 )
         return str(checkpoint)
 

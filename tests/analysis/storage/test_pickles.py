@@ -72,7 +72,7 @@ def test_a_damaged_file_is_said_to_be_damaged(tmp_path: Path) -> None:
         check_checkpoint(tmp_path)
 
 
-# Below the top level: DeepSpeed's and FSDP's --------------------------------------------------------------------------
+# Below the top level: DeepSpeed's and FSDP's ---------------------------------------------------------------------
 
 
 def test_a_harmful_pickle_in_a_folder_of_the_checkpoint_is_refused(tmp_path: Path) -> None:
