@@ -51,7 +51,10 @@ def test_contents_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch
     monkeypatch.setattr(whole_files.os, "fsync", lambda file: (done.append("sync"), sync(file)))
     monkeypatch.setattr(whole_files.os, "replace", lambda *names: (done.append("name"), replace(*names)))
     write_whole(tmp_path / "a.json", "{}")
-    assert done == ["sync", "name", "sync"]
+    assert done == ["sync", "name"]
+    with whole_file(tmp_path / "a.json", is_scratch=True) as partial:
+        partial.write_text("[]")
+    assert done == ["sync", "name", "name"]
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
