@@ -54,7 +54,7 @@ def launch_config(given: str) -> Path:
         given: A path, or a name with or without `.yaml`.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or it holds something else.
     """
     file = _file(given, LAUNCH_CONFIGS, "--launch")
     if file is None:
@@ -62,6 +62,12 @@ def launch_config(given: str) -> Path:
         raise ValueError(
             f"--launch {given!r} is neither a file nor one of {', '.join(names)}{_nearest(given, names)}."
         )
+    try:
+        is_mapping = isinstance(read_yaml(file), dict)
+    except UnreadableYamlError as error:
+        raise ValueError(f"--launch {given!r} {error}") from error
+    if not is_mapping:
+        raise ValueError(f"--launch {given!r} is no accelerate config: it holds no mapping of settings to values.")
     return file
 
 

@@ -73,6 +73,12 @@ COMMAND_LINE: list[WrongInput] = [
         "",
         ("an unknown command", "trian", ("'trian'", "did you mean train?")),
         ("an unknown launch config", "train --launch dpp", ("'dpp'", "did you mean ddp?")),
+        (
+            "a launch config of a billion values",
+            "train --launch configs/merge_bomb.yaml",
+            ("bomb.yaml", "5,000 values"),
+        ),
+        ("a launch config that is a list", "train --launch configs/a_list.yaml", ("a_list.yaml", "mapping")),
         ("a launcher's option without --launch", "train --num_processes 2", ("--num_processes", "give --launch")),
         ("no whole number of processes", "train --launch ddp --num_processes two", ("'two'", "whole number")),
         ("negative processes", "train --launch ddp --num_processes -2", ("'-2'", "at least 1")),
