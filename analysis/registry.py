@@ -20,6 +20,11 @@ class UserFunctionError(ValueError):
     """A user's function raised, or gave something else than it should, while a run was under way."""
 
 
+RAISED_BY_USERS = (Exception, SystemExit)
+"""What a user's function may raise: `sys.exit()` in it would otherwise end a run as if it had succeeded. Ctrl-C is not
+among it: KeyboardInterrupt stops a run, whoever raises it."""
+
+
 def close_match(name: str, known: Iterable[str]) -> str:
     """`"; did you mean NAME?"` for the nearest known name, else an empty string."""
     nearest = difflib.get_close_matches(name, list(known), n=1)
@@ -52,7 +57,7 @@ def import_dotted(path: str, setting: str) -> Any:
         sys.path.insert(0, folder)  # before what is installed, as for a script of the user's
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever the user's module raises
+    except RAISED_BY_USERS as error:  # whatever the user's module raises
         frames = [
             frame
             for frame in traceback.extract_tb(error.__traceback__)

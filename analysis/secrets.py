@@ -25,11 +25,14 @@ TOKENS = re.compile(
     r"|xox[abprs]-[A-Za-z0-9-]{10,}"  # Slack
     r"|npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,}|[sr]k_live_[A-Za-z0-9]{16,}"  # npm, PyPI, Stripe
     r"|nvapi-[A-Za-z0-9_-]{30,}|gsk_[A-Za-z0-9]{30,}|r8_[A-Za-z0-9]{30,}"  # NVIDIA, Groq, Replicate
-    r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"  # JSON web tokens
     r")"
 )
+WEB_TOKEN = re.compile(  # JSON web tokens; what is looked ahead for keeps the time linear in the text's length
+    r"(?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{10,}\.)"
+    r"((?:(?<=\\)[nrt]|[A-Za-z0-9_-]*?[_-])??)eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"
+)
 BEARER = re.compile(r"(?i)(\b(?:Bearer|Authorization:\s*Basic)\s+)[A-Za-z0-9._~+/=-]{16,}")
-URL_USER = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s/\"'<>]+@")
+URL_USER = re.compile(r"((?<=[A-Za-z0-9+.-])://)[^\s/\"'<>]+@")
 URL_PARAMETER = re.compile(
     r"(?i)([?&#;](?:[\w-]*(?:token|key|password|passwd|secret|signature|credential)|sig)=)[^&#;\s\"'<>]+"
 )
@@ -63,7 +66,8 @@ def hide_in_text(text: str) -> str:
         text = text.replace(secret, HIDDEN).replace(json.dumps(secret)[1:-1], HIDDEN)
     text = URL_USER.sub(rf"\1{HIDDEN}@", text)
     text = URL_PARAMETER.sub(rf"\1{HIDDEN}", text)
-    return BEARER.sub(rf"\1{HIDDEN}", TOKENS.sub(HIDDEN, text))
+    text = WEB_TOKEN.sub(rf"\1{HIDDEN}", TOKENS.sub(HIDDEN, text))
+    return BEARER.sub(rf"\1{HIDDEN}", text)
 
 
 def hide_secrets(value: Any, name: Any = None) -> Any:

@@ -19,6 +19,7 @@ Several models of one recipe are analyzed one by one, each in a folder of its ow
 three runs or more. Given as `name=model`, the models of several recipes are compared too.
 """
 
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.recipes.command_line.start import start_script
 
 if __name__ == "__main__":
@@ -111,7 +112,7 @@ class AnalyzeShiftArguments(MeasuredShiftArguments):
             if isinstance(value := getattr(self, name), str):  # a config file's single name
                 setattr(self, name, [value])
         if self.control is not None:
-            self.control = str(Path(self.control).expanduser())
+            self.control = str(user_path(self.control, "control"))
         if self.report_responses < 0 or self.resamples < 1:
             raise ValueError("report_responses must be at least 0 and resamples at least 1.")
 
@@ -207,7 +208,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob | RunsJob:
         if len(names) > 1 or sft:
             raise ValueError(f"control={args.control!r} is of a single run; compare several runs by --sft_models.")
         check_control(Path(args.control), args.measure)
-    if args.trajectories not in SAMPLED and not Path(args.trajectories).expanduser().is_file():
+    if args.trajectories not in SAMPLED and not user_path(args.trajectories, "trajectories").is_file():
         raise ValueError(f"trajectories={args.trajectories!r} is no file; give rl, base, both or a file's path.")
     if len(names) > 1 or sft:
         return prepare_runs(args, groups, sft, prepare_one, settings_of)

@@ -9,6 +9,8 @@ Trainings, rollouts by vLLM, evaluations and analyses that name the new folder a
 the model's own, and share the disk with it where that is possible.
 """
 
+from tokenshift.analysis.storage.user_paths import user_path
+from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, parse_yaml
 from tokenshift.recipes.command_line.start import start_script
 
 if __name__ == "__main__":
@@ -18,8 +20,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.parser import parse_into
@@ -54,8 +54,8 @@ class ChangeModelArguments:
     def __post_init__(self) -> None:
         given = self.model_config_overrides
         try:
-            value = yaml.safe_load(given) if isinstance(given, str) else given
-        except yaml.YAMLError:
+            value = parse_yaml(given) if isinstance(given, str) else given
+        except UnreadableYamlError:
             value = given
         if not isinstance(value, dict) or not value:
             raise ValueError(
@@ -63,7 +63,7 @@ class ChangeModelArguments:
                 "'{\"max_position_embeddings\": 512}'."
             )
         self.model_config_overrides = value
-        self.output_dir = str(Path(self.output_dir).expanduser())
+        self.output_dir = str(user_path(self.output_dir, "output_dir"))
 
 
 def run(args: ChangeModelArguments) -> None:

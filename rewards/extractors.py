@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tokenshift.analysis.registry import Registry
+from tokenshift.analysis.registry import RAISED_BY_USERS, Registry, UserFunctionError
 from tokenshift.rewards.answers import equal_in_math, extracted_answers, voted_answers
 
 Extract = Callable[[list[str]], list[str | None]]
@@ -38,7 +38,10 @@ class AnswerExtractor:
         Raises:
             ValueError: if the function gives something else than one text or None for each completion.
         """
-        answers: Any = self.extract(completions)
+        try:
+            answers: Any = self.extract(completions)
+        except SystemExit as error:
+            raise UserFunctionError(f"answer_extractor={self.name!r} raised SystemExit({error.code!r}).") from error
         if not isinstance(answers, list | tuple) or len(answers) != len(completions):
             got = f"{len(answers)} answers" if isinstance(answers, list | tuple) else f"a {type(answers).__name__}"
             raise ValueError(
@@ -117,7 +120,7 @@ def load_extractor(name: str) -> AnswerExtractor:
         return extractor
     try:
         answers = extractor.extract(REHEARSED)
-    except Exception as error:  # whatever the user's function raises
+    except RAISED_BY_USERS as error:  # whatever the user's function raises
         reason = " ".join(str(error).split())
         raise ValueError(
             f"answer_extractor={name!r} fails on the completions {REHEARSED!r}: {type(error).__name__}: {reason}"

@@ -4,6 +4,10 @@ import math
 from numbers import Real
 from typing import Any
 
+DIGITS = 1000
+LARGEST_NUMBER = 10**DIGITS
+"""Whole numbers below it are taken as gold answers; Python writes no number of more than 4,300 digits, by default."""
+
 
 def completion_text(completion: str | list[dict[str, Any]]) -> str:
     """A plain completion itself, or the text of a conversation's last message; empty where there is none."""
@@ -19,12 +23,17 @@ def gold_text(gold: Any) -> str:
     """A gold answer as text: `72` of 72, of 72.0 and of numpy's numbers; empty where it is missing (None or NaN).
 
     Raises:
-        ValueError: for something else than text or a number.
+        ValueError: for something else than text or a number, and for a whole number of more than 1,000 digits.
     """
     if isinstance(gold, str):
         return gold
     if gold is None:
         return ""
+    if isinstance(gold, int) and abs(gold) >= LARGEST_NUMBER:
+        raise ValueError(
+            f"A gold answer is a whole number of more than {DIGITS:,} digits, which Python does not write; give it as "
+            "text, or leave the row out."
+        )
     if getattr(gold, "ndim", None) == 0 and hasattr(gold, "item"):  # of numpy or torch
         number, written = gold.item(), str(gold)
     else:

@@ -46,6 +46,12 @@ def _wandb_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test cuts the power, and thousands of small files would wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+@pytest.fixture(autouse=True)
 def _own_modules() -> Iterator[None]:
     """Tests write modules of a user's own, of the same names in other folders: none stays for the next test."""
     yield

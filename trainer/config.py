@@ -10,12 +10,12 @@ from trl import GRPOConfig
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.secrets import hide_secrets, remember_secrets
 from tokenshift.analysis.thresholds import CORRECT
-from tokenshift.trainer.guard.config_numbers import check_config_numbers
+from tokenshift.trainer.guard.config_numbers import LARGEST, check_config_numbers
 from tokenshift.trainer.guard.trackers import check_trackers
 from tokenshift.trainer.policy.rollout_settings import check_generation_kwargs
 from tokenshift.trainer.resume.process_group import start_cpu_group
 from tokenshift.trainer.weighting.calls import try_out
-from tokenshift.trainer.weighting.options import LARGEST, checked_options, parse_options
+from tokenshift.trainer.weighting.options import checked_options, parse_options
 from tokenshift.trainer.weighting.registry import DIVERGENCES, WEIGHTINGS, Divergence, Weighting
 
 SEQUENCE_LEVEL_LOSSES = ("luspo", "vespo")

@@ -3,7 +3,6 @@
 Shape legend: P problems of a set.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from tokenshift.analysis.comparison.curves import Curve, LearningCurve, training
 from tokenshift.analysis.divergence.summary import divergence_summary
 from tokenshift.analysis.sampling.correctness import are_graded, given_rewards
 from tokenshift.analysis.storage.damage import DamagedFileError
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.parquet_files import open_parquet, read_parquet
 from tokenshift.analysis.token_table.columns import column
 from tokenshift.analysis.token_table.measure import SHIFT_MEASURES
@@ -148,7 +148,7 @@ def final_shift(folder: Path) -> dict[str, dict[str, float]]:
 def _recovery(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
-    summary = json.loads(file.read_text(encoding="utf-8"))
+    summary = read_json(file, dict)
     cells = (policy for policy in summary["cells"] if policy["criterion"] not in ("none", "all"))
     cell = next(cells, None)  # there is none where the criterion cannot meet its budget
     if cell is None or cell["recovery"] is None:
@@ -177,9 +177,9 @@ def read_cell(
     Raises:
         ValueError: if there are no responses, or a file is damaged.
     """
-    history = json.loads(log.read_text(encoding="utf-8")) if log.is_file() else []
+    history = read_json(log, list) if log.is_file() else []
     metrics = folder / "shift" / "metrics.json"
-    probes = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else []
+    probes = read_json(metrics, list) if metrics.is_file() else []
     reward, values = problem_rewards(responses)
     return CellResult(
         variant,

@@ -19,7 +19,7 @@ from tokenshift.analysis.divergence.from_logits import check_sampling, js_diverg
 from tokenshift.analysis.divergence.row_sums import row_sums
 from tokenshift.analysis.divergence.top_k import block_maxima, top_k
 from tokenshift.analysis.divergence.top_p import DEPTH, NextTokens, truncated_divergences
-from tokenshift.analysis.registry import Registry, UserFunctionError
+from tokenshift.analysis.registry import RAISED_BY_USERS, Registry, UserFunctionError
 from tokenshift.analysis.sampling.shared_noise import Row
 from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.thresholds import LOG_2
@@ -220,7 +220,10 @@ class Criterion:
             ValueError: if the function gives something else than one number per position.
         """
         positions.compute(self.needs)
-        scores: Any = self.function(positions, **self.options)
+        try:
+            scores: Any = self.function(positions, **self.options)
+        except SystemExit as error:
+            raise UserFunctionError(f"criterion={self.name!r} raised SystemExit({error.code!r}).") from error
         shape = tuple(positions.drawn.shape)
         if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != shape:
             got = f"shape {tuple(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
@@ -372,10 +375,10 @@ def rehearse(criterion: Criterion, vocabulary: int) -> None:
         if str(error).startswith("criterion="):
             raise
         raise _failed(criterion, error) from error
-    except Exception as error:  # whatever the user's function raises
+    except RAISED_BY_USERS as error:  # whatever the user's function raises
         raise _failed(criterion, error) from error
 
 
-def _failed(criterion: Criterion, error: Exception) -> ValueError:
+def _failed(criterion: Criterion, error: BaseException) -> ValueError:
     reason = " ".join(str(error).split())
     return ValueError(f"criterion={criterion.name!r} fails on 3 made-up positions: {type(error).__name__}: {reason}")

@@ -17,6 +17,7 @@ from tokenshift.analysis.cross_sampling.decoding import Decoding
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse, Intervention
 from tokenshift.analysis.cross_sampling.sweep_trees import SweepTrees
 from tokenshift.analysis.sampling.requests import Prompt, requests_of
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.storage.work_units import run_units
@@ -309,7 +310,7 @@ def read_thresholds(folder: RunFolder) -> list[Threshold]:
     if not file.exists():
         return []
     try:
-        return [Threshold(**entry) for entry in json.loads(file.read_text(encoding="utf-8"))]
+        return [Threshold(**entry) for entry in read_json(file)]
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({' '.join(str(error).split())}); delete it.") from error
 
@@ -373,7 +374,7 @@ def find_thresholds(
                 ),
             )
         if state.is_main_process:
-            new += [Threshold(**entry) for file in files for entry in json.loads(file.read_text(encoding="utf-8"))]
+            new += [Threshold(**entry) for file in files for entry in read_json(file)]
             records = [asdict(threshold) for threshold in [*known.values(), *new]]
             write_whole(folder.path / THRESHOLDS_FILE, json.dumps(records, indent=1) + "\n")
             shutil.rmtree(folder.units("pilot"), ignore_errors=True)

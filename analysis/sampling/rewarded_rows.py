@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from tokenshift.analysis.registry import UserFunctionError
+from tokenshift.analysis.registry import RAISED_BY_USERS, UserFunctionError
 
 Reward = Callable[..., Any]
 """TRL's signature: keyword arguments, `completions` and columns among them, to a number or None each."""
@@ -51,7 +51,7 @@ def row_rewards(
     check_arguments(reward, list(arguments))
     try:
         values = reward(**arguments)
-    except Exception as error:  # whatever a user's function raises
+    except RAISED_BY_USERS as error:  # whatever a user's function raises
         raise _raised(reward, error) from error
     return _checked(reward, values, len(completions))
 
@@ -76,7 +76,7 @@ def checked_reward(reward: Reward) -> Reward:
         async def awaited(*args: Any, **arguments: Any) -> list[float | None]:
             try:
                 values = await reward(*args, **arguments)
-            except Exception as error:
+            except RAISED_BY_USERS as error:
                 raise _raised(reward, error) from error
             return numbers_of(values, len(arguments["completions"]))
 
@@ -85,14 +85,14 @@ def checked_reward(reward: Reward) -> Reward:
     def called(*args: Any, **arguments: Any) -> list[float | None]:
         try:
             values = reward(*args, **arguments)
-        except Exception as error:
+        except RAISED_BY_USERS as error:
             raise _raised(reward, error) from error
         return numbers_of(values, len(arguments["completions"]))
 
     return called
 
 
-def _raised(reward: Reward, error: Exception) -> Exception:
+def _raised(reward: Reward, error: BaseException) -> BaseException:
     """The error to raise where a reward raised one: one line, with the place in the user's file."""
     if str(getattr(reward, "__module__", "")).startswith("tokenshift."):  # a shipped one
         return UserFunctionError(str(error)) if isinstance(error, ValueError) else error
@@ -148,7 +148,7 @@ def _checked(reward: Reward, values: Any, count: int, *, finite: bool = True) ->
             values = values.tolist()
         elif isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping | Set | list | tuple):
             values = list(values)
-    except Exception as error:  # a generator of the user's, or a tensor without values
+    except RAISED_BY_USERS as error:  # a generator of the user's, or a tensor without values
         raise _raised(reward, error) from error
     if not isinstance(values, list | tuple) or len(values) != count:
         reply = " ".join(repr(values).split())

@@ -21,6 +21,7 @@ from tokenshift.analysis.shift.figures.evolution import evolution_figures
 from tokenshift.analysis.shift.figures.robustness import robustness_figures
 from tokenshift.analysis.shift.robustness import ROBUSTNESS_COLUMNS, TRUNCATION_COLUMNS, truncation_cells
 from tokenshift.analysis.shift.summary import GROUPS, group_estimate, summarise
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
@@ -122,7 +123,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
         ValueError: If there is none.
     """
     try:
-        record: dict[str, Any] = json.loads((folder / SHIFT_SUMMARY_FILE).read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(folder / SHIFT_SUMMARY_FILE)
         groups = [groups["all"] for groups in record["kinds"].values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(folder)!r} holds no {SHIFT_SUMMARY_FILE} of a finished shift analysis.") from error

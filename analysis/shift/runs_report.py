@@ -12,6 +12,7 @@ from tokenshift.analysis.shift.report import NUMBERS, REPORT_FILE, kinds_by_meas
 from tokenshift.analysis.shift.runs import Run, run_of_table
 from tokenshift.analysis.shift.runs_summary import SFT, runs_summary
 from tokenshift.analysis.statistics.over_runs import within_bounds
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.provenance import report_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
@@ -44,7 +45,7 @@ def run_of_folder(folder: RunFolder, name: str, measure: str, *, resamples: int 
         ValueError: If the folder holds no finished analysis.
     """
     kinds = {measure: kinds_by_measure(folder.path, measure, resamples=resamples)}
-    other = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))["second"]
+    other = read_json(folder.path / "summary.json")["second"]
     if other is not None:
         kinds[other["measure"]] = other["kinds"]
     return run_of_table(folder.table, name, measure, kinds=kinds, resamples=resamples)

@@ -35,6 +35,7 @@ from tokenshift.analysis.shift.summary import summarise
 from tokenshift.analysis.storage.parquet_files import read_parquet
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder, held_run_folder
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, check_measure, measure_name, second_measure
 from tokenshift.analysis.token_table.model_states import check_lengths
 from tokenshift.analysis.token_table.one_at_a_time import OneAtATime
@@ -177,7 +178,7 @@ class ShiftAnalysis:
         page = self.folder.path / REPORT_FILE
         if path is None:
             return page
-        copy = Path(path).expanduser()
+        copy = user_path(path, "path")
         copy.parent.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copyfile(page, copy))
 

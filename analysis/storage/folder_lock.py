@@ -8,11 +8,14 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import psutil
 from filelock import FileLock, SoftFileLock, Timeout
 
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,9 @@ LOCK_FILES = (LOCK_FILE, HOLDER_FILE, MARKER_FILE)
 BEAT_SECONDS, WATCH_SECONDS = 10.0, 25.0
 """How often the holder touches `HOLDER_FILE`, and how long another host's file is watched before it counts as left."""
 
+SAME_START = 2.0
+"""Seconds by which two readings of when a process began may differ, since clocks are set meanwhile."""
+
 CANNOT_LOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Errors of file systems that cannot lock a file."""
 
@@ -42,7 +48,8 @@ class FolderLock:
 
     The operating system releases the lock of a process that dies, so that a killed run never blocks a folder. On
     shared file systems whose locks do not reach from host to host, the holder is known by a file that it touches every
-    10 seconds: a run on another host watches that file for 25 seconds before it takes the folder.
+    10 seconds: a run on another host watches that file for 25 seconds before it takes the folder. The same file tells
+    of the holder where somebody deletes the lock file; the holder writes it anew where that one is deleted too.
 
     Args:
         folder: The folder; it is made if it is not there.
@@ -61,16 +68,20 @@ class FolderLock:
         self._holder_file = folder / HOLDER_FILE
         self._process = os.getpid()
         self._lock: FileLock | SoftFileLock = FileLock(folder / LOCK_FILE, thread_local=False)
-        self._ended = threading.Event()
+        self._ended, self._guard = threading.Event(), threading.RLock()
         self._key = _key(folder)
         self.is_borrowed = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._acquire(folder)
-            if _is_another_hosts(self._holder_file) and _is_touched(self._holder_file):
+            others = _is_another_hosts(self._holder_file) and _is_touched(self._holder_file)
+            if others or _lives_here(
+                self._holder_file
+            ):  # the lock file was deleted, or does not reach from host to host
                 self._lock.release()
                 raise Timeout(str(self._holder_file))
-            holder = {"kind": kind, "host": socket.gethostname(), "process": self._process}
+            started = psutil.Process().create_time()
+            holder = {"kind": kind, "host": socket.gethostname(), "process": self._process, "started": started}
             write_whole(self._holder_file, json.dumps(holder) + "\n")
         except Timeout:
             raise ValueError(_in_use(self._holder_file, kind, where)) from None
@@ -78,7 +89,8 @@ class FolderLock:
             self._lock.release()
             raise ValueError(f"{where} cannot be written: {error.strerror}.") from error
         _locks[self._key] = self
-        threading.Thread(target=_touch, args=(self._holder_file, self._ended), daemon=True).start()
+        beats = (self._holder_file, self._ended, self._guard, holder)
+        threading.Thread(target=_touch, args=beats, daemon=True).start()
 
     def _acquire(self, folder: Path) -> None:
         """Lock the lock file, or make the marker where files cannot be locked.
@@ -102,7 +114,9 @@ class FolderLock:
             self._ended.set()
             if _locks.get(self._key) is self:
                 del _locks[self._key]
-            self._holder_file.unlink(missing_ok=True)
+            with self._guard:  # the other thread would write it anew
+                if not _is_another_hosts(self._holder_file) and not _lives_here(self._holder_file):
+                    self._holder_file.unlink(missing_ok=True)
             self._lock.release()
 
     def __del__(self) -> None:
@@ -144,8 +158,21 @@ def _key(folder: Path) -> str:
 def _is_another_hosts(holder_file: Path) -> bool:
     """Whether the file names a process of another host, which may have been killed."""
     try:
-        return bool(json.loads(holder_file.read_text(encoding="utf-8"))["host"] != socket.gethostname())
+        return bool(read_json(holder_file)["host"] != socket.gethostname())
     except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _lives_here(holder_file: Path) -> bool:
+    """Whether the file names another process of this host that lives."""
+    try:
+        holder = read_json(holder_file, dict)
+        number, started = int(holder["process"]), float(holder["started"])
+        if holder["host"] != socket.gethostname() or number == os.getpid():
+            return False
+        process = psutil.Process(number)
+        return abs(process.create_time() - started) < SAME_START and process.status() != psutil.STATUS_ZOMBIE
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, psutil.Error):
         return False
 
 
@@ -171,20 +198,43 @@ def _touched(file: Path) -> int | None:
         return None
 
 
-def _touch(holder_file: Path, ended: threading.Event) -> None:
-    """Touch the file every `BEAT_SECONDS` until the lock's end."""
+def _touch(holder_file: Path, ended: threading.Event, guard: threading.RLock, holder: Mapping[str, Any]) -> None:
+    """Touch the file every `BEAT_SECONDS` until the lock's end; write it anew where it was deleted, and tell the user
+    where another run has taken the folder since.
+
+    Args:
+        holder_file: The file.
+        ended: Set at the lock's end.
+        guard: Held where the file is written or deleted.
+        holder: What the file says.
+    """
+    is_told = False
     while not ended.wait(BEAT_SECONDS):
         try:
-            os.utime(holder_file)
-        except OSError:  # a full or lost disk, of which the run tells
+            with guard:
+                if ended.is_set():
+                    return
+                if holder_file.parent.is_dir() and not holder_file.exists():
+                    write_whole(holder_file, json.dumps(holder) + "\n")
+                    logger.warning(f"{holder_file} was deleted while this run holds the folder; it is there again.")
+                os.utime(holder_file)
+            now = read_json(holder_file, dict)
+        except (OSError, ValueError):  # a full or lost disk, of which the run tells
             continue
+        if not is_told and (now.get("host"), now.get("process")) != (holder["host"], holder["process"]):
+            is_told = True
+            logger.warning(
+                f"The lock of {holder_file.parent} was deleted while this run held it, and process "
+                f"{now.get('process')} on the host {now.get('host')} has taken the folder: end one of the two runs, "
+                "or they mix their files."
+            )
 
 
 def _in_use(holder_file: Path, kind: str, where: str) -> str:
     """The message for a folder that another run holds."""
     advice = "wait until it ends, or choose another --output_dir."
     try:
-        holder = json.loads(holder_file.read_text(encoding="utf-8"))
+        holder = read_json(holder_file)
         held_by, process = str(holder["kind"]), f"process {holder['process']} on the host {holder['host']}"
     except (OSError, ValueError, KeyError, TypeError):  # taken by an older version, or in this very moment
         return f"{where} is in use by another {kind}; {advice}"

@@ -8,9 +8,14 @@ from typing import Any
 
 import xxhash
 
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.whole_file import write_whole
 
 MANIFEST_FILE = "manifest.json"
+
+LEFT_BEHIND_FILE = "left_behind.json"
+"""Marks a checkpoint of more updates than the one that its run was told to go on from: the run has another course now,
+which may end before it gets there."""
 
 WHOLE_BYTES = 64 * 2**20
 """Largest file that is hashed whole; of larger ones, blocks are."""
@@ -76,11 +81,11 @@ def manifest_fault(folder: Path) -> str | None:
         folder: a folder with a manifest.
     """
     try:
-        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST_FILE)
         files: list[tuple[str, Any, Any]] = [
             (name, entry["size"], entry["xxh3_128"]) for name, entry in manifest["files"].items()
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST_FILE} is damaged"
     if not files:
         return f"{MANIFEST_FILE} names no file"

@@ -12,6 +12,7 @@ from accelerate import PartialState
 
 from tokenshift.analysis.storage.folder_lock import LOCK_FILES, FolderLock
 from tokenshift.analysis.storage.main_process import on_main_process
+from tokenshift.analysis.storage.user_paths import user_path
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def new_run_folder(output_dir: str | Path | None, state: PartialState) -> RunFol
         folder = RunFolder(Path(tempfile.mkdtemp(prefix="tokenshift_")))
         weakref.finalize(folder, shutil.rmtree, folder.path, ignore_errors=True)
         return folder
-    path = Path(output_dir).expanduser()
+    path = user_path(output_dir, "output_dir")
     _refuse_used(path, output_dir)
     state.wait_for_everyone()  # every process has looked before one of them writes
     return RunFolder(path)

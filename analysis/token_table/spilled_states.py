@@ -163,7 +163,7 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
 def _save(file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file that appears whole, with the hash of its tensors."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(file) as partial:
+    with whole_file(file, is_scratch=True) as partial:
         save_file(tensors, partial, {**metadata, HASH: _digest(tensors)})
 
 

@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name == "train":
             words = with_planned_launch(words)
         launcher, words = split_launch(name, words)
-    except (ValueError, OverflowError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         report_mistake("tokenshift", as_mistake(error))
         return MISTAKE
     status = answer_early(name, words, f"tokenshift {name}")

@@ -7,7 +7,8 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tokenshift.analysis.storage.user_paths import user_path
+from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, read_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LAUNCH_CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
@@ -36,7 +37,7 @@ def config_file(given: str, pattern: str = "*") -> Path:
     Raises:
         ValueError: If there is none.
     """
-    file = _file(given, CONFIGS)
+    file = _file(given, CONFIGS, "--config")
     if file is None:
         names = config_names(pattern)
         raise ValueError(
@@ -53,14 +54,20 @@ def launch_config(given: str) -> Path:
         given: A path, or a name with or without `.yaml`.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or it holds something else.
     """
-    file = _file(given, LAUNCH_CONFIGS)
+    file = _file(given, LAUNCH_CONFIGS, "--launch")
     if file is None:
         names = launch_config_names()
         raise ValueError(
             f"--launch {given!r} is neither a file nor one of {', '.join(names)}{_nearest(given, names)}."
         )
+    try:
+        is_mapping = isinstance(read_yaml(file), dict)
+    except UnreadableYamlError as error:
+        raise ValueError(f"--launch {given!r} {error}") from error
+    if not is_mapping:
+        raise ValueError(f"--launch {given!r} is no accelerate config: it holds no mapping of settings to values.")
     return file
 
 
@@ -84,12 +91,12 @@ def read_config(file: Path, command: str | None = None) -> dict[str, Any]:
         command: The command that the arguments are for.
 
     Raises:
-        ValueError: If the file is not YAML, holds no mapping, or is the record of another command.
+        ValueError: If the file is not YAML, is out of bounds, holds no mapping, or is the record of another command.
     """
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config {str(file)!r} is not YAML: {' '.join(str(error).split())}") from error
+        config = read_yaml(file)
+    except UnreadableYamlError as error:
+        raise ValueError(f"--config {str(file)!r} {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"--config {str(file)!r} must hold a mapping of arguments to values.")
     facts = config.pop(RECORD, None)
@@ -103,8 +110,8 @@ def _names(folder: Path, pattern: str = "*") -> list[str]:
     return sorted(path.stem for path in folder.glob(f"{pattern}.yaml"))
 
 
-def _file(given: str, folder: Path) -> Path | None:
-    path = Path(given).expanduser()
+def _file(given: str, folder: Path, option: str) -> Path | None:
+    path = user_path(given, option)
     candidates = [path]
     if given and path.name == given:  # a bare name
         candidates += [folder / given, folder / f"{given}.yaml"]

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         given = parser.parse_args(arguments)
         runs = [read_run(folder) for folder in given.output_dir]
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         report_mistake("tokenshift doctor", as_mistake(error))
         return MISTAKE
     diagnoses = [(run, diagnose(run)) for run in runs]

@@ -8,9 +8,8 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-import yaml
-
 from tokenshift.analysis.registry import close_match
+from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, parse_yaml
 from tokenshift.recipes.command_line.commands import COMMANDS, Command
 from tokenshift.recipes.command_line.config_files import config_file, read_config, with_config_file
 from tokenshift.recipes.command_line.early_numbers import check_numbers
@@ -231,8 +230,8 @@ def _check_texts(values: Mapping[str, Any]) -> None:
         value = values.get(name)
         if isinstance(value, str):
             try:
-                read = yaml.safe_load(value)
-            except yaml.YAMLError:
+                read = parse_yaml(value)
+            except UnreadableYamlError:
                 read = None
             if not isinstance(read, dict):
                 raise ValueError(f"{name}={value!r} is no mapping of names to values in JSON, such as '{{\"a\": 1}}'.")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenshift.recipes.command_line.source_fields import SourceField
+from tokenshift.trainer.guard import config_numbers
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Range:
         words: what a message says of them, behind `must`.
         low, high: the ends.
         has_low, has_high: whether the ends belong to it.
+        besides: one more number that belongs to it.
     """
 
     words: str
@@ -26,10 +28,13 @@ class Range:
     high: float = math.inf
     has_low: bool = True
     has_high: bool = True
+    besides: float | None = None
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, int | float) or math.isnan(value):
             return False
+        if value == self.besides:
+            return True
         above = value >= self.low if self.has_low else value > self.low
         below = value <= self.high if self.has_high else value < self.high
         return above and below
@@ -46,7 +51,7 @@ LONG_SEED = Range("be a whole number of at least 0, and below 2**63", low=0, hig
 
 RANGES: dict[str, Range] = {
     **dict.fromkeys(("divergence_alpha", "correct_threshold"), FINITE),
-    **dict.fromkeys(("learning_rate", "beta", "gammas"), NOT_NEGATIVE),
+    **dict.fromkeys(("learning_rate", "beta", "gammas", "reference_cache_gib"), NOT_NEGATIVE),
     **dict.fromkeys(("divergence_scale", "low_prob_coef"), SCALE),
     "max_grad_norm": Range("be a number of at least 0", low=0),
     **dict.fromkeys(("temperature", "temperatures", "effect"), POSITIVE),
@@ -56,8 +61,15 @@ RANGES: dict[str, Range] = {
     "verify_timeout": POSITIVE,
     "max_steps": Range("be at least 1, or -1 for as many as num_train_epochs gives", low=-1),
     "most": Range("be a whole number of at least 1", low=1),
+    "lora_r": Range("be a whole number of at least 1", low=1),
+    **dict.fromkeys(("lora_alpha", "verify_budget", "sharpening"), POSITIVE),
+    "lora_dropout": Range("lie in [0, 1)", low=0, high=1, has_high=False),
 }
-"""Numbers of an argument, the same in every command -> its range; arguments that are not here may not be NaN."""
+"""Numbers of an argument, the same in every command -> its range; arguments that are not here have the range of their
+training config (`trainer/guard/config_numbers.py`), or may not be NaN."""
+
+OF_CONFIGS = ("ddp_timeout", "vllm_gpu_memory_utilization")
+"""Arguments of other commands that have the range of a training config's."""
 
 SEEDS = ("seed", "seeds")
 """Seeds; those of trainings have 32 bits."""
@@ -81,6 +93,8 @@ def check_numbers(values: Mapping[str, Any], fields: Mapping[str, SourceField]) 
         allowed = RANGES.get(name)
         if name in SEEDS:
             allowed = SEED if trains else LONG_SEED
+        elif allowed is None and (trains or name in OF_CONFIGS):
+            allowed = _of_config(name)
         several = isinstance(given, list)
         for item in given if several else [given]:
             value = _number(item)
@@ -91,6 +105,16 @@ def check_numbers(values: Mapping[str, Any], fields: Mapping[str, SourceField]) 
             if allowed is not None and value not in allowed:
                 said = f"{name} has {_shown(value)}, which" if several else f"{name}={_shown(value)}"
                 raise ValueError(f"{said} must {allowed.words}.")
+
+
+def _of_config(name: str) -> Range | None:
+    """The range that the training config checks again after the imports, by which NaN and infinity are refused too."""
+    known = config_numbers.RANGES.get(name)
+    if known is None:
+        return None
+    low, high = (-math.inf if known.low is None else known.low), (math.inf if known.high is None else known.high)
+    words = f"be {'' if known.high is not None else 'finite and '}{known}"
+    return Range(words, low, high, not known.above, known.high is not None and not known.below, known.besides)
 
 
 def _number(value: Any) -> float | int | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenshift.analysis.registry import close_match
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.recipes.command_line.source_fields import SourceField
 from tokenshift.recipes.inputs.data_files import READERS, check_data_file
 from tokenshift.recipes.inputs.model_names import local_folder
@@ -60,10 +61,10 @@ def check_paths(command: str, given: Mapping[str, Any], fields: Mapping[str, Sou
     _check_data(values, given, fields)
     if command == "shift":
         for value in values.get("trajectories", ()):
-            if value not in ("rl", "base", "both") and not Path(value).expanduser().is_file():
+            if value not in ("rl", "base", "both") and not user_path(value, "trajectories").is_file():
                 raise ValueError(f"trajectories={value!r} is no file; give rl, base, both or a file's path.")
         for value in values.get("control", ()):
-            if not Path(value).expanduser().is_dir():
+            if not user_path(value, "control").is_dir():
                 raise ValueError(f"control={value!r} is no folder of an analysis; name one that has a table.")
 
 
@@ -74,7 +75,7 @@ def _listed(value: Any) -> list[str]:
 
 def _check_output(values: Mapping[str, list[str]]) -> None:
     for value in values.get("output_dir", ()):
-        path = Path(value).expanduser()
+        path = user_path(value, "output_dir")
         for folder in (path, *path.parents):
             if folder.is_file():
                 what = "is a file" if folder == path else f"lies below {str(folder)!r}, which is a file"
@@ -84,16 +85,16 @@ def _check_output(values: Mapping[str, list[str]]) -> None:
 
 
 def _check_model(command: str, setting: str, name: str) -> None:
-    if command == "shift" and setting == "rl_model" and not Path(name).expanduser().exists():
+    if command == "shift" and setting == "rl_model" and not user_path(name, setting).exists():
         recipe, equals, model = name.partition("=")
         if equals and recipe.replace("-", "_").isidentifier():
             name = model
     if setting == "checkpoints" and any(sign in name for sign in "*?["):
-        if not any(Path(path).is_dir() for path in glob(str(Path(name).expanduser()))):
+        if not any(Path(path).is_dir() for path in glob(str(user_path(name, setting)))):
             raise ValueError(f"checkpoints={name!r} finds no folder.")
         return
     bare, _, revision = name.partition("@")
-    local_folder(name if not revision or Path(name).expanduser().exists() else bare, setting)
+    local_folder(name if not revision or user_path(name, setting).exists() else bare, setting)
 
 
 def _check_data(values: Mapping[str, list[str]], given: Mapping[str, Any], fields: Mapping[str, SourceField]) -> None:
@@ -143,7 +144,7 @@ def _check_function(setting: str, value: str) -> None:
         return
     try:
         tree = ast.parse(file.read_bytes(), filename=str(file))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two for code without end
         where = f" ({file}, line {error.lineno})" if isinstance(error, SyntaxError) else ""
         reason = error.msg if isinstance(error, SyntaxError) else error
         raise ValueError(f"{setting}={path!r} cannot be imported: {type(error).__name__}: {reason}{where}.") from error

@@ -105,6 +105,8 @@ def run_guarded(
         except OSError as error:
             return _after_disk_fault(file, error, "Nothing was done.")
         run(job)
+    except SystemExit as error:  # nothing of this project raises it here
+        return _after_mistake(file, _exited(error))
     except KeyboardInterrupt as error:
         _ignore_signals(previous)
         if ended_ranks():  # a launcher ends the others so
@@ -134,6 +136,17 @@ def run_guarded(
         if job is not None and hasattr(job, "close"):
             job.close()  # others may use the output folder from now on
     return 0
+
+
+def _exited(error: SystemExit) -> ValueError:
+    """A mistake of a user's function, such as a callback or a collator, that ended the program in the middle."""
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in frames if not frame.filename.startswith(str(Path(__file__).parents[2]))]
+    frame = (users or frames)[-1]
+    return LateMistakeError(
+        f"{frame.name} ({frame.filename}, line {frame.lineno}) ended the program by SystemExit({error.code!r}) in the "
+        "middle of the run; let it return or raise an error."
+    )
 
 
 def _ignore_signals(handled: Iterable[int]) -> None:

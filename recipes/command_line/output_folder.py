@@ -19,6 +19,7 @@ from tokenshift.analysis.storage.disk import (
     folder_bytes,
 )
 from tokenshift.analysis.storage.folder_lock import LOCK_FILE, FolderLock
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.storage.parquet_files import is_whole_parquet
 from tokenshift.analysis.storage.run_folder import RunFolder
@@ -173,7 +174,7 @@ def _mark_of(folder: Path, kind: RunKind) -> Path | None:
     key, summary = FOLDER_KINDS[kind].summary_key, folder / SUMMARY_FILE
     if key is not None and summary.is_file():
         try:
-            content = json.loads(summary.read_text(encoding="utf-8"))
+            content = read_json(summary)
         except ValueError:
             return None
         if isinstance(content, dict) and key in content:
@@ -228,7 +229,7 @@ def open_folder(
             if difference := _difference(folder, plain):
                 raise ValueError(f"{where} {difference}")
             if parts:
-                plain[CONTENT_PARTS] |= json.loads(file.read_text(encoding="utf-8")).get(CONTENT_PARTS, {})
+                plain[CONTENT_PARTS] |= read_json(file, dict).get(CONTENT_PARTS, {})
         write_whole(file, json.dumps(plain, indent=1, sort_keys=True) + "\n")
         contents = {name: value for name, value in settings.items() if name.endswith("_content")} | (parts or {})
         record_launch(folder, (job.args,), goes_on=goes_on, contents=contents)
@@ -246,7 +247,7 @@ def open_folder(
 def _difference(folder: Path, settings: dict[str, Any]) -> str | None:
     """The difference that keeps an analysis of these settings from continuing the one in the folder, or None."""
     try:
-        before = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        before = read_json(folder / SETTINGS_FILE, dict)
     except ValueError:
         return f"has a damaged {SETTINGS_FILE}; delete the analysis by --overwrite true."
     parts_before, parts = before.pop(CONTENT_PARTS, {}), settings.get(CONTENT_PARTS, {})

@@ -7,7 +7,6 @@ over it: each launch of the run with its time, command line, library versions, g
 and data.
 """
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,9 @@ import yaml
 from accelerate.logging import get_logger
 
 from tokenshift.analysis.secrets import hide_secrets, is_secret_name
+from tokenshift.analysis.storage.json_files import parse_json
 from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.analysis.storage.yaml_text import read_yaml
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import RECORD
 from tokenshift.recipes.command_line.environment import LIBRARIES
@@ -115,7 +116,7 @@ def _mapping_of(value: Any) -> Any:
     """A mapping that is written as JSON, as it is on a command line; any other value as it is."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            return json.loads(value)
+            return parse_json(value)
         except ValueError:
             return value
     return value
@@ -237,7 +238,7 @@ def _version(library: str) -> str | None:
 def _read(file: Path) -> dict[str, Any]:
     """What a YAML file holds; nothing where it cannot be read."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = read_yaml(file)
+    except ValueError:
         return {}
     return content if isinstance(content, dict) else {}

@@ -96,7 +96,7 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
         if command.early and fields:
             module, _, function = command.early.rpartition(".")
             getattr(import_module(module), function)(values)
-    except (ValueError, OverflowError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         report_mistake(command.script.name, as_mistake(error))
         return MISTAKE
     if not values.get("load_in_4bit"):
@@ -104,9 +104,9 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
     return None
 
 
-def as_mistake(error: Exception) -> ValueError:
-    """What Python raises for a name or a value that it cannot take (a name that is too long, the home folder of a user
-    that is not there, a whole number beyond floats, a file that is nested without end), as a user's mistake.
+def as_mistake(error: ValueError | OSError | RecursionError) -> ValueError:
+    """A user's mistake, or what Python raises for a file that cannot be read or a value that is nested without end, as
+    a user's mistake. Whatever else is raised is a defect, and not told as one.
     """
     if isinstance(error, RecursionError):
         return ValueError("a config, an option or a file is nested too deeply; write it with fewer levels.")

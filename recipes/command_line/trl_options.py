@@ -1,8 +1,8 @@
 """Options of TRL and transformers that have no effect beside others, in any training recipe."""
 
-from pathlib import Path
 from typing import Any
 
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.recipes.command_line.resuming import is_resume_wanted
 from tokenshift.recipes.inputs.model_names import SHIPPED_MODELS
 
@@ -67,7 +67,7 @@ def library_options_without_effect(values: Any) -> dict[str, str]:
 
 def without_revision(model: str | None) -> bool:
     """Whether a model is one that has no revisions: a folder, or one that comes with the project."""
-    return model is not None and (model in SHIPPED_MODELS or Path(model).expanduser().is_dir())
+    return model is not None and (model in SHIPPED_MODELS or user_path(model, "model_name_or_path").is_dir())
 
 
 def _text(strategy: Any) -> str:

@@ -17,6 +17,7 @@ from huggingface_hub import snapshot_download
 from transformers import CONFIG_MAPPING, AutoConfig
 
 from tokenshift.analysis.registry import close_match
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.inputs.model_files import refusal
 from tokenshift.recipes.inputs.models import resolve_model
@@ -105,7 +106,7 @@ def save_changed_model(
         raise ValueError(f"model={model!r} has no {CONFIG_FILE}: it is an adapter; merge it into its base first.")
     own_kind = None
     try:
-        saved = json.loads((source / CONFIG_FILE).read_text(encoding="utf-8"))
+        saved = read_json(source / CONFIG_FILE)
         if not isinstance(saved, dict):
             raise ValueError(f"{CONFIG_FILE} holds no settings")
         if trust_remote_code and "AutoConfig" in saved.get("auto_map", {}):
@@ -115,7 +116,7 @@ def save_changed_model(
     config = changed_config(saved, overrides, own_kind)
     if folder.exists():
         there = folder / CONFIG_FILE
-        if there.is_file() and json.loads(there.read_text(encoding="utf-8")) == config:
+        if there.is_file() and read_json(there) == config:
             return False
         raise ValueError(f"output_dir={str(folder)!r} is there already and has another config; name a new folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)

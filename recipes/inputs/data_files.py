@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenshift.analysis.storage.json_files import parse_json
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.rewards.text import gold_text
 
 READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -39,7 +41,7 @@ def check_data_file(
     Raises:
         ValueError: if something is plainly wrong.
     """
-    file = Path(name).expanduser()
+    file = user_path(name, setting)
     if file.suffix in READERS and not file.is_file():
         raise ValueError(f"{setting}={name!r}: there is no such file.")
     if not file.is_file():
@@ -104,11 +106,12 @@ def _rows(file: Path, where: str) -> Sequence[Mapping[str, Any]] | None:
             table = csv.DictReader(io.StringIO(text, newline=""))
             rows: Any = list(table)
             if not rows and table.fieldnames:
-                raise ValueError(f"{where} cannot be loaded: it is empty.")
+                raise UnreadableDataError(f"{where} cannot be loaded: it is empty.")
         elif text.lstrip().startswith("["):
-            rows = json.loads(text)
+            rows = parse_json(text)
         else:
-            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+            lines = [line for line in text.split("\n") if line.strip()]
+            rows = [_parsed(line, row, where) for row, line in enumerate(lines)]
     except json.JSONDecodeError as error:
         if _is_one_mapping(text) or error.msg == "Extra data":  # readers differ there
             return None
@@ -118,12 +121,35 @@ def _rows(file: Path, where: str) -> Sequence[Mapping[str, Any]] | None:
         if isinstance(error, UnicodeDecodeError):
             raise ValueError(f"{where} cannot be loaded: it is no text in UTF-8; save it so.") from error
         return None
+    except UnreadableDataError:
+        raise
+    except ValueError as error:  # a number of too many digits, or a value that is nested without end
+        raise ValueError(f"{where} cannot be loaded: {error}.") from error
     return rows if rows and all(isinstance(row, dict) for row in rows) else None
+
+
+class UnreadableDataError(ValueError):
+    """A file has no rows, or one that is JSON and that Python does not read; the message is the whole line."""
+
+
+def _parsed(line: str, row: int, where: str) -> Any:
+    """A line's value.
+
+    Raises:
+        json.JSONDecodeError: if it is no JSON.
+        UnreadableDataError: if it has a number of too many digits, or is nested without end.
+    """
+    try:
+        return parse_json(line)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise UnreadableDataError(f"{where} cannot be loaded: row {row}: {str(error).partition(';')[0]}.") from error
 
 
 def _is_one_mapping(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
+        return isinstance(parse_json(text), dict)
     except ValueError:
         return False
 

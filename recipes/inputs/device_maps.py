@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import yaml
 from accelerate.utils import check_device_map, find_tied_parameters
 from transformers import AutoModelForCausalLM
+
+from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, parse_yaml
 
 NAMED_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 """Maps that transformers makes itself, by the free memory of the devices."""
@@ -36,8 +37,8 @@ def read_device_map(given: Any, setting: str = "device_map") -> DeviceMap | None
     if given is None or (isinstance(given, str) and given in NAMED_MAPS):
         return given
     try:
-        value = yaml.safe_load(given) if isinstance(given, str) else given
-    except yaml.YAMLError:
+        value = parse_yaml(given) if isinstance(given, str) else given
+    except UnreadableYamlError:
         value = None
     if not isinstance(value, Mapping) or not value or not all(isinstance(part, str) for part in value):
         raise ValueError(

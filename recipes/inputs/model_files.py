@@ -4,7 +4,6 @@ Weights come from safetensors where a folder has them. A pickle, which can run a
 torch's `weights_only` loader alone, and what that refuses is named before a model is loaded.
 """
 
-import json
 import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.own_code import needs_own_code, own_code_text
 from tokenshift.analysis.storage.pickles import check_pickle
 
@@ -106,7 +106,7 @@ def check_weights(setting: str, name: str, path: str, *, trust_remote_code: bool
 
 def _check_all_there(folder: Path, where: str, trust_remote_code: bool) -> None:
     """Compare the names and shapes of weights with those of the model, on the device that holds no numbers."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     if "quantization_config" in config:  # its weights have other names and shapes until they are loaded
         return
     try:
@@ -187,7 +187,7 @@ def _files(folder: Path, names: Iterable[str], where: str) -> list[Path]:
         if not index.is_file():
             continue
         try:
-            parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            parts = sorted(set(read_json(index)["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelFilesError(f"{where}: {index.name} is no index of weights; save the model anew.") from error
         if missing := [part for part in parts if not (folder / part).is_file()]:

@@ -1,6 +1,8 @@
-"""What a model's name stands for, as far as it can be seen without loading anything; the standard library suffices."""
+"""What a model's name stands for, as far as it can be seen without loading anything."""
 
 from pathlib import Path
+
+from tokenshift.analysis.storage.user_paths import user_path
 
 SHIPPED_MODELS = ("pocket", "smollm2")
 """Models that come with the project."""
@@ -22,7 +24,7 @@ def local_folder(name: str, setting: str) -> Path | None:
     if name in SHIPPED_MODELS:
         return None
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    folder = Path(name).expanduser()
+    folder = user_path(name, setting)
     if not looks_local and not folder.is_dir():
         return None
     if not any((folder / file).is_file() for file in MODEL_CONFIGS):

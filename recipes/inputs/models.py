@@ -24,6 +24,7 @@ from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.plain_reading import agree, trial_rows
 from tokenshift.analysis.sampling.token_ids import end_tokens
 from tokenshift.analysis.storage.own_code import TRUST
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.recipes.inputs.device_maps import DeviceMap, fitted_map, read_device_map, waiting_adapter
 from tokenshift.recipes.inputs.model_files import (
     ModelFilesError,
@@ -197,7 +198,7 @@ def find_model(
     if not isinstance(name, str):
         raise ValueError(f"{setting}={name!r} is a {type(name).__name__}; name a folder or a hub name as text.")
     bare, _, tail = name.partition("@")
-    if tail and not Path(name).expanduser().exists():
+    if tail and not user_path(name, setting).exists():
         revision = tail
     else:
         bare = name

@@ -17,6 +17,7 @@ from datasets.utils.logging import (
 )
 
 from tokenshift.analysis.checks import check_whole
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.recipes.inputs.data_files import READERS
 from tokenshift.recipes.inputs.sums import sums_dataset
 from tokenshift.recipes.pocket.problems import pocket_dataset
@@ -169,7 +170,7 @@ def _is_local_data(path: Path) -> bool:
 
 
 def _read(name: str, config: str | None, setting: str = "dataset_name") -> DatasetDict:
-    path = Path(name).expanduser()
+    path = user_path(name, setting)
     if path.suffix in READERS and not path.is_file():
         raise ValueError(f"{setting}={name!r}: there is no such file.")
     if config is not None and _is_local_data(path):

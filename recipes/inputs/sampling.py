@@ -3,11 +3,9 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
 
@@ -15,6 +13,8 @@ from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator, VLLMGenerator
 from tokenshift.analysis.sampling.token_ids import context_length, context_reason
 from tokenshift.analysis.storage.file_names import file_name
+from tokenshift.analysis.storage.user_paths import user_path
+from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, parse_yaml
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.inputs.device_maps import read_device_map
 from tokenshift.recipes.inputs.engines import TRANSFORMERS, VLLM, check_engine_arguments, engine_starter
@@ -145,12 +145,12 @@ class SamplingArguments(PromptArguments):
         check_correct_threshold(self.correct_threshold)
         check_budget("verify_budget", self.verify_budget)
         _ = self.sampling  # the other numbers are checked there
-        self.output_dir = str(Path(self.output_dir).expanduser())
+        self.output_dir = str(user_path(self.output_dir, "output_dir"))
         self.device_map = read_device_map(self.device_map)
         given = self.chat_template_kwargs
         try:
-            value = yaml.safe_load(given) if isinstance(given, str) else given
-        except yaml.YAMLError:
+            value = parse_yaml(given) if isinstance(given, str) else given
+        except UnreadableYamlError:
             value = given
         if not isinstance(value, dict | None):
             raise ValueError(
@@ -222,7 +222,7 @@ def ready_model(source: ModelSource, args: SamplingArguments) -> Any:
         clear_device_cache(garbage_collection=True)  # a spread model holds itself by its hooks, used or not
         options["device_map"] = args.device_map
         if args.offload_folder is not None:  # one for each model: the names of their weights are the same
-            options["offload_folder"] = Path(args.offload_folder).expanduser() / file_name(source.name)
+            options["offload_folder"] = user_path(args.offload_folder, "offload_folder") / file_name(source.name)
     return source.load(args.dtype, PartialState().device, **options)
 
 

@@ -1,10 +1,8 @@
 """Responses that come from elsewhere: Parquet, JSON lines or a JSON list, as token ids or as text."""
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +14,8 @@ from tokenshift.analysis.sampling.correctness import is_correct
 from tokenshift.analysis.sampling.rewarded_rows import row_rewards
 from tokenshift.analysis.sampling.token_ids import encode_prompt
 from tokenshift.analysis.sampling.trajectories import Trajectory
+from tokenshift.analysis.storage.json_files import parse_json
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.rewards.text import completion_text
 
@@ -159,7 +159,7 @@ def _wrong_with(row: Any, ids: bool) -> str | None:
 
 
 def _rows(path: str) -> list[dict[str, Any]]:
-    file = Path(path).expanduser()
+    file = user_path(path, "trajectories")
     if not file.is_file():
         raise ValueError(f"trajectories={path!r}: there is no such file; or give rl, base or both.")
     try:
@@ -167,8 +167,8 @@ def _rows(path: str) -> list[dict[str, Any]]:
             return pq.read_table(file).to_pylist()
         text = file.read_text(encoding="utf-8-sig")
         if text.lstrip().startswith("["):
-            return list(json.loads(text))
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
+            return list(parse_json(text))
+        return [parse_json(line) for line in text.split("\n") if line.strip()]
     except (pa.ArrowInvalid, OSError, ValueError) as error:
         raise ValueError(f"trajectories={path!r} cannot be read: {str(error).splitlines()[0]}") from error
 

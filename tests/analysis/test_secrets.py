@@ -1,6 +1,7 @@
 """Secrets that are taken out of what is written."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,47 @@ def test_known_kinds_of_tokens_are_hidden_wherever_they_stand(token: str, tmp_pa
     pq.write_table(table, tmp_path / "table.parquet")
     assert token.encode() not in (tmp_path / "table.parquet").read_bytes()
     assert report_metadata({"model": token})["model"] == HIDDEN
+
+
+JWT = PLANTED[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        (f"token_{JWT}", f"token_{HIDDEN}"),
+        (f"eyJa-{JWT}", HIDDEN),
+        (f"a.{JWT}", f"a.{HIDDEN}"),
+        (f"\\n{JWT}", f"\\n{HIDDEN}"),
+        (f"key{JWT}", f"key{JWT}"),
+        (f"a1+b://me:word@host {JWT}", f"a1+b://{HIDDEN}@host {HIDDEN}"),
+    ],
+)
+def test_where_a_web_token_begins(text: str, hidden: str) -> None:
+    assert hide_in_text(text) == hidden
+
+
+HOSTILE = (
+    "a.",
+    "eyJ-",
+    "x+",
+    "a://",
+    "-_eyJ",
+    "?token-",
+    "Bearer ",
+    "sk-",
+    "eyJaaaaaaaaaa.aaaaaaaaaa",
+    "Authorization:",
+)
+
+
+@pytest.mark.parametrize("repeated", HOSTILE)
+@pytest.mark.parametrize("end", ["", "://", ".aaaaaaaaaaaa.", " " * 100_000])
+def test_the_time_is_linear_in_the_length_of_a_text(repeated: str, end: str) -> None:
+    text = repeated * (300_000 // len(repeated)) + end
+    started = time.process_time()
+    hide_in_text(text)
+    assert time.process_time() - started < 3, "a tenth of a second, or minutes where it is quadratic"
 
 
 @pytest.mark.parametrize("text", HARMLESS)

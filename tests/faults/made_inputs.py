@@ -58,6 +58,9 @@ def needs_a_column(completions, difficulty):
 def a_dictionary(completions, **columns):
     return {"reward": 1.0}
 
+def exits(completions, **columns):
+    raise SystemExit(0)
+
 def tensors(completions, **columns):
     return torch.arange(len(completions)) % 2
 
@@ -119,6 +122,7 @@ DATA: dict[str, list[Any]] = {
     "wrong_turns": [{**row, "prompt": [{"author": "me", "text": row["prompt"]}]} for row in PROBLEMS],
     "long_prompts": [{**row, "prompt": "1 + " * 400 + "1 ="} for row in PROBLEMS],
     "one_row": PROBLEMS[:1],
+    "long_golds": [*PROBLEMS[:-1], {"prompt": "1 + 1 =", "solution": 10**4000}],
     "empty_completion": [{**row, "completion": ""} for row in PROBLEMS],
 }
 
@@ -139,6 +143,14 @@ variants: {plain: {advantage_weighting: none}, sigmoid: {advantage_weighting: si
 evaluation: {datasets: [pocket], size: 4}
 """
 
+BOMB = "".join(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}' if level else 'x'] * 9)}]\n" for level in range(30))
+"""Less than 2 kB that stand for 9 to the power of 30 values."""
+
+MERGE_BOMB = "".join(
+    f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 9)}]}}\n" if level else "a0: &a0 {b: 1}\n"
+    for level in range(30)
+)
+
 CONFIGS = {
     "a_list": "- learning_rate: 1e-4\n- seed: 1\n",
     "a_word": "pocket\n",
@@ -150,6 +162,15 @@ CONFIGS = {
     "a_list_for_a_number": "seed: [1, 2]\n",
     "nan": "beta: .nan\n",
     "python_object": "seed: !!python/object/apply:os.system ['touch ran.txt']\n",
+    "bomb": BOMB,
+    "merge_bomb": MERGE_BOMB,
+    "deep": "seed: " + "[" * 20_000 + "]" * 20_000 + "\n",
+    "deep_block": "".join("  " * level + "a:\n" for level in range(150)),
+    "itself": "seed: &a [*a]\n",
+    "long": "seed: 1 #" + "x" * 2**19 + "\n",
+    "digits": "seed: " + "9" * 5000 + "\n",
+    "compare_bomb": BOMB + COMPARISON,
+    "compare_deep": COMPARISON + "launch: " + "[" * 20_000 + "]" * 20_000 + "\n",
     "compare_no_variants": "config: pocket\nseeds: [0]\nbaseline: a\nevaluation: {datasets: [pocket]}\n",
     "compare_one_variant": COMPARISON.replace(", sigmoid: {advantage_weighting: sigmoid}", ""),
     "compare_no_baseline": COMPARISON.replace("baseline: plain", "baseline: other"),
@@ -194,6 +215,8 @@ def make_inputs(folder: Path) -> None:
     (folder / "configs" / "not_text.yaml").write_bytes(b"\xff\xfe\x00\x81")
     for name, rows in {**DATA, **RESPONSES}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "digits.jsonl").write_text('{"prompt": "1 + 1 =", "solution": ' + "9" * 5000 + "}\n")
+    (folder / "deep.jsonl").write_text('{"prompt": "1 + 1 =", "solution": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
     (folder / "empty.jsonl").write_text("")
     (folder / "empty.csv").write_text("prompt,solution\n")
     (folder / "broken.jsonl").write_text('{"prompt": "1 + 1 =", "solution"\n')
@@ -301,5 +324,12 @@ def make_models(folder: Path) -> None:
     shutil.copytree(whole, checkpoint)
     (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": 2, "log_history": []}))
     torch.save({"state": Runs(folder.parent / RAN)}, checkpoint / "optimizer.pt")
+    for name in ("no_state", "harmful_folder"):
+        shutil.copytree(checkpoint, folder.parent / "runs" / name / "checkpoint-2")
+        (folder.parent / "runs" / name / "checkpoint-2" / "optimizer.pt").unlink()
+    (folder.parent / "runs" / "no_state" / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    below = folder.parent / "runs" / "harmful_folder" / "checkpoint-2" / "global_step2"
+    below.mkdir()
+    torch.save({"state": Runs(folder.parent / RAN)}, below / "mp_rank_00_model_states.pt")
     foreign = folder.parent / "runs" / "earlier" / "checkpoint-2"
     foreign.mkdir(parents=True)

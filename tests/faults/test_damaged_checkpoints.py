@@ -19,8 +19,9 @@ from tokenshift.analysis.storage.manifest import MANIFEST_FILE, manifest_fault, 
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume
 from tokenshift.recipes.jobs.training.arguments import parse_arguments
 from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
+from tokenshift.trainer.guard.post_mortem import last_checkpoint
 from tokenshift.trainer.resume.checkpoints import save_whole_model
-from tokenshift.trainer.resume.examination import examine, newest_whole
+from tokenshift.trainer.resume.examination import examine, leave_behind, named_checkpoint, newest_whole
 
 UPDATES = 4
 SAVING = {"save_strategy": "steps", "save_steps": 1, "max_steps": UPDATES, "dynamic_sampling": False}
@@ -153,7 +154,7 @@ def test_a_run_without_a_whole_checkpoint_is_refused(finished: Any, tmp_path: Pa
     out = copied(training, tmp_path)
     for checkpoint in out.glob("checkpoint-*"):
         remove(checkpoint / "scheduler.pt")
-    with pytest.raises(DamagedFileError, match=r"No checkpoint in \S+ is whole\. .*checkpoint-1 is passed over"):
+    with pytest.raises(DamagedFileError, match=r"No checkpoint in \S+ can be used\. .*checkpoint-1 is passed over"):
         training.trainer(out).train(resume_from_checkpoint=True)
     words = ["--output_dir", str(out), "--resume_from_checkpoint"]
     for asked in ("true", str(out / "checkpoint-2")):
@@ -170,6 +171,32 @@ def test_a_damaged_checkpoint_beside_a_later_update_is_deleted_first(finished: A
     training.trainer(out, max_steps=2, save_total_limit=1).train(resume_from_checkpoint=True)
     assert [path.name for path in out.glob("checkpoint-*")] == ["checkpoint-2"]
     assert examine(out / "checkpoint-2").fault is None
+
+
+def test_a_course_that_was_left_is_not_gone_on_with_in_silence(
+    finished: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    training, _ = finished
+    out = copied(training, tmp_path)
+    newest = {step: out / f"checkpoint-{step}" for step in range(1, UPDATES + 1)}
+    training.trainer(out, max_steps=3, learning_rate=1e-3).train(resume_from_checkpoint=str(newest[2]))
+    assert (
+        "goes on from checkpoint-2, and leaves checkpoint-3, checkpoint-4 of its former course behind" in caplog.text
+    )
+    # checkpoint-3 was made anew, checkpoint-4 was not reached
+    point = newest_whole(out)
+    assert point.checkpoint == newest[3]
+    assert "checkpoint-4 is passed over: the run went on from checkpoint-2 later" in " ".join(point.remarks)
+    assert last_checkpoint(str(out)) == newest[3]
+    assert named_checkpoint(newest[4]).checkpoint == newest[4], "it is there for whoever asks for it"
+    assert leave_behind(newest[4]) == []
+    assert newest_whole(out).checkpoint == newest[4]
+    for checkpoint in out.glob("checkpoint-[12]"):
+        shutil.rmtree(checkpoint)
+    shutil.rmtree(newest[3])
+    (newest[4] / "left_behind.json").write_text("{")
+    with pytest.raises(DamagedFileError, match="the run went on from another one later"):
+        newest_whole(out)
 
 
 # Without a manifest ----------------------------------------------------------------------------------------------
@@ -190,6 +217,42 @@ def test_a_checkpoint_of_stock_trl_is_accepted_with_a_line(
     stock.trainer(out, max_steps=3).train(resume_from_checkpoint=True)
     assert f"checkpoint-2 has no {MANIFEST_FILE}, as of stock TRL or an older version" in caplog.text
     assert examine(out / "checkpoint-3").remark is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{}", "how many updates"),
+        ('{"global_step": "2", "log_history": []}', "global_step='2'"),
+        ('{"global_step": -2, "log_history": []}', "global_step=-2"),
+        ('{"global_step": 2}', "no log_history"),
+        ('{"global_step": 2, "log_history": [3]}', "no log_history"),
+        ('{"global_step": 2, "log_history": [], "epoch": "one"}', "epoch='one'"),
+        ('{"global_step": 2, "log_history": [], "future": 1}', "does not know its future"),
+        ("[1, 2]", "is damaged"),
+        ("[" * 100_000, "is damaged"),
+        ('{"global_step": ' + "9" * 5000 + "}", "is damaged"),
+    ],
+)
+def test_a_state_of_another_kind_is_seen(stock: Training, tmp_path: Path, content: str, said: str) -> None:
+    checkpoint = copied(stock, tmp_path) / "checkpoint-2"
+    (checkpoint / "trainer_state.json").write_text(content)
+    fault = examine(checkpoint).fault
+    assert fault is not None
+    assert fault.startswith("trainer_state.json is ")
+    assert said in fault
+
+
+def test_headers_that_are_nested_without_end(stock: Training, tmp_path: Path) -> None:
+    checkpoint = copied(stock, tmp_path) / "checkpoint-2"
+    deep = b"[" * 100_000
+    (checkpoint / "model.safetensors").write_bytes(len(deep).to_bytes(8, "little") + deep)
+    assert examine(checkpoint).fault == "model.safetensors is damaged"
+    (checkpoint / "model.safetensors").rename(checkpoint / "model.safetensors.index.json")
+    (checkpoint / "model.safetensors.index.json").write_bytes(deep)
+    assert examine(checkpoint).fault == "model.safetensors.index.json is damaged"
+    (checkpoint / MANIFEST_FILE).write_bytes(deep)
+    assert examine(checkpoint).fault == f"{MANIFEST_FILE} is damaged"
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"])
@@ -237,7 +300,7 @@ def test_shards_are_in_the_manifest(tmp_path: Path, file: str) -> None:
 
 
 def test_a_missing_shard_shows_without_a_manifest(tmp_path: Path) -> None:
-    (tmp_path / "trainer_state.json").write_text("{}")
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 4, "log_history": []}')
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     header = b'{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}'

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from trl import GRPOTrainer
 
 from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
 from tokenshift.trainer.guard.errors import NonFiniteUpdateError
+from tokenshift.trainer.guard.post_mortem import save_batches
 
 UPDATE = 3
 Due = Callable[[], bool]
@@ -204,6 +206,18 @@ def test_every_way_to_train_is_guarded(
             trainer.train()
     assert first in str(error.value)
     assert_stopped_before(trainer, record, UPDATE, tmp_path)
+
+
+def test_a_batch_that_cannot_be_saved_leaves_no_torn_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(content: Any, file: Path) -> None:
+        file.write_bytes(b"half of it")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed")
+
+    monkeypatch.setattr(torch, "save", fail)
+    trainer = SimpleNamespace(args=SimpleNamespace(output_dir=str(tmp_path)))
+    said = save_batches(trainer, [], {"update": 3, "rank": 0})
+    assert "could not be saved" in said
+    assert list((tmp_path / "post_mortem").iterdir()) == []
 
 
 def test_the_batch_is_saved_for_a_post_mortem(make: Callable[..., DivergenceGRPOTrainer], tmp_path: Path) -> None:

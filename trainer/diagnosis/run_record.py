@@ -1,6 +1,5 @@
 """What a training left of itself: its logs, its settings and its summary."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokenshift.analysis.storage.json_files import read_json
+from tokenshift.analysis.storage.manifest import LEFT_BEHIND_FILE
 from tokenshift.trainer.diagnosis.saved_settings import read_settings
 from tokenshift.trainer.diagnosis.series import Series
 
@@ -105,6 +106,7 @@ def read_run(folder: Path) -> RunRecord:
         raise ValueError(f"{str(folder)!r} is no folder; give the output_dir of a training.")
     numbered = ((CHECKPOINT.fullmatch(path.name), path) for path in folder.iterdir())
     checkpoints = [path for number, path in sorted((int(found[1]), path) for found, path in numbered if found)]
+    checkpoints = [path for path in checkpoints if not (path / LEFT_BEHIND_FILE).exists()] or checkpoints
     histories = [_read(folder / LOG_HISTORY_FILE)]
     for checkpoint in reversed(checkpoints):  # the newest that can be read
         state = _read(checkpoint / STATE_FILE)
@@ -126,8 +128,8 @@ def read_run(folder: Path) -> RunRecord:
 def _read(file: Path) -> Any:
     """A JSON file's content; None if it is not there or cannot be read."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(file)
+    except (OSError, ValueError):
         return None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tokenshift.analysis.storage.json_files import parse_json, read_json
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.trainer.dynamic_sampling.prompt_groups import GroupOutcome
 from tokenshift.trainer.dynamic_sampling.round_sizes import UsefulShare
@@ -73,11 +74,12 @@ class PromptStream:
                 f"{file.parent} has no {file.name}, so it was saved without dynamic_sampling and does not say which "
                 "prompts are still to come; go on with dynamic_sampling=False, or begin a new run."
             )
-        state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        state: dict[str, Any] = read_json(file, dict)
         for name, value in self._identity().items():
-            if state[name] != value:
+            before = state.get(name)
+            if before != value:
                 raise ValueError(
-                    f"{file} is of a run with {name}={state[name]!r}, this one has {name}={value!r}: prompts would "
+                    f"{file} is of a run with {name}={before!r}, this one has {name}={value!r}: prompts would "
                     "come in another order. Use the same data, seed and shuffle_dataset, or begin a new run."
                 )
         self.position, self.useful = state["position"], UsefulShare(**state.get("useful", {}))
@@ -129,7 +131,7 @@ class RoundLog:
         """
         lines = self.file.read_text(encoding="utf-8").split("\n")[:-1] if self.file.exists() else []
         try:
-            rows = [json.loads(line) for line in lines]
+            rows = [parse_json(line) for line in lines]
             return [Round(**{**row, "verdicts": [GroupOutcome(word) for word in row["verdicts"]]}) for row in rows]
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{self.file} is damaged ({error}); move it away, and resume again.") from error

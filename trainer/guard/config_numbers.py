@@ -7,8 +7,6 @@ from numbers import Real
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-from tokenshift.trainer.weighting.options import LARGEST
-
 
 @dataclass(frozen=True)
 class Range:
@@ -50,6 +48,9 @@ SHARE = Range(0, 1)
 POSITIVE_SHARE = Range(0, 1, above=True)
 DECAY = Range(0, 1, below=True)
 SEED = Range(0, 2**32 - 1)
+
+LARGEST = 1e30
+"""Numbers beyond it would overflow in float32."""
 
 LARGEST_WHOLE = 10**19
 """Whole numbers of a config are smaller: seeds of 64 bits are."""

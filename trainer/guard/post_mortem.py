@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from tokenshift.analysis.storage.manifest import MANIFEST_FILE, manifest_fault
+from tokenshift.analysis.storage.manifest import LEFT_BEHIND_FILE, MANIFEST_FILE, manifest_fault
+from tokenshift.analysis.storage.whole_file import whole_file
 
 POST_MORTEM_DIR = "post_mortem"
 """Folder of `output_dir` with the batches of updates that were refused."""
@@ -21,7 +22,8 @@ def last_checkpoint(output_dir: str) -> Path | None:
     numbered = []
     for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         number = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", folder.name)
-        if number and (folder / "trainer_state.json").is_file():
+        there = (folder / "trainer_state.json").is_file() and not (folder / LEFT_BEHIND_FILE).exists()
+        if number and there:
             numbered.append((int(number[1]), folder))
     newest_first = (folder for _, folder in sorted(numbered, reverse=True))
     for folder in newest_first:
@@ -50,8 +52,8 @@ def save_batches(trainer: Any, batches: Sequence[Mapping[str, Any]], report: Map
         tensors = {name: value.detach().cpu() for name, value in batch.items() if isinstance(value, torch.Tensor)}
         kept.append(tensors | _texts(trainer, tensors))
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({**report, "batches": kept}, file)
+        with whole_file(file) as partial:
+            torch.save({**report, "batches": kept}, partial)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError where a disk is full
         return f"its batch could not be saved to {file} ({' '.join(str(error).split())})"
     name = str(file) if report["rank"] == 0 and trainer.accelerator.num_processes == 1 else f"{file.parent}"

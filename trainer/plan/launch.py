@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, read_yaml
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,16 @@ def read_launch(file: Path, *, processes: int | None = None, machines: int | Non
     Raises:
         ValueError: if the file holds no mapping, or names an engine that is not known here.
     """
-    config: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        config: Any = read_yaml(file)
+    except UnreadableYamlError as error:
+        raise ValueError(f"{str(file)!r} {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{str(file)!r} is no accelerate config: it holds no mapping.")
-    number = processes or int(config.get("num_processes") or 1)
+    written = config.get("num_processes") or 1
+    if type(written) is not int or written < 1:
+        raise ValueError(f"num_processes={written!r} of {str(file)!r} must be a whole number of at least 1.")
+    number = processes or written
     kind = str(config.get("distributed_type") or "NO").upper()
     deepspeed, fsdp = config.get("deepspeed_config") or {}, config.get("fsdp_config") or {}
     if kind == "DEEPSPEED":

@@ -14,6 +14,7 @@ from rich.progress import track
 from scipy import stats
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.trainer.policy.requirements import check_can_be_sampled
 from tokenshift.trainer.policy.responses import rank_rows, rollout_class, sampled_responses
@@ -180,7 +181,7 @@ class BaseScoreCallback(TrainerCallback):
     ) -> None:
         if state.global_step > 0:  # resumed
             if self._file.is_file():
-                self.score = HeldOutScore(**json.loads(self._file.read_text()))
+                self.score = HeldOutScore(**read_json(self._file))
         else:
             self.score = heldout_score(self._trainer, self._dataset, description="before")
             if state.is_world_process_zero:

@@ -13,6 +13,7 @@ import wandb
 from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.shift.figures.probe import probe_figures
 from tokenshift.analysis.shift.most_moved import MovedToken, most_moved
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.token_table.columns import column
 from tokenshift.trainer.probe.files import MEASURE_PREFIX, METRIC_PREFIX, ProbeFiles
@@ -93,11 +94,19 @@ class WandbViews:
         for step, value in overlaps.items():
             self._log_once(f"{name} {step}", step, {f"shift/{name}": value}, {})
 
+    def _noted(self) -> dict[str, Any]:
+        """What was logged before; nothing where there is no note, or a damaged one: then it is logged again."""
+        try:
+            noted: dict[str, Any] = read_json(self._note, dict)
+        except (OSError, ValueError):
+            return {}
+        return noted
+
     def _log_once(self, key: str, step: int, metrics: dict[str, float], views: dict[str, Any]) -> None:
         run = wandb.run
         if run is None:
             return
-        logged = json.loads(self._note.read_text()) if self._note.is_file() else {}
+        logged = self._noted()
         if logged.get("run") != run.id:
             logged = {"run": run.id}
         if logged.get(key) == metrics:

@@ -28,6 +28,8 @@ from tokenshift.trainer.resume.examination import (
     checkpoint_step,
     checkpoints_of,
     examine_everywhere,
+    leave_behind,
+    left_behind,
     named_checkpoint,
     newest_whole,
 )
@@ -69,7 +71,7 @@ class WholeCheckpointTrainer(Trainer):
         except Exception as error:
             if isinstance(error, DiskFaultError):
                 raise
-            whole = checkpoints_of(run_dir)
+            whole = [checkpoint for checkpoint in checkpoints_of(run_dir) if left_behind(checkpoint) is None]
             kept = f"{whole[-1].name} is the last checkpoint" if whole else "There is no checkpoint yet"
             if lost := lost_process(error):
                 raise LostProcessError(
@@ -100,7 +102,16 @@ class WholeCheckpointTrainer(Trainer):
             raise ValueError(f"resume_from_checkpoint=True, but there is no checkpoint in {run_dir}.")
         for remark in point.remarks:
             logger.warning(remark)
-        return str(point.checkpoint)
+        checkpoint = point.checkpoint
+        if os.path.realpath(checkpoint.parent) == os.path.realpath(run_dir):
+            later = on_main_process(lambda: leave_behind(checkpoint))
+            if later:
+                names = ", ".join(path.name for path in later)
+                logger.warning(
+                    f"The run goes on from {checkpoint.name}, and leaves {names} of its former course behind: each is "
+                    "replaced when the run gets there, and resume_from_checkpoint=True passes over it until then."
+                )
+        return str(checkpoint)
 
     # Writing a checkpoint ----------------------------------------------------------------------------------------
 

@@ -9,20 +9,32 @@ import json
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list, gather_object
+from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tokenshift.analysis.storage.damage import DamagedFileError, is_whole_zip
-from tokenshift.analysis.storage.manifest import MANIFEST_FILE, WHOLE_BYTES, manifest_fault
+from tokenshift.analysis.storage.json_files import parse_json, read_json
+from tokenshift.analysis.storage.manifest import LEFT_BEHIND_FILE, MANIFEST_FILE, WHOLE_BYTES, manifest_fault
+from tokenshift.analysis.storage.whole_file import write_whole
 
 logger = get_logger(__name__)
 
 TRAINER_STATE = "trainer_state.json"
+
+STATE_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("epoch", "total_flos", "best_metric"), (int, float)),
+    **dict.fromkeys(("max_steps", "num_train_epochs", "num_input_tokens_seen", "train_batch_size"), (int, float)),
+    **dict.fromkeys(("best_model_checkpoint",), (str,)),
+    **dict.fromkeys(("stateful_callbacks", "trial_params"), (dict,)),
+}
+"""Kinds of what a trainer's state may have beside its number of updates and its logs."""
 
 WEIGHTS = (
     *("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
@@ -77,6 +89,32 @@ def checkpoints_of(run_dir: Path) -> list[Path]:
     return sorted((path for path in folders if path.is_dir() and checkpoint_step(path) >= 0), key=checkpoint_step)
 
 
+def leave_behind(checkpoint: Path) -> list[Path]:
+    """Mark the whole checkpoints of more updates beside the one that a run goes on from; it loses its own mark.
+
+    Returns:
+        The checkpoints that were marked now.
+    """
+    (checkpoint / LEFT_BEHIND_FILE).unlink(missing_ok=True)
+    step = checkpoint_step(checkpoint)
+    later = [other for other in checkpoints_of(checkpoint.parent) if checkpoint_step(other) > step >= 0]
+    later = [other for other in later if left_behind(other) is None and examine(other).fault is None]
+    for other in later:
+        write_whole(other / LEFT_BEHIND_FILE, json.dumps({"went_on_from": checkpoint.name}) + "\n")
+    return later
+
+
+def left_behind(checkpoint: Path) -> str | None:
+    """Why a checkpoint is of a course that its run has left, in words; None where it is not."""
+    if not (checkpoint / LEFT_BEHIND_FILE).exists():
+        return None
+    try:
+        origin = str(read_json(checkpoint / LEFT_BEHIND_FILE, dict)["went_on_from"])
+    except (OSError, ValueError, KeyError):
+        origin = "another one"
+    return f"the run went on from {origin} later, and left it behind; name it to go on from it all the same"
+
+
 def examine(checkpoint: Path) -> Examination:
     """Look whether a checkpoint is whole, without loading it."""
     if not checkpoint.is_dir():
@@ -100,8 +138,9 @@ def _has(checkpoint: Path, patterns: tuple[str, ...]) -> bool:
 def _visible_faults(checkpoint: Path) -> Iterator[str]:
     """The faults that show in the files of a checkpoint without a manifest."""
     try:
-        if not isinstance(json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8")), dict):
-            yield f"{TRAINER_STATE} is damaged"
+        wrong = _wrong_in_state(read_json(checkpoint / TRAINER_STATE, dict))
+        if wrong is not None:
+            yield f"{TRAINER_STATE} is no state of a training: {wrong}"
     except FileNotFoundError:
         yield f"{TRAINER_STATE} is missing"
     except (OSError, ValueError):
@@ -123,9 +162,26 @@ def _visible_faults(checkpoint: Path) -> Iterator[str]:
                 yield f"{name} is damaged"
 
 
+def _wrong_in_state(state: dict[str, Any]) -> str | None:
+    """What keeps the contents of a `trainer_state.json` from being the state that transformers wrote, in words."""
+    known = {field.name for field in fields(TrainerState)}
+    for name in sorted(state.keys() - known):
+        return f"this version of transformers does not know its {name}"
+    step, history = state.get("global_step"), state.get("log_history")
+    if type(step) is not int or step < 0:
+        return "it does not say how many updates were made (global_step)" if step is None else f"global_step={step!r}"
+    if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
+        return "it has no log_history"
+    for name, kinds in STATE_KINDS.items():
+        value = state.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            return f"{name}={value!r}"
+    return None
+
+
 def _missing_shards(index: Path, name: str) -> Iterator[str]:
     try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = sorted(set(read_json(index)["weight_map"].values()))
         yield from (f"{shard} is missing" for shard in shards if not (index.parent / shard).is_file())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         yield f"{name} is damaged"
@@ -139,7 +195,7 @@ def _is_whole_safetensors(path: Path) -> bool:
             size = path.stat().st_size
             if length > size:
                 return False
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         return bool(8 + length + max(ends, default=0) == size)
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError):
@@ -163,7 +219,9 @@ def examine_everywhere(checkpoint: Path) -> Examination:
 
 
 def newest_whole(run_dir: Path) -> ResumePoint:
-    """Find the newest checkpoint of a run that is whole; every process must call it, and all get the same.
+    """Find the newest checkpoint of a run that is whole, and of the course that the run took last.
+
+    Every process must call it, and all get the same.
 
     Args:
         run_dir: the run's folder, which need not exist.
@@ -171,10 +229,11 @@ def newest_whole(run_dir: Path) -> ResumePoint:
     Raises:
         DamagedFileError: if there are checkpoints, and none of them is whole.
     """
-    (candidates,) = broadcast_object_list([checkpoints_of(run_dir)[::-1]])
+    found = [(checkpoint, left_behind(checkpoint)) for checkpoint in checkpoints_of(run_dir)[::-1]]
+    (candidates,) = broadcast_object_list([found])
     point = ResumePoint()
-    for checkpoint in candidates:
-        examination = examine_everywhere(checkpoint)
+    for checkpoint, left in candidates:
+        examination = examine_everywhere(checkpoint) if left is None else Examination(left)
         if examination.fault is None:
             point.checkpoint = checkpoint
             if point.remarks:
@@ -186,7 +245,7 @@ def newest_whole(run_dir: Path) -> ResumePoint:
     if candidates:
         faults = " ".join(point.remarks)
         raise DamagedFileError(
-            f"No checkpoint in {run_dir} is whole. {faults} Bring one back from a copy, or begin the run again."
+            f"No checkpoint in {run_dir} can be used. {faults} Bring one back from a copy, or begin the run again."
         )
     return point
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import yaml
 from accelerate import Accelerator, PartialState
 from accelerate.commands.config.config_args import default_yaml_config_file
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, parse_flag_from_env
+
+from tokenshift.analysis.storage.yaml_text import read_yaml
 
 ENGINE_NAMES = {"DEEPSPEED": "DeepSpeed", "FSDP": "FSDP"}
 """Engines: accelerate's distributed type -> name in messages."""
@@ -45,7 +46,7 @@ def parse_launch_command(command: list[str]) -> AskedLaunch | None:
         return next((words[i + 1] for i, word in enumerate(words[:-1]) if word in flags), None)
 
     file = value_of("--config_file") or default_yaml_config_file
-    config = yaml.safe_load(Path(file).read_text()) if Path(file).is_file() else {}
+    config = read_yaml(Path(file)) if Path(file).is_file() else {}
     processes = value_of("--num_processes", "--num-processes") or config.get("num_processes")
     engine = ENGINE_NAMES.get(str(config.get("distributed_type")).upper())
     if "--use_deepspeed" in words:

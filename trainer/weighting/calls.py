@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tokenshift.analysis.registry import UserFunctionError
+from tokenshift.analysis.registry import RAISED_BY_USERS, UserFunctionError
 from tokenshift.trainer.weighting.options import location
 from tokenshift.trainer.weighting.registry import Divergence, Weighting
 from tokenshift.trainer.weighting.tokens import Tokens, random_logps, random_tokens
@@ -87,7 +87,7 @@ def _says(entry: Weighting | Divergence) -> str:
 def _call(entry: Any, call: Callable[[Any], Any], where: str) -> Any:
     try:
         return call(entry.function)
-    except Exception as error:  # whatever the user's function raises
+    except RAISED_BY_USERS as error:  # whatever the user's function raises
         file = getattr(getattr(entry.function, "__code__", None), "co_filename", None)
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
         line = f" in line {lines[-1]}" if lines else ""

@@ -1,7 +1,6 @@
 """The options of a user's function: its own keyword-only arguments, with their defaults and types."""
 
 import inspect
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -9,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenshift.analysis.registry import close_match
-
-LARGEST = 1e30
-"""Numbers beyond it would overflow in float32."""
+from tokenshift.analysis.storage.json_files import parse_json
+from tokenshift.trainer.guard.config_numbers import LARGEST
 
 _TYPES = {kind.__name__: kind for kind in (bool, int, float, str)}
 
@@ -90,7 +88,7 @@ def parse_options(value: Any) -> dict[str, Any]:
         return {}
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except ValueError as error:
             raise ValueError(
                 f"weighting_options={value!r} is not JSON ({error}); write it as in '{{\"c\": 0.5}}'."

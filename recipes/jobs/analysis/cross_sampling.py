@@ -1,6 +1,5 @@
 """Arguments of cross-sampling, and what can be looked at before a model is loaded."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from tokenshift.analysis.cross_sampling.intervention import DRAWS, Intervention
 from tokenshift.analysis.cross_sampling.pilot import EFFECTIVE, MATCHES, Budget, Threshold, read_thresholds
 from tokenshift.analysis.cross_sampling.report import unmet_text
 from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, ENDS
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.command_line.products import SETTINGS_FILE
@@ -236,7 +236,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
 def _engine_before(job: ShiftJob) -> str | None:
     """The engine that the folder's settings name, which another may go on with: all give the same rows."""
     try:
-        engine = json.loads((job.folder.path / SETTINGS_FILE).read_text(encoding="utf-8")).get("engine")
+        engine = read_json(job.folder.path / SETTINGS_FILE).get("engine")
     except (OSError, ValueError, AttributeError):
         return None  # there are none, or the folder is refused for them
     return engine if engine in SWEEP_ENGINES and not job.args.overwrite else None

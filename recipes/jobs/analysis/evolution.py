@@ -14,6 +14,7 @@ from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.shift.evolution import response_accuracy, step_of
 from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.analysis.token_table.scored_run import STATES, score_to_table
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
@@ -78,10 +79,10 @@ def checkpoint_names(checkpoints: list[str]) -> list[str]:
     """
     names: list[str] = []
     for name in checkpoints:
-        if not any(sign in name for sign in "*?[") or Path(name).expanduser().is_dir():
+        if not any(sign in name for sign in "*?[") or user_path(name, "checkpoints").is_dir():
             names.append(name)
             continue
-        folders = [path for path in glob(str(Path(name).expanduser())) if Path(path).is_dir()]
+        folders = [path for path in glob(str(user_path(name, "checkpoints"))) if Path(path).is_dir()]
         if not folders:
             raise ValueError(f"checkpoints={name!r} finds no folder.")
         names += sorted(folders, key=_step_and_name)

@@ -11,6 +11,7 @@ from tokenshift.analysis.report.statements import FEWEST_RUNS
 from tokenshift.analysis.shift.runs_summary import ONLY, SFT
 from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.storage.run_folder import RunFolder
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.recipes.command_line.given_options import mark_written, written_of
 from tokenshift.recipes.command_line.output_folder import FolderOwner, open_folder
 from tokenshift.recipes.inputs.contents import model_content
@@ -96,13 +97,13 @@ def named_groups(models: Sequence[str], sft: Sequence[str] = ()) -> dict[str, li
 
 
 def _parts(model: str) -> tuple[str, str] | None:
-    matched = None if Path(model).expanduser().exists() else GROUP.fullmatch(model)
+    matched = None if user_path(model, "rl_model").exists() else GROUP.fullmatch(model)
     return None if matched is None else (matched["name"], matched["model"])
 
 
 def _place(model: str, setting: str) -> str:
     """The folder that a model's name stands for, or the name of a hub model."""
-    path = Path(resolve_model(model, setting)).expanduser()
+    path = user_path(resolve_model(model, setting), setting)
     return str(path.resolve()) if path.exists() else model
 
 

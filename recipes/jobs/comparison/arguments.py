@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
 from tokenshift.analysis.registry import close_match
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.analysis.token_table.measure import check_measure
 from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
 from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
@@ -164,7 +165,7 @@ def _comparison(args: CompareArguments) -> CompareJob:
         outcome=args.outcome or comparison.outcome,
         measure=args.measure or comparison.measure,
     )
-    folder = Path(args.output_dir or comparison.output_dir).expanduser()
+    folder = user_path(args.output_dir or comparison.output_dir, "output_dir")
     job = CompareJob(args, comparison, folder, cells_of(comparison, folder))
     if not args.dry_run:
         _open(job)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from tokenshift.analysis.secrets import hide_in_text
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.child_processes import Children, end_orphans, log_tail
 from tokenshift.recipes.command_line.commands import RECIPES
@@ -135,7 +136,7 @@ class TrainedCell:
         """Settings and seconds of the steps so far; empty where there is none."""
         file = self.folder / CELL_FILE
         try:
-            record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+            record: dict[str, Any] = read_json(file, dict) if file.is_file() else {}
         except ValueError as error:
             raise ValueError(f"{file} is damaged; delete the folder {self.folder}.") from error
         return record
@@ -218,7 +219,7 @@ def _is_trained(folder: Path) -> bool:
     if not file.is_file() or not (folder / MODEL_DIR).is_dir():
         return False
     try:
-        return not json.loads(file.read_text(encoding="utf-8"))["stopped_early"]
+        return not read_json(file, dict)["stopped_early"]
     except (ValueError, KeyError):  # damaged
         return False
 
@@ -248,7 +249,7 @@ def changed_setting(cell: TrainedCell, comparison: Comparison) -> tuple[Step, st
 def _evaluated_contents(settings_file: Path) -> dict[str, str]:
     """Hashes of the models and sets that an evaluation was made with, by name; empty where there is no evaluation."""
     try:
-        contents: dict[str, str] = json.loads(settings_file.read_text(encoding="utf-8")).get(CONTENT_PARTS, {})
+        contents: dict[str, str] = read_json(settings_file, dict).get(CONTENT_PARTS, {})
     except (OSError, ValueError):
         return {}
     return contents

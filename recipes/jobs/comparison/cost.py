@@ -1,6 +1,5 @@
 """An estimate of how long a comparison takes, measured by a very short training of its baseline."""
 
-import json
 import math
 import re
 import tempfile
@@ -8,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.recipes.command_line.child_processes import Children, shares, sigterm_interrupts
 from tokenshift.recipes.command_line.products import SUMMARY_FILE
 from tokenshift.recipes.jobs.comparison.cells import SCRIPTS, TRAINING_CONFIG_FILE, Scripts, launcher
@@ -82,7 +82,7 @@ def measured_cost(comparison: Comparison, scripts: Scripts = SCRIPTS) -> Cost:
         if status:
             last = (output.strip().splitlines() or ["it said nothing"])[-1]
             raise ValueError(f"The short training of {variant.name} failed: {last}")
-        summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        summary = read_json(folder / SUMMARY_FILE, dict)
     training = float(summary["train_seconds"])
     updates = int(summary["updates"])
     return Cost(training / updates, seconds - training, _updates(comparison, output), updates)

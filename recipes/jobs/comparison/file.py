@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME
+from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, read_yaml
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE
 from tokenshift.recipes.command_line.config_files import LAUNCH_CONFIGS
 from tokenshift.recipes.jobs.analysis.evaluation import set_contents
@@ -136,9 +135,13 @@ def _launch(document: LinedYaml, settings: LaunchSettings | None) -> Launch:
     position = ("launch", "config_file")
     file = document.file(position, settings.config_file, LAUNCH_CONFIGS)
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        config = read_yaml(file)
+    except UnreadableYamlError:
         config = None
     if not isinstance(config, dict):
         raise document.wrong(position, f"config_file={str(file)!r} is not an accelerate config.")
-    return Launch(str(file), settings.num_processes or int(config.get("num_processes") or 1))
+    written = config.get("num_processes") or 1
+    if type(written) is not int or written < 1:
+        text = f"num_processes={written!r} of config_file={str(file)!r} must be a whole number of at least 1."
+        raise document.wrong(position, text)
+    return Launch(str(file), settings.num_processes or written)

@@ -9,6 +9,9 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
+from tokenshift.analysis.storage.user_paths import user_path
+from tokenshift.analysis.storage.yaml_text import MOST_CHARACTERS, BeyondBoundsError, BoundedLoader
+
 Position = tuple[str | int, ...]
 """The names, and the indices of lists, that lead to a setting."""
 
@@ -24,7 +27,7 @@ def short_repr(value: object) -> str:
     return _REPR.repr(value)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     """Keeps keys as they are written (a variant may be called 50 or yes), refuses keys that are there twice, and names
     the line of a value that cannot be."""
 
@@ -42,7 +45,7 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # such as a date in the month 13
+        except ValueError as error:  # such as a date in the month 13, or a number of 5,000 digits
             raise ConstructorError(problem=str(error), problem_mark=node.start_mark) from error
         except (ArithmeticError, LookupError, AttributeError) as error:  # such as !!bool perhaps
             kind = node.tag.rpartition(":")[2]
@@ -59,24 +62,27 @@ class LinedYaml:
         data: What the file says; None for an empty file.
 
     Raises:
-        ValueError: if the file is not YAML, with the line.
+        ValueError: if the file is not YAML or out of bounds, with the line.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._root: Any = None
         try:
-            loader = _Loader(path.read_text(encoding="utf-8"))
+            with path.open(encoding="utf-8") as file:
+                loader = _Loader(file.read(MOST_CHARACTERS + 1))
             self._root = loader.get_single_node()
             self.data = None if self._root is None else loader.construct_object(self._root, deep=True)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            prefix = "" if isinstance(error, ConstructorError) else "this is not YAML: "
+            prefix = "this is not YAML: "
+            if isinstance(error, ConstructorError):
+                prefix = "the file " if isinstance(error, BeyondBoundsError) else ""
             raise self._wrong_line(mark.line + 1 if mark else 1, f"{prefix}{error.problem}.") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise self._wrong_line(1, f"this is not YAML: {error}.") from error
-        except RecursionError as error:
-            raise self._wrong_line(1, "this is nested too deeply to be read.") from error
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
 
     def _wrong_line(self, line: int, text: object) -> ValueError:
         return ValueError(f"{self.path}:{line}: {' '.join(str(text).split())}")
@@ -132,7 +138,7 @@ class LinedYaml:
         Raises:
             ValueError: if there is no such file.
         """
-        path = Path(name).expanduser()
+        path = user_path(name, str(position[-1]))
         for candidate in (path, self.path.parent / path, shipped / path, shipped / f"{name}.yaml"):
             if candidate.is_file():
                 return candidate

@@ -1,6 +1,5 @@
 """The plan of a comparison: how many seeds show a given difference, from a former comparison or a known spread."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 from tokenshift.analysis.comparison.outcomes import OUTCOMES
 from tokenshift.analysis.comparison.planning import Spread, pilot_spread, recommended_seeds
+from tokenshift.analysis.storage.json_files import read_json
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.recipes.jobs.comparison.cell_results import REWARD_FUNC, cell_result
 
 COMPARISON_FILE = "comparison.json"
@@ -58,7 +59,7 @@ def make_plan(given: str, effect: float, outcome: str) -> Plan:
     if number is not None:
         spread, source, comparisons = Spread(number), "given as known", 1
     else:
-        file = Path(given).expanduser()
+        file = user_path(given, "plan")
         folder = file.parent if file.is_file() else file
         spread, source, comparisons = _of_pilot(folder / COMPARISON_FILE if file.is_dir() else file, folder, outcome)
     area = OUTCOMES[outcome].averages_training
@@ -89,7 +90,7 @@ def _of_pilot(file: Path, folder: Path, outcome: str) -> tuple[Spread, str, int]
     if not file.is_file():
         raise ValueError(f"{where} is not a file; give a former comparison's folder, or a spread in points.")
     try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
+        summary = read_json(file)
         rows, baseline = summary["variants"], summary["baseline"]
         by_variant = [_by_seed(row, folder, summary, outcome) for row in rows]
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import wandb
-import yaml
 
 from tokenshift.analysis.comparison.outcomes import AREAS, OUTCOMES
 from tokenshift.analysis.comparison.results import OWN_TRAJECTORIES, CellResult, mean_accuracy
 from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.analysis.storage.yaml_text import read_yaml
 from tokenshift.recipes.command_line.products import RUN_ID_FILE
 from tokenshift.recipes.command_line.run_record import CONFIG_FILE
 from tokenshift.recipes.command_line.wandb_run import start_wandb
@@ -32,7 +32,7 @@ def log_evaluations(cells: Sequence[TrainedCell], results: Sequence[CellResult])
             continue
         files = (cell.folder / TRAINING_CONFIG_FILE, cell.folder / CONFIG_FILE)  # as cells made before have it
         file = next(file for file in files if file.is_file())
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        config = read_yaml(file)
         run = start_wandb(
             cell.folder,
             project=config.get("wandb_project", "tokenshift"),

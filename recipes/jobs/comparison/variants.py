@@ -11,6 +11,7 @@ from trl import ModelConfig
 
 from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.secrets import hide_secrets
+from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, read_yaml
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import CONFIGS, RECORD
 from tokenshift.recipes.command_line.given_options import GIVEN, reasons_without_effect, refuse_without_effect
@@ -118,9 +119,9 @@ def training_config(document: LinedYaml, given: Any) -> dict[str, Any]:
         return _without_reserved(document, given, "config")
     file = document.file(("config",), given, CONFIGS, COMMANDS["train"].configs or "*")
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise document.wrong(("config",), f"config={str(file)!r} is not YAML: {error}") from error
+        config = read_yaml(file)
+    except UnreadableYamlError as error:
+        raise document.wrong(("config",), f"config={str(file)!r} {error}") from error
     if not isinstance(config, dict):
         raise document.wrong(("config",), f"config={str(file)!r} must hold a mapping of arguments to values.")
     return _without_reserved(document, config, f"config={str(file)!r}")

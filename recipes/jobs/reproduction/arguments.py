@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 
 from tokenshift.analysis.registry import close_match
+from tokenshift.analysis.storage.json_files import read_json
+from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
@@ -106,7 +108,7 @@ def prepare(arguments: list[str] | None = None) -> ReproduceJob:
         file = config_file(args.config, "reproduce_*")
         name = file.stem.removeprefix("reproduce_")
     scale = read_scale(file)
-    folder = Path(args.output_dir or f"outputs/reproduce_{name}").expanduser()
+    folder = user_path(args.output_dir or f"outputs/reproduce_{name}", "output_dir")
     parts = [
         part for part in parts_of(scale, folder, args.seeds, args.parallel) if part.kind not in (args.leave_out or ())
     ]
@@ -175,10 +177,10 @@ def read_other(given: str, job: ReproduceJob) -> dict[str, Any]:
     Raises:
         ValueError: If there is none, it was made with other settings, or it shares a seed with this one.
     """
-    path = Path(given).expanduser()
+    path = user_path(given, "against")
     file = path / REPRODUCTION_FILE if path.is_dir() else path
     try:
-        other: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        other: dict[str, Any] = read_json(file, dict)
         seeds, settings = list(other["seeds"]), other["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"against={given!r} has no {REPRODUCTION_FILE} of a reproduction.") from error
@@ -222,7 +224,7 @@ def _check_settings(job: ReproduceJob, where: str) -> None:
     file, settings = job.folder / REPRODUCTION_SETTINGS_FILE, recorded_settings(job)
     if file.exists():
         try:
-            before = json.loads(file.read_text(encoding="utf-8"))
+            before = read_json(file)
         except ValueError as error:
             raise ValueError(f"{where} has a damaged {file.name}; choose another --output_dir.") from error
         if difference := first_difference(before, settings):

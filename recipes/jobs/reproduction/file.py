@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tokenshift.analysis.registry import close_match
+from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, read_yaml
 
 DAPO, SIMPLE_RL, HIGH_KL, LOW_KL = "dapo", "simplerl", "high_kl", "low_kl"
 ARMS = (DAPO, HIGH_KL, LOW_KL, SIMPLE_RL)
@@ -78,10 +78,10 @@ def read_scale(path: Path) -> ScaleFile:
         ValueError: For the first mistake, in one line.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         scale = ScaleFile.model_validate(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
+    except UnreadableYamlError as error:
+        raise ValueError(f"--config {str(path)!r} {error}") from error
     except ValidationError as error:
         # a misspelled name says more than the one that is missing for it
         first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")

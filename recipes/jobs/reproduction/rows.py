@@ -1,9 +1,7 @@
 """Every statement of the publication's sections 2 to 5 with its figure and ours, from the parts' products."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -35,6 +33,7 @@ from tokenshift.analysis.shift.runs import Run
 from tokenshift.analysis.shift.runs_report import run_of_folder
 from tokenshift.analysis.shift.runs_summary import NO_SUCH_RUNS, compared_across_prompts
 from tokenshift.analysis.storage.file_names import file_name
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.recipes.jobs.reproduction.file import DAPO, HIGH_KL, LOW_KL, SIMPLE_RL
 from tokenshift.recipes.jobs.reproduction.parts import CROSS, EVOLUTION, SHIFT, TRAININGS, Part
@@ -140,18 +139,6 @@ class Row:
         if self.estimate is not None:
             row["estimate"] = {name: self.estimate[name] for name in ("value", "low", "high")}
         return row
-
-
-def read_json(path: Path) -> Any:
-    """The contents of a product.
-
-    Raises:
-        ValueError: If it is damaged, in one line.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged; delete it, and start again.") from error
 
 
 def done_parts(parts: Sequence[Part], kind: str) -> list[Part]:

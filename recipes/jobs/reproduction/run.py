@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.child_processes import Children, Stopped, end_orphans, shares, stoppable_pool
 from tokenshift.recipes.command_line.start import MISTAKE
@@ -40,8 +41,8 @@ class PartsRecord:
     def __init__(self, folder: Path) -> None:
         self._file, self._lock = folder / RECORD_FILE, threading.Lock()
         try:
-            text = self._file.read_text(encoding="utf-8") if self._file.is_file() else "{}"
-            self._parts: dict[str, dict[str, Any]] = json.loads(text)
+            known = read_json(self._file, dict) if self._file.is_file() else {}
+            self._parts: dict[str, dict[str, Any]] = known
         except ValueError as error:
             raise ValueError(f"{self._file} is damaged; delete it, and finished parts are looked at again.") from error
 
