@@ -44,7 +44,7 @@ METADATA_NAMES = frozenset(
         ),
         *("torch.distributed.checkpoint.filesystem._StorageInfo", "torch.serialization._get_layout", "torch.Size"),
         *("torch.distributed.checkpoint.filesystem._StoragePrefix", "pathlib.PosixPath", "pathlib.Path"),
-        *("collections.OrderedDict"),
+        "collections.OrderedDict",
     )
 )
 """Classes that a distributed checkpoint's metadata is made of; `torch.float32` and the other dtypes are taken too."""
