@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distributed.jobs import Job
+from distributed.jobs import ENGINES, Job
 
 TRAIN_SIZE, HELD_OUT_SIZE, PROBE_SIZE = 40, 7, 5
 """Problems of a training, of a held-out score and of the probe; the last two are shared unevenly by two processes."""
@@ -43,6 +43,9 @@ LEARNING_RATE = {"LoRA": "3e-3"}
 ACCUMULATION = {"accumulation": 2}
 """Backward passes of an update, where there are several."""
 
+ORDERED = ("shuffle",)
+"""Kinds of training whose result depends on the order of an update's completions, so that they cannot be turned."""
+
 DIAGONAL = (
     *(("none", "ddp"), ("dynamic", "ddp"), ("js/old", "ddp")),
     *(("k3", "zero2"), ("accumulation", "zero2"), ("beta", "zero2")),
@@ -67,7 +70,7 @@ def training(variant: str, engine: str, folder: Path, store: Path, *, resumed: b
     """
     accumulated = ACCUMULATION.get(variant, 1)
     micro_steps = UPDATES_PER_GENERATION * accumulated
-    batch = (16 if engine == "one" else 8) // accumulated
+    batch = (16 if ENGINES[engine] is None else 8) // accumulated
     sizes = ("--per_device_train_batch_size", batch, "--gradient_accumulation_steps", accumulated)
     sizes += ("--steps_per_generation", micro_steps, "--learning_rate", LEARNING_RATE.get(variant, "3e-4"))
     name = f"{variant.replace('/', '_')}-{engine}"
@@ -77,5 +80,6 @@ def training(variant: str, engine: str, folder: Path, store: Path, *, resumed: b
         words=(*COMMON, *map(str, sizes), *VARIANTS[variant]),
         store=str(store),
         micro_steps=micro_steps,
+        turned=engine == "turned",
         resumes=str(folder / name) if resumed else None,
     )

@@ -20,8 +20,13 @@ FLOOR = 1e-3
 TIMED = re.compile(r"time|runtime|per_second|flos|memory")
 """Logged numbers that say how long something took."""
 
-SPREAD = re.compile(r"/(p\d+|max|min|position_\d+|full_js_at_exact_zero_max|high/.*)$|_position/\d+$|_std$|/std$")
-"""Logged numbers that are those of few tokens: percentiles, extremes, means by position, and spreads."""
+FEW = re.compile(
+    r"/(p\d+|max|min|full_js_at_exact_zero_max|high/.*)$|position[_/]\d+$|entropy.*_(near_zero|low|middle|high)$|std$"
+)
+"""Logged numbers of few tokens: percentiles, extremes, means of tokens by position or JS; and standard deviations."""
+
+OF_A_START = ("train_loss",)
+"""Numbers of the updates since a run was last started, which a resume changes."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def column_of(name: str) -> str:
     """The column of the table that a logged number belongs to."""
     if name in ("loss", "train_loss"):
         return "loss"
-    return "spread" if SPREAD.search(name) else "metrics"
+    return "of few" if FEW.search(name) else "metrics"
 
 
 def largest_by_column(found: list[Difference]) -> dict[str, Difference]:

@@ -17,14 +17,26 @@ WORKER = Path(__file__).with_name("worker.py")
 
 ENGINES: dict[str, str | None] = {
     "one": None,
+    "turned": None,
     "ddp": "ddp.yaml",
     "zero2": "zero2.yaml",
     "zero3": "zero3.yaml",
     "fsdp2": "fsdp2.yaml",
 }
-"""Name -> the file of `accelerate_configs/` that launches two processes; None for a single process."""
+"""Name -> the file of `accelerate_configs/` that launches two processes; None for a single process.
 
-TITLES = {"one": "one process", "ddp": "DDP", "zero2": "ZeRO-2", "zero3": "ZeRO-3", "fsdp2": "FSDP2"}
+`turned` is one process that goes through the same completions of each update in another order, which changes rounding
+and nothing else: how far it is from `one` is what may be expected of an engine.
+"""
+
+TITLES = {
+    "one": "one process",
+    "turned": "one, turned",
+    "ddp": "DDP",
+    "zero2": "ZeRO-2",
+    "zero3": "ZeRO-3",
+    "fsdp2": "FSDP2",
+}
 
 JOB_SECONDS = 240
 """Seconds that a run may take."""
@@ -40,6 +52,7 @@ class Job:
         words: Its arguments, beside `--output_dir`.
         store: The file of stored completions; None where the run samples.
         micro_steps: Backward passes per generation, where completions are stored.
+        turned: Whether the stored completions of a backward pass are in the other order.
         resumes: Folder of a run from whose first checkpoint this one goes on.
     """
 
@@ -48,6 +61,7 @@ class Job:
     words: tuple[str, ...]
     store: str | None = None
     micro_steps: int = 1
+    turned: bool = False
     resumes: str | None = None
 
     def output(self) -> str:

@@ -5,19 +5,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distributed.cells import HELD_OUT_SIZE, TRAIN_SIZE, training
-from distributed.comparison import differences, largest_by_column, largest_difference, logits_of_saved, saved_weights
+from distributed.comparison import (
+    OF_A_START,
+    differences,
+    largest_by_column,
+    largest_difference,
+    logits_of_saved,
+    saved_weights,
+)
 from distributed.jobs import TITLES, missing, run_jobs
 from distributed.stored_rollouts import make_store
 
 ONE = "one"
 
-COLUMNS = ("loss", "metrics", "spread", "weights", "saved", "resume")
+COLUMNS = ("loss", "metrics", "of few", "weights", "saved", "resume")
 """Figures of a cell."""
 
 TOLERANCES = {
     "loss": 1e-5,
     "metrics": 1e-5,
-    "spread": 1e-5,
+    "of few": 1e-5,
     "weights": 1e-5,
     "saved": 1e-5,
     "resume": 1e-5,
@@ -127,7 +134,6 @@ def _cell(variant: str, engine: str, folder: Path, store: Path, resumed: bool) -
     cell.figures["saved"] = logits_of_saved(run)
     if again is not None:
         resumed_run = Path(again.folder)
-        largest = largest_by_column(differences(run, resumed_run))
-        weights = largest_difference(saved_weights(run), saved_weights(resumed_run))
-        cell.figures["resume"] = max(weights, *(difference.relative for difference in largest.values()))
+        logs = [each.relative for each in differences(run, resumed_run) if each.name not in OF_A_START]
+        cell.figures["resume"] = max(*logs, largest_difference(saved_weights(run), saved_weights(resumed_run)))
     return cell
