@@ -13,7 +13,7 @@ COMMON = (
     *("--max_steps", "6", "--save_steps", "4"),  # the first checkpoint lies inside the second generation
     *("--train_size", str(TRAIN_SIZE), "--eval_size", str(HELD_OUT_SIZE), "--probe_size", str(PROBE_SIZE)),
     *("--probe_steps", "0", "--logging_steps", "1", "--warmup_steps", "0", "--report_to", "none"),
-    *("--reward_funcs", "distributed.stored_rollouts.right_answer", "--ddp_timeout", "120"),
+    *("--reward_funcs", "distributed.stored_rollouts.right_answer", "--ddp_timeout", "300"),
 )
 
 ADAPTER = (

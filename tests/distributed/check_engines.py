@@ -7,9 +7,10 @@
 Each training takes stored completions, so that all make the same updates. `loss`, `metrics` (whatever is logged) and
 `of few` (of that percentiles, extremes, means of few tokens) are relative differences, `weights` and `saved` absolute
 ones, of the final parameters and of the logits of the saved model, which plain transformers loads, from those at the
-end of the training. `resume` is what a run that goes on from the first checkpoint, inside a generation, differs by
-from the run itself. `one, turned` is one process that goes through each update's completions in another order: what
-rounding alone makes. Exit status: 0 if all is within its tolerance.
+end of the training. `apart` is the share of parameters that differ by more than 1e-5. `resume` is what a run that goes
+on from the first checkpoint, inside a generation, differs by from the run itself. `turned` is one process that goes
+through each update's completions in another order: what rounding alone makes. Exit status: 0 if all is within its
+tolerance.
 """
 
 import argparse
@@ -64,8 +65,8 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         print(HEADER, flush=True)
         table = run_table(cells, resumed, folder, show)
-        limits = "".join(f"{TOLERANCES[column]:9.0e}" for column in COLUMNS)
-        print(f"{'allowed':26}{limits}")
+        limits = "".join(f"{TOLERANCES[column]:8.0e}" for column in COLUMNS)
+        print(f"{'allowed':22}{limits}")
         analyses = [] if arguments.no_analyses else run_analyses(folder)
     for name, figure, file in analyses:
         print(f"{name} on two processes: largest difference {figure:.1e} ({file})")

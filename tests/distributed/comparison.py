@@ -108,6 +108,12 @@ def largest_difference(first: Mapping[str, torch.Tensor], second: Mapping[str, t
     return max(float((first[name].float() - second[name].float()).abs().max()) for name in first)
 
 
+def share_apart(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor], distance: float) -> float:
+    """The share of two models' weights that differ by more than `distance`; both have the same names and shapes."""
+    apart = sum(int(((first[name].float() - second[name].float()).abs() > distance).sum()) for name in first)
+    return apart / sum(value.numel() for value in first.values())
+
+
 def logits_of_saved(run: Path) -> float:
     """The largest difference between the logits at the end of a training and those of its saved model.
 

@@ -30,15 +30,15 @@ and nothing else: how far it is from `one` is what may be expected of an engine.
 """
 
 TITLES = {
-    "one": "one process",
-    "turned": "one, turned",
+    "one": "one",
+    "turned": "turned",
     "ddp": "DDP",
     "zero2": "ZeRO-2",
     "zero3": "ZeRO-3",
     "fsdp2": "FSDP2",
 }
 
-JOB_SECONDS = 240
+JOB_SECONDS = 600
 """Seconds that a run may take."""
 
 
@@ -64,15 +64,15 @@ class Job:
     turned: bool = False
     resumes: str | None = None
 
-    def output(self) -> str:
-        """What the run's first process has printed."""
-        file = Path(f"{self.folder}.0.txt")
-        return file.read_text(errors="replace") if file.is_file() else ""
+    def cpu_seconds(self) -> float:
+        """Seconds on the CPU of all its processes."""
+        files = Path(self.folder).parent.glob(f"{Path(self.folder).name}.*.status")
+        return sum(json.loads(file.read_text())["cpu_seconds"] for file in files)
 
     def failure(self) -> str | None:
         """Why the run has not ended well, by the last line of the process that says so; None if it has."""
         for file in sorted(Path(self.folder).parent.glob(f"{Path(self.folder).name}.*.status")):
-            if (status := file.read_text()) != "0":
+            if (status := json.loads(file.read_text())["status"]) != 0:
                 said = file.with_suffix(".txt").read_text(errors="replace").strip().splitlines()
                 return f"exit status {status}: {said[-1] if said else 'nothing was printed'}"
         return None if Path(f"{self.folder}.0.status").is_file() else "it was not run"

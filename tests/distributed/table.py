@@ -1,5 +1,6 @@
 """The table of engines and kinds of training: what is run, what is measured of it, and how it is shown."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,24 +13,30 @@ from distributed.comparison import (
     largest_difference,
     logits_of_saved,
     saved_weights,
+    share_apart,
 )
 from distributed.jobs import TITLES, missing, run_jobs
 from distributed.stored_rollouts import make_store
 
 ONE = "one"
 
-COLUMNS = ("loss", "metrics", "of few", "weights", "saved", "resume")
+COLUMNS = ("loss", "metrics", "of few", "weights", "apart", "saved", "resume")
 """Figures of a cell."""
 
 TOLERANCES = {
     "loss": 1e-5,
     "metrics": 1e-5,
     "of few": 1e-5,
-    "weights": 1e-5,
+    "weights": 1e-4,
+    "apart": 1e-4,
     "saved": 1e-5,
     "resume": 1e-5,
 }
 """The largest figures that are allowed."""
+
+
+APART = 1e-5
+"""Weights that differ by more count as apart."""
 
 
 @dataclass
@@ -40,6 +47,7 @@ class Cell:
         variant, engine: The kind of training, and what it runs on.
         figures: Column -> figure; what was not measured is not there.
         largest: Column -> the logged number that has the figure, in words.
+        cpu_seconds: Of the training, over its processes.
         fault: Why there are no figures; None if there are.
         skipped: Why the cell was not run on this machine; None if it was.
     """
@@ -48,6 +56,7 @@ class Cell:
     engine: str
     figures: dict[str, float] = field(default_factory=dict)
     largest: dict[str, str] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
     fault: str | None = None
     skipped: str | None = None
 
@@ -67,14 +76,14 @@ class Cell:
 
     def row(self) -> str:
         """The cell as a line of at most 80 columns."""
-        name = f"{self.variant:14}{TITLES[self.engine]:12}"
+        name = f"{self.variant:14}{TITLES[self.engine]:8}"
         if self.skipped or self.fault:
             return f"{name}{self.skipped or self.fault}"[:80]
-        shown = (f"{self.figures[column]:9.1e}" if column in self.figures else f"{'-':>9}" for column in COLUMNS)
+        shown = (f"{self.figures[column]:8.0e}" if column in self.figures else f"{'-':>8}" for column in COLUMNS)
         return name + "".join(shown)
 
 
-HEADER = f"{'training':14}{'engine':12}" + "".join(f"{column:>9}" for column in COLUMNS)
+HEADER = f"{'training':14}{'engine':8}" + "".join(f"{column:>8}" for column in COLUMNS)
 
 
 def run_table(
@@ -125,12 +134,15 @@ def _cell(variant: str, engine: str, folder: Path, store: Path, resumed: bool) -
     for each in (reference, job, again):
         if each is not None and (failure := each.failure()):
             return Cell(variant, engine, fault=f"{Path(each.folder).name}: {failure}")
-    cell, run = Cell(variant, engine), Path(job.folder)
+    cell, run = Cell(variant, engine, cpu_seconds=job.cpu_seconds()), Path(job.folder)
     if engine != ONE:
         largest = largest_by_column(differences(Path(reference.folder), run))
         cell.figures = {column: difference.relative for column, difference in largest.items()}
         cell.largest = {column: str(difference) for column, difference in largest.items()}
-        cell.figures["weights"] = largest_difference(saved_weights(Path(reference.folder)), saved_weights(run))
+        weights = saved_weights(Path(reference.folder)), saved_weights(run)
+        cell.figures["weights"] = largest_difference(*weights)
+        if cell.figures["weights"] < math.inf:
+            cell.figures["apart"] = share_apart(*weights, APART)
     cell.figures["saved"] = logits_of_saved(run)
     if again is not None:
         resumed_run = Path(again.folder)
