@@ -19,10 +19,13 @@ MOVED = {"near": (10, 0.03), "far": (20, 0.1)}
 TIED = ("problem_id", "sample_id", "position")
 """Columns that order the rows of a table."""
 
-QUICK = ("--size", "7", "--max_new_tokens", "40", "--resamples", "20", "--verify_workers", "1", "--dtype", "float32")
+# small batches, so that each process has some
+QUICK = ("--size", "7", "--batch_size", "4", "--max_new_tokens", "40", "--resamples", "20", "--verify_workers", "1")
+
+SCORED = (*QUICK, "--batch_tokens", "150")
 
 ANALYSES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "shift": ("analyze_shift", (*QUICK, "--samples", "2", "--report_responses", "3", "--rl_model", "{far}")),
+    "shift": ("analyze_shift", (*SCORED, "--samples", "2", "--report_responses", "3", "--rl_model", "{far}")),
     "evaluation": (
         "evaluate",
         (*QUICK, "--samples", "3", "--ks", "1", "3", "--model", "{far}", "--against", "pocket"),
@@ -31,10 +34,10 @@ ANALYSES: dict[str, tuple[str, tuple[str, ...]]] = {
         "cross_sample",
         (*QUICK, "--criteria", "js", "random", "--pilot", "5", "--budgets", "0.1", "0.3", "--rl_model", "{far}"),
     ),
-    "evolution": ("analyze_evolution", (*QUICK, "--checkpoints", "{near}", "{far}")),
+    "evolution": ("analyze_evolution", (*SCORED, "--checkpoints", "{near}", "{far}")),
     "robustness": (
         "shift_robustness",
-        (*QUICK, "--kinds", "rl", "mixed", "--temperatures", "1.2", "--top_ps", "0.7", "0.9", "--rl_model", "{far}"),
+        (*SCORED, "--kinds", "rl", "mixed", "--temperatures", "1.2", "--top_ps", "0.7", "0.9", "--rl_model", "{far}"),
     ),
 }
 """Name -> the recipe and its arguments, with two models moved from pocket's base."""

@@ -34,6 +34,9 @@ def test_analyses_are_the_same_on_one_process(tmp_path: Path) -> None:
     """Shifts, evaluations and cross-sampling have tests of their own."""
     for name, figure, file in run_analyses(tmp_path, ["evolution", "robustness"]):
         assert figure <= ANALYSIS_TOLERANCE, (name, file)
+        assert list((tmp_path / f"{name}-ddp").rglob("part-00001-of-00002.parquet")), (
+            "the second process scored nothing"
+        )
 
 
 def _write_log(folder: Path, **changes: float) -> Path:
