@@ -9,11 +9,13 @@ TRAIN_SIZE, HELD_OUT_SIZE, PROBE_SIZE = 40, 7, 5
 
 UPDATES_PER_GENERATION = 3
 
+REWARDS = "distributed.stored_rollouts"
+
 COMMON = (
     *("--max_steps", "6", "--save_steps", "4"),  # the first checkpoint lies inside the second generation
     *("--train_size", str(TRAIN_SIZE), "--eval_size", str(HELD_OUT_SIZE), "--probe_size", str(PROBE_SIZE)),
     *("--probe_steps", "0", "--logging_steps", "1", "--warmup_steps", "0", "--report_to", "none"),
-    *("--reward_funcs", "distributed.stored_rollouts.right_answer", "--ddp_timeout", "300"),
+    *("--reward_funcs", f"{REWARDS}.right_answer", "--ddp_timeout", "300"),
 )
 
 ADAPTER = (
@@ -29,7 +31,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "js/base": BASE,
     "js/old": ("--divergence", "js", "--divergence_reference", "old"),
     "shuffle": ("--divergence", "k3", "--weight_control", "shuffle", "--normalize_weights", "true"),
-    "dynamic": ("--divergence", "k3", "--dynamic_sampling", "true"),
+    "dynamic": ("--divergence", "k3", "--dynamic_sampling", "true", "--reward_funcs", f"{REWARDS}.right_for_most"),
     "LoRA": (*BASE, *ADAPTER),
     "accumulation": BASE,
     "beta": ("--divergence", "k3", "--beta", "0.04"),

@@ -97,7 +97,7 @@ def largest_by_column(found: list[Difference]) -> dict[str, Difference]:
 def saved_weights(run: Path) -> dict[str, torch.Tensor]:
     """The tensors of a run's saved model, or of its adapter.
 
-    transformers saves a tied LM head twice under FSDP2; where it is the embeddings bit for bit it is left out.
+    A tied LM head is saved twice under ZeRO-2 and FSDP2; where it is the embeddings bit for bit it is left out.
     """
     model, adapter = (run / "model" / f"{name}.safetensors" for name in ("model", "adapter_model"))
     weights: dict[str, torch.Tensor] = load_file(model if model.is_file() else adapter)

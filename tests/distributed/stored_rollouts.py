@@ -101,6 +101,15 @@ def right_answer(completions: list[str], solution: list[str], **columns: Any) ->
     return [float(f"\\boxed{{{answer}}}" in text) for text, answer in zip(completions, solution, strict=True)]
 
 
+def right_for_most(completions: list[str], solution: list[str], **columns: Any) -> list[float]:
+    """As `right_answer`, but 0 for every completion of problems whose solution ends in 0, 1 or 2.
+
+    Their groups teach nothing, so that dynamic sampling has something to replace.
+    """
+    right = right_answer(completions, solution)
+    return [0.0 if answer[-1] in "012" else value for value, answer in zip(right, solution, strict=True)]
+
+
 def _key(prompt_ids: list[int]) -> str:
     return " ".join(map(str, prompt_ids))
 
