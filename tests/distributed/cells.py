@@ -39,14 +39,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 """Name -> the options of a training beside `COMMON`."""
 
+PADDED = ("--pad_to_multiple_of", "16")
+"""Options of the engine `padded`."""
+
 LEARNING_RATE = {"LoRA": "3e-3"}
 """Learning rates other than 3e-4."""
 
 ACCUMULATION = {"accumulation": 2}
 """Backward passes of an update, where there are several."""
-
-ORDERED = ("shuffle",)
-"""Kinds of training whose result depends on the order of an update's completions, so that they cannot be turned."""
 
 DIAGONAL = (
     *(("none", "ddp"), ("dynamic", "ddp"), ("js/old", "ddp")),
@@ -79,9 +79,8 @@ def training(variant: str, engine: str, folder: Path, store: Path, *, resumed: b
     return Job(
         recipe="grpo_divweighted",
         folder=str(folder / (f"{name}-resumed" if resumed else name)),
-        words=(*COMMON, *map(str, sizes), *VARIANTS[variant]),
+        words=(*COMMON, *map(str, sizes), *VARIANTS[variant], *(PADDED if engine == "padded" else ())),
         store=str(store),
         micro_steps=micro_steps,
-        turned=engine == "turned",
         resumes=str(folder / name) if resumed else None,
     )

@@ -8,9 +8,8 @@ Each training takes stored completions, so that all make the same updates. `loss
 `of few` (of that percentiles, extremes, means of few tokens) are relative differences, `weights` and `saved` absolute
 ones, of the final parameters and of the logits of the saved model, which plain transformers loads, from those at the
 end of the training. `apart` is the share of parameters that differ by more than 1e-5. `resume` is what a run that goes
-on from the first checkpoint, inside a generation, differs by from the run itself. `turned` is one process that goes
-through each update's completions in another order: what rounding alone makes. Exit status: 0 if all is within its
-tolerance.
+on from the first checkpoint, inside a generation, differs by from the run itself. `padded` is one process
+that pads further: what rounding alone makes. Exit status: 0 if all is within its tolerance.
 """
 
 import argparse
@@ -28,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from distributed.analyses import ANALYSIS_TOLERANCE, run_analyses
-from distributed.cells import DIAGONAL, ORDERED, RESUMED, VARIANTS
+from distributed.cells import DIAGONAL, RESUMED, VARIANTS
 from distributed.jobs import ENGINES
 from distributed.table import COLUMNS, HEADER, TOLERANCES, Cell, run_table
 
@@ -53,8 +52,7 @@ def show(cell: Cell) -> None:
 def main() -> int:
     arguments, started = parse(), time.monotonic()
     cells = [(variant, engine) for engine in arguments.engines for variant in arguments.variants]
-    cells = [(variant, engine) for variant, engine in cells if engine != "turned" or variant not in ORDERED]
-    resumed = [(variant, engine) for variant, engine in cells if engine != "turned"]
+    resumed = [(variant, engine) for variant, engine in cells if engine != "padded"]
     if arguments.diagonal:
         cells, resumed = list(DIAGONAL), list(RESUMED)
     if arguments.keep and arguments.keep.exists() and any(arguments.keep.iterdir()):

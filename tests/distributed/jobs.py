@@ -17,7 +17,7 @@ WORKER = Path(__file__).with_name("worker.py")
 
 ENGINES: dict[str, str | None] = {
     "one": None,
-    "turned": None,
+    "padded": None,
     "ddp": "ddp.yaml",
     "zero2": "zero2.yaml",
     "zero3": "zero3.yaml",
@@ -25,13 +25,13 @@ ENGINES: dict[str, str | None] = {
 }
 """Name -> the file of `accelerate_configs/` that launches two processes; None for a single process.
 
-`turned` is one process that goes through the same completions of each update in another order, which changes rounding
-and nothing else: how far it is from `one` is what may be expected of an engine.
+`padded` is one process that pads prompts and completions further, as each of several processes pads its own: this changes
+rounding and nothing else, so that its distance from `one` is what may be expected of an engine.
 """
 
 TITLES = {
     "one": "one",
-    "turned": "turned",
+    "padded": "padded",
     "ddp": "DDP",
     "zero2": "ZeRO-2",
     "zero3": "ZeRO-3",
@@ -52,7 +52,6 @@ class Job:
         words: Its arguments, beside `--output_dir`.
         store: The file of stored completions; None where the run samples.
         micro_steps: Backward passes per generation, where completions are stored.
-        turned: Whether the stored completions of a backward pass are in the other order.
         resumes: Folder of a run from whose first checkpoint this one goes on.
     """
 
@@ -61,7 +60,6 @@ class Job:
     words: tuple[str, ...]
     store: str | None = None
     micro_steps: int = 1
-    turned: bool = False
     resumes: str | None = None
 
     def cpu_seconds(self) -> float:

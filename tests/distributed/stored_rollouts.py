@@ -63,7 +63,7 @@ def make_store(file: Path, train: int, held_out: int) -> None:
     file.write_text(json.dumps(store))
 
 
-def use_store(file: Path, micro_steps: int, *, turned: bool = False) -> None:
+def use_store(file: Path, micro_steps: int) -> None:
     """Let TRL's trainers take stored completions, in an order in which each update sees the same ones.
 
     TRL shuffles a generation on each process by itself. Here it is left in its order, and a single process gets the
@@ -72,7 +72,6 @@ def use_store(file: Path, micro_steps: int, *, turned: bool = False) -> None:
     Args:
         file: The file of `make_store`.
         micro_steps: Backward passes per generation.
-        turned: Whether a single process goes through the completions of each backward pass from the last to the first.
     """
     store: Store = json.loads(file.read_text())
 
@@ -87,8 +86,7 @@ def use_store(file: Path, micro_steps: int, *, turned: bool = False) -> None:
         size = len(generation["completion_ids"])
         order = torch.arange(size)
         if not torch.distributed.is_initialized():
-            steps = order.view(ORDER_PROCESSES, micro_steps, -1).transpose(0, 1).reshape(micro_steps, -1)
-            order = (steps.flip(1) if turned else steps).reshape(-1)
+            order = order.view(ORDER_PROCESSES, micro_steps, -1).transpose(0, 1).reshape(-1)
         return {name: _reordered(value, order) for name, value in generation.items()}
 
     trainer_module: Any = trl.trainer.grpo_trainer

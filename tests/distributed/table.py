@@ -34,7 +34,9 @@ TOLERANCES = {
 }
 """The largest figures that are allowed.
 
-Beyond 1e-5 are those in which rounding is made large, as the same training in another order of rows (`turned`) shows.
+Beyond 1e-5 are those in which rounding is made large, as the same training with more padding (`padded`) shows: each
+process pads its own prompts on the left, and positions that are shifted together give the same attention but for
+rounding.
 A divergence of near distributions changes relatively by twice what a logit's difference changes by, and few tokens do
 not average it out: `of few`, and to some degree the mean of a divergence, which the largest tokens make. AdamW's step
 is the learning rate times a gradient over its own size, so that where a gradient is near zero the rounding of it

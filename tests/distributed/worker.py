@@ -57,7 +57,7 @@ def resumable_copy(run: Path, copy: Path) -> None:
 def run_job(job: dict[str, Any]) -> int:
     """In the forked process: its exit status."""
     if job["store"] is not None:
-        use_store(Path(job["store"]), job["micro_steps"], turned=job["turned"])
+        use_store(Path(job["store"]), job["micro_steps"])
     if job["recipe"] == "grpo_divweighted":
         keep_logits()
     module: Any = importlib.import_module(f"tokenshift.recipes.{job['recipe']}")
