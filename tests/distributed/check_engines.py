@@ -8,8 +8,8 @@ Each training takes stored completions, so that all make the same updates. `loss
 `of few` (of that percentiles, extremes, means of few tokens) are relative differences, `weights` and `saved` absolute
 ones, of the final parameters and of the logits of the saved model, which plain transformers loads, from those at the
 end of the training. `apart` is the share of parameters that differ by more than 1e-5. `resume` is what a run that goes
-on from the first checkpoint, inside a generation, differs by from the run itself. `padded` is one process
-that pads further: what rounding alone makes. Exit status: 0 if all is within its tolerance.
+on from the first checkpoint, inside a generation, differs by from the run itself. `padded` is one process that pads
+further: what rounding alone makes. Exit status: 0 if all is within its tolerance.
 """
 
 import argparse

@@ -25,8 +25,8 @@ ENGINES: dict[str, str | None] = {
 }
 """Name -> the file of `accelerate_configs/` that launches two processes; None for a single process.
 
-`padded` is one process that pads prompts and completions further, as each of several processes pads its own: this changes
-rounding and nothing else, so that its distance from `one` is what may be expected of an engine.
+`padded` is one process that pads prompts and completions further, as each of several processes pads its own: this
+changes rounding and nothing else, so that its distance from `one` is what may be expected of an engine.
 """
 
 TITLES = {
