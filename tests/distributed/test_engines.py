@@ -7,7 +7,7 @@ import pytest
 from distributed.analyses import ANALYSIS_TOLERANCE, run_analyses
 from distributed.cells import DIAGONAL, RESUMED
 from distributed.comparison import differences, largest_by_column
-from distributed.table import COLUMNS, ONE, Cell, run_table
+from distributed.table import COLUMNS, ONE, TOLERANCES, Cell, run_table
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +18,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Cel
 
 @pytest.mark.slow
 @pytest.mark.distributed
+@pytest.mark.timeout(2400)  # the first one waits for all runs
 @pytest.mark.parametrize("cell", DIAGONAL, ids=" on ".join)
 def test_a_training_is_the_same_on_one_process(table: dict[tuple[str, str], Cell], cell: tuple[str, str]) -> None:
     outcome = table[cell]
@@ -64,7 +65,7 @@ def test_every_logged_number_is_compared(tmp_path: Path) -> None:
 
 
 def test_a_figure_beyond_its_tolerance_is_told() -> None:
-    right = Cell("k3", "ddp", figures=dict.fromkeys(COLUMNS, 1e-8))
+    right = Cell("k3", "ddp", figures=dict(TOLERANCES))
     wrong = Cell("k3", "ddp", figures={"metrics": 1.0, "saved": float("nan")}, largest={"metrics": "entropy"})
     assert right.is_right
     assert [excess.split(" > ")[0] for excess in wrong.excesses] == ["metrics 1.0e+00", "saved nan"]
