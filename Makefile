@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: soak demo test test-vllm lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills docs namespace versions dist
+.PHONY: soak demo distributed test test-vllm lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills docs namespace versions dist
 
 install: $(STAMP)
 
@@ -110,6 +110,11 @@ wrong-inputs: $(STAMP)
 # SIGKILL at many moments of every kind of work, in the middle of writes too, and the same command again; 20 minutes.
 kills: $(STAMP)
 	OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 $(VENV)/bin/python tests/faults/kills.py --mistakes $(KILLS)
+
+# Trainings and analyses on two processes, under each engine, beside the same on one; an hour on 2 cores.
+# ENGINES="--engines zero3 --variants LoRA": some of them; --json FILE.
+distributed: $(STAMP)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/distributed/check_engines.py $(ENGINES)
 
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .

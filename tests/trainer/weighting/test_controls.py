@@ -1,4 +1,4 @@
-"""Controls and normalisation in one process; over several, see test_distributed.py."""
+"""Controls and normalisation in one process; over several, see tests/distributed."""
 
 import random
 
