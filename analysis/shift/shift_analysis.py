@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.checks import check_whole
 from tokenshift.analysis.divergence.hidden_states import evaluation_mode
+from tokenshift.analysis.report.embedded_page import EmbeddedPage
 from tokenshift.analysis.report.shaded_response import ShadedResponse
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator
 from tokenshift.analysis.sampling.prompts import encode_problems, fitting_sampling
@@ -200,6 +201,14 @@ class ShiftAnalysis:
         copy = Path(path).expanduser()
         copy.parent.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copyfile(page, copy))
+
+    def explore(self, height: int = 800) -> EmbeddedPage:
+        """The report's page, with the explorer of its responses, inside a notebook.
+
+        Args:
+            height: height of its frame, pixels.
+        """
+        return EmbeddedPage(self.report().read_text(encoding="utf-8"), self._heading(), height)
 
     def show(
         self, response: int | tuple[int, int] | tuple[int, int, str] | None = None, column: str | None = None

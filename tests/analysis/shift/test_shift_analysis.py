@@ -1,7 +1,9 @@
 """The shift analysis of loaded models in one call, against the recipe that takes models by name."""
 
 import gc
+import html as html_module
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,11 @@ def test_shows_itself(shift: ShiftAnalysis, tmp_path: Path) -> None:
     assert shift.numbers.loc[("rl", "share with JS < 0.001"), "value"] == value
     assert "responses 6, problems 3" in repr(shift)
     assert shift.report() == shift.folder.path / "report.html"
+    frame = shift.explore(height=500)._repr_html_()
+    inside = html_module.unescape(re.search(r'srcdoc="([^"]*)"', frame)[1])  # type: ignore[index]
+    assert inside == shift.report().read_text(encoding="utf-8")
+    assert "height:500px" in frame
+    assert 'sandbox="allow-scripts allow-downloads"' in frame
     assert "near zero" in shift.report(tmp_path / "new" / "page.html").read_text(encoding="utf-8")
 
 

@@ -83,7 +83,7 @@ def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
         pq.write_table(rows, tmp_path / f"{number}.parquet")
     (tmp_path / "1.parquet").write_bytes((tmp_path / "1.parquet").read_bytes()[:-20])
     (tmp_path / "x.csv").write_text("old")
-    with pytest.raises(RuntimeError, match=r"1\.parquet is not a whole Parquet file"):
+    with pytest.raises(ValueError, match=r"1\.parquet is not a whole Parquet file"):
         export_table(tmp_path, tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text() == "old"
     assert not list(tmp_path.glob("*.partial"))
