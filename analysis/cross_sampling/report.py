@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.cross_sampling.claims import mixture_statement
+from tokenshift.analysis.cross_sampling.conclusions import NOT_REACHED, cross_conclusions
 from tokenshift.analysis.cross_sampling.criteria import users_criteria_words
 from tokenshift.analysis.cross_sampling.figures import AXES, accuracy_curves, areas, curve_name
 from tokenshift.analysis.cross_sampling.intervention import DRAWS
@@ -90,8 +91,6 @@ every curve is level. So it hardly tells criteria apart there; the tokens that 5
 BEST_TEXT = """The best of several thresholds looks better than it is. The interval is for the largest difference to \
 RL's accuracy, paired by problem, and holds for all thresholds at once (sign flips of whole problems, studentised \
 max-T). "Seen" and "not seen" mean that it lies above 0, or below, and are said of this RL model alone."""
-
-NOT_REACHED = "not reached"
 
 UNDEFINED = "Recovery is not defined here: the interval of RL's gain in accuracy does not lie above 0."
 
@@ -185,6 +184,7 @@ def write_cross_report(
     write_report(
         folder.path / "report.html",
         title=f"Are those tokens the cause: {models}",
+        conclusions=cross_conclusions(summary),
         facts=report_facts(record, hidden=("seed",))
         | {
             "n": f"{summary['problems']} problems, {summary['cells'][0]['responses']} responses per policy",
