@@ -137,7 +137,7 @@ def test_nothing_is_asked_for(args: Arguments, given: Any, monkeypatch: pytest.M
 
 
 def test_mistakes() -> None:
-    with pytest.raises(ValueError, match="report_to has 'wandbb', which is no tracker; did you mean 'wandb'"):
+    with pytest.raises(ValueError, match="report_to has 'wandbb', which is no tracker; did you mean wandb"):
         Arguments(report_to=["wandbb"])
     with pytest.raises(ValueError, match="report_to takes the numbers of one run"):
         prepare(["--rl_model", "a", "b", "--report_to", "wandb"])
