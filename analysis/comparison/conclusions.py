@@ -40,12 +40,19 @@ def _difference(verdict: Mapping[str, Any], baseline: str, words: str) -> Conclu
     if verdict["verdict"] == NO_INTERVAL:
         sentence += ", of one seed each"
     elif verdict["verdict"] in (HIGHER, LOWER):
-        sentence += f": {verdict['verdict']}, p = {difference['p_holm']:.2g} after Holm"
+        sentence += f": {verdict['verdict']}, {_p_words(difference['p_holm'])}"
     else:
-        sentence += f": not shown, p = {difference['p_holm']:.2g} after Holm"
+        sentence += f": not shown, {_p_words(difference['p_holm'])}"
         if difference.get("detectable") is not None:
-            sentence += f"; from {PERCENT * difference['detectable']:.1f} points on it would have been"
+            sentence += (
+                f"; a true one of {PERCENT * difference['detectable']:.1f} points is found with a power of 80 %"
+            )
     if verdict["seeds"] == REPLICATION:
         sentence += ", by the replication seeds"
     mark = "" if difference.get("coverage") is None else "≈ "
     return points_conclusion(difference["difference"], difference["low"], difference["high"], f"{sentence}.", mark)
+
+
+def _p_words(p_value: float) -> str:
+    """A p-value that is corrected over the variants."""
+    return f"p {'< 0.001' if p_value < 0.001 else f'= {p_value:.3f}'} after Holm"

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -451,12 +452,13 @@ def write_comparison(
     sections = comparison_sections(summary, failures)
     verdicts = [line.split(": ", 1) for line in verdict_lines(summary)]
     head = Section("Verdicts", "\n\n".join(_head(summary)), (("variant", "verdict"), verdicts) if verdicts else None)
+    shown = [head, *([Section("Figures", figures=figures)] if figures else []), *sections]
     write_report(
         folder / "comparison.html",
         title=f"Comparison: {summary['name']}",
         facts=report_facts(summary["evaluation"]),
         conclusions=comparison_conclusions(summary),
-        sections=[head, *([Section("Figures", figures=figures)] if figures else []), *sections],
+        sections=[replace(section, text=section.text.replace("`", "")) for section in shown],  # Markdown's sign
         responses=[],
         token_text=str,
     )

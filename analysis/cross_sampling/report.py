@@ -156,8 +156,9 @@ def write_cross_report(
     method += users_criteria_words(cell.criterion for cell in cells)
     if any(cell.sharpening is not None for cell in cells):
         method += f"\n\n{SHARPENING_TEXT}"
+    noted = [Section("Remarks", "\n\n".join((*counted, *remarks)))] if counted or remarks else []
     sections = [
-        Section("How to read this", "\n\n".join((method, *counted, *remarks))),
+        *noted,
         Section("The publication's statement on the mixture", BEST_TEXT, table=stated),
         Section("Policies", "Shares, accuracies, recovery, and disagreements covered, in %.", table=numbers),
     ]
@@ -181,6 +182,7 @@ def write_cross_report(
         matched = _matched([*used, *unmet][0])
         text = f"Found on a pilot for wanted shares of tokens {matched}; all that was tried is in {THRESHOLDS_FILE}."
         sections.append(Section("Thresholds", text, _thresholds([*used, *unmet])))
+    sections.append(Section("How to read this", method))
     write_report(
         folder.path / "report.html",
         title=f"Are those tokens the cause: {models}",

@@ -7,12 +7,15 @@ from typing import Any
 from helpers.documents import ROOT
 from matplotlib.figure import Figure
 
+MAGIC = "%matplotlib inline\n"
+"""The first line, which lets Jupyter draw figures."""
+
 NOTEBOOK = ROOT / "docs" / "first_look.ipynb"
 
 
 def run_cell(source: str, namespace: dict[str, Any]) -> Any:
     """Run a cell as Jupyter does: the value of its last expression is what it shows."""
-    tree = ast.parse(source)
+    tree = ast.parse(source.removeprefix(MAGIC))
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, NOTEBOOK.name, "exec"), namespace)
     return None if last is None else eval(compile(ast.Expression(last.value), NOTEBOOK.name, "eval"), namespace)
