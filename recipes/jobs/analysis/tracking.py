@@ -11,7 +11,7 @@ import matplotlib.image
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-from transformers.trainer_callback import CallbackHandler
+from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
 from tokenshift.recipes.command_line.products import TENSORBOARD_DIR
 from tokenshift.recipes.command_line.run_record import settings_to_record
@@ -118,7 +118,7 @@ def report_analysis(args: Any, question: str, logs: Logs, name: str) -> None:
             resume=True,
             tags=[PROJECT, question],
         )
-    handler = CallbackHandler(callbacks, None, None, None, None)
+    handler = CallbackHandler([DefaultFlowCallback(), *callbacks], None, None, None, None)
     protect_trackers(SimpleNamespace(callback_handler=handler))
     state, control = TrainerState(is_world_process_zero=True, is_local_process_zero=True), TrainerControl()
     handler.on_train_begin(settings, state, control)
