@@ -26,7 +26,9 @@ from tokenshift.analysis.shift.report import write_evolution_report
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.evolution import EvolutionJob, prepare, score_checkpoints
+from tokenshift.recipes.jobs.analysis.headline import checkpoint_numbers
 from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_statements
+from tokenshift.recipes.jobs.analysis.tracking import report_analysis
 
 EVOLUTION_FILES = ("report.html", "evolution.json", "figures")
 
@@ -49,6 +51,8 @@ def run(job: EvolutionJob) -> None:
         write_whole(shift.folder.path / "evolution.json", json.dumps(rows, indent=1) + "\n")
         statements = evolution_statements(rows)
         write_evolution_report(shift.folder, rows, statements, shift.metadata())
+        logs = [(row["step"] or 0, checkpoint_numbers(row)) for row in rows]
+        report_analysis(shift.args, "analysis", logs, f"evolution up to {names[-1]}")
         show_statements({"the last checkpoint's": statements}, shift.folder, EVOLUTION_FILES, shift.args.measure)
         show_counted(shift.folder, shift.metadata())
     state.wait_for_everyone()

@@ -36,7 +36,7 @@ from accelerate import PartialState
 from tokenshift.analysis.report.statements import Statement
 from tokenshift.analysis.sampling.token_ids import context_length, context_reason
 from tokenshift.analysis.sampling.trajectories import Trajectory
-from tokenshift.analysis.shift.report import check_control, write_shift_report
+from tokenshift.analysis.shift.report import check_control, read_summary, write_shift_report
 from tokenshift.analysis.shift.runs import Run
 from tokenshift.analysis.shift.runs_report import run_of_folder, write_runs_report
 from tokenshift.analysis.shift.shift_analysis import SAMPLED, sample_and_score
@@ -47,6 +47,7 @@ from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import content_hash
 from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.inputs.trajectory_files import load_trajectories
+from tokenshift.recipes.jobs.analysis.headline import shift_numbers
 from tokenshift.recipes.jobs.analysis.runs import RunsJob, named_groups, prepare_runs
 from tokenshift.recipes.jobs.analysis.shift import (
     MeasuredShiftArguments,
@@ -60,6 +61,7 @@ from tokenshift.recipes.jobs.analysis.terminal import (
     show_runs,
     show_statements,
 )
+from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments, report_analysis
 from tokenshift.rewards import load_reward
 
 WITHOUT_SAMPLING = (
@@ -76,7 +78,7 @@ JUDGING = (
 
 
 @dataclass
-class AnalyzeShiftArguments(MeasuredShiftArguments):
+class AnalyzeShiftArguments(TrackedArguments, MeasuredShiftArguments):
     """
     Parameters:
         rl_model (`list[str]`):
@@ -168,6 +170,8 @@ def run(job: ShiftJob | RunsJob) -> None:
     elif (judged := analyze_one(job)) is not None:
         show_statements(judged, job.folder, measure=job.args.measure)
         show_counted(job.folder, job.metadata())
+        numbers = shift_numbers(read_summary(job.folder.path)["kinds"])
+        report_analysis(job.args, "analysis", [(0, numbers)], f"shift of {job.rl.name}")
         show_conclusions(job.folder)
     state.wait_for_everyone()
 
@@ -204,6 +208,8 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob | RunsJob:
     sft = args.sft_models or []
     groups = named_groups(args.rl_model, sft)
     names = [name for group in groups.values() for name in group]
+    if args.report_to and (len(names) > 1 or sft):
+        raise ValueError("report_to takes the numbers of one run; leave it out for several, which share a page.")
     if args.control is not None:
         if len(names) > 1 or sft:
             raise ValueError(f"control={args.control!r} is of a single run; compare several runs by --sft_models.")

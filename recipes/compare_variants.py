@@ -8,8 +8,9 @@
 The YAML names a training config, variants (each a set of overrides), seeds, and what models are evaluated on; `launch`
 names an accelerate config for it. Each cell is trained by `grpo_divweighted.py`, evaluated by `evaluate.py`, and, if
 wanted, cross-sampled by `cross_sample.py`, as processes of their own; a crashed one is tried once more. `output_dir`
-gets `comparison.md`, `.csv`, `.json`, `figures/` and `cells/`; W&B a group with one run per cell. Started again
-after a stop it goes on where it was; with more variants or seeds it makes those alone. Exit status 1: a cell failed.
+gets `comparison.html`, `.md`, `.csv`, `.json`, `figures/` and `cells/`; W&B a group with one run per cell. Started
+again after a stop it goes on where it was; with more variants or seeds it makes those alone. Exit status 1: a cell
+failed.
 """
 
 from tokenshift.recipes.command_line.start import start_script

@@ -42,7 +42,9 @@ from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import LateMistakeError, run_guarded
 from tokenshift.recipes.inputs.engines import VLLM
 from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
+from tokenshift.recipes.jobs.analysis.headline import cross_numbers
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
+from tokenshift.recipes.jobs.analysis.tracking import report_analysis
 
 if TYPE_CHECKING:
     from tokenshift.analysis.cross_sampling.pair_engine import PairDecoder
@@ -98,6 +100,7 @@ def run(job: ShiftJob) -> None:
             unmet=unmet,
         )
         _show(summary, correctness_words(job.metadata()))
+        report_analysis(args, "cross", [(0, cross_numbers(summary))], f"cross-sampling of {job.rl.name}")
         for name in CROSS_FILES:
             print(f"{name:12} {job.folder.path / name}")
     state.wait_for_everyone()

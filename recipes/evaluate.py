@@ -37,6 +37,8 @@ from tokenshift.analysis.evaluation.responses import evaluate_model
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationJob, prepare
+from tokenshift.recipes.jobs.analysis.headline import evaluation_numbers
+from tokenshift.recipes.jobs.analysis.tracking import report_analysis
 
 EVALUATION_FILES = ("evaluation.md", "evaluation.json", "figures", "responses")
 """Files of an evaluation that are named at the end."""
@@ -68,6 +70,9 @@ def run(job: EvaluationJob) -> None:
             notes=job.notes,
         )
         _show(summary)
+        report_analysis(
+            args, "evaluation", [(0, evaluation_numbers(summary))], f"evaluation of {summary['models'][0]}"
+        )
         for name in EVALUATION_FILES:
             print(f"{name:16} {job.folder.path / name}")
     state.wait_for_everyone()

@@ -41,7 +41,7 @@ def run(job: ReproduceJob, scripts: Scripts = SCRIPTS) -> None:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return
     try:
-        run_parts(job.parts, job.folder, job.args.parallel, console, scripts)
+        run_parts(job.parts, job.folder, job.parallel, console, scripts)
         record = write_reproduction(job)
     except ValueError as error:  # a damaged file
         raise LateMistakeError(str(error)) from error

@@ -32,8 +32,17 @@ SMOOTH = 5
 APART = 0.2
 """The distance of the two sets of seeds from a row's middle, where there are two."""
 
-FIGURES = {*OUTCOMES, "dose", "training_reward", "probed_accuracy", "shift"}
-"""Names of all figures."""
+CAPTIONS = {
+    **{
+        name: f"{outcome.words.capitalize()} of each variant, one circle a seed, and its difference to the baseline."
+        for name, outcome in OUTCOMES.items()
+    },
+    "dose": "The outcome against the dose of a weighting, and its difference to the baseline.",
+    "training_reward": "Reward in training, mean and range over seeds; dashed: the baseline.",
+    "probed_accuracy": "Accuracy of the probe's own responses in training, mean and range over seeds.",
+    "shift": "What training moved: share of near-zero tokens, tail of the JS, and recovery where it was measured.",
+}
+"""Names of all figures, and their captions on the page."""
 
 
 def variant_figures(summary: Summary, results: Sequence[CellResult]) -> dict[str, Figure]:

@@ -1,14 +1,16 @@
-"""The files of a comparison: `comparison.csv` (one row per trained model), `.json`, `.md` and `figures/`."""
+"""The files of a comparison: `comparison.html`, `.csv` (one row per trained model), `.json`, `.md` and `figures/`."""
 
 import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tokenshift.analysis.comparison.conclusions import comparison_conclusions
 from tokenshift.analysis.comparison.coverage import ENOUGH_SEEDS, PAIRS, trials_of
-from tokenshift.analysis.comparison.figures import FIGURES, variant_figures
+from tokenshift.analysis.comparison.figures import CAPTIONS, variant_figures
 from tokenshift.analysis.comparison.outcomes import AREAS, FINAL_ACCURACY, OUTCOMES, Outcome
 from tokenshift.analysis.comparison.results import (
     FIXED_TRAJECTORIES,
@@ -17,15 +19,15 @@ from tokenshift.analysis.comparison.results import (
     CellResult,
 )
 from tokenshift.analysis.comparison.verdicts import DISCOVERY, NO_INTERVAL, NOT_SHOWN, REPLICATION
-from tokenshift.analysis.figures.kit import save_figure
 from tokenshift.analysis.report.markdown import markdown_table
 from tokenshift.analysis.report.numbers import PERCENT, interval_text, number_text, spread_text
+from tokenshift.analysis.report.page import Section, report_facts, saved_figures, write_report
 from tokenshift.analysis.sampling.correctness import correctness_words, none_correct_remark
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.thresholds import CORRECT, NEAR_ZERO
 from tokenshift.analysis.token_table.measure import SHIFT_MEASURES, TRUNCATED_JS, measure_name
 
-WRITTEN = ("comparison.md", "comparison.csv", "comparison.json", "figures")
+WRITTEN = ("comparison.html", "comparison.md", "comparison.csv", "comparison.json", "figures")
 """The files and the folder that `write_comparison` writes."""
 
 COMPARISON_METHOD = """Accuracies are in %: mean ± standard deviation (n - 1) over seeds{sets}. Each difference is to \
@@ -292,58 +294,75 @@ def comparison_markdown(summary: Mapping[str, Any], failures: Mapping[str, str])
         summary: As for `write_comparison`.
         failures: Why each cell that failed did, by its name.
     """
+    parts = [f"# Comparison: {summary['name']}\n", *(f"{paragraph}\n" for paragraph in _head(summary))]
+    if summary["verdicts"]:
+        parts.append("\n".join(f"- {line}" for line in verdict_lines(summary)) + "\n")
+    for section in comparison_sections(summary, failures):
+        parts.append(f"## {section.title}\n")
+        parts += [f"{section.text}\n"] if section.text else []
+        parts += [markdown_table(*section.table)] if section.table is not None else []
+    return "\n".join(parts)
+
+
+def _head(summary: Mapping[str, Any]) -> list[str]:
+    """Paragraphs on what was compared."""
     sets = ", ".join(f"{count:,} problems of {name}" for name, count in summary["sets"].items())
     evaluation = ", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in summary["evaluation"].items())
     seeds = ", ".join(map(str, summary["seeds"]))
-    several = "; their mean counts each set alike (macro average)" if len(summary["sets"]) > 1 else ""
     replication, name = summary.get("replication"), summary["outcome"]["name"]
     if replication is not None:
         seeds += f", replication seeds {', '.join(map(str, replication['seeds']))}"
-    parts = [
-        f"# Comparison: {summary['name']}\n",
-        f"{len(summary['variants'])} variants, seeds {seeds}; {sets or 'no problems'}; evaluation: {evaluation}.\n",
-        f"The outcome is the {OUTCOMES[name].words} (`outcome: {name}`).\n",
+    return [
+        f"{len(summary['variants'])} variants, seeds {seeds}; {sets or 'no problems'}; evaluation: {evaluation}.",
+        f"The outcome is the {OUTCOMES[name].words} (`outcome: {name}`).",
+        *([NEVER_POOLED.format(deciding=REPLICATION)] if replication is not None else []),
     ]
-    if replication is not None:
-        parts.append(NEVER_POOLED.format(deciding=REPLICATION) + "\n")
-    if summary["verdicts"]:
-        parts.append("\n".join(f"- {line}" for line in verdict_lines(summary)) + "\n")
+
+
+def comparison_sections(summary: Mapping[str, Any], failures: Mapping[str, str]) -> list[Section]:
+    """The parts of a comparison's pages: their titles, texts and tables.
+
+    Args:
+        summary: As for `write_comparison`.
+        failures: Why each cell that failed did, by its name.
+    """
+    baseline, name = summary["baseline"], summary["outcome"]["name"]
+    words, replication = OUTCOMES[name].words.capitalize(), summary.get("replication")
+    several = "; their mean counts each set alike (macro average)" if len(summary["sets"]) > 1 else ""
+    sections = []
     if name != FINAL_ACCURACY:
-        method = OUTCOME_METHOD.format(definition=_definition(summary, OUTCOMES[name]), baseline=summary["baseline"])
-        parts += [f"## {OUTCOMES[name].words.capitalize()}\n", method + "\n"]
-        parts.append(markdown_table(*outcome_table(summary, name)))
+        method = OUTCOME_METHOD.format(definition=_definition(summary, OUTCOMES[name]), baseline=baseline)
+        sections.append(Section(words, method, outcome_table(summary, name)))
     if summary.get("doses"):
-        parts += ["## Dose\n", f"{OUTCOMES[name].words.capitalize()}, in %.\n", markdown_table(*dose_table(summary))]
-    parts += [
-        "## Accuracy\n",
-        COMPARISON_METHOD.format(sets=several, baseline=summary["baseline"]) + "\n",
-        markdown_table(*accuracy_table(summary)),
-    ]
-    if replication is not None:
-        parts += ["## Accuracy, replication seeds\n", markdown_table(*accuracy_table({**summary, **replication}))]
-    measure, second = summary["measure"], _second_measure(summary)
-    if any(row[f"{measure}_p99"]["value"] is not None for row in summary["variants"]):
-        recovery = summary["recovery"]
-        words = ""
-        if recovery is not None:
-            words = RECOVERY_TEXT.format(budget=100 * recovery["budgets"][0], criterion=recovery["criteria"][0])
-        text = MOVED_TEXT.format(
-            measure=measure_name(measure)[0].upper() + measure_name(measure)[1:],
-            truncated=TRUNCATED_TEXT if measure == TRUNCATED_JS else "",
-            near_zero=NEAR_ZERO,
-            baseline=summary["baseline"],
-            second="" if second is None else SECOND_TEXT.format(second=measure_name(second)),
-            recovery=words,
-        )
-        parts += ["## What moved\n", text + "\n", markdown_table(*moved_table(summary))]
-        if replication is not None:
-            parts += ["## What moved, replication seeds\n", markdown_table(*moved_table({**summary, **replication}))]
-    notes = remarks(summary, failures)
-    if notes:
-        parts += ["## Remarks\n", "\n".join(notes) + "\n"]
-    header = ("variant", f"set otherwise than {summary['baseline']}")
-    parts += ["## Variants\n", markdown_table(header, _settings(summary))]
-    return "\n".join(parts)
+        sections.append(Section("Dose", f"{words}, in %.", dose_table(summary)))
+    method = COMPARISON_METHOD.format(sets=several, baseline=baseline)
+    sections.append(Section("Accuracy", method, accuracy_table(summary)))
+    replicated = None if replication is None else {**summary, **replication}
+    if replicated is not None:
+        sections.append(Section("Accuracy, replication seeds", table=accuracy_table(replicated)))
+    if any(row[f"{summary['measure']}_p99"]["value"] is not None for row in summary["variants"]):
+        sections.append(Section("What moved", _moved_text(summary), moved_table(summary)))
+        if replicated is not None:
+            sections.append(Section("What moved, replication seeds", table=moved_table(replicated)))
+    if notes := remarks(summary, failures):
+        sections.append(Section("Remarks", "\n\n".join(notes)))
+    header = ("variant", f"set otherwise than {baseline}")
+    return [*sections, Section("Variants", table=(header, _settings(summary)))]
+
+
+def _moved_text(summary: Mapping[str, Any]) -> str:
+    measure, second, recovery = summary["measure"], _second_measure(summary), summary["recovery"]
+    words = ""
+    if recovery is not None:
+        words = RECOVERY_TEXT.format(budget=100 * recovery["budgets"][0], criterion=recovery["criteria"][0])
+    return MOVED_TEXT.format(
+        measure=measure_name(measure)[0].upper() + measure_name(measure)[1:],
+        truncated=TRUNCATED_TEXT if measure == TRUNCATED_JS else "",
+        near_zero=NEAR_ZERO,
+        baseline=summary["baseline"],
+        second="" if second is None else SECOND_TEXT.format(second=measure_name(second)),
+        recovery=words,
+    )
 
 
 def _definition(summary: Mapping[str, Any], outcome: Outcome) -> str:
@@ -426,8 +445,20 @@ def write_comparison(
     write_whole(folder / "comparison.json", json.dumps(record, indent=1, default=str) + "\n")
     write_whole(folder / "comparison.md", comparison_markdown(summary, failures))
     drawn = variant_figures(summary, results) if results else {}
-    for name, figure in drawn.items():
-        save_figure(figure, folder / "figures" / name)
-    for name in FIGURES - drawn.keys():  # an earlier comparison's may be there
+    figures = saved_figures(folder / "figures", {name: (figure, CAPTIONS[name]) for name, figure in drawn.items()})
+    for name in CAPTIONS.keys() - drawn.keys():  # an earlier comparison's may be there
         for path in (folder / "figures").glob(f"{name}.*"):
             path.unlink()
+    sections = comparison_sections(summary, failures)
+    verdicts = [line.split(": ", 1) for line in verdict_lines(summary)]
+    head = Section("Verdicts", "\n\n".join(_head(summary)), (("variant", "verdict"), verdicts) if verdicts else None)
+    shown = [head, *([Section("Figures", figures=figures)] if figures else []), *sections]
+    write_report(
+        folder / "comparison.html",
+        title=f"Comparison: {summary['name']}",
+        facts=report_facts(summary["evaluation"]),
+        conclusions=comparison_conclusions(summary),
+        sections=[replace(section, text=section.text.replace("`", "")) for section in shown],  # Markdown's sign
+        responses=[],
+        token_text=str,
+    )

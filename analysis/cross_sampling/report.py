@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.cross_sampling.claims import mixture_statement
+from tokenshift.analysis.cross_sampling.conclusions import NOT_REACHED, cross_conclusions
 from tokenshift.analysis.cross_sampling.criteria import users_criteria_words
 from tokenshift.analysis.cross_sampling.figures import AXES, accuracy_curves, areas, curve_name
 from tokenshift.analysis.cross_sampling.intervention import DRAWS
@@ -91,8 +92,6 @@ BEST_TEXT = """The best of several thresholds looks better than it is. The inter
 RL's accuracy, paired by problem, and holds for all thresholds at once (sign flips of whole problems, studentised \
 max-T). "Seen" and "not seen" mean that it lies above 0, or below, and are said of this RL model alone."""
 
-NOT_REACHED = "not reached"
-
 UNDEFINED = "Recovery is not defined here: the interval of RL's gain in accuracy does not lie above 0."
 
 
@@ -157,8 +156,9 @@ def write_cross_report(
     method += users_criteria_words(cell.criterion for cell in cells)
     if any(cell.sharpening is not None for cell in cells):
         method += f"\n\n{SHARPENING_TEXT}"
+    noted = [Section("Remarks", "\n\n".join((*counted, *remarks)))] if counted or remarks else []
     sections = [
-        Section("How to read this", "\n\n".join((method, *counted, *remarks))),
+        *noted,
         Section("The publication's statement on the mixture", BEST_TEXT, table=stated),
         Section("Policies", "Shares, accuracies, recovery, and disagreements covered, in %.", table=numbers),
     ]
@@ -182,9 +182,11 @@ def write_cross_report(
         matched = _matched([*used, *unmet][0])
         text = f"Found on a pilot for wanted shares of tokens {matched}; all that was tried is in {THRESHOLDS_FILE}."
         sections.append(Section("Thresholds", text, _thresholds([*used, *unmet])))
+    sections.append(Section("How to read this", method))
     write_report(
         folder.path / "report.html",
         title=f"Are those tokens the cause: {models}",
+        conclusions=cross_conclusions(summary),
         facts=report_facts(record, hidden=("seed",))
         | {
             "n": f"{summary['problems']} problems, {summary['cells'][0]['responses']} responses per policy",

@@ -196,18 +196,31 @@ def position_parts(size: int) -> dict[str, tuple[int, int]]:
     return {"start": (0, 1), "middle": (size // 4, 3 * size // 4), "end": (size - 1, size)}
 
 
-def _positions(group: dict[str, Any]) -> list[Statement]:
-    """Statements on the U of JS over the response, by the averages of the bins at its start, middle and end."""
+def position_averages(group: Mapping[str, Any]) -> dict[str, dict[str, float] | None]:
+    """The divergence at the start, in the middle and at the end of responses: means of their bins.
+
+    Args:
+        group: A group of `summarise` with the means by relative position.
+
+    Returns:
+        By part `value`, `low` and `high` (nats), each averaged over the part's bins that have a value and an interval;
+        None where no bin of the part has.
+    """
     means = group["means"]["position_relative"]
-    parts = position_parts(len(means["labels"]))
     averages: dict[str, dict[str, float] | None] = {}
-    for name, (first, last) in parts.items():
+    for name, (first, last) in position_parts(len(means["labels"])).items():
         bins = [index for index in range(first, last) if None not in (means["value"][index], means["low"][index])]
         averages[name] = (
             {key: sum(means[key][index] for index in bins) / len(bins) for key in ("value", "low", "high")}
             if bins
             else None
         )
+    return averages
+
+
+def _positions(group: dict[str, Any]) -> list[Statement]:
+    """Statements on the U of JS over the response, by the averages of the bins at its start, middle and end."""
+    averages = position_averages(group)
     measured = ", ".join(f"{name} {interval_text(average, missing='none')}" for name, average in averages.items())
     middle = averages["middle"]
     judged = []

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tokenshift.analysis.report.conclusions import Conclusion
+from tokenshift.analysis.report.conclusions import Conclusion, percent_range, share_conclusion
 from tokenshift.analysis.report.numbers import PERCENT
 from tokenshift.analysis.report.page import visible
 from tokenshift.analysis.report.statements import SEEN, within
-from tokenshift.analysis.shift.claims import position_parts
+from tokenshift.analysis.shift.claims import position_averages
 from tokenshift.analysis.shift.summary import group_estimate
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, measure_name
@@ -33,16 +33,6 @@ def shift_conclusions(kinds: Mapping[str, Mapping[str, Any]]) -> list[Conclusion
     return [conclusion for conclusion in found if conclusion is not None]
 
 
-def _share(estimate: Mapping[str, Any], sentence: str) -> Conclusion:
-    """A share in per cent."""
-    interval = "" if estimate["low"] is None else _percent_range(estimate)
-    return Conclusion(f"{PERCENT * estimate['value']:.1f} %", interval, sentence)
-
-
-def _percent_range(estimate: Mapping[str, Any]) -> str:
-    return f"{PERCENT * estimate['low']:.1f} to {PERCENT * estimate['high']:.1f}"
-
-
 def _accuracy(kinds: Mapping[str, Mapping[str, Any]]) -> Conclusion | None:
     found = {}
     for kind, groups in kinds.items():
@@ -57,9 +47,9 @@ def _accuracy(kinds: Mapping[str, Mapping[str, Any]]) -> Conclusion | None:
     sentence = f"{words} to {count} are correct"
     if kind == "rl" and "base" in found:
         base = found["base"]
-        interval = "" if base["low"] is None else f" ({_percent_range(base)})"
+        interval = "" if base["low"] is None else f" ({percent_range(base)})"
         sentence += f"; of the base model's {PERCENT * base['value']:.1f} %{interval}"
-    return _share(found[kind], f"{sentence}.")
+    return share_conclusion(found[kind], f"{sentence}.")
 
 
 def _sparsity(group: Mapping[str, Any], measure: str) -> list[Conclusion]:
@@ -67,30 +57,23 @@ def _sparsity(group: Mapping[str, Any], measure: str) -> list[Conclusion]:
     if (near := group_estimate(group, "sparsity", f"< {NEAR_ZERO:g}")) is not None and near["value"] is not None:
         sentence = f"of {group['tokens']:,} tokens are near zero ({measure} below {NEAR_ZERO:g} nats): there the two \
 models' next-token distributions are nearly the same."
-        found.append(_share(near, sentence))
+        found.append(share_conclusion(near, sentence))
     if (high := group_estimate(group, "sparsity", f"> {HIGH:g}")) is not None and high["value"] is not None:
         each = group_estimate(group, "response", "high tokens")
         often = "" if each is None or each["value"] is None else f", {each['value']:.3g} in a response on average"
-        found.append(_share(high, f"of tokens are high (above {HIGH:g} nats){often}."))
+        found.append(share_conclusion(high, f"of tokens are high (above {HIGH:g} nats){often}."))
     return found
 
 
 def _place(group: Mapping[str, Any]) -> Conclusion | None:
     """JS at the start of a response against that in its middle, and the token that is high most often."""
-    means = group["means"].get("position_relative")
-    if means is None:
+    if "position_relative" not in group["means"]:
         return None
-    parts = position_parts(len(means["labels"]))
-    averages: dict[str, dict[str, float]] = {}
-    for name, (first, last) in parts.items():
-        bins = [index for index in range(first, last) if means["value"][index] is not None]
-        if not bins or any(means["low"][index] is None for index in bins):
-            return None
-        averages[name] = {
-            key: sum(means[key][index] for index in bins) / len(bins) for key in ("value", "low", "high")
-        }
-    start, middle, end = (averages[name] for name in parts)
-    sentence = f"is the mean JS in the first {PERCENT / len(means['labels']):.0f} % of a response; \
+    start, middle, end = position_averages(group).values()
+    if start is None or middle is None or end is None:
+        return None
+    bins = len(group["means"]["position_relative"]["labels"])
+    sentence = f"is the mean JS in the first {PERCENT / bins:.0f} % of a response; \
 it is {middle['value']:#.2g} in the middle and {end['value']:#.2g} at the end"
     if frequent := group["identity"]["high"]:
         token = frequent[0]
@@ -108,4 +91,4 @@ def _candidates(group: Mapping[str, Any]) -> Conclusion | None:
         sentence += ": RL mostly re-ranks candidates that the base already has"
     elif within(within_three, below=MOSTLY) == SEEN:
         sentence += ": RL mostly brings in tokens that the base ranks low"
-    return _share(within_three, f"{sentence}.")
+    return share_conclusion(within_three, f"{sentence}.")

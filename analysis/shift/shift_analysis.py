@@ -2,6 +2,7 @@
 
     from tokenshift.analysis import analyze
     shift = analyze(base, rl, tokenizer, ["1 + 1 =", "2 + 2 ="])
+    shift.show()  # the response with the most high tokens, shaded, in a notebook
     shift.table.to_pandas().nlargest(10, "js")
 
 `recipes/analyze_shift.py` takes the same steps by the same functions, from models by name.
@@ -16,6 +17,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from accelerate import PartialState
@@ -24,6 +26,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tokenshift.analysis.checks import check_whole
 from tokenshift.analysis.divergence.hidden_states import evaluation_mode
+from tokenshift.analysis.report.embedded_page import EmbeddedPage
+from tokenshift.analysis.report.shaded_response import ShadedResponse
 from tokenshift.analysis.sampling.generators import Generator, Sampling, TransformersGenerator
 from tokenshift.analysis.sampling.prompts import encode_problems, fitting_sampling
 from tokenshift.analysis.sampling.requests import Prompt
@@ -36,7 +40,18 @@ from tokenshift.analysis.storage.parquet_files import read_parquet
 from tokenshift.analysis.storage.provenance import read_metadata
 from tokenshift.analysis.storage.run_folder import RunFolder, held_run_folder
 from tokenshift.analysis.storage.user_paths import user_path
-from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, check_measure, measure_name, second_measure
+from tokenshift.analysis.thresholds import HIGH, LOG_2, NEAR_ZERO
+from tokenshift.analysis.token_table.columns import column as column_values
+from tokenshift.analysis.token_table.export import export_table
+from tokenshift.analysis.token_table.measure import (
+    DEFAULT_MEASURE,
+    SHIFT_MEASURES,
+    check_measure,
+    measure_label,
+    measure_name,
+    second_measure,
+    truncation,
+)
 from tokenshift.analysis.token_table.model_states import check_lengths
 from tokenshift.analysis.token_table.one_at_a_time import OneAtATime
 from tokenshift.analysis.token_table.reader import column_names, table_files
@@ -49,8 +64,14 @@ if TYPE_CHECKING:
 SAMPLED = {"rl": ("rl",), "base": ("base",), "both": ("rl", "base")}
 """Kinds of trajectories that are sampled, by the word that asks for them."""
 
+SHADING = (*SHIFT_MEASURES, "forward_kl", "reverse_kl", "entropy_base", "entropy_rl")
+"""Columns of the table that can shade tokens, all in nats from 0 up."""
+
 GIVEN = "given"
 """Kind of trajectories that the caller gave, in the table's column `trajectory`."""
+
+RESPONSE_KEYS = ("problem_id", "sample_id", "trajectory")
+"""Columns that together name a response."""
 
 
 def sample_and_score(
@@ -181,6 +202,80 @@ class ShiftAnalysis:
         copy = user_path(path, "path")
         copy.parent.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copyfile(page, copy))
+
+    def explore(self, height: int = 800) -> EmbeddedPage:
+        """The report's page, with the explorer of its responses, inside a notebook.
+
+        Args:
+            height: height of its frame, pixels.
+        """
+        return EmbeddedPage(self.report().read_text(encoding="utf-8"), self._heading(), height)
+
+    def show(
+        self, response: int | tuple[int, int] | tuple[int, int, str] | None = None, column: str | None = None
+    ) -> ShadedResponse:
+        """A response with its tokens shaded, as the report's explorer has them; a notebook shows it.
+
+        Args:
+            response: which one: its number in the table's order, from 0; its `(problem_id, sample_id)`; or these and
+                the kind of trajectory, `(3, 0, "base")`. By default the one with the most high tokens.
+            column: the column of the table that shades the tokens, by default the analysis's measure: `js_top_p`,
+                `js`, `forward_kl`, `reverse_kl`, `entropy_base` or `entropy_rl`. JS is shaded up to ln 2, and high
+                tokens are underlined; another column up to its largest finite value in the table.
+
+        Raises:
+            ValueError: for a response or a column that is not there.
+        """
+        name = self.measure if column is None else column
+        if name not in SHADING:
+            raise ValueError(f"column={column!r} cannot shade tokens; choose {', '.join(SHADING)}.")
+        starts = np.flatnonzero(column_values(self.table, "position") == 0)
+        start = int(starts[self._response_number(response, starts)])
+        rows = self.table.slice(start, self.table["length"][start].as_py())
+        first = {key: rows[key][0].as_py() for key in ("problem_id", "sample_id", "trajectory", "correct")}
+        verdict = {True: ", correct", False: ", incorrect", None: ""}[first["correct"]]
+        is_js = name in SHIFT_MEASURES
+        values = column_values(self.table, name)
+        largest = LOG_2 if is_js else float(values[np.isfinite(values)].max(initial=2 * NEAR_ZERO))
+        return ShadedResponse(
+            name=f"Problem {first['problem_id']}, sample {first['sample_id']}, {first['trajectory']}{verdict}",
+            prompt=self.metadata["prompts"][str(first["problem_id"])],
+            tokens=rows["token"].to_pylist(),
+            values=column_values(rows, name),
+            label=measure_label(name, truncation(self.metadata)),
+            largest=largest,
+            high=HIGH if is_js else None,
+        )
+
+    def _response_number(self, response: Any, starts: np.ndarray) -> int:
+        """The number of a response among those of the table, from 0."""
+        if response is None:
+            high = np.add.reduceat(column_values(self.table, self.measure) > HIGH, starts, dtype=np.int64)
+            return int(np.argmax(high))
+        keys = [self.table[name].take(pa.array(starts)).to_pylist() for name in RESPONSE_KEYS]
+        if isinstance(response, tuple):
+            found = [number for number, key in enumerate(zip(*keys, strict=True)) if key[: len(response)] == response]
+            if found and len(response) in (2, 3):
+                return found[0]
+            raise ValueError(
+                f"response={response!r} is not there; give (problem_id, sample_id) or (problem_id, sample_id, kind), "
+                f"such as {tuple(key[0] for key in keys)!r}."
+            )
+        if isinstance(response, bool) or not isinstance(response, int) or not 0 <= response < len(starts):
+            raise ValueError(f"response={response!r} must be a whole number from 0 to {len(starts) - 1}.")
+        return response
+
+    def export(self, path: str | Path, *, columns: Sequence[str] | None = None) -> Path:
+        """Write the per-token table as CSV or TSV, by the suffix of `path`; the file appears whole or not at all.
+
+        Args:
+            path: the file, which ends in `.csv` or `.tsv`.
+            columns: names of the wanted columns, in the wanted order; all when None.
+
+        Raises:
+            ValueError: for another suffix, or a column that is not there.
+        """
+        return export_table(self.table, path, columns=columns)
 
     def _title(self, kind: str) -> str:
         return f"{self.metadata['rl_model']}, {kind} trajectories"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from tokenshift.analysis.shift.binned_means import MEASURES, Measure, SumsAndCounts, binned_sums, means_of_sums
@@ -21,7 +22,15 @@ from tokenshift.analysis.statistics.bootstrap import ProblemBootstrap, interval
 from tokenshift.analysis.thresholds import LOG_2
 from tokenshift.analysis.token_table.columns import column
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, FULL_JS, source_truncation
-from tokenshift.analysis.token_table.reader import KEYS, Source, column_names, response_batches, verdicts
+from tokenshift.analysis.token_table.reader import (
+    KEYS,
+    Source,
+    arrow_source,
+    column_names,
+    listed_columns,
+    response_batches,
+    verdicts,
+)
 from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 
 GROUPS = ("all", "correct", "incorrect")
@@ -179,7 +188,7 @@ def _tallied(
         raise ValueError(f"measure={measure!r} is not a column of the table; it has {', '.join(names)}.")
     wanted = [name for name in TABLE_SCHEMA.names if name in names]
     if missing := [name for name in TABLE_SCHEMA.names if name not in names and name not in _OPTIONAL]:
-        raise ValueError(f"The table has no column {missing[0]!r}.")
+        raise ValueError(f"The table has no {listed_columns(missing)}.")
     top_p = source_truncation(source) if top_p is None else top_p
     measures = (*measures, functools.partial(exact_zero_terms, top_p=top_p))
     tallies: dict[str, dict[str, _Tally]] = {}
@@ -204,7 +213,7 @@ def _tallied(
 
 
 def summarise(
-    source: Source,
+    source: Source | pd.DataFrame,
     *,
     measure: str | None = None,
     top_p: float | None = None,
@@ -215,8 +224,9 @@ def summarise(
     """Every summary of a per-token table, by kind of trajectory and for all, correct and incorrect responses.
 
     Args:
-        source: a table, a Parquet file or a folder of them; the rows of each response together, in order. Columns as
-            `score_trajectories` writes them; without `trajectory` all rows are of one kind, `rl`.
+        source: a pyarrow table, a pandas DataFrame, a Parquet file or a folder of them; the rows of each response
+            together, in order. Columns as `score_trajectories` writes them; without `trajectory` all rows are of one
+            kind, `rl`. A DataFrame has lost the table's metadata: give `top_p` with it.
         measure: the column that counts as the divergence: `js_top_p`, of truncated distributions as the publication
             has it, or `js`, of whole ones. By default `js_top_p`; for a table without that column `js`, with a
             warning that says so.
@@ -236,6 +246,7 @@ def summarise(
     Raises:
         ValueError: for a damaged file, a table without the needed columns, or no rows.
     """
+    source = arrow_source(source)
     if measure is None:
         measure = default_measure(source)
         if measure == FULL_JS:

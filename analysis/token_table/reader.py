@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,6 +18,20 @@ KEYS = ("problem_id", "sample_id", "position", "length")
 
 Source: TypeAlias = pa.Table | str | Path
 """A table, a Parquet file, or a folder of them."""
+
+
+def arrow_source(source: Source | pd.DataFrame) -> Source:
+    """A source as it is, and a pandas DataFrame, without its index, as a table.
+
+    Raises:
+        ValueError: if a column of a DataFrame holds values of several kinds.
+    """
+    if not isinstance(source, pd.DataFrame):
+        return source
+    try:
+        return pa.Table.from_pandas(source, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"The DataFrame is no table of columns of one kind each: {_line(error)}") from error
 
 
 def table_files(source: str | Path) -> list[Path]:
@@ -44,8 +59,13 @@ def column_names(source: Source) -> list[str]:
         schemas = [open_parquet(file).schema_arrow for file in table_files(source)]  # a damaged file shows now
         names = schemas[0].names
     if missing := [name for name in (*KEYS, "js") if name not in names]:
-        raise ValueError(f"This is no per-token table: it has no column {missing[0]!r}.")
+        raise ValueError(f"This is no per-token table: it has no {listed_columns(missing)}.")
     return list(names)
+
+
+def listed_columns(names: Collection[str]) -> str:
+    """Columns in a message: "column 'js'", "columns 'js', 'position'"."""
+    return f"column{'' if len(names) == 1 else 's'} {', '.join(map(repr, names))}"
 
 
 def response_batches(

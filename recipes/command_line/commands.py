@@ -122,6 +122,11 @@ COMMANDS = {
         "Say what looks wrong in a training, and what to change.",
         launched=False,
     ),
+    "export": Command(
+        f"{_RECIPES}.command_line.export",
+        "Write a table of an output folder as CSV or TSV.",
+        launched=False,
+    ),
     "env": Command(
         f"{_RECIPES}.command_line.environment",
         "Print versions and devices for a bug report.",

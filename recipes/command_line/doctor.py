@@ -1,22 +1,18 @@
 """`tokenshift doctor OUTPUT_DIR`: what looks wrong in a training, from what it left, without importing torch."""
 
-import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from tokenshift.analysis.secrets import hide_in_text
+from tokenshift.recipes.command_line.plain_parser import PlainParser
 from tokenshift.recipes.command_line.start import MISTAKE, as_mistake, report_mistake, show
 from tokenshift.trainer.diagnosis.diagnosis import as_data, as_text, diagnose, heading
+from tokenshift.trainer.diagnosis.registry import Found, Sign
 from tokenshift.trainer.diagnosis.run_record import RunRecord, read_run
 
 FOUND = 3
 """Exit status where a sign of trouble was found; 1 and 2 are those of a run that failed and of a user's mistake."""
-
-
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; tokenshift doctor --help lists what it takes.")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         Exit status 0 if no sign was found; 3 if one was; 2 after words that it does not take, or a folder that is no
         training's.
     """
-    parser = _OneLineParser(
+    parser = PlainParser(
         prog="tokenshift doctor",
         description="Say what looks wrong in a training, and which option to change, from its logs. No model is "
         "loaded. A training that is still running is looked at as of its last checkpoint.",
@@ -49,12 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
         data = [as_data(run, findings) for run, findings in diagnoses]
         show(hide_in_text(json.dumps(data[0] if len(data) == 1 else data, indent=2)))
     else:
-        show(hide_in_text("\n\n".join(told(run) for run in runs)))
+        show(hide_in_text("\n\n".join(told(run, findings) for run, findings in diagnoses)))
     return FOUND if any(findings for _, findings in diagnoses) else 0
 
 
-def told(run: RunRecord) -> str:
-    """The whole diagnosis of a run, for a person."""
-    findings = diagnose(run)
+def told(run: RunRecord, findings: Sequence[tuple[Sign, Found]]) -> str:
+    """The whole diagnosis of a run, for a person.
+
+    Args:
+        run: The run.
+        findings: What `diagnose` found in it.
+    """
     lines = [str(run.folder), heading(run, findings), as_text(run, findings)]
     return "\n".join(line for line in lines if line)

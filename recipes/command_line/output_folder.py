@@ -44,6 +44,7 @@ CONTENT_PARTS = "parts"
 UNRECORDED_ARGUMENTS = (
     "output_dir",
     "overwrite",
+    "report_to",
     "verify_workers",
     "verify_timeout",
     "verify_budget",

@@ -20,7 +20,10 @@ LOG_HISTORY_FILE = "log_history.json"
 MODEL_DIR = "model"
 
 RUN_ID_FILE = "wandb_run_id.txt"
-"""Id of a training's W&B run."""
+"""Id of the W&B run of a training, or of an analysis."""
+
+TENSORBOARD_DIR = "tensorboard"
+"""TensorBoard's files of an analysis."""
 
 SETTINGS_FILE = "settings.json"
 """The settings of an analysis."""
@@ -78,6 +81,8 @@ FOLDER_KINDS: Mapping[RunKind, FolderKind] = {
             "evaluation.md",
             "runs",
             "runs.json",
+            TENSORBOARD_DIR,
+            RUN_ID_FILE,
             SETTINGS_FILE,
         ),
         marks=(SETTINGS_FILE,),
@@ -106,7 +111,7 @@ FOLDER_KINDS: Mapping[RunKind, FolderKind] = {
         products=("checkpoint-*", STAGING_DIR, MODEL_DIR, POST_MORTEM_DIR, SUMMARY_FILE), summary_key="target_reached"
     ),
     "comparison": FolderKind(
-        products=("comparison.md", "comparison.csv", "comparison.json", "figures"),
+        products=("comparison.html", "comparison.md", "comparison.csv", "comparison.json", "figures"),
         marks=(f"cells/*/{CELL_FILE}",),
         marked_from_the_start=True,
     ),

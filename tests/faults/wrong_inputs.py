@@ -516,6 +516,13 @@ COMMAND_LINE: list[WrongInput] = [
         ("no folder", "", ("output_dir",)),
         ("a folder that is not there", "gone", ("'gone'",)),
     ),
+    *of(
+        "export",
+        "",
+        ("no file", "outputs/pocket", ("file",)),
+        ("a folder that is not there", "gone tokens.csv", ("'gone'", "Parquet")),
+        ("another kind of file", "gone tokens.xlsx", ("'tokens.xlsx'", ".csv", ".tsv")),
+    ),
     *of("workspace", "", ("a word that belongs to nothing", "all", ("all",))),
     *of("env", "", ("a word that belongs to nothing", "all", ("all",))),
 ]

@@ -514,6 +514,33 @@ def test_mistakes_in_the_file(
     assert not made.out.exists()
 
 
+def test_the_record_makes_the_same_reproduction(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = prepare(made.words("--seeds", "4", "5", "--leave_out", "robustness"))
+    job.close()
+    record = made.out / "config.yaml"
+    again = prepare(["--config", str(record), "--output_dir", str(tmp_path / "again")])
+    again.close()
+    assert (again.name, again.seeds, again.parallel, again.args.leave_out) == ("mine", [4, 5], 2, ["robustness"])
+    assert recorded_settings(again) == recorded_settings(job)
+    assert [part.name for part in again.parts] == [part.name for part in job.parts]
+    written, second = (yaml.safe_load((folder / "config.yaml").read_text()) for folder in (made.out, again.folder))
+    facts = written.pop("record")
+    assert facts["command"] == "reproduce"
+    assert facts["launches"][0]["command_line"].startswith("tokenshift reproduce --config ")
+    assert second.pop("record")["command"] == "reproduce"
+    assert second == written
+    more = prepare(["--config", str(record), "--output_dir", str(made.out), "--seeds", "4", "5", "6"])
+    more.close()
+    launches = yaml.safe_load(record.read_text())["record"]["launches"]
+    assert [launch.get("goes_on", False) for launch in launches] == [False, True]
+    assert launches[1]["changed"] == {"seeds": {"before": [4, 5], "now": [4, 5, 6]}}
+    record.write_text(record.read_text().replace("command: reproduce", "command: compare"))
+    assert main(["--config", str(record), "--dry_run"]) == 2
+    assert "is the record of a run of `tokenshift compare`, not of reproduce" in capsys.readouterr().err
+
+
 def test_a_folder_of_others_is_refused(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     job = prepare(made.words())
     assert made.main() == 2

@@ -1,4 +1,5 @@
-/* Tables and figures of the report: downloads, and figures in full size. All is made from what the page shows. */
+/* Tables and figures of the report: downloads, and figures in full size; links inside a notebook. All is made from
+ * what the page shows. */
 (() => {
 "use strict";
 
@@ -93,4 +94,14 @@ for (const figure of document.querySelectorAll("figure")) {
   );
 }
 document.body.append(dialog);
+
+// In a notebook's frame the page has no address of its own, and a link to a part of it would leave it.
+if (location.protocol === "about:") {
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (!link) return;
+    event.preventDefault();
+    document.getElementById(link.getAttribute("href").slice(1))?.scrollIntoView();
+  });
+}
 })();

@@ -35,6 +35,7 @@ from tokenshift.recipes.inputs.sampling import (
     check_machine,
     generator_maker,
 )
+from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments
 from tokenshift.rewards import load_reward
 from tokenshift.rewards.registry import ACCURACY_REWARDS
 
@@ -49,7 +50,7 @@ EXTENDABLE_ARGUMENTS = ("model", "against", "datasets", *BY_SET, "ks", "resample
 
 
 @dataclass
-class EvaluationArguments(SamplingArguments):
+class EvaluationArguments(TrackedArguments, SamplingArguments):
     """
     Parameters:
         model, against (`str`, *optional*):

@@ -22,13 +22,14 @@ from tokenshift.recipes.inputs.contents import model_content
 from tokenshift.recipes.inputs.models import ModelSource, find_model
 from tokenshift.recipes.inputs.sampling import check_device_map
 from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
+from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments
 
 LAST_RESPONSES, OWN_RESPONSES = "last", "own"
 """Names of the trajectories' files: the last checkpoint's responses, and those of another checkpoint."""
 
 
 @dataclass
-class EvolutionArguments(MeasuredShiftArguments):
+class EvolutionArguments(TrackedArguments, MeasuredShiftArguments):
     """
     Parameters:
         checkpoints (`list[str]`):

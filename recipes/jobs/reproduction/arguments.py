@@ -18,6 +18,7 @@ from tokenshift.recipes.command_line.early_check import check_words
 from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
 from tokenshift.recipes.command_line.parser import parse_own_config
 from tokenshift.recipes.command_line.products import REPRODUCTION_FILE, REPRODUCTION_SETTINGS_FILE
+from tokenshift.recipes.command_line.run_record import plain, without_secrets, write_record, written_words
 from tokenshift.recipes.jobs.reproduction.file import ScaleFile, read_scale
 from tokenshift.recipes.jobs.reproduction.parts import (
     COMMAND_OF,
@@ -28,6 +29,9 @@ from tokenshift.recipes.jobs.reproduction.parts import (
     comparison_document,
     parts_of,
 )
+
+SEEDS = [0, 1, 2]
+"""The seeds where none are named."""
 
 SCALES = ("pocket", "smollm2", "paper")
 """The shipped scales: `recipes/configs/reproduce_NAME.yaml`."""
@@ -40,13 +44,14 @@ class ReproduceArguments:
         scale (`str`):
             A shipped scale: `pocket`, `smollm2`, or `paper`, which needs a cluster.
         config (`str`, *optional*):
-            YAML file of a scale of one's own.
-        seeds (`list[int]`):
-            Seeds of the trainings. Verdicts on training need three or more; seeds can be added later.
+            YAML file of a scale of one's own, or the `config.yaml` of a reproduction.
+        seeds (`list[int]`, *optional*):
+            Seeds of the trainings, 0, 1 and 2 where neither this nor the file names any. Verdicts on training need
+            three or more; seeds can be added later.
         output_dir (`str`, *optional*):
             Where results go; `outputs/reproduce_SCALE` when not given.
-        parallel (`int`):
-            Trainings, and later analyses, at once.
+        parallel (`int`, *optional*):
+            Trainings, and later analyses, at once; 1 where neither this nor the file says.
         dry_run (`bool`):
             Show the commands of all parts and what they take, and launch none.
         leave_out (`list[str]`, *optional*):
@@ -57,9 +62,9 @@ class ReproduceArguments:
 
     scale: str = field(default="pocket", metadata={"help": f"{', '.join(SCALES)}."})
     config: str | None = field(default=None, metadata={"help": "YAML file of a scale of your own."})
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of the trainings."})
+    seeds: list[int] | None = field(default=None, metadata={"help": "Seeds of the trainings; 0 1 2 by default."})
     output_dir: str | None = field(default=None, metadata={"help": "Where results go; outputs/reproduce_SCALE."})
-    parallel: int = field(default=1, metadata={"help": "Trainings, and later analyses, at once."})
+    parallel: int | None = field(default=None, metadata={"help": "Trainings, and later analyses, at once; 1."})
     dry_run: bool = field(default=False, metadata={"help": "Show the commands and their cost; launch none."})
     leave_out: list[str] | None = field(
         default=None, metadata={"help": "Analyses to leave out: shift, evolution, cross, robustness."}
@@ -79,6 +84,8 @@ class ReproduceJob(FolderOwner):
         scale: What its file says.
         folder: The output folder.
         parts: All parts, in an order in which each comes after those that it reads.
+        seeds: The seeds of the trainings.
+        parallel: Trainings, and later analyses, at once.
         other: What `reproduction.json` of other seeds holds, where verdicts are compared with it.
     """
 
@@ -87,6 +94,8 @@ class ReproduceJob(FolderOwner):
     scale: ScaleFile
     folder: Path
     parts: list[Part]
+    seeds: list[int]
+    parallel: int
     other: dict[str, Any] | None = None
 
 
@@ -108,11 +117,11 @@ def prepare(arguments: list[str] | None = None) -> ReproduceJob:
         file = config_file(args.config, "reproduce_*")
         name = file.stem.removeprefix("reproduce_")
     scale = read_scale(file)
+    name = scale.scale or name
+    seeds, parallel = _fill(args, scale)
     folder = user_path(args.output_dir or f"outputs/reproduce_{name}", "output_dir")
-    parts = [
-        part for part in parts_of(scale, folder, args.seeds, args.parallel) if part.kind not in (args.leave_out or ())
-    ]
-    job = ReproduceJob(args, name, scale, folder, parts)
+    parts = [part for part in parts_of(scale, folder, seeds, parallel) if part.kind not in (args.leave_out or ())]
+    job = ReproduceJob(args, name, scale, folder, parts, seeds, parallel)
     checked = {(part.kind, part.settings.get("draws"), part.arms, part.benchmark): part for part in job.parts}
     for part in checked.values():  # the others differ by their seeds
         if part.kind != TRAININGS:
@@ -128,7 +137,7 @@ def prepare(arguments: list[str] | None = None) -> ReproduceJob:
         job.other = read_other(args.against, job)
     where = f"output_dir={str(folder)!r}"
     job.lock = take_folder(folder, "reproduction", where, lambda: _check_settings(job, where))
-    document = comparison_document(scale, args.seeds)
+    document = comparison_document(scale, seeds)
     write_whole(folder / COMPARISON_FILE, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     return job
 
@@ -139,21 +148,33 @@ def _parse(arguments: list[str] | None) -> ReproduceArguments:
         raise ValueError(f"scale={args.scale!r} is not known; choose one of {', '.join(SCALES)}, or give --config.")
     if args.config is not None and args.scale != SCALES[0]:
         raise ValueError(f"scale={args.scale!r} has no effect beside config={args.config!r}; leave one of them out.")
-    if len(args.seeds) < 2:
-        raise ValueError(f"seeds={args.seeds} must name two or more; verdicts on training need three.")
-    if wrong := [seed for seed in args.seeds if not 0 <= seed < 2**32]:
-        raise ValueError(f"seeds has {wrong[0]}, which must be at least 0 and below 2**32.")
-    if doubled := [seed for index, seed in enumerate(args.seeds) if seed in args.seeds[:index]]:
-        raise ValueError(f"seeds has {doubled[0]} twice; a seed trained again is the same run.")
-    if unknown := [kind for kind in args.leave_out or () if kind not in OPTIONAL]:
-        hint = close_match(unknown[0], OPTIONAL) or "."
-        raise ValueError(f"leave_out={unknown[0]!r} cannot be{hint} It takes {', '.join(OPTIONAL)}.")
-    if args.parallel < 1:
-        raise ValueError(f"parallel={args.parallel} must be at least 1.")
     if args.dry_run and args.against is not None:
         raise ValueError(f"against={args.against!r} has no effect beside dry_run; leave one of them out.")
     parsed: ReproduceArguments = args
     return parsed
+
+
+def _fill(args: ReproduceArguments, scale: ScaleFile) -> tuple[list[int], int]:
+    """The seeds and how many parts run at once: the command line's, the file's, or the defaults.
+
+    Raises:
+        ValueError: For a wrong one, or an analysis that cannot be left out.
+    """
+    seeds = next(given for given in (args.seeds, scale.seeds, SEEDS) if given is not None)
+    parallel = next(given for given in (args.parallel, scale.parallel, 1) if given is not None)
+    args.leave_out = scale.leave_out if args.leave_out is None else args.leave_out
+    if len(seeds) < 2:
+        raise ValueError(f"seeds={seeds} must name two or more; verdicts on training need three.")
+    if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
+        raise ValueError(f"seeds has {wrong[0]}, which must be at least 0 and below 2**32.")
+    if doubled := [seed for index, seed in enumerate(seeds) if seed in seeds[:index]]:
+        raise ValueError(f"seeds has {doubled[0]} twice; a seed trained again is the same run.")
+    if unknown := [kind for kind in args.leave_out or () if kind not in OPTIONAL]:
+        hint = close_match(unknown[0], OPTIONAL) or "."
+        raise ValueError(f"leave_out={unknown[0]!r} cannot be{hint} It takes {', '.join(OPTIONAL)}.")
+    if parallel < 1:
+        raise ValueError(f"parallel={parallel} must be at least 1.")
+    return seeds, parallel
 
 
 def _check_gpus(name: str, scale: ScaleFile) -> None:
@@ -186,7 +207,7 @@ def read_other(given: str, job: ReproduceJob) -> dict[str, Any]:
         raise ValueError(f"against={given!r} has no {REPRODUCTION_FILE} of a reproduction.") from error
     if difference := first_difference(settings, recorded_settings(job)):
         raise ValueError(f"against={given!r} was made with {difference}; compare runs of the same settings.")
-    if shared := sorted(set(seeds) & set(job.args.seeds)):
+    if shared := sorted(set(seeds) & set(job.seeds)):
         raise ValueError(f"against={given!r} has the seed {shared[0]} too; seeds that are compared must differ.")
     return other
 
@@ -194,6 +215,9 @@ def read_other(given: str, job: ReproduceJob) -> dict[str, Any]:
 COST_SETTINGS = ("gpus", "needs", "minutes", "minutes_from")
 """Settings of a scale on which no number depends."""
 
+
+COMMAND_LINE = ("scale", "seeds", "leave_out", "parallel")
+"""Settings of a record that are options of the command line, and may differ when a reproduction is gone on with."""
 
 LATER_SETTINGS = ("cross_arms", "cross_sets", "prompts")
 """Settings that reproductions made before do not have, which were made as these are where nothing is given."""
@@ -203,7 +227,7 @@ def recorded_settings(job: ReproduceJob) -> dict[str, Any]:
     """The settings that all parts depend on; seeds can be added later."""
     scale = job.scale
     default = {name for name in LATER_SETTINGS if getattr(scale, name) == ScaleFile.model_fields[name].default}
-    settings = scale.model_dump(exclude={*COST_SETTINGS, *default})
+    settings = scale.model_dump(exclude={*COST_SETTINGS, *COMMAND_LINE, *default})
     plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
     return plain
 
@@ -229,4 +253,18 @@ def _check_settings(job: ReproduceJob, where: str) -> None:
             raise ValueError(f"{where} has a damaged {file.name}; choose another --output_dir.") from error
         if difference := first_difference(before, settings):
             raise ValueError(f"{where} holds a reproduction with {difference}; choose another --output_dir.")
+    goes_on = file.exists()
     write_whole(file, json.dumps(settings, indent=1, sort_keys=True) + "\n")
+    _record(job, goes_on=goes_on)
+
+
+def _record(job: ReproduceJob, *, goes_on: bool) -> None:
+    """Write the reproduction's `config.yaml`: the file of its scale with the options of its command line."""
+    options = {"scale": job.name, "seeds": job.seeds, "leave_out": job.args.leave_out, "parallel": job.parallel}
+    write_record(
+        job.folder,
+        "reproduce",
+        plain(without_secrets(job.scale.model_dump() | options)),
+        words=written_words((job.args,)),
+        goes_on=goes_on,
+    )

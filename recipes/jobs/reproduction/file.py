@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tokenshift.analysis.registry import close_match
-from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, read_yaml
+from tokenshift.recipes.command_line.config_files import read_config
 
 DAPO, SIMPLE_RL, HIGH_KL, LOW_KL = "dapo", "simplerl", "high_kl", "low_kl"
 ARMS = (DAPO, HIGH_KL, LOW_KL, SIMPLE_RL)
@@ -46,6 +46,9 @@ class ScaleFile(BaseModel):
         needs: What the scale needs beside them, a line each.
         minutes: Minutes of each kind of part, one at a time; of `trainings` of each of them.
         minutes_from: What those minutes come from.
+        scale: The name of the scale, in a reproduction's record; else it is the file's.
+        seeds, leave_out, parallel: Options of the command line, in a reproduction's record; the command line goes
+            before them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -65,6 +68,10 @@ class ScaleFile(BaseModel):
     needs: list[str] = []
     minutes: dict[str, float] = {}
     minutes_from: str = ""
+    scale: str = ""
+    seeds: list[int] | None = None
+    leave_out: list[str] | None = None
+    parallel: int | None = None
 
     def prompt_of(self, arm: str) -> dict[str, Any]:
         """The arguments by which an arm's models are asked otherwise than the others."""
@@ -78,10 +85,7 @@ def read_scale(path: Path) -> ScaleFile:
         ValueError: For the first mistake, in one line.
     """
     try:
-        content = read_yaml(path)
-        scale = ScaleFile.model_validate(content)
-    except UnreadableYamlError as error:
-        raise ValueError(f"--config {str(path)!r} {error}") from error
+        scale = ScaleFile.model_validate(read_config(path, "reproduce"))
     except ValidationError as error:
         # a misspelled name says more than the one that is missing for it
         first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")

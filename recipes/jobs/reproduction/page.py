@@ -112,9 +112,9 @@ def write_reproduction(job: ReproduceJob) -> dict[str, Any]:
         each), `agreements` with the other seeds (None without), `against`, `tables` by title, and `parts`, with the
         command, the seconds and the state of each.
     """
-    rows = every_row(job.parts, job.args.seeds)
+    rows = every_row(job.parts, job.seeds)
     judged = None if job.other is None else agreements(rows, job.other)
-    tables = every_table(job.parts, job.args.seeds)
+    tables = every_table(job.parts, job.seeds)
     commands = {part.name: part.shown_command() for part in job.parts}
     parts = [
         {
@@ -127,10 +127,10 @@ def write_reproduction(job: ReproduceJob) -> dict[str, Any]:
         }
         for part in job.parts
     ]
-    metadata = report_metadata({"parallel": job.args.parallel})
+    metadata = report_metadata({"parallel": job.parallel})
     record = {
         "scale": job.name,
-        "seeds": job.args.seeds,
+        "seeds": job.seeds,
         "settings": recorded_settings(job),
         "metadata": metadata,
         "rows": [{**row.as_dict(), "commands": [commands[name] for name in row.parts]} for row in rows],
@@ -142,7 +142,7 @@ def write_reproduction(job: ReproduceJob) -> dict[str, Any]:
     write_whole(job.folder / REPRODUCTION_FILE, json.dumps(record, indent=1, default=str) + "\n")
     write_report(
         job.folder / PAGE_FILE,
-        title=f"Reproduction at the scale {job.name}, seeds {' '.join(map(str, job.args.seeds))}",
+        title=f"Reproduction at the scale {job.name}, seeds {' '.join(map(str, job.seeds))}",
         facts=_facts(job, rows, metadata),
         sections=_sections(job, rows, judged, tables),
         responses=[],
@@ -155,7 +155,7 @@ def _facts(job: ReproduceJob, rows: Sequence[Row], metadata: Mapping[str, Any]) 
     problems = sorted({row.problems for row in rows if row.problems is not None})
     return {
         "arms": ", ".join([*(ARM_NAMES.get(arm, arm) for arm in job.scale.comparison["variants"]), ARM_NAMES["SFT"]]),
-        "seeds": ", ".join(map(str, job.args.seeds)),
+        "seeds": ", ".join(map(str, job.seeds)),
         "problems": ", ".join(map(str, problems)),
         "time of all parts, added up": duration(sum(part.seconds for part in job.parts)),
         **report_facts(metadata),
@@ -228,7 +228,7 @@ def row_table(rows: Sequence[Row]) -> Table:
 
 def _agreement_section(job: ReproduceJob, judged: Sequence[Agreement]) -> Section:
     assert job.other is not None
-    mine, theirs = (" ".join(map(str, seeds)) for seeds in (job.args.seeds, job.other["seeds"]))
+    mine, theirs = (" ".join(map(str, seeds)) for seeds in (job.seeds, job.other["seeds"]))
     same = sum(one.agrees for one in judged)
     text = (
         f"{same} of {len(judged)} statements have the same verdict with the seeds {mine} and with the seeds {theirs}; "
@@ -371,7 +371,7 @@ def every_figure(job: ReproduceJob) -> dict[int, list[tuple[str, str]]]:
         The SVG text and the caption of each.
     """
     figures: dict[int, list[tuple[str, str]]] = {number: [] for number in SECTIONS}
-    seed = job.args.seeds[0]
+    seed = job.seeds[0]
     for part in done_parts(job.parts, SHIFT):
         _add(figures[2], part.folder / "figures" / f"{ALONG}_shares_of_runs", "Shares over all trainings.")
         for arm in part.arms:

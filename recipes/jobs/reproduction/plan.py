@@ -9,7 +9,7 @@ from tokenshift.recipes.jobs.reproduction.parts import TRAININGS, cell_folder
 
 def plan_lines(job: ReproduceJob) -> list[str]:
     """The lines of `--dry_run`."""
-    scale, seeds = job.scale, " ".join(map(str, job.args.seeds))
+    scale, seeds = job.scale, " ".join(map(str, job.seeds))
     arms = list(scale.comparison["variants"])
     lines = [f"{len(arms)} arms by RL ({', '.join(arms)}) and an SFT control, seeds {seeds}; {job.folder}"]
     if scale.gpus:
@@ -20,14 +20,14 @@ def plan_lines(job: ReproduceJob) -> list[str]:
         if part.kind == TRAININGS:
             lines += _cells(job)
     counts = Counter(part.kind for part in job.parts)
-    cells = len(arms) * len(job.args.seeds)
+    cells = len(arms) * len(job.seeds)
     minutes = {kind: scale.minutes[kind] * (cells if kind == TRAININGS else counts[kind]) for kind in scale.minutes}
     if minutes:
         each = ", ".join(
             f"{kind} {cells if kind == TRAININGS else counts[kind]} x {scale.minutes[kind]:g} min" for kind in minutes
         )
-        total = duration(60 * sum(minutes.values()) / job.args.parallel)
-        lines += ["", f"Estimate ({scale.minutes_from}): {each}; {job.args.parallel} at once: {total}."]
+        total = duration(60 * sum(minutes.values()) / job.parallel)
+        lines += ["", f"Estimate ({scale.minutes_from}): {each}; {job.parallel} at once: {total}."]
     return lines
 
 
@@ -40,6 +40,6 @@ def _cells(job: ReproduceJob) -> list[str]:
     return [
         f"#   accelerate launch --config_file accelerate_configs/{launch['config_file']}.yaml --num_processes "
         f"{processes} recipes/grpo_divweighted.py --config {cell_folder(job.folder, arm, seed) / 'training.yaml'}"
-        for seed in job.args.seeds
+        for seed in job.seeds
         for arm in job.scale.comparison["variants"]
     ]

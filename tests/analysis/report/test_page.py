@@ -16,6 +16,7 @@ from helpers.hostile_answers import HOSTILE as HOSTILE_ANSWERS
 from matplotlib import image
 
 from tokenshift.analysis.report.conclusions import Conclusion
+from tokenshift.analysis.report.embedded_page import EmbeddedPage
 from tokenshift.analysis.report.explorer_data import (
     INFINITY,
     LOGP_STEP,
@@ -318,6 +319,21 @@ def test_responses_side_by_side(opened: Callable[..., Opened]) -> None:
     assert boxes[0]["y"] == boxes[1]["y"]
     page.set_viewport_size({"width": 360, "height": 700})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_links_to_parts_work_in_a_notebooks_frame(browser: Any, tmp_path: Path) -> None:
+    sections = [Section("One", "a\n\n" * 60), Section("Two", "b")]
+    options: dict[str, Any] = {"title": "Report", "facts": {}, "responses": [], "token_text": token_text}
+    write_report(tmp_path / "report.html", sections=sections, **options)
+    frame_of = EmbeddedPage((tmp_path / "report.html").read_text(encoding="utf-8"), "x")
+    (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html>{frame_of._repr_html_()}", encoding="utf-8")
+    page = browser.new_page()
+    page.goto((tmp_path / "notebook.html").as_uri())
+    frame = page.frame_locator("iframe")
+    frame.get_by_role("link", name="Two").click()
+    assert frame.locator("h1").text_content() == "Report"
+    assert frame.locator("html").evaluate("root => root.scrollTop") > 0
+    page.close()
 
 
 def test_conclusions_and_the_way_to_the_responses_are_seen_first(opened: Callable[..., Opened]) -> None:

@@ -6,6 +6,7 @@ import pytest
 from helpers import hand_table
 
 from tokenshift.analysis import summarise
+from tokenshift.analysis.shift.claims import statements
 from tokenshift.analysis.shift.conclusions import shift_conclusions
 
 
@@ -62,3 +63,18 @@ def test_accuracies_of_both_models_and_of_none(kinds: dict[str, Any]) -> None:
     assert "of the base model's 50.0 % (40.0 to 60.0)" in first.sentence
     unjudged = with_share(group, "response", "accuracy", None, None, None)
     assert not any("correct" in one.sentence for one in shift_conclusions({"rl": {"all": unjudged}}))
+
+
+def test_the_place_is_that_of_the_statement(kinds: dict[str, Any]) -> None:
+    group = kinds["rl"]["all"]
+    value = [0.01 * (place + 1) for place in range(20)]
+    low, high = ([factor * number for number in value] for factor in (0.9, 1.1))
+    low[7] = high[7] = None  # a bin without an interval counts in neither
+    means = {**group["means"]["position_relative"], "labels": [str(place) for place in range(20)]}
+    means |= {"value": value, "low": low, "high": high}
+    expected = sum(value[place] for place in range(5, 15) if place != 7) / 9
+    group = {**group, "means": {**group["means"], "position_relative": means}}
+    (place,) = (one for one in shift_conclusions({"rl": {"all": group}}) if "mean JS in the first" in one.sentence)
+    assert f"it is {expected:#.2g} in the middle" in place.sentence
+    (said,) = {one.measured for one in statements(group) if "JS is high at the start" in one.text}
+    assert f"middle {expected:.3g} [" in said

@@ -1,10 +1,13 @@
 """The shift analysis of loaded models in one call, against the recipe that takes models by name."""
 
 import gc
+import html as html_module
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
@@ -79,7 +82,53 @@ def test_shows_itself(shift: ShiftAnalysis, tmp_path: Path) -> None:
     assert shift.numbers.loc[("rl", "share with JS < 0.001"), "value"] == value
     assert "responses 6, problems 3" in repr(shift)
     assert shift.report() == shift.folder.path / "report.html"
+    frame = shift.explore(height=500)._repr_html_()
+    inside = html_module.unescape(re.search(r'srcdoc="([^"]*)"', frame)[1])  # type: ignore[index]
+    assert inside == shift.report().read_text(encoding="utf-8")
+    assert "height:500px" in frame
+    assert 'sandbox="allow-scripts allow-downloads"' in frame
     assert "near zero" in shift.report(tmp_path / "new" / "page.html").read_text(encoding="utf-8")
+
+
+def test_shows_a_response(shift: ShiftAnalysis) -> None:
+    frame = shift.table.to_pandas()
+    responses = list(frame.groupby(["problem_id", "sample_id"], sort=False))
+    moved = [int((rows["js_top_p"] > 0.1).sum()) for _, rows in responses]
+    shown = shift.show()
+    assert shown.is_high.sum() == max(moved)
+    assert list(shown.tokens) == responses[moved.index(max(moved))][1]["token"].tolist()
+    for number, (key, rows) in enumerate(responses):
+        by_key = shift.show(response=key, column="js")
+        assert by_key.values.tolist() == rows["js"].tolist()
+        assert by_key.tokens == shift.show(number).tokens == shift.show((*key, "rl")).tokens == rows["token"].tolist()
+        assert by_key.prompt == shift.metadata["prompts"][str(key[0])]
+    other = shift.show(0, "reverse_kl")
+    assert other.largest == pytest.approx(frame["reverse_kl"].max())
+    assert other.high is None
+    assert "reverse_kl, nats" in other._repr_html_()
+    assert "JS(base, RL) at top-p" in shift.show(0)._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"response": 6}, "response=6 must be a whole number from 0 to 5"),
+        ({"response": -1}, "response=-1 must be"),
+        ({"response": (9, 0)}, r"response=\(9, 0\) is not there; .* such as \(0, 0, 'rl'\)"),
+        ({"response": (0, 0, "base")}, "is not there"),
+        ({"column": "rank_rl"}, "column='rank_rl' cannot shade tokens; choose js_top_p, js"),
+    ],
+)
+def test_what_cannot_be_shown(shift: ShiftAnalysis, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        shift.show(**arguments)
+
+
+def test_exports_its_table(shift: ShiftAnalysis, tmp_path: Path) -> None:
+    path = shift.export(tmp_path / "tokens.tsv", columns=["token_id", "js"])
+    read = pd.read_csv(path, sep="\t")
+    assert read["token_id"].tolist() == shift.table["token_id"].to_pylist()
+    assert read["js"].astype("float32").tolist() == shift.table["js"].to_pylist()
 
 
 def test_a_temporary_folder_goes_with_the_result(models: tuple[Any, Any, Any]) -> None:

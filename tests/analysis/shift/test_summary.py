@@ -279,6 +279,14 @@ def test_accuracy_is_by_problem() -> None:
     assert response_accuracy([Trajectory(0, 0, [1], [2], None)]) is None
 
 
+def test_a_dataframe_has_the_numbers_of_its_table(table: pa.Table) -> None:
+    frame = table.to_pandas().set_axis(range(100, 140))
+    top_p = 0.7
+    assert summarise(frame, resamples=20, top_p=top_p) == summarise(table, resamples=20, top_p=top_p)
+    frame["trajectory"] = frame["trajectory"].astype(object)
+    assert summarise(frame, resamples=20, top_p=top_p) == summarise(table, resamples=20, top_p=top_p)
+
+
 def test_bad_tables(table: pa.Table, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must stand together"):
         summarise(table.sort_by("position"))
@@ -288,7 +296,11 @@ def test_bad_tables(table: pa.Table, tmp_path: Path) -> None:
         summarise(table.slice(0, 0))
     with pytest.raises(ValueError, match="no column 'entropy_rl'"):
         summarise(table.drop_columns("entropy_rl"))
-    with pytest.raises(ValueError, match="no per-token table: it has no column 'problem_id'"):
+    with pytest.raises(ValueError, match="no columns 'rank_base', 'rank_rl'"):
+        summarise(table.drop_columns(["rank_rl", "rank_base"]).to_pandas())
+    with pytest.raises(ValueError, match="no table of columns of one kind each"):
+        summarise(table.to_pandas().assign(token=[1, "a"] * 20))
+    with pytest.raises(ValueError, match="it has no columns 'problem_id', 'sample_id', 'position', 'length', 'js'"):
         summarise(pa.table({"x": [1]}))
     with pytest.raises(ValueError, match="measure='kl' is not a column"):
         summarise(table, measure="kl")
