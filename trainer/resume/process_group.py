@@ -18,6 +18,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
 from tokenshift.trainer.guard.errors import LostProcessError
+from tokenshift.trainer.resume.before_group import wait_for_all
 
 DDP_TIMEOUT = 1800.0
 """Seconds that a process waits for the others where nobody says otherwise; transformers' default."""
@@ -53,8 +54,9 @@ def start_process_group(timeout: float, *, cpu: bool = True, backend: str | None
         backend: The backend of the group; torch's for the device when None.
 
     Raises:
-        LostProcessError: if some process did not come within the timeout.
+        LostProcessError: if some process did not come within the timeout, or has ended with a mistake.
     """
+    wait_for_all(timeout)
     options: dict[str, Any] = {} if backend is None else {"backend": backend}
     try:
         return PartialState(cpu=cpu, timeout=timedelta(seconds=float(timeout)), **options)
@@ -70,10 +72,15 @@ def start_process_group(timeout: float, *, cpu: bool = True, backend: str | None
 def start_cpu_group(args: Any) -> None:
     """Make the process group of a training on CPU with its `ddp_timeout`; on GPUs transformers does so.
 
+    On several machines, wait before either until all processes are there.
+
     Args:
         args: The `TrainingArguments`, before their own initialization.
     """
-    if is_launched() and (args.use_cpu or parse_flag_from_env("ACCELERATE_USE_CPU")):
+    if not is_launched():
+        return
+    wait_for_all(args.ddp_timeout)
+    if args.use_cpu or parse_flag_from_env("ACCELERATE_USE_CPU"):
         start_process_group(args.ddp_timeout, backend=args.ddp_backend)
 
 
@@ -139,10 +146,10 @@ def tell_mistake(text: str) -> bool:
 
     Returns:
         Whether this process is the one that says it: of several with the same mistake the first does, which the
-        others wait for a little.
+        others wait for a little. Before they have met, it is the first of each machine.
     """
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-        return os.environ.get("RANK", "0") == "0"
+        return os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0"
     rank = torch.distributed.get_rank()
     try:
         store = _store()

@@ -38,6 +38,7 @@ from tokenshift.trainer.policy.rollout_settings import check_folder_settings
 from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.launch_check import check_launch
 from tokenshift.trainer.resume.process_group import meet
+from tokenshift.trainer.resume.same_settings import check_same_settings, settings_of
 
 LOADING_OPTIONS = (
     *("revision", "attn_implementation", "dtype", "torch_dtype", "device_map", "quantization_config"),
@@ -89,6 +90,7 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
         raise ValueError("dry_run is set in the config; give it on the command line: --dry_run.")
     check_launch(PartialState())
     meet()
+    check_same_settings(settings_of(script_args, args, model_args))
     configure_verification(
         script_args.verify_workers,
         script_args.verify_timeout,
@@ -117,6 +119,8 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     goes_on = is_resume_wanted(args)
     job = Preparation(script_args, args, model_args, rewards, train, held_out, model_path, goes_on)
     _check_together(job)
+    contents = {"the training problems": repr(problems_content(train)), "held-out": repr(problems_content(held_out))}
+    check_same_settings(contents, "files of data")
     refuse_without_effect((script_args, args, model_args), template_without_effect([train]))
     job.lock = take_folder(output_dir, "training", where)
     args.resume_from_checkpoint = checkpoint_to_resume(args, script_args.overwrite)  # now that no other run saves
