@@ -34,8 +34,10 @@ from tokenshift.trainer.model_names import check_model_name, unreachable_model
 from tokenshift.trainer.policy.context import check_policy_context, check_vllm_context
 from tokenshift.trainer.policy.padded_positions import settle_positions
 from tokenshift.trainer.policy.requirements import image_column
+from tokenshift.trainer.policy.rollout_mismatch import ROLLOUT, rollout_mismatch
 from tokenshift.trainer.policy.rollout_settings import check_folder_settings
 from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
+from tokenshift.trainer.policy.vllm_settings import check_vllm_length, check_vllm_settings
 from tokenshift.trainer.precision import AUTOCAST, HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference, valid_tokens
@@ -122,6 +124,8 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
       and `divergence_position/00..19`, mean JS (nats) by relative position, if whole distributions are compared;
     - `divergence/noise_floor`, mean |D| (nats) of the policy from itself at the start: rounding alone;
     - `divergence/non_finite_share`, where there are infinite or NaN values, which the others leave out;
+    - `rollout/{mean,p50,p90,p95,p99,max}` (nats) and shares as above, of KL(engine || trainer) as k3 at the sampled
+      tokens, where vLLM or a rollout function says with which log-probabilities it sampled;
     - `rewards/NAME/non_finite`, the number of completions that a reward function gave NaN, an infinite number or
       one beyond 1e18, where there are any;
     - `rewards/unscored_share`, the share of completions that no reward function gave a reward, where there are any;
@@ -192,6 +196,8 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         self._latest_update: tuple[int, float] = (0, 0.0)  # its number and learning rate
         self._randomness = Randomness(torch.device("cpu"))
         _check_rewards(reward_funcs)
+        check_vllm_settings(args, args.world_size)
+        check_vllm_length(args)
         check_model_name(model)
         try:
             super().__init__(model, reward_funcs, args, *other_args, **kwargs)
@@ -483,7 +489,9 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         tokenized = super()._tokenize_prompts(prompts)
-        check_policy_context(self, [len(ids) for ids in tokenized[0]])
+        lengths = [len(ids) for ids in tokenized[0]]
+        check_policy_context(self, lengths)
+        check_vllm_length(self.args, lengths)
         return tokenized
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -497,6 +505,10 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             for micro_batch in buffered:
                 micro_batch.pop(REFERENCE_HIDDEN, None)
         outputs = super()._generate_and_score_completions(inputs)
+        if self.model.training:
+            mismatch = rollout_mismatch(outputs, valid_tokens(outputs))
+            if mismatch is not None:
+                self._window.add(ROLLOUT, mismatch)
         if self._reference is not None and self.model.training:
             states = self._reference.hidden_states(outputs, self.args.reference_cache_gib)
             if states is not None:
@@ -550,14 +562,16 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         if self.model.training:
             for name, number in {**self._reward_counts.metrics(self), **self._reward_values.metrics()}.items():
                 self._metrics["train"][name].append(number)
-        if self.model.training and self.args.watches_tokens:
+        metrics: dict[str, float] = {}
+        if self.model.training and (self.args.watches_tokens or self._window.rollout):  # alike on all ranks
             metrics = self._window.metrics(self.accelerator)
+        if self.model.training and self.args.watches_tokens:
             mean = self._noise_floor.window_mean(self.accelerator)
-            if metrics and self._noise_floor.value is not None:
+            if "divergence/mean" in metrics and self._noise_floor.value is not None:
                 metrics[METRIC] = self._noise_floor.value
             self._warn_of(metrics, mean)
-            for name, value in metrics.items():
-                self._metrics["train"][name].append(value)
+        for name, value in metrics.items():
+            self._metrics["train"][name].append(value)
         if self._completion_weights is not None:
             for column, values in self._completion_weights.columns().items():
                 self._logs["extra"][column] = deque(values, maxlen=self.args.generation_batch_size)

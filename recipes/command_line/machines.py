@@ -47,6 +47,8 @@ def check_launch_options(file: Path, options: Mapping[str, str]) -> None:
         )
     given = {**config, **{name.removeprefix("--"): value for name, value in options.items()}}
     machines = _number(given.get("num_machines"), 1)
+    if _number(config.get("num_machines"), 1) == 1 and "--machine_rank" not in options:
+        given["machine_rank"] = None  # a config of one machine says 0, on every machine
     if machines > 1:
         _check_several(machines, given)
 

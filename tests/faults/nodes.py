@@ -25,7 +25,7 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 
-TIMEOUT = 10
+TIMEOUT = 15
 """`ddp_timeout` of the trainings, seconds."""
 
 LIMIT = 150

@@ -35,6 +35,7 @@ from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_reward
 from tokenshift.trainer.policy.rollout_settings import check_folder_settings
+from tokenshift.trainer.policy.vllm_settings import check_vllm_length, check_vllm_settings
 from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.launch_check import check_launch
 from tokenshift.trainer.resume.process_group import meet
@@ -164,6 +165,7 @@ def _check_together(job: Preparation) -> None:
         )
     if args.use_vllm and find_spec("vllm") is None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
+    check_vllm_settings(args, args.world_size)
     try:
         config = _model_config(job)
         tokenizer = AutoTokenizer.from_pretrained(
@@ -182,9 +184,11 @@ def _check_together(job: Preparation) -> None:
     require_chat_template(job.train[0]["prompt"], tokenizer, "the model's tokenizer")
     template_kwargs = args.chat_template_kwargs if isinstance(args.chat_template_kwargs, dict) else None
     read = [*job.train["prompt"], *job.held_out["prompt"]]
+    lengths = [len(encode_prompt(tokenizer, prompt, template_kwargs)) for prompt in read]
+    check_vllm_length(args, lengths)
     check_context(
         config,
-        [len(encode_prompt(tokenizer, prompt, template_kwargs)) for prompt in read],
+        lengths,
         args.max_completion_length or 1,
         model=f"model_name_or_path={job.model_args.model_name_or_path!r}",
         setting="max_completion_length",
