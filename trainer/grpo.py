@@ -24,6 +24,7 @@ from tokenshift.analysis.registry import UserFunctionError
 from tokenshift.analysis.sampling.rewarded_rows import checked_reward
 from tokenshift.analysis.storage.own_code import needs_own_code, own_code_text
 from tokenshift.analysis.thresholds import NEAR_ZERO
+from tokenshift.trainer.acceleration import ASYNC
 from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
 from tokenshift.trainer.guard.guarded_updates import GuardedUpdates
@@ -178,10 +179,11 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         **kwargs: Any,
     ) -> None:
         if not isinstance(args, DivergenceGRPOConfig):
-            per_sequence = f" {PER_SEQUENCE}" if type(args).__name__.startswith("RLOO") else ""
+            kind = type(args).__name__
+            reason = PER_SEQUENCE if kind.startswith("RLOO") else ASYNC if kind.startswith("AsyncGRPO") else ""
             raise TypeError(
                 f"args is a {type(args).__name__}; DivergenceGRPOTrainer needs a DivergenceGRPOConfig, which "
-                f"takes the same fields and the weighting's.{per_sequence}"
+                f"takes the same fields and the weighting's. {reason}".rstrip()
             )
         self._logps_checked = False  # whether TRL's log-probabilities are known to be the model's own
         self._in_training_loss = False  # while TRL's training loss is being computed

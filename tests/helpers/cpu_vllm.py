@@ -4,6 +4,7 @@ vLLM packs the weights of linear layers for a CPU and frees the originals, so th
 write to. With this patch, which has to come before an engine is built, they stay ordinary parameters.
 """
 
+import functools
 import os
 
 ON_CPU = {
@@ -17,12 +18,14 @@ ON_CPU = {
 
 
 def keep_weights() -> None:
-    """Patch vLLM in this process."""
+    """Patch vLLM in this process; engines compile nothing, which would take a minute."""
     os.environ |= ON_CPU
     import torch
+    import trl.generation.vllm_generation as rollouts
     import vllm.model_executor.layers.utils as layers
 
     def dispatch(layer: torch.nn.Module, remove_weight: bool) -> None:
         layer.cpu_linear = torch.nn.functional.linear
 
     layers.dispatch_cpu_unquantized_gemm = dispatch
+    rollouts.LLM = functools.partial(rollouts.LLM, enforce_eager=True)

@@ -4,9 +4,11 @@ transformers gives `ddp_timeout` to process groups on GPUs alone. On CPU a proce
 does not answer.
 """
 
+import contextlib
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -164,15 +166,25 @@ def tell_mistake(text: str) -> bool:
 
 
 def mistake_of_another() -> tuple[int, str] | None:
-    """The first mistake that another process has found: its rank and the text; None where there is none."""
+    """The first mistake that another process has found: its rank and the text; None where there is none.
+
+    Where the link to the machine that keeps the store is cut, a question to it would wait for minutes.
+    """
     if not torch.distributed.is_initialized() or (0 in ended_ranks() and not _has_agent_store()):
         return None
-    try:
+    found: list[tuple[int, str]] = []
+
+    def ask() -> None:
         store, ranks = _store(), range(torch.distributed.get_world_size())
-        found = next((rank for rank in ranks if store.check([_mistake_key(rank)])), None)
-        return None if found is None else (found, store.get(_mistake_key(found)).decode())
-    except RuntimeError:
-        return None
+        with contextlib.suppress(RuntimeError):
+            rank = next((rank for rank in ranks if store.check([_mistake_key(rank)])), None)
+            if rank is not None:
+                found.append((rank, store.get(_mistake_key(rank)).decode()))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(MISTAKE_SECONDS)
+    return found[0] if found else None
 
 
 def host_of(rank: int) -> str:
