@@ -34,7 +34,7 @@ shift
 
 # Each task puts its own number in: single quotes.
 # shellcheck disable=SC2016
-exec srun --ntasks-per-node=1 --kill-on-bad-exit=0 bash -c 'exec tokenshift "$@" --machine_rank "$SLURM_NODEID"' task \
+exec srun --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c 'exec tokenshift "$@" --machine_rank "$SLURM_NODEID"' task \
     "$command" --launch "${CONFIG:-multi_node}" --num_machines "$SLURM_JOB_NUM_NODES" \
     --num_processes "$((per_machine * SLURM_JOB_NUM_NODES))" --main_process_ip "$MAIN_ADDRESS" \
     --main_process_port "$port" "$@"

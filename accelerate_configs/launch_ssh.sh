@@ -6,7 +6,8 @@
 # Every machine has this folder and this environment under the same paths, and lets you in without a password.
 # CONFIG: the accelerate config (multi_node; zero3, fsdp2, ... take the same options). MAIN_ADDRESS, PORT: where the
 # others reach the main machine (the first host, 29500). TOKENSHIFT: the command on every machine. Lines of a
-# machine's output begin with its name. Ctrl-C and SIGTERM end all of them.
+# machine's output begin with its name. Ctrl-C and SIGTERM end all of them; a machine that ends with a fault leaves
+# the others GRACE seconds (60). It needs bash 5.1 where it is run.
 set -euo pipefail
 
 refuse() {
@@ -50,12 +51,21 @@ for rank in "${!hosts[@]}"; do
     tasks+=("$!")
 done
 status=0
-for task in "${tasks[@]}"; do
-    while true; do
-        ended=0
-        wait "$task" || ended=$?
-        kill -0 "$task" 2>/dev/null || break # else a signal has only interrupted the waiting
+for _ in "${tasks[@]}"; do
+    ended=0
+    wait -n -p task "${tasks[@]}" || ended=$?
+    for rank in "${!tasks[@]}"; do
+        if [[ ${tasks[rank]} == "${task:-}" ]]; then
+            unset "tasks[rank]"
+            [[ $ended -eq 0 || ${#tasks[@]} -eq 0 ]] || echo "launch_ssh.sh: ${hosts[rank]} has ended with status" \
+                "$ended; the others have ${GRACE:-60} s to end" >&2
+        fi
     done
     [[ $ended -le $status ]] || status=$ended
+    if [[ $ended -ne 0 && ${#tasks[@]} -gt 0 && -z ${guard:-} ]]; then
+        (sleep "${GRACE:-60}" && kill "${tasks[@]}") >/dev/null 2>&1 &
+        guard=$!
+    fi
 done
+[[ -z ${guard:-} ]] || kill "$guard" 2>/dev/null || true
 exit "$status"

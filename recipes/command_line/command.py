@@ -17,7 +17,7 @@ from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import launch_config
 from tokenshift.recipes.command_line.dry_run import with_planned_launch
 from tokenshift.recipes.command_line.help_text import overview
-from tokenshift.recipes.command_line.machines import check_launch_options
+from tokenshift.recipes.command_line.machines import check_launch_options, is_on_several_machines
 from tokenshift.recipes.command_line.start import (
     INTERRUPTED,
     MISTAKE,
@@ -70,9 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OverflowError, OSError, RuntimeError) as error:
         report_mistake("tokenshift", as_mistake(error))
         return MISTAKE
-    status = answer_early(name, words, f"tokenshift {name}")
-    if status is not None:
-        return status
+    asks_help = any(word in ("-h", "--help") for word in words)
+    if asks_help or not is_on_several_machines(launcher):  # else the launched process tells the other machines too
+        status = answer_early(name, words, f"tokenshift {name}")
+        if status is not None:
+            return status
     command = COMMANDS[name]
     if launcher:
         sys.stdout.flush()

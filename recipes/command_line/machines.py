@@ -8,8 +8,9 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ def check_launch_options(file: Path, options: Mapping[str, str]) -> None:
         given["machine_rank"] = None  # a config of one machine says 0, on every machine
     if machines > 1:
         _check_several(machines, given)
+
+
+def is_on_several_machines(launcher: Sequence[str]) -> bool:
+    """Whether the words of a launcher, as `split_launch` gives them, start a run on several machines."""
+    words = dict(pairwise(launcher))
+    if "--config_file" not in words:
+        return False
+    config = yaml.safe_load(Path(words["--config_file"]).read_text(encoding="utf-8"))
+    return bool(_number(words.get("--num_machines", config.get("num_machines")), 1) > 1)
 
 
 def _check_several(machines: int, given: Mapping[str, Any]) -> None:
