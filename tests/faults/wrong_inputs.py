@@ -96,7 +96,7 @@ COMMAND_LINE: list[WrongInput] = [
             "train --launch ddp --num_machines 2 --num_processes 3 --machine_rank 1 --main_process_ip 10.0.0.1",
             ("num_processes=3", "multiple of 2"),
         ),
-        ("an accelerate config that is none", "train --launch good.jsonl", ("good.jsonl", "accelerate config")),
+        ("an accelerate config that is none", "train --launch good.jsonl", ("good.jsonl", "is not YAML")),
         ("a launch of one that runs in one process", "change --launch ddp", ("change takes no --launch",)),
     ),
     *of(
@@ -183,7 +183,7 @@ COMMAND_LINE: list[WrongInput] = [
             "--torch_compile true --divergence js",
             ("torch_compile=True", "torch_compile=False"),
         ),
-        ("a batch that does not divide", "--generation_batch_size 6", ("generation_batch_size", "divisible")),
+        ("a batch that does not divide", "--per_device_train_batch_size 3", ("generation_batch_size", "divisible")),
         ("generations that do not divide", "--num_generations 3", ("num_generations", "divisible")),
         (
             "more prompts than data",

@@ -18,7 +18,10 @@ ON_CPU = {
 
 
 def keep_weights() -> None:
-    """Patch vLLM in this process; engines compile nothing, which would take a minute."""
+    """Patch vLLM in this process; engines compile nothing, which would take a minute, and compute in float32.
+
+    Of a model in float32 vLLM would make one in half precision.
+    """
     os.environ |= ON_CPU
     import torch
     import trl.generation.vllm_generation as rollouts
@@ -28,4 +31,4 @@ def keep_weights() -> None:
         layer.cpu_linear = torch.nn.functional.linear
 
     layers.dispatch_cpu_unquantized_gemm = dispatch
-    rollouts.LLM = functools.partial(rollouts.LLM, enforce_eager=True)
+    rollouts.LLM = functools.partial(rollouts.LLM, enforce_eager=True, dtype="float32")

@@ -22,14 +22,18 @@ import json, sys
 from helpers.cpu_vllm import keep_weights
 keep_weights()
 import torch
-from helpers.tiny_training import SETTINGS, digit_reward
+from helpers.tiny_training import SETTINGS
 from tokenshift.recipes.pocket.problems import pocket_dataset
 from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
 
 model, out, syncs, settings = sys.argv[1], sys.argv[2], sys.argv[3] == "yes", json.loads(sys.argv[4])
-settings = {**SETTINGS, "output_dir": out, "use_vllm": True, "vllm_gpu_memory_utilization": 0.2, **settings}
+
+def reward(completions, completion_ids, **columns):
+    return [sum(ids) % 7 / 7 for ids in completion_ids]  # differs within a group of a trained model's completions
+
+settings = {**SETTINGS, "learning_rate": 1e-3, "temperature": 1.5, "output_dir": out, "use_vllm": True, "vllm_gpu_memory_utilization": 0.2, **settings}
 trainer = DivergenceGRPOTrainer(
-    model=model, reward_funcs=digit_reward, args=DivergenceGRPOConfig(**settings),
+    model=model, reward_funcs=reward, args=DivergenceGRPOConfig(**settings),
     train_dataset=pocket_dataset("train", 24),
 )
 if not syncs:
@@ -74,7 +78,7 @@ def test_the_engine_samples_from_the_policy_of_the_last_update(plain: dict[str, 
     assert max(mismatch) < 1e-6  # k3 of a difference of rounding
     assert min(of(plain, "rollout/mean")) >= 0
     assert "rollout/non_finite_share" not in plain["log"][0]
-    assert max(of(plain, "divergence/max")) > 1e-5  # the trainer's own, between its updates
+    assert max(of(plain, "divergence/max")) > 1e-4  # the trainer's own, between its updates
 
 
 def test_an_engine_with_old_weights_is_seen(plain: dict[str, Any], tmp_path: Path) -> None:
