@@ -215,6 +215,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_communication(error: BaseException) -> bool:
-    if isinstance(error, torch.distributed.DistError):
+    if isinstance(error, torch.distributed.DistError | LostProcessError):
         return True
     return isinstance(error, RuntimeError) and bool(_COMMUNICATION.search(str(error)))

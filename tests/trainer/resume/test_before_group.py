@@ -10,6 +10,7 @@ import torch
 from tokenshift.trainer.guard.errors import LostProcessError
 from tokenshift.trainer.resume import before_group
 from tokenshift.trainer.resume.before_group import tell_all, wait_for_all
+from tokenshift.trainer.resume.process_group import is_lost
 
 
 @pytest.fixture
@@ -35,8 +36,9 @@ def test_all_have_come(store: torch.distributed.TCPStore) -> None:
 def test_one_does_not_come(store: torch.distributed.TCPStore) -> None:
     with pytest.raises(
         LostProcessError, match=r"Not all 2 processes of this run have come within 0.1 s \(ddp_timeout"
-    ):
+    ) as lost:
         wait_for_all(0.1)
+    assert is_lost(lost.value)  # by which a recipe says it in a line
 
 
 def test_a_mistake_of_one_is_heard_by_the_other(

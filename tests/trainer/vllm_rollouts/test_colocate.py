@@ -31,7 +31,8 @@ model, out, syncs, settings = sys.argv[1], sys.argv[2], sys.argv[3] == "yes", js
 def reward(completions, completion_ids, **columns):
     return [sum(ids) % 7 / 7 for ids in completion_ids]  # differs within a group of a trained model's completions
 
-settings = {**SETTINGS, "learning_rate": 1e-3, "temperature": 1.5, "output_dir": out, "use_vllm": True, "vllm_gpu_memory_utilization": 0.2, **settings}
+common = {"learning_rate": 1e-3, "temperature": 1.5, "use_vllm": True, "vllm_gpu_memory_utilization": 0.2}
+settings = {**SETTINGS, "output_dir": out, **common, **settings}
 trainer = DivergenceGRPOTrainer(
     model=model, reward_funcs=reward, args=DivergenceGRPOConfig(**settings),
     train_dataset=pocket_dataset("train", 24),
