@@ -45,8 +45,9 @@ def missing() -> str | None:
     """Why there can be no namespaces here; None where there can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
-    if shutil.which("ip") is None:
-        return "there is no `ip` command"
+    for command in ("ip", "unshare", "hostname"):
+        if shutil.which(command) is None:
+            return f"there is no `{command}` command"
     name = f"ts{os.getpid()}t"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
     if made.returncode:
@@ -57,7 +58,7 @@ def missing() -> str | None:
 
 @dataclass
 class Machine:
-    """One of two machines: a namespace with an address of its own, and its end of the cable between them."""
+    """One of two machines: a namespace with an address and a host name, and its end of the cable between them."""
 
     rank: int
     namespace: str
@@ -68,6 +69,7 @@ class Machine:
 
     def start(self, out: Path, words: str, log: Path) -> subprocess.Popen[str]:
         """Begin the training of this machine; what it prints goes into a file."""
+        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0"; exec "$@"', f"machine{self.rank}"]
         launcher = ["-m", "tokenshift.recipes.command_line.command", "train", "--launch", "multi_node"]
         launcher += ["--num_machines", "2", "--num_processes", "2", "--machine_rank", str(self.rank)]
         launcher += ["--main_process_ip", self.others if self.rank else self.address]
@@ -77,7 +79,7 @@ class Machine:
             environment.pop(name, None)
         with log.open("w") as output:
             run = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, sys.executable, *launcher, *words.split()],
+                ["ip", "netns", "exec", self.namespace, *named, sys.executable, *launcher, *words.split()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -233,6 +235,27 @@ FAULTS: dict[str, Callable[[tuple[Machine, Machine], Path], Outcome]] = {
 }
 
 
+SAYS: dict[str, tuple[str, str]] = {
+    "cut link": ("not answered within ddp_timeout. It runs on machine1.", "within ddp_timeout. It runs on machine0."),
+    "killed machine": ("Another process of this run is gone. It runs on machine1.", ""),
+    "other config": ("learning_rate is 0.001 on rank 0 (host machine0), but 0.002 on rank 1 (host machine1)", ""),
+    "missing path": ("that this process has not: dataset_name='nowhere.jsonl'", "dataset_name='nowhere.jsonl'"),
+}
+"""Words that a line of each machine must have; nothing where it says nothing, or another machine speaks for all."""
+
+
+def wrongs(name: str, outcome: Outcome) -> list[str]:
+    """What is wrong with the end of a training after a fault, or of an undisturbed one (`goes on`)."""
+    found = ["a machine did not end"] * (None in outcome.statuses)
+    if name not in SAYS:
+        return found + ["it did not end well"] * (outcome.statuses != [0, 0])
+    found += ["it ended well"] * (0 in outcome.statuses)
+    for rank, words in enumerate(SAYS[name]):
+        if not any(words in line for line in outcome.lines(rank)) and words:
+            found.append(f"machine {rank} does not say: {words}")
+    return found
+
+
 def main() -> int:
     """Let every fault happen, print what each machine says, and go on; 1 if some run did not end as it should."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -251,8 +274,9 @@ def main() -> int:
             out = Path(folder) / name.replace(" ", "_")
             for what, run in ((name, fault), (f"{name}, the same command again", goes_on)):
                 outcome = run(machines, out)
-                ended_well = outcome.statuses == [0, 0] if run is goes_on else 0 not in outcome.statuses
-                wrong += not ended_well or None in outcome.statuses
+                found = wrongs(what, outcome)
+                wrong += len(found)
+                print(*(f"WRONG: {text}" for text in found), sep="\n", end="\n" if found else "")
                 for rank in range(2):
                     print(f"{what}, machine {rank}: status {outcome.statuses[rank]}, {outcome.seconds[rank]:.1f} s")
                     print(*(f"    {line}" for line in outcome.lines(rank)), sep="\n")
