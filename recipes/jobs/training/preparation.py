@@ -38,7 +38,7 @@ from tokenshift.trainer.policy.rollout_settings import check_folder_settings
 from tokenshift.trainer.policy.vllm_settings import check_vllm_length, check_vllm_settings
 from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.launch_check import check_launch
-from tokenshift.trainer.resume.process_group import meet
+from tokenshift.trainer.resume.process_group import is_launched, meet
 from tokenshift.trainer.resume.same_settings import check_same_settings, settings_of
 
 LOADING_OPTIONS = (
@@ -120,8 +120,9 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     goes_on = is_resume_wanted(args)
     job = Preparation(script_args, args, model_args, rewards, train, held_out, model_path, goes_on)
     _check_together(job)
-    contents = {"the training problems": repr(problems_content(train)), "held-out": repr(problems_content(held_out))}
-    check_same_settings(contents, "files of data")
+    if is_launched():
+        problems = {"the training problems": train, "the held-out problems": held_out}
+        check_same_settings({name: repr(problems_content(data)) for name, data in problems.items()}, "data")
     refuse_without_effect((script_args, args, model_args), template_without_effect([train]))
     job.lock = take_folder(output_dir, "training", where)
     args.resume_from_checkpoint = checkpoint_to_resume(args, script_args.overwrite)  # now that no other run saves
