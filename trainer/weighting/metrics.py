@@ -181,6 +181,7 @@ class TokenWindow:
             partial(weight_metrics, kind=self.kind),
             partial(divergence_metrics, prefix="rollout"),
         )
+        summaries: dict[str, Callable[..., dict[str, float]]]
         summaries = {"divergence": divergence_metrics, "weights": of_weights, "rollout": of_rollouts}
         for name, summarise in summaries.items():
             if getattr(self, name):  # as many micro-steps on every rank, so all ranks agree on this
