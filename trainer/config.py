@@ -10,6 +10,7 @@ from trl import GRPOConfig
 from tokenshift.analysis.sampling.correctness import check_correct_threshold
 from tokenshift.analysis.secrets import hide_secrets, remember_secrets
 from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.trainer.acceleration import check_acceleration
 from tokenshift.trainer.guard.config_numbers import LARGEST, check_config_numbers
 from tokenshift.trainer.guard.trackers import check_trackers
 from tokenshift.trainer.policy.rollout_settings import check_generation_kwargs
@@ -204,11 +205,7 @@ class DivergenceGRPOConfig(GRPOConfig):
         remember_secrets(vars(self))
         self._check_updates_per_generation(given_generation_batch)
         check_generation_kwargs(self)
-        if self.torch_compile and self.watches_tokens and self.compares_distributions:
-            raise ValueError(
-                "torch_compile=True hides the hidden states from which whole distributions are compared; set "
-                "torch_compile=False, or use divergence k1, k2 or k3."
-            )
+        check_acceleration(self)
         if self.weighting.function is not None:
             self._check_token_level()
             self._check_weights_vary()

@@ -24,6 +24,7 @@ from tokenshift.analysis.registry import UserFunctionError
 from tokenshift.analysis.sampling.rewarded_rows import checked_reward
 from tokenshift.analysis.storage.own_code import needs_own_code, own_code_text
 from tokenshift.analysis.thresholds import NEAR_ZERO
+from tokenshift.trainer.acceleration import ASYNC
 from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
 from tokenshift.trainer.guard.guarded_updates import GuardedUpdates
@@ -34,8 +35,10 @@ from tokenshift.trainer.model_names import check_model_name, unreachable_model
 from tokenshift.trainer.policy.context import check_policy_context, check_vllm_context
 from tokenshift.trainer.policy.padded_positions import settle_positions
 from tokenshift.trainer.policy.requirements import image_column
+from tokenshift.trainer.policy.rollout_mismatch import ROLLOUT, rollout_mismatch
 from tokenshift.trainer.policy.rollout_settings import check_folder_settings
 from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
+from tokenshift.trainer.policy.vllm_settings import check_vllm_length, check_vllm_settings
 from tokenshift.trainer.precision import AUTOCAST, HALVES, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference, valid_tokens
@@ -122,6 +125,8 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
       and `divergence_position/00..19`, mean JS (nats) by relative position, if whole distributions are compared;
     - `divergence/noise_floor`, mean |D| (nats) of the policy from itself at the start: rounding alone;
     - `divergence/non_finite_share`, where there are infinite or NaN values, which the others leave out;
+    - `rollout/{mean,p50,p90,p95,p99,max}` (nats) and shares as above, of KL(engine || trainer) as k3 at the sampled
+      tokens, where vLLM or a rollout function says with which log-probabilities it sampled;
     - `rewards/NAME/non_finite`, the number of completions that a reward function gave NaN, an infinite number or
       one beyond 1e18, where there are any;
     - `rewards/unscored_share`, the share of completions that no reward function gave a reward, where there are any;
@@ -174,10 +179,11 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         **kwargs: Any,
     ) -> None:
         if not isinstance(args, DivergenceGRPOConfig):
-            per_sequence = f" {PER_SEQUENCE}" if type(args).__name__.startswith("RLOO") else ""
+            kind = type(args).__name__
+            reason = PER_SEQUENCE if kind.startswith("RLOO") else ASYNC if kind.startswith("AsyncGRPO") else ""
             raise TypeError(
                 f"args is a {type(args).__name__}; DivergenceGRPOTrainer needs a DivergenceGRPOConfig, which "
-                f"takes the same fields and the weighting's.{per_sequence}"
+                f"takes the same fields and the weighting's. {reason}".rstrip()
             )
         self._logps_checked = False  # whether TRL's log-probabilities are known to be the model's own
         self._in_training_loss = False  # while TRL's training loss is being computed
@@ -192,6 +198,8 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         self._latest_update: tuple[int, float] = (0, 0.0)  # its number and learning rate
         self._randomness = Randomness(torch.device("cpu"))
         _check_rewards(reward_funcs)
+        check_vllm_settings(args, args.world_size)
+        check_vllm_length(args)
         check_model_name(model)
         try:
             super().__init__(model, reward_funcs, args, *other_args, **kwargs)
@@ -483,7 +491,9 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         tokenized = super()._tokenize_prompts(prompts)
-        check_policy_context(self, [len(ids) for ids in tokenized[0]])
+        lengths = [len(ids) for ids in tokenized[0]]
+        check_policy_context(self, lengths)
+        check_vllm_length(self.args, lengths)
         return tokenized
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -497,6 +507,10 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             for micro_batch in buffered:
                 micro_batch.pop(REFERENCE_HIDDEN, None)
         outputs = super()._generate_and_score_completions(inputs)
+        if self.model.training:
+            mismatch = rollout_mismatch(outputs, valid_tokens(outputs))
+            if mismatch is not None:
+                self._window.add(ROLLOUT, mismatch)
         if self._reference is not None and self.model.training:
             states = self._reference.hidden_states(outputs, self.args.reference_cache_gib)
             if states is not None:
@@ -550,14 +564,16 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         if self.model.training:
             for name, number in {**self._reward_counts.metrics(self), **self._reward_values.metrics()}.items():
                 self._metrics["train"][name].append(number)
-        if self.model.training and self.args.watches_tokens:
+        metrics: dict[str, float] = {}
+        if self.model.training and (self.args.watches_tokens or self._window.rollout):  # alike on all ranks
             metrics = self._window.metrics(self.accelerator)
+        if self.model.training and self.args.watches_tokens:
             mean = self._noise_floor.window_mean(self.accelerator)
-            if metrics and self._noise_floor.value is not None:
+            if "divergence/mean" in metrics and self._noise_floor.value is not None:
                 metrics[METRIC] = self._noise_floor.value
             self._warn_of(metrics, mean)
-            for name, value in metrics.items():
-                self._metrics["train"][name].append(value)
+        for name, value in metrics.items():
+            self._metrics["train"][name].append(value)
         if self._completion_weights is not None:
             for column, values in self._completion_weights.columns().items():
                 self._logs["extra"][column] = deque(values, maxlen=self.args.generation_batch_size)

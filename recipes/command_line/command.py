@@ -17,6 +17,7 @@ from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import launch_config
 from tokenshift.recipes.command_line.dry_run import with_planned_launch
 from tokenshift.recipes.command_line.help_text import overview
+from tokenshift.recipes.command_line.machines import check_launch_options, is_on_several_machines
 from tokenshift.recipes.command_line.start import (
     INTERRUPTED,
     MISTAKE,
@@ -69,9 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, RecursionError) as error:
         report_mistake("tokenshift", as_mistake(error))
         return MISTAKE
-    status = answer_early(name, words, f"tokenshift {name}")
-    if status is not None:
-        return status
+    asks_help = any(word in ("-h", "--help") for word in words)
+    if asks_help or not is_on_several_machines(launcher):  # else the launched process tells the other machines too
+        status = answer_early(name, words, f"tokenshift {name}")
+        if status is not None:
+            return status
     command = COMMANDS[name]
     if launcher:
         sys.stdout.flush()
@@ -94,7 +97,8 @@ def split_launch(name: str, words: list[str]) -> tuple[list[str], list[str]]:
         The words before the script, none without `--launch`; and the other words.
 
     Raises:
-        ValueError: If `--launch` names no config, a value is none of its option's, or the command cannot be launched.
+        ValueError: If `--launch` names no config, a value is none of its option's, the command cannot be launched, or
+            the launch could not come together.
     """
     options: dict[str, str] = {}
     others: list[str] = []
@@ -121,6 +125,7 @@ def split_launch(name: str, words: list[str]) -> tuple[list[str], list[str]]:
     config = launch_config(options.pop(LAUNCH))
     for option, value in options.items():
         _check_launcher_value(option, value)
+    check_launch_options(config, options)
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     return [*launcher, *(word for option in options.items() for word in option)], others
 

@@ -157,11 +157,13 @@ def _ignore_signals(handled: Iterable[int]) -> None:
 
 def _after_mistake(file: str, error: ValueError) -> int:
     """The exit status after a user's mistake, and a line of the first process that has it."""
-    from tokenshift.trainer.resume.process_group import tell_mistake  # here: it imports torch
+    from tokenshift.trainer.resume.before_group import tell_all  # here: they import torch
+    from tokenshift.trainer.resume.process_group import tell_mistake
 
     text = hide_in_text(" ".join(str(error).split()))
     if tell_mistake(text):
         report_mistake(Path(file).name, error, always=True)
+    tell_all(text)
     return MISTAKE
 
 

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         table = given.source.expanduser() / "table"
         source = table if table.is_dir() else given.source.expanduser()
         path = export_table(source, given.file, columns=given.columns)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError) as error:
         report_mistake("tokenshift export", as_mistake(error))
         return MISTAKE
     show(str(path))

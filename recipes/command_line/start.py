@@ -18,6 +18,7 @@ from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.early_check import check_words
 from tokenshift.recipes.command_line.early_paths import check_paths
 from tokenshift.recipes.command_line.help_text import HELP_PARTS, command_help
+from tokenshift.recipes.command_line.machines import tell_machines
 from tokenshift.recipes.command_line.source_fields import UnreadableSource
 
 DISK_FAULT = 1
@@ -96,12 +97,22 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
         if command.early and fields:
             module, _, function = command.early.rpartition(".")
             getattr(import_module(module), function)(values)
+        tell_machines(command.script.name)
     except (ValueError, OSError, RecursionError) as error:
         report_mistake(command.script.name, as_mistake(error))
+        _tell_machines(error)
         return MISTAKE
     if not values.get("load_in_4bit"):
         logging.getLogger(CPU_QUANTIZATION).setLevel(logging.ERROR)
     return None
+
+
+def _tell_machines(error: Exception) -> None:
+    """Let the processes on other machines know, which would wait for this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > int(os.environ.get("LOCAL_WORLD_SIZE", "1")):
+        from tokenshift.trainer.resume.before_group import tell_all  # here: it imports torch
+
+        tell_all(hide_in_text(" ".join(str(error).split())))
 
 
 def as_mistake(error: ValueError | OSError | RecursionError) -> ValueError:

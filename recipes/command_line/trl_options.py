@@ -59,7 +59,7 @@ def library_options_without_effect(values: Any) -> dict[str, str]:
     if not values.gradient_checkpointing:
         add(("gradient_checkpointing_kwargs",), "gradient_checkpointing is off; turn it on, or leave it out.")
     if not values.use_liger_kernel:
-        add(("liger_kernel_config",), "use_liger_kernel is off; turn it on, or leave it out.")
+        add(("liger_kernel_config",), "use_liger_kernel is off; leave it out.")
     if is_resume_wanted(values) and values.overwrite:
         add(("overwrite",), "resume_from_checkpoint goes on with what is there; leave one of them out.")
     return reasons

@@ -24,6 +24,7 @@ from tokenshift.rewards import configure_verification
 from tokenshift.rewards.budget import check_budget
 from tokenshift.trainer.resume.launch_check import check_launch
 from tokenshift.trainer.resume.process_group import DDP_TIMEOUT, meet, start_process_group
+from tokenshift.trainer.resume.same_settings import check_same_settings, settings_of
 
 LONGEST_RESPONSE = 1024
 """Limit on the tokens of a response where neither the user nor the model sets one."""
@@ -188,6 +189,7 @@ def check_machine(args: SamplingArguments) -> PartialState:
     state = start_process_group(args.ddp_timeout, cpu=not torch.accelerator.is_available())
     check_launch(state)
     meet()
+    check_same_settings(settings_of(args))
     if args.device_map is not None and state.num_processes > 1:
         raise ValueError(
             f"device_map={args.device_map!r} spreads each model over the devices that one process sees, but "

@@ -82,6 +82,27 @@ COMMAND_LINE: list[WrongInput] = [
         ("a launcher's option without --launch", "train --num_processes 2", ("--num_processes", "give --launch")),
         ("no whole number of processes", "train --launch ddp --num_processes two", ("'two'", "whole number")),
         ("negative processes", "train --launch ddp --num_processes -2", ("'-2'", "at least 1")),
+        (
+            "no number of the machine",
+            "train --launch multi_node --num_machines 2 --num_processes 2",
+            ("needs --machine_rank", "0 to 1"),
+        ),
+        (
+            "no main machine",
+            "train --launch multi_node --num_machines 2 --num_processes 2 --machine_rank 1",
+            ("needs --main_process_ip",),
+        ),
+        (
+            "a machine too many",
+            "train --launch multi_node --num_machines 2 --num_processes 2 --machine_rank 2 --main_process_ip 10.0.0.1",
+            ("machine_rank=2", "0 to 1"),
+        ),
+        (
+            "processes that machines cannot share",
+            "train --launch ddp --num_machines 2 --num_processes 3 --machine_rank 1 --main_process_ip 10.0.0.1",
+            ("num_processes=3", "multiple of 2"),
+        ),
+        ("an accelerate config that is none", "train --launch good.jsonl", ("good.jsonl", "is not YAML")),
         ("a launch of one that runs in one process", "change --launch ddp", ("change takes no --launch",)),
     ),
     *of(
@@ -188,6 +209,19 @@ COMMAND_LINE: list[WrongInput] = [
         ("a weighting that is no weighting", "--advantage_weighting my_weights.undecorated", ("not registered",)),
         ("fewer weights of rewards", "--reward_weights 1 2", ("reward_weights", "2 numbers for 1")),
         ("vLLM that is not installed", "--use_vllm true", ("use_vllm", "pip install")),
+        ("Liger kernels", "--use_liger_kernel true", ("use_liger_kernel=True", "use_liger_kernel=False")),
+        (
+            "a compiled model and whole distributions",
+            "--torch_compile true --divergence js",
+            ("torch_compile=True", "torch_compile=False"),
+        ),
+        ("a batch that does not divide", "--per_device_train_batch_size 3", ("generation_batch_size", "divisible")),
+        ("generations that do not divide", "--num_generations 3", ("num_generations", "divisible")),
+        (
+            "more prompts than data",
+            "--steps_per_generation 64",
+            ("training problems", "a generation takes 64 prompts"),
+        ),
         ("an option without effect", "--wandb_project mine", ("wandb_project", "no effect")),
     ),
     *of(

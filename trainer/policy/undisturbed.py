@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tokenshift.analysis.divergence.hidden_states import evaluation_mode
+from tokenshift.trainer.policy.vllm_settings import sampling_group
 
 ROLLOUT_STATE = ("environments", "_batch_environments", "_sync_tool_dicts", "_async_tool_dicts")
 """Attributes in which TRL keeps the environments and the tools of the rollouts it generates."""
@@ -93,7 +94,8 @@ def undisturbed(trainer: Any, seed: int) -> Iterator[None]:
 
     Args:
         trainer: any trainer of TRL's.
-        seed: the seed of the random numbers inside; each rank derives its own from it.
+        seed: the seed of the random numbers inside; each rank derives its own from it, or each group of ranks that
+            share a vLLM engine.
     """
     _fill_pool(trainer)
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what libraries draw from
@@ -104,7 +106,7 @@ def undisturbed(trainer: Any, seed: int) -> Iterator[None]:
             torch.random.fork_rng(),
             evaluation_mode(trainer.model),
         ):
-            rank_seed = seed * 1_000_003 + trainer.accelerator.process_index
+            rank_seed = seed * 1_000_003 + sampling_group(trainer)
             torch.manual_seed(rank_seed)
             random.seed(rank_seed)
             np.random.seed(rank_seed % 2**32)  # noqa: NPY002

@@ -4,9 +4,11 @@ transformers gives `ddp_timeout` to process groups on GPUs alone. On CPU a proce
 does not answer.
 """
 
+import contextlib
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,6 +20,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
 from tokenshift.trainer.guard.errors import LostProcessError
+from tokenshift.trainer.resume.before_group import wait_for_all
 
 DDP_TIMEOUT = 1800.0
 """Seconds that a process waits for the others where nobody says otherwise; transformers' default."""
@@ -53,8 +56,9 @@ def start_process_group(timeout: float, *, cpu: bool = True, backend: str | None
         backend: The backend of the group; torch's for the device when None.
 
     Raises:
-        LostProcessError: if some process did not come within the timeout.
+        LostProcessError: if some process did not come within the timeout, or has ended with a mistake.
     """
+    wait_for_all(timeout)
     options: dict[str, Any] = {} if backend is None else {"backend": backend}
     try:
         return PartialState(cpu=cpu, timeout=timedelta(seconds=float(timeout)), **options)
@@ -70,10 +74,15 @@ def start_process_group(timeout: float, *, cpu: bool = True, backend: str | None
 def start_cpu_group(args: Any) -> None:
     """Make the process group of a training on CPU with its `ddp_timeout`; on GPUs transformers does so.
 
+    On several machines, wait before either until all processes are there.
+
     Args:
         args: The `TrainingArguments`, before their own initialization.
     """
-    if is_launched() and (args.use_cpu or parse_flag_from_env("ACCELERATE_USE_CPU")):
+    if not is_launched():
+        return
+    wait_for_all(args.ddp_timeout)
+    if args.use_cpu or parse_flag_from_env("ACCELERATE_USE_CPU"):
         start_process_group(args.ddp_timeout, backend=args.ddp_backend)
 
 
@@ -139,10 +148,10 @@ def tell_mistake(text: str) -> bool:
 
     Returns:
         Whether this process is the one that says it: of several with the same mistake the first does, which the
-        others wait for a little.
+        others wait for a little. Before they have met, it is the first of each machine.
     """
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-        return os.environ.get("RANK", "0") == "0"
+        return os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0"
     rank = torch.distributed.get_rank()
     try:
         store = _store()
@@ -157,15 +166,25 @@ def tell_mistake(text: str) -> bool:
 
 
 def mistake_of_another() -> tuple[int, str] | None:
-    """The first mistake that another process has found: its rank and the text; None where there is none."""
+    """The first mistake that another process has found: its rank and the text; None where there is none.
+
+    Where the link to the machine that keeps the store is cut, a question to it would wait for minutes.
+    """
     if not torch.distributed.is_initialized() or (0 in ended_ranks() and not _has_agent_store()):
         return None
-    try:
+    found: list[tuple[int, str]] = []
+
+    def ask() -> None:
         store, ranks = _store(), range(torch.distributed.get_world_size())
-        found = next((rank for rank in ranks if store.check([_mistake_key(rank)])), None)
-        return None if found is None else (found, store.get(_mistake_key(found)).decode())
-    except RuntimeError:
-        return None
+        with contextlib.suppress(RuntimeError):
+            rank = next((rank for rank in ranks if store.check([_mistake_key(rank)])), None)
+            if rank is not None:
+                found.append((rank, store.get(_mistake_key(rank)).decode()))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(MISTAKE_SECONDS)
+    return found[0] if found else None
 
 
 def host_of(rank: int) -> str:
@@ -196,6 +215,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_communication(error: BaseException) -> bool:
-    if isinstance(error, torch.distributed.DistError):
+    if isinstance(error, torch.distributed.DistError | LostProcessError):
         return True
     return isinstance(error, RuntimeError) and bool(_COMMUNICATION.search(str(error)))

@@ -33,7 +33,7 @@ ADDED: Mapping[str, str] = {
 
 NAMESPACES = (
     *("divergence", "divergence_entropy", "divergence_position", "advantage_weight", "advantage_bonus"),
-    *("dynamic_sampling", "shift", "verification"),
+    *("dynamic_sampling", "rollout", "shift", "verification"),
     *("analysis", "cross", "evaluation"),  # of finished analyses
 )
 """First parts of the names of this project's metrics: trackers have them as the documentation does, without the

@@ -34,7 +34,9 @@ def _finite(
     return values[finite], None if counts is None else counts[finite], {f"{prefix}/non_finite_share": share}
 
 
-def divergence_metrics(values: np.ndarray, counts: np.ndarray | None = None) -> dict[str, float]:
+def divergence_metrics(
+    values: np.ndarray, counts: np.ndarray | None = None, prefix: str = "divergence"
+) -> dict[str, float]:
     """`divergence/*` of per-token divergences `(N,)` in nats, N > 0; shares are of |D|, since k1 is signed.
 
     All are of the finite values; `divergence/non_finite_share` counts the others, where there are any.
@@ -42,11 +44,12 @@ def divergence_metrics(values: np.ndarray, counts: np.ndarray | None = None) -> 
     Args:
         values: the divergences; ascending where they are counted.
         counts: how often each occurs, `(N,)`; once each when None.
+        prefix: of the metrics' names.
     """
-    values, counts, metrics = _finite(values, counts, "divergence")
+    values, counts, metrics = _finite(values, counts, prefix)
     if not len(values):
         return metrics
-    return metrics | {f"divergence/{name}": value for name, value in divergence_summary(values, counts).items()}
+    return metrics | {f"{prefix}/{name}": value for name, value in divergence_summary(values, counts).items()}
 
 
 def weight_metrics(
@@ -136,13 +139,15 @@ class TokenWindow:
     Attributes:
         divergence: one `(n,)` float32 tensor a micro-step, the valid tokens' divergences (nats).
         weights: the same for the weights applied, or for what is added to the advantages.
+        rollout: the same for how far the engine that sampled is from the trainer (nats), one tensor a generation.
         kind: of the weighting.
         shift: entropy by JS and JS by position, if whole distributions are compared.
-        most_values: values of either that a rank keeps whole.
+        most_values: values of each that a rank keeps whole.
     """
 
     divergence: list[torch.Tensor] = field(default_factory=list)
     weights: list[torch.Tensor] = field(default_factory=list)
+    rollout: list[torch.Tensor] = field(default_factory=list)
     shift: ShiftSums = field(default_factory=ShiftSums)
     kind: Kind = KINDS["multiplier"]
     most_values: int = MOST_VALUES
@@ -152,7 +157,7 @@ class TokenWindow:
         """Add a micro-step's values `(n,)`; those of earlier ones are counted where there are too many.
 
         Args:
-            name: `divergence` or `weights`.
+            name: `divergence`, `weights` or `rollout`.
             values: float32.
         """
         kept: list[torch.Tensor] = getattr(self, name)
@@ -172,8 +177,13 @@ class TokenWindow:
         Empties the window.
         """
         metrics: dict[str, float] = {}
-        of_weights = partial(weight_metrics, kind=self.kind)
-        for name, summarise in (("divergence", divergence_metrics), ("weights", of_weights)):
+        of_weights, of_rollouts = (
+            partial(weight_metrics, kind=self.kind),
+            partial(divergence_metrics, prefix="rollout"),
+        )
+        summaries: dict[str, Callable[..., dict[str, float]]]
+        summaries = {"divergence": divergence_metrics, "weights": of_weights, "rollout": of_rollouts}
+        for name, summarise in summaries.items():
             if getattr(self, name):  # as many micro-steps on every rank, so all ranks agree on this
                 metrics |= self._summary(accelerator, name, summarise)
         if accelerator.num_processes > 1:

@@ -51,6 +51,7 @@ from tokenshift.trainer.guard.trackers import check_trackers
 from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.launch_check import check_launch
 from tokenshift.trainer.resume.process_group import meet, start_cpu_group
+from tokenshift.trainer.resume.same_settings import check_same_settings, settings_of
 
 
 class ControlConfig(SFTConfig):
@@ -235,6 +236,7 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
     state = PartialState()
     check_launch(state)
     meet()
+    check_same_settings(settings_of(script_args, args, model_args))
     configure_verification(
         script_args.verify_workers,
         script_args.verify_timeout,

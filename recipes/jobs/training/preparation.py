@@ -35,9 +35,11 @@ from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_reward
 from tokenshift.trainer.policy.rollout_settings import check_folder_settings
+from tokenshift.trainer.policy.vllm_settings import check_vllm_length, check_vllm_settings
 from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.launch_check import check_launch
-from tokenshift.trainer.resume.process_group import meet
+from tokenshift.trainer.resume.process_group import is_launched, meet
+from tokenshift.trainer.resume.same_settings import check_same_settings, settings_of
 
 LOADING_OPTIONS = (
     *("revision", "attn_implementation", "dtype", "torch_dtype", "device_map", "quantization_config"),
@@ -89,6 +91,7 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
         raise ValueError("dry_run is set in the config; give it on the command line: --dry_run.")
     check_launch(PartialState())
     meet()
+    check_same_settings(settings_of(script_args, args, model_args))
     configure_verification(
         script_args.verify_workers,
         script_args.verify_timeout,
@@ -117,6 +120,9 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     goes_on = is_resume_wanted(args)
     job = Preparation(script_args, args, model_args, rewards, train, held_out, model_path, goes_on)
     _check_together(job)
+    if is_launched():
+        problems = {"the training problems": train, "the held-out problems": held_out}
+        check_same_settings({name: repr(problems_content(data)) for name, data in problems.items()}, "data")
     refuse_without_effect((script_args, args, model_args), template_without_effect([train]))
     job.lock = take_folder(output_dir, "training", where)
     args.resume_from_checkpoint = checkpoint_to_resume(args, script_args.overwrite)  # now that no other run saves
@@ -160,6 +166,7 @@ def _check_together(job: Preparation) -> None:
         )
     if args.use_vllm and find_spec("vllm") is None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
+    check_vllm_settings(args, args.world_size)
     try:
         config = _model_config(job)
         tokenizer = AutoTokenizer.from_pretrained(
@@ -178,9 +185,11 @@ def _check_together(job: Preparation) -> None:
     require_chat_template(job.train[0]["prompt"], tokenizer, "the model's tokenizer")
     template_kwargs = args.chat_template_kwargs if isinstance(args.chat_template_kwargs, dict) else None
     read = [*job.train["prompt"], *job.held_out["prompt"]]
+    lengths = [len(encode_prompt(tokenizer, prompt, template_kwargs)) for prompt in read]
+    check_vllm_length(args, lengths)
     check_context(
         config,
-        [len(encode_prompt(tokenizer, prompt, template_kwargs)) for prompt in read],
+        lengths,
         args.max_completion_length or 1,
         model=f"model_name_or_path={job.model_args.model_name_or_path!r}",
         setting="max_completion_length",
