@@ -217,7 +217,7 @@ def test_what_is_known_is_not_decoded_again(
 
 
 def test_a_threshold_is_compared_in_the_dtype_of_the_scores(pocket: tuple[Any, Any, Any]) -> None:
-    """A score above the threshold in float64 may be equal to it in float32, as thresholds from a pilot are."""
+    """A score above the threshold in float64 may be equal to it in float32."""
     sampling, wanted = Sampling(1.0, 1.0, 20, seed=4), requests(pocket[2], 2)
     decoder = TreeDecoder(*pocket, sampling, 8, "shared")
     tree = decoder.tree(wanted)
