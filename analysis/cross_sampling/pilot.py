@@ -125,8 +125,9 @@ def _above(score: float, scores: np.ndarray) -> float:
 
 
 def _inside(scores: np.ndarray, low: float, high: float) -> float | None:
-    """The middle one of the scores strictly between two thresholds, below which at least one more threshold can be told
-    from both: one that a larger score follows before `high`; None where there is none.
+    """The middle one of the scores between two thresholds that another one follows there; None where there is none.
+
+    Above the last of them a threshold would decide as the upper one does.
 
     Args:
         scores: in order.

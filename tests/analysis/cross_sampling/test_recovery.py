@@ -368,9 +368,11 @@ def test_search_takes_the_middle_where_scores_swing() -> None:
     assert bracket[0][0] < second < bracket[1][0]
     assert next_threshold("js", 0.5, [responses], [(0.0, 0.6), (0.001, 0.4)]) is None  # no score lies between
     assert next_threshold("random", 0.05, [[]], [(0.95, 0.06)]) is None
-    last = next_threshold("js", 0.05, [responses], [(0.692, 0.2)])
-    assert last is not None
-    assert last <= LOG_2  # a score can lie above by rounding
+    last = next_threshold("js", 0.05, [responses], [(0.68, 0.2)])
+    assert last == pytest.approx(0.6931472 * 98.5 / 99)
+    assert next_threshold("js", 0.05, [responses], [(0.69, 0.2)]) is None  # above the last score there is nothing
+    beyond = [CrossResponse(0, 0, [1], scores=[0.1, 0.693147184, 0.69314719])]  # by rounding
+    assert next_threshold("js", 0.3, [beyond], []) == LOG_2
 
 
 def test_the_mean_of_graded_rewards_stands_beside_the_recovery() -> None:
