@@ -1,4 +1,4 @@
-"""Counts of what makes a host wait for its device, on any device: values that are looked at, and lists that are sent."""
+"""Counts of what makes a host wait for its device: values that are looked at, and lists that are sent."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,11 @@ class _Functions(TorchFunctionMode):
         self._counts = counts
 
     def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if function is torch.Tensor.tolist:
             self._counts["fetched"] += 1
