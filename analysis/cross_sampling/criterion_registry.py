@@ -241,6 +241,13 @@ class Criterion:
             )
         return (scores if scores.is_floating_point() else scores.float()).to(positions.drawn.device)
 
+    def no_numbers(self, count: int, of: int) -> UserFunctionError:
+        """The error for scores of which some are NaN."""
+        return UserFunctionError(
+            f"criterion={self.name!r} gave NaN at {count} of {of} positions; a score must be a number, inf and -inf "
+            "included."
+        )
+
 
 def _from_function(name: str, function: ScoreFunction) -> Criterion:
     return Criterion(name, function)
