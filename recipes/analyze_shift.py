@@ -25,6 +25,7 @@ from tokenshift.recipes.command_line.start import start_script
 if __name__ == "__main__":
     start_script(__file__)  # answers --help and wrong arguments before the imports below, which take seconds
 
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ from tokenshift.analysis.shift.report import check_control, read_summary, write_
 from tokenshift.analysis.shift.runs import Run
 from tokenshift.analysis.shift.runs_report import run_of_folder, write_runs_report
 from tokenshift.analysis.shift.shift_analysis import SAMPLED, sample_and_score
+from tokenshift.analysis.token_table.kept_statistics import KEPT, KeptScorer
+from tokenshift.analysis.token_table.one_at_a_time import OneAtATime
 from tokenshift.recipes.command_line.entry import LateMistakeError, run_guarded
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import open_folder
@@ -138,13 +141,15 @@ def analyze_one(job: ShiftJob) -> dict[str, list[Statement]] | None:
     given: dict[str, list[Trajectory]] = {}
     if job.given is not None:
         given["file"], prompts = job.given
-    sources = {"rl": job.rl, "base": job.base}
+    scorer = job.scorer()
+    if job.scores_while_sampling and not isinstance(scorer, OneAtATime):
+        scorer = functools.partial(KeptScorer, folder.units(KEPT), scorer, job.base.tokenizer)
     sample_and_score(
         folder,
         job.base.tokenizer,
         job.prompts,
-        {kind: job.generator(sources[kind]) for kind in SAMPLED.get(args.trajectories, ())},
-        job.scorer(),
+        {kind: job.writer(kind) for kind in SAMPLED.get(args.trajectories, ())},
+        scorer,
         job.metadata(trajectories=args.trajectories, prompts=prompts),
         judge=job.judge,
         samples=args.samples,
@@ -156,6 +161,7 @@ def analyze_one(job: ShiftJob) -> dict[str, list[Statement]] | None:
     )
     if not state.is_main_process:
         return None
+    folder.discard(KEPT)
     control = None if args.control is None else Path(args.control)
     return write_shift_report(
         folder, job.base.tokenizer, measure=args.measure, resamples=args.resamples, control=control

@@ -9,6 +9,7 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixi
 
 from tokenshift.analysis.divergence.placement import input_device
 from tokenshift.analysis.sampling.plain_reading import is_right, next_logits, remembered, takes, trial_rows
+from tokenshift.analysis.sampling.reserved_cache import cache_for
 from tokenshift.analysis.sampling.token_ids import context_length, padded_left, positions_of
 
 WINDOWS, NO_WINDOWS = ("window", "chunk"), ("max_window_layers", "chunk_size_feed_forward")
@@ -27,7 +28,7 @@ class CachedPolicy:
 
     def __init__(self, model: Any) -> None:
         self.model, self.length = model, 0
-        self._cache = DynamicCache(config=model.config)
+        self._cache = cache_for(model)
         context = context_length(model.config)
         self._last_position = None if context is None else context - 1
         self._spares = takes(model, "logits_to_keep")

@@ -219,6 +219,17 @@ class Criterion:
         Raises:
             ValueError: if the function gives something else than one number per position.
         """
+        scores = self.unchecked(positions)
+        if scores.isnan().any():
+            raise self.no_numbers(int(scores.isnan().sum()), len(scores))
+        return scores
+
+    def unchecked(self, positions: Positions) -> torch.Tensor:
+        """As a call, for those who look for NaN themselves: to look at a tensor is to wait for its device.
+
+        Raises:
+            ValueError: if the function gives something of another shape.
+        """
         positions.compute(self.needs)
         try:
             scores: Any = self.function(positions, **self.options)
@@ -231,12 +242,14 @@ class Criterion:
                 f"criterion={self.name!r} must give a tensor with one score per position, of shape {shape}; it gave "
                 f"{got}."
             )
-        if scores.isnan().any():
-            raise UserFunctionError(
-                f"criterion={self.name!r} gave NaN at {int(scores.isnan().sum())} of {len(scores)} positions; a score "
-                "must be a number, inf and -inf included."
-            )
         return (scores if scores.is_floating_point() else scores.float()).to(positions.drawn.device)
+
+    def no_numbers(self, count: int, of: int) -> UserFunctionError:
+        """The error for scores of which some are NaN."""
+        return UserFunctionError(
+            f"criterion={self.name!r} gave NaN at {count} of {of} positions; a score must be a number, inf and -inf "
+            "included."
+        )
 
 
 def _from_function(name: str, function: ScoreFunction) -> Criterion:

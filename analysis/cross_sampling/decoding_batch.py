@@ -51,6 +51,7 @@ class DecodingBatch:
         self.alive: list[Any] = list(first)
         ids, mask = padded_left([requests[row].prompt_ids for row in first], pad, input_device(models[0]))
         self.pending, self.mask = ids[:, -1], mask[:, :-1].bool()
+        self._lengths = [len(requests[row].prompt_ids) - 1 for row in first]  # tokens in the mask
         self.policies: list[Any] = [policy_class(model) for model in models]  # without caches none is movable
         if ids.shape[1] > 1:  # all of the prompt but its last token
             for policy in self.policies:
@@ -68,12 +69,14 @@ class DecodingBatch:
         new = DecodingBatch(self._models, self._pad, self._requests, rows, self._policy_class, movable=movable)
         if not self.alive:
             self.alive, self.pending, self.mask, self.policies = new.alive, new.pending, new.mask, new.policies
+            self._lengths = new._lengths
             return
         length = max(self.mask.shape[1], new.mask.shape[1])
         masks = [torch.nn.functional.pad(mask, (length - mask.shape[1], 0)) for mask in (self.mask, new.mask)]
         self.mask = torch.cat(masks)
         self.pending = torch.cat([self.pending, new.pending])
         self.alive += new.alive
+        self._lengths += new._lengths
         for policy, other in zip(self.policies, new.policies, strict=True):
             policy.join(other, len(rows))
 
@@ -87,19 +90,24 @@ class DecodingBatch:
             last: the last token of each of these, which no policy has read.
         """
         device = self.mask.device
-        lengths = torch.tensor(kept_lengths, device=device).unsqueeze(-1)
-        self.mask = torch.cat([self.mask, torch.arange(read, device=device) < lengths], dim=1)
+        if all(kept == read for kept in kept_lengths):
+            held = torch.ones(len(kept_lengths), read, dtype=torch.bool, device=device)
+        else:
+            held = torch.arange(read, device=device) < torch.tensor(kept_lengths, device=device).unsqueeze(-1)
+        self.mask = torch.cat([self.mask, held], dim=1)
+        self._lengths = [length + kept for length, kept in zip(self._lengths, kept_lengths, strict=True)]
         self.pending = torch.tensor(last, dtype=torch.int64, device=device)
         if list(going) != list(range(len(self.alive))):
             rows = torch.tensor(going, dtype=torch.int64, device=device)
             self.mask, self.alive = self.mask[rows], [self.alive[index] for index in going]
+            self._lengths = [self._lengths[index] for index in going]
             for policy in self.policies:
                 policy.keep(rows)
         self._compact()
 
     def _compact(self) -> None:
         """Drop slots that no row needs, when they are many."""
-        longest = int(self.mask.sum(-1).max()) if self.alive else 0
+        longest = max(self._lengths, default=0)
         if self._movable and longest and self.mask.shape[1] > SPARE * longest:
             order = torch.sort(self.mask.byte(), dim=1, stable=True).indices  # tokens come last, in their order
             slots = order[:, -longest:]

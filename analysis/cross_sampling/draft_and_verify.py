@@ -74,8 +74,9 @@ def decode(
     ends, cut_model = pair.ends, CutModel()
     first = [waiting.pop() for _ in range(min(batch_size, len(waiting)))]
     rows = DecodingBatch((pair.primary, pair.intervention), pair.pad, requests, first)
+    end_ids = torch.tensor(sorted(ends), device=rows.pending.device)
     while rows.alive:
-        draft = _draft(rows, responses, pair, sampling, cut_model.rate)
+        draft = _draft(rows, responses, pair, sampling, cut_model.rate, end_ids)
         length = draft.read.shape[1]
         seen = torch.cat([rows.mask, torch.ones_like(draft.read, dtype=torch.bool)], dim=1)
         logits = rows.policies[1].append(draft.read, seen, keep=length)[..., : pair.vocabulary]
@@ -132,7 +133,12 @@ class _Draft:
 
 
 def _draft(
-    rows: DecodingBatch, responses: Sequence[CrossResponse], pair: Pair, sampling: Sampling, rate: float
+    rows: DecodingBatch,
+    responses: Sequence[CrossResponse],
+    pair: Pair,
+    sampling: Sampling,
+    rate: float,
+    ends: torch.Tensor,
 ) -> _Draft:
     """Draw after each row's pending token until another step would yield too little."""
     read = [rows.pending]
@@ -141,7 +147,6 @@ def _draft(
     doubts: list[torch.Tensor] = []
     keys = [(responses[row].problem_id, responses[row].sample_id) for row in rows.alive]
     starts = [len(responses[row].completion_ids) for row in rows.alive]
-    ends = torch.tensor(sorted(pair.ends), device=rows.pending.device)
     surviving = torch.ones(len(keys), device=rows.pending.device)  # (b,)
     survivals: list[float] = []
     mask, longest = rows.mask, min(LONGEST_BLOCK, sampling.max_new_tokens - min(starts))

@@ -200,8 +200,14 @@ def decide(
     primary_ids: torch.Tensor | None = None,
 ) -> Decisions:
     """As `decide_on_device`, in lists; the arguments are the same."""
-    tensors = decide_on_device(primary, intervention, rows, positions, sampling, plan, primary_ids)
-    return Decisions(*(values.tolist() for values in tensors))
+    return Decisions(*as_lists(decide_on_device(primary, intervention, rows, positions, sampling, plan, primary_ids)))
+
+
+def as_lists(tensors: Sequence[torch.Tensor]) -> list[list[Any]]:
+    """The values of tensors `(B,)`, in one transfer from their device; token ids and float32 are exact in float64."""
+    values = torch.stack([each.double() for each in tensors]).tolist()
+    kinds = [float if each.is_floating_point() else bool if each.dtype == torch.bool else int for each in tensors]
+    return [[kind(value) for value in row] for kind, row in zip(kinds, values, strict=True)]
 
 
 def decide_on_device(
@@ -230,10 +236,9 @@ def decide_on_device(
     scores = plan.entry(drawn)
     switched = scores > plan.epsilon
     js = torch.full_like(scores, torch.nan, dtype=torch.float32)
-    indices = switched.nonzero().squeeze(-1)
     if "js" in drawn.known:
-        js[indices] = drawn.js[indices]
-    elif len(indices):
+        js = torch.where(switched, drawn.js, js)
+    elif len(indices := switched.nonzero().squeeze(-1)):
         js[indices] = pair_statistics(drawn.primary[indices], drawn.intervention[indices], ("js",))["js"]
     return DecisionTensors(switched, drawn.drawn, drawn.intervention_drawn, scores, js)
 

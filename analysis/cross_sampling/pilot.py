@@ -1,4 +1,8 @@
-"""Thresholds of criteria, found on a pilot so that a wanted share of tokens is intervened, or effectively replaced."""
+"""Thresholds of criteria, found on a pilot so that a wanted share of tokens is intervened, or effectively replaced.
+
+A threshold lies midway between two scores that were seen, one of which is above it. In another batch a score comes out
+a little different, and a threshold that was itself a score would then decide by rounding.
+"""
 
 import json
 import math
@@ -48,7 +52,7 @@ class Threshold:
 
     Attributes:
         direction, criterion, gamma, budget: the policy, and the share of its tokens that was wanted.
-        epsilon: the threshold tried whose share came nearest, as a ratio.
+        epsilon: the threshold tried whose share came nearest, as a ratio; between two scores, as the module says.
         share: the share of the pilot's tokens with it.
         tokens: tokens of the pilot's responses with it.
         tried: epsilons and shares, in order.
@@ -99,7 +103,40 @@ def threshold_for(criterion: str, share: float, responses: Sequence[CrossRespons
         return entry.threshold_at(share, responses)
     scores = np.sort(np.concatenate([response.scores for response in responses]))
     above = max(1, round(share * len(scores)))
-    return entry.clipped(scores[max(0, len(scores) - 1 - above)])
+    return entry.clipped(_above(scores[max(0, len(scores) - 1 - above)], scores))
+
+
+def _above(score: float, scores: np.ndarray) -> float:
+    """A threshold that a score is not above and all larger ones are: the middle between it and the next larger one.
+
+    Args:
+        score: a number.
+        scores: all scores that were seen, in order.
+
+    Returns:
+        The middle in float32, as scores are compared with it; the score itself where none is larger, one of the two is
+        infinite, or float32 has no number between them.
+    """
+    larger = scores[np.searchsorted(scores, score, side="right") :][:1]
+    if not len(larger) or not np.isfinite([score, larger[0]]).all():
+        return float(score)
+    with np.errstate(over="ignore"):  # scores in float64 may be beyond float32
+        middle = float(np.float32(score / 2 + larger[0] / 2))
+    return middle if score < middle < larger[0] else float(score)
+
+
+def _inside(scores: np.ndarray, low: float, high: float) -> float | None:
+    """The middle one of the scores between two thresholds that another one follows there; None where there is none.
+
+    Above the last of them a threshold would decide as the upper one does.
+
+    Args:
+        scores: in order.
+        low, high: thresholds that were tried.
+    """
+    between = scores[(scores > low) & (scores < high)]
+    lower = between[between < between[-1]] if len(between) else between
+    return float(lower[min(len(between) // 2, len(lower) - 1)]) if len(lower) else None
 
 
 @dataclass(frozen=True)
@@ -117,6 +154,11 @@ class _Trial:
     share: float
     tokens: int
     responses: list[CrossResponse] = field(repr=False)
+
+    @property
+    def scores(self) -> list[float]:
+        """The scores of all tokens."""
+        return [score for response in self.responses for score in response.scores]
 
     @property
     def disagreeing(self) -> list[float]:
@@ -252,9 +294,10 @@ def _search_effective(arm: _Arm, budget: float) -> Search:
     tried over the whole range, and of several that meet a budget the lowest is taken, which covers most disagreements.
     """
     (primary,) = yield [arm.alone]
-    alone = np.sort(primary.disagreeing)
+    alone, scores = np.sort(primary.disagreeing), np.sort(primary.scores)
     quantiles = alone[np.arange(GRID if len(alone) else 0) * len(alone) // GRID]
-    trials = yield [Asked(epsilon) for epsilon in sorted({arm.lowest, *map(arm.entry.clipped, quantiles)})]
+    grid = {arm.entry.clipped(_above(score, scores)) for score in quantiles}
+    trials = yield [Asked(epsilon) for epsilon in sorted({arm.lowest, *grid})]
     nothing = _Trial(arm.entry.range[1], 0.0, 0, [])
     for _ in range(TRIES):
         close = [trial for trial in trials if abs(trial.share - budget) <= CLOSE * budget]
@@ -270,12 +313,14 @@ def _search_effective(arm: _Arm, budget: float) -> Search:
 
 
 def _between(trials: Sequence[_Trial], budget: float, entry: Criterion) -> float | None:
-    """The middle score between the lowest two neighbouring thresholds whose shares lie on either side of a budget."""
-    scores = np.unique([score for trial in trials for score in trial.disagreeing])
+    """A threshold amid the scores between the lowest two neighbouring ones with shares on either side of a budget."""
+    disagreeing, scores = (
+        np.unique([score for trial in trials for score in getattr(trial, name)]) for name in ("disagreeing", "scores")
+    )
     for lower, upper in pairwise(trials):
-        between = scores[(scores > lower.epsilon) & (scores < upper.epsilon)]
-        if (lower.share > budget) != (upper.share > budget) and len(between):
-            return entry.clipped(between[len(between) // 2])
+        score = _inside(disagreeing, lower.epsilon, upper.epsilon)
+        if (lower.share > budget) != (upper.share > budget) and score is not None:
+            return entry.clipped(_above(score, scores))
     return None
 
 
@@ -296,8 +341,8 @@ def next_threshold(
     if entry.at_budget is not None:
         return None
     scores = np.sort(np.concatenate([response.scores for responses in seen for response in responses]))
-    between = scores[(scores > low) & (scores < high)]
-    return entry.clipped(between[len(between) // 2]) if len(between) else None
+    score = _inside(scores, low, high)
+    return None if score is None else entry.clipped(_above(score, scores))
 
 
 def read_thresholds(folder: RunFolder) -> list[Threshold]:

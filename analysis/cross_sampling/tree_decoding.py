@@ -15,8 +15,9 @@ from tokenshift.analysis.cross_sampling.cached_policy import CachedPolicy, Uncac
 from tokenshift.analysis.cross_sampling.criterion_registry import named_criterion
 from tokenshift.analysis.cross_sampling.decoding_batch import ADMITTED, DecodingBatch
 from tokenshift.analysis.cross_sampling.engines import FALLBACKS, check_requests, engine_for, warn_if_slow
-from tokenshift.analysis.cross_sampling.intervention import Intervention, Pair, drawn_positions
+from tokenshift.analysis.cross_sampling.intervention import Intervention, Pair, as_lists, drawn_positions
 from tokenshift.analysis.cross_sampling.prefix_tree import (
+    Arm,
     ArmRecords,
     Edge,
     Measured,
@@ -218,7 +219,7 @@ class TreeDecoder:
         """What every arm needs at B positions, by both models' log-probabilities `(B, V)`."""
         logps = {"base": base, "rl": rl}
         drawn = {name: coupled_draw(logp, rows, positions, **self.sampling.draw) for name, logp in logps.items()}
-        arms = {}
+        found: dict[Arm, tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]] = {}
         for arm, criteria in measured.items():
             primary, intervention = arm.models
             entries = [named_criterion(name) for name in criteria]
@@ -235,14 +236,25 @@ class TreeDecoder:
                 drawn[intervention] if plain else None,
             )
             scored.compute(tuple(dict.fromkeys(["js", *(need for entry in entries for need in entry.needs)])))
-            scores = {name: entry(scored) for name, entry in zip(criteria, entries, strict=True)}
-            arms[arm] = ArmRecords(
-                scored.intervention_drawn.tolist(),
-                scored.js.tolist(),
-                {name: values.tolist() for name, values in scores.items()},
-                {name: values.dtype for name, values in scores.items()},
+            found[arm] = scored.intervention_drawn, scored.js, [entry.unchecked(scored) for entry in entries]
+        # all at once: a device is waited for each time that values are taken from it
+        tensors = [*drawn.values(), *(each for draws, js, scores in found.values() for each in (draws, js, *scores))]
+        lists = iter(as_lists(tensors))
+        ids = {name: next(lists) for name in drawn}
+        arms = {
+            arm: ArmRecords(
+                next(lists),
+                next(lists),
+                {name: next(lists) for name in measured[arm]},
+                dict(zip(measured[arm], (values.dtype for values in scores), strict=True)),
             )
-        return Records({name: ids.tolist() for name, ids in drawn.items()}, arms)
+            for arm, (_, _, scores) in found.items()
+        }
+        for records in arms.values():
+            for name, values in records.scores.items():
+                if unknown := sum(value != value for value in values):
+                    raise named_criterion(name).no_numbers(unknown, len(values))
+        return Records(ids, arms)
 
 
 def _covering(tree: PrefixTree, nodes: set[int]) -> list[tuple[list[int], set[int]]]:

@@ -39,7 +39,9 @@ def coupled_draw(
     kept[:, 0] = True
     noisy = (values + gumbel_noise(seed, rows, positions, ids)).masked_fill(~kept, -torch.inf)
     drawn = ids.gather(-1, noisy.argmax(dim=-1, keepdim=True)).squeeze(-1)
-    wide = ((mass_upto[:, -1] < top_p) & (ids.shape[-1] < logp.shape[-1])).nonzero().squeeze(-1)
+    if ids.shape[-1] == logp.shape[-1]:
+        return drawn
+    wide = (mass_upto[:, -1] < top_p).nonzero().squeeze(-1)
     if len(wide):
         wide_rows = wide.tolist()
         noise = gumbel_noise(seed, [rows[row] for row in wide_rows], [positions[row] for row in wide_rows], all_ids)

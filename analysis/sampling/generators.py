@@ -16,6 +16,7 @@ from tokenshift.analysis.sampling.draws import coupled_draw
 from tokenshift.analysis.sampling.folder_settings import report_unused_settings, without_folder_settings
 from tokenshift.analysis.sampling.plain_reading import check_causal, is_right, next_logits, trial_rows
 from tokenshift.analysis.sampling.requests import Request
+from tokenshift.analysis.sampling.reserved_cache import reserved_cache, reserves_all
 from tokenshift.analysis.sampling.shared_noise import Row, mixed_seed
 from tokenshift.analysis.sampling.token_ids import check_context, end_tokens, padded_left, until_end
 
@@ -96,12 +97,14 @@ def _generate(
         eos_token_id=sorted(ends) or None,
         pad_token_id=pad,
     )
+    cache = {"past_key_values": reserved_cache(model.config)} if reserves_all(model) else {}
     with torch.no_grad(), without_folder_settings(model):
         out = model.generate(
             input_ids=ids,
             attention_mask=mask,
             generation_config=config,
             logits_processor=LogitsProcessorList([processor]),
+            **cache,
         )
     return [until_end(row, ends) for row in out[:, ids.shape[1] :].tolist()]
 

@@ -60,6 +60,14 @@ def _first_state(seed: int, row: Row) -> int:
     return _signed((mixed_seed(seed, row) + _GOLDEN) & _MASK)
 
 
+@lru_cache(maxsize=16)
+def _states(seed: int, rows: tuple[Row, ...], offsets: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """States `(B,)` of streams before a position that all share is added: the same from token to token of a batch, so
+    that nothing is sent to the device for them."""
+    states = [_signed((_first_state(seed, row) + offset) & _MASK) for row, offset in zip(rows, offsets, strict=True)]
+    return torch.tensor(states, dtype=torch.int64, device=device)
+
+
 def gumbel_noise(seed: int, rows: Sequence[Row], positions: Sequence[int], token_ids: torch.Tensor) -> torch.Tensor:
     """Gumbel noise `(B, k)` float32 of k tokens at each of B positions, on the tokens' device.
 
@@ -69,9 +77,11 @@ def gumbel_noise(seed: int, rows: Sequence[Row], positions: Sequence[int], token
         positions: the position in each response's completion, from 0.
         token_ids: int64 `(B, k)`, or `(1, k)` for the same tokens everywhere.
     """
-    first_states = [_first_state(seed, row) for row in rows]
-    states = torch.tensor(first_states, dtype=torch.int64, device=token_ids.device)  # (B,)
-    states = _mixed_tensor(states + torch.tensor(positions, dtype=torch.int64, device=token_ids.device))
+    if not len(rows):
+        return torch.empty(0, token_ids.shape[-1], device=token_ids.device)
+    first = positions[0]
+    offsets = tuple(position - first for position in positions)
+    states = _mixed_tensor(_states(seed, tuple(rows), offsets, token_ids.device) + first)
     values = _mixed_tensor(states.unsqueeze(-1) + (token_ids + 1) * _signed(_GOLDEN))  # (B, k)
     bits = (values >> 11).bitwise_and_(2**53 - 1)
     uniform = bits.double().add_(0.5).mul_(2.0**-53)  # in (0, 1); float64, since the tail decides

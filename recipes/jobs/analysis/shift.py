@@ -15,6 +15,7 @@ from tokenshift.analysis.sampling.token_ids import check_context
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.analysis.token_table.kept_statistics import KEPT, KeepingGenerator
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, check_measure
 from tokenshift.analysis.token_table.one_at_a_time import OneAtATime
 from tokenshift.analysis.token_table.scored_run import STATES
@@ -40,7 +41,13 @@ from tokenshift.recipes.inputs.judging import (
     template_without_effect,
     verification_without_effect,
 )
-from tokenshift.recipes.inputs.models import ModelSource, find_model, require_shared_vocabulary, weights_dtype
+from tokenshift.recipes.inputs.models import (
+    ModelSource,
+    find_model,
+    model_ends,
+    require_shared_vocabulary,
+    weights_dtype,
+)
 from tokenshift.recipes.inputs.problem_arguments import ProblemArguments
 from tokenshift.recipes.inputs.sampling import (
     LONGEST_RESPONSE,
@@ -151,6 +158,30 @@ class ShiftJob(FolderOwner):
     def generator(self, source: ModelSource, sampling: Sampling | None = None) -> Callable[[], Generator]:
         """A function that loads a model and returns a generator of its responses."""
         return generator_maker(source, self.args, sampling, self.longest)
+
+    def writer(self, kind: str) -> Callable[[], Generator]:
+        """A function that makes the policy of a kind of trajectory, `rl` or `base`, ready to write responses.
+
+        In vLLM the other model reads along, and what the table needs of each token is kept; not where the two models
+        end their responses by other tokens, which an engine of both does not tell apart.
+        """
+        source = self.rl if kind == "rl" else self.base
+        if not self.scores_while_sampling:
+            return self.generator(source)
+
+        def ready() -> Generator:
+            from tokenshift.analysis.token_table.sampled_table import ScoredSampling, ScoringSampler
+
+            settings = ScoredSampling(kind, self.args.sampling, self.args.top_p, self.vocabulary)
+            sampler = ScoringSampler(self.pair_engine(), settings, self.base.tokenizer)
+            return KeepingGenerator(sampler, self.folder.units(KEPT), kind)
+
+        return ready
+
+    @property
+    def scores_while_sampling(self) -> bool:
+        """Whether responses are scored while they are sampled."""
+        return self.args.engine == VLLM and self.given is None and model_ends(self.base) == model_ends(self.rl)
 
     def pair_engine(self) -> "Callable[[], VLLMEngine]":
         """A function that starts a vLLM engine with both models."""

@@ -228,7 +228,8 @@ def test_intervened_budgets_that_cannot_be_met_are_told_apart(pocket: tuple[Any,
     budgets = [Budget("forward", name, 0.0, None, "intervened", 0.9) for name in ("js_top_p", "js", "random")]
     truncated_js, whole, rule = find_thresholds(RunFolder(tmp_path), budgets, prompts, run)
     assert (truncated_js.met, whole.met, rule.met) == (False, True, True)
-    assert truncated_js.epsilon == 0
+    at_zero = dict(truncated_js.tried)[0.0]
+    assert truncated_js.share == at_zero == max(share for _, share in truncated_js.tried)
     assert whole.share == pytest.approx(0.9, rel=0.06)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from tokenshift.analysis.cross_sampling.figures import accuracy_curves, areas
 from tokenshift.analysis.cross_sampling.intervention import CrossResponse
@@ -278,7 +279,7 @@ def test_thresholds_leave_the_wanted_share_above() -> None:
     responses = [CrossResponse(0, k, [1], scores=scores[k * 25 : k * 25 + 25].tolist()) for k in range(4)]
     for share in (0.01, 0.1, 0.5, 0.99):
         assert (scores > threshold_for("js", share, responses)).mean() == pytest.approx(share)
-    assert threshold_for("js", 0.001, responses) == pytest.approx(98 / 200)  # one token at least
+    assert threshold_for("js", 0.001, responses) == pytest.approx(98.5 / 200)  # one token at least
     assert threshold_for("random", 0.25, []) == 0.75
     assert threshold_for("position", 0.1, responses) == -2
     assert threshold_for("position", 0.001, responses) == -1
@@ -317,6 +318,45 @@ def test_responses_side_by_side() -> None:
     ]
 
 
+NEXT = float(np.nextafter(np.float32(0.2), np.float32(1)))
+
+
+@pytest.mark.parametrize(
+    ("scores", "share", "threshold", "above"),
+    [
+        ([0.1, 0.2, 0.3, 0.6], 0.25, 0.45, 1),
+        ([0.1, 0.2, 0.6, 0.6], 0.25, 0.6, 0),  # none is larger
+        ([0.1, 0.2, 0.6, 0.6], 0.5, 0.4, 2),
+        ([0.1, 0.4, 0.4, 0.6], 0.5, 0.5, 1),  # of equal scores all are above, or none
+        ([0.0, 0.0, 0.0, 0.5], 0.5, 0.25, 1),
+        ([float(np.float32(0.2)), NEXT], 0.5, float(np.float32(0.2)), 1),  # neighbours in float32
+        ([-1e-9, -1e-12, 0.5, 0.6], 0.75, 0.0, 2),  # rounding below the criterion's range
+    ],
+)
+def test_thresholds_lie_between_two_scores(scores: list[float], share: float, threshold: float, above: int) -> None:
+    found = threshold_for("js", share, [CrossResponse(0, 0, [1], scores=scores)])
+    assert found == pytest.approx(threshold, abs=1e-7)
+    compared = torch.tensor(scores, dtype=torch.float32)
+    assert int((compared > found).sum()) == above
+    if threshold not in scores and threshold:  # as far from either score as rounding allows
+        assert int((compared * (1 + 1e-5) > found).sum()) == int((compared * (1 - 1e-5) > found).sum()) == above
+
+
+def test_thresholds_of_scores_without_ends() -> None:
+    response = CrossResponse(0, 0, [1], scores=[-np.inf, -np.inf, -2.0, 3.0, np.inf])
+    found = [threshold_for("delta_logp", share, [response]) for share in (0.2, 0.4, 0.6)]
+    assert found == [3.0, 0.5, -np.inf]
+
+
+def test_the_search_gives_no_threshold_that_decides_as_one_that_was_tried() -> None:
+    response = CrossResponse(0, 0, [1], scores=[0.1, 0.2, 0.3, 0.4, 0.5])
+    tried: list[tuple[float, float]] = []
+    while (epsilon := next_threshold("js", 0.5, [[response]], tried)) is not None:
+        tried.append((epsilon, 0.6 if len(tried) % 2 else 0.4))
+    above = [sum(score > epsilon for score in response.scores) for epsilon, _ in tried]
+    assert len(set(above)) == len(above) >= 2
+
+
 def test_search_takes_the_middle_where_scores_swing() -> None:
     responses = [CrossResponse(0, 0, [1], scores=np.linspace(0, 0.6931472, 100).tolist())]
     first = next_threshold("js", 0.05, [responses], [])
@@ -328,9 +368,11 @@ def test_search_takes_the_middle_where_scores_swing() -> None:
     assert bracket[0][0] < second < bracket[1][0]
     assert next_threshold("js", 0.5, [responses], [(0.0, 0.6), (0.001, 0.4)]) is None  # no score lies between
     assert next_threshold("random", 0.05, [[]], [(0.95, 0.06)]) is None
-    last = next_threshold("js", 0.05, [responses], [(0.692, 0.2)])
-    assert last is not None
-    assert last <= LOG_2  # a score can lie above by rounding
+    last = next_threshold("js", 0.05, [responses], [(0.68, 0.2)])
+    assert last == pytest.approx(0.6931472 * 98.5 / 99)
+    assert next_threshold("js", 0.05, [responses], [(0.69, 0.2)]) is None  # above the last score there is nothing
+    beyond = [CrossResponse(0, 0, [1], scores=[0.1, 0.693147184, 0.69314719])]  # by rounding
+    assert next_threshold("js", 0.3, [beyond], []) == LOG_2
 
 
 def test_the_mean_of_graded_rewards_stands_beside_the_recovery() -> None:

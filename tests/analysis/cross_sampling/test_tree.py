@@ -217,7 +217,7 @@ def test_what_is_known_is_not_decoded_again(
 
 
 def test_a_threshold_is_compared_in_the_dtype_of_the_scores(pocket: tuple[Any, Any, Any]) -> None:
-    """A score above the threshold in float64 may be equal to it in float32, as thresholds from a pilot are."""
+    """A score above the threshold in float64 may be equal to it in float32."""
     sampling, wanted = Sampling(1.0, 1.0, 20, seed=4), requests(pocket[2], 2)
     decoder = TreeDecoder(*pocket, sampling, 8, "shared")
     tree = decoder.tree(wanted)
@@ -304,3 +304,26 @@ def test_the_pilot_finds_the_thresholds_of_lockstep_on_the_paths_of_the_sweep(
         assert ours.epsilon == pytest.approx(theirs.epsilon, abs=1e-5)
         assert ours.share == theirs.share
         assert [share for _, share in ours.tried] == [share for _, share in theirs.tried]
+
+
+def test_scores_that_are_no_numbers_are_refused_by_every_engine(
+    pocket: tuple[Any, Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokenshift_test_nan.py").write_text(
+        "import torch\n"
+        "def late(positions):\n"
+        "    return torch.where(torch.tensor(positions.positions) < 2, 0.0, torch.nan)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    plan, sampling, wanted = (
+        Intervention("tokenshift_test_nan.late", 0.1),
+        Sampling(1.0, 1.0, 4),
+        requests(pocket[2], 2),
+    )
+    said = r"criterion='tokenshift_test_nan.late' gave NaN at \d of \d positions; a score must be a number"
+    decoder = TreeDecoder(*pocket, sampling, 8, "shared")
+    with pytest.raises(ValueError, match=said):
+        grown(decoder.tree(wanted), [TreePolicy("forward", plan)], decoder)
+    for engine in ("draft", "lockstep"):
+        with pytest.raises(ValueError, match=said):
+            cross_sample(*pocket, wanted, plan=plan, sampling=sampling, engine=engine)

@@ -1,0 +1,98 @@
+"""Caches of keys and values with room for tokens to come: a token is written to its slot, and no other one is copied.
+
+The caches of transformers either grow by concatenation, which copies every token for each new one, or are static, of
+one length from the beginning: attention then goes over slots that hold nothing yet. Here buffers have room at their
+end, and attention is given the slots that are written.
+"""
+
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from tokenshift.analysis.divergence.placement import input_device
+from tokenshift.analysis.sampling.plain_reading import agree, remembered, takes, trial_rows
+
+FEWEST, SHARE = 32, 4
+"""Slots that a buffer has to spare when it is made: the first number, or one for every few that are written."""
+
+
+class ReservedLayer(DynamicLayer):
+    """The keys and values of a layer, which are the first slots of buffers.
+
+    Whoever sets `keys` and `values` to other tensors may do so: they are copied to new buffers when a token is added.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buffers: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add tokens, `(B, heads, n, size)`; all keys and values, `(B, heads, l + n, size)`, which are views."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.keys, self.values = self._extended("keys", key_states), self._extended("values", value_states)
+        return self.keys, self.values
+
+    def _extended(self, name: str, new: torch.Tensor) -> torch.Tensor:
+        old: torch.Tensor = getattr(self, name)
+        start = old.shape[2] if old.numel() else 0
+        end = start + new.shape[2]
+        buffer, view = self._buffers.get(name, (None, None))
+        if buffer is None or view is not old or buffer.shape[2] < end:
+            buffer = new.new_empty(*new.shape[:2], end + max(FEWEST, end // SHARE), new.shape[3])
+            if start:
+                buffer[:, :, :start] = old
+        buffer[:, :, start:end] = new
+        self._buffers[name] = buffer, (view := buffer[:, :, :end])
+        return view
+
+
+def reserved_cache(config: Any) -> DynamicCache:
+    """An empty cache for a model of a config: layers of keys and values of all tokens have room, others are their own.
+
+    Windows and recurrent states do not grow with the text.
+    """
+    cache = DynamicCache(config=config)
+    cache.layers = [ReservedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def cache_for(model: Any) -> DynamicCache:
+    """An empty cache: a `reserved_cache`, or one that grows by concatenation where the model's code needs that."""
+    return reserved_cache(model.config) if has_room(model) else DynamicCache(config=model.config)
+
+
+def has_room(model: Any) -> bool:
+    """Whether a model's logits with a `reserved_cache` are those with a cache that grows; tried once per model.
+
+    Attention that asks for keys and values without gaps in memory raises an error.
+
+    Args:
+        model: a causal LM in eval mode.
+    """
+    return takes(model, "past_key_values") and remembered(model, "cache with room", lambda: _same_logits(model))
+
+
+@torch.no_grad()
+def _same_logits(model: Any) -> bool:
+    ids = torch.tensor(trial_rows(model, (6, 6)), device=input_device(model))
+    seen = []
+    try:
+        for cache in (DynamicCache(config=model.config), reserved_cache(model.config)):
+            steps = ids.split([4, 1, 1], dim=1)
+            read = [model(input_ids=step, past_key_values=cache, use_cache=True).logits[:, -1] for step in steps]
+            seen.append(torch.cat(read))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever a model's own code raises
+        return False
+    return agree(seen[1], seen[0], model)
+
+
+def reserves_all(model: Any) -> bool:
+    """Whether all states of a model are keys and values in a `reserved_cache`."""
+    return has_room(model) and all(type(layer) is ReservedLayer for layer in reserved_cache(model.config).layers)
