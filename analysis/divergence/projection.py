@@ -69,10 +69,10 @@ class Projection:
         if self._mixed:  # half inputs, products summed and kept in float32
             torch.mm(hidden.to(self._weight.dtype), self._weight.t(), out_dtype=torch.float32, out=logits)
         elif hidden.device.type == "cpu" and len(hidden) >= FEW:
-            rows = hidden.float()
+            states = hidden.float()
             for start in range(0, self.head.vocab_size, MANY_TILE):
                 tile = slice(start, start + MANY_TILE)
-                torch.mm(rows, self._weight[tile].float().t(), out=logits[:, tile])
+                torch.mm(states, self._weight[tile].float().t(), out=logits[:, tile])
         elif hidden.device.type == "cpu":
             columns = hidden.float().t().contiguous()  # (H, n)
             for start in range(0, self.head.vocab_size, CPU_TILE):

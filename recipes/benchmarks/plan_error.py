@@ -48,16 +48,6 @@ class Measured:
     prompt: int
 
 
-def arguments(model: str, setting: dict[str, Any], folder: str) -> list[str]:
-    """The command line of a setting's training."""
-    given = {"gradient_checkpointing": False, **setting}
-    rows, length = given.pop("rows"), given.pop("length")
-    given |= {"model_name_or_path": model, "output_dir": folder, "max_completion_length": length, "max_steps": 2}
-    given |= {"per_device_train_batch_size": rows, "num_generations": rows, "gradient_accumulation_steps": 1}
-    given |= {"steps_per_generation": 2, "use_cpu": True, "bf16": False, "save_strategy": "no", "report_to": "none"}
-    return [word for name, value in given.items() for word in (f"--{name}", str(value).lower())]
-
-
 def measure(model: str, name: str) -> Measured:
     """Train in this process: two updates on one generation."""
     from transformers import AutoTokenizer
@@ -88,14 +78,26 @@ def _resident() -> int:
 
 
 def planned(model: str, name: str, prompt: int) -> dict[str, int]:
-    """Bytes of each part in the phase that takes the most, sampling left out."""
-    from tokenshift.recipes.jobs.training.dry_run import prepare_plan
-    from tokenshift.trainer.plan.memory import PHASES, SAMPLING, peak
+    """Bytes of each part in the phase that takes the most, sampling left out; what `--dry_run` plans by."""
+    import torch
+    from transformers import AutoConfig
 
-    words = arguments(model, SETTINGS[name], "outputs/planned")
-    plan = prepare_plan([*words, "--dry_run", "true", "--plan_prompt_tokens", str(prompt)]).plan
-    phase = max((phase for phase in PHASES if phase != SAMPLING), key=lambda phase: peak(plan.parts, phase))
-    return {part.name: part.size for part in plan.parts if phase in part.phases}
+    from tokenshift.recipes.inputs.models import resolve_model
+    from tokenshift.trainer import DivergenceGRPOConfig
+    from tokenshift.trainer.plan.launch import Launch
+    from tokenshift.trainer.plan.memory import PHASES, SAMPLING, Lengths, peak, training_memory
+    from tokenshift.trainer.plan.model_shape import model_shape
+
+    setting = {"gradient_checkpointing": False, **SETTINGS[name]}
+    rows, length = setting.pop("rows"), setting.pop("length")
+    batch = {"per_device_train_batch_size": rows, "num_generations": rows, "steps_per_generation": 2}
+    args = DivergenceGRPOConfig(
+        use_cpu=True, bf16=False, report_to=[], max_completion_length=length, **batch, **setting
+    )
+    shape = model_shape(AutoConfig.from_pretrained(resolve_model(model)), torch.float32)
+    parts = training_memory(shape, args, Launch(on_cpu=True), Lengths(prompt, length, length), peft=False)
+    phase = max((phase for phase in PHASES if phase != SAMPLING), key=lambda phase: peak(parts, phase))
+    return {part.name: part.size for part in parts if phase in part.phases}
 
 
 def main(words: list[str] | None = None) -> int:
