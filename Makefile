@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP = $(VENV)/.installed
 
-.PHONY: soak demo distributed test test-vllm lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills nodes docs namespace versions dist
+.PHONY: soak gpu demo distributed test test-vllm lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills nodes docs namespace versions dist
 
 install: $(STAMP)
 
@@ -49,6 +49,10 @@ hostile-answers: $(STAMP)
 FUZZ_SECONDS ?= 3600
 fuzz-rewards: $(STAMP)
 	$(VENV)/bin/python tests/rewards/fuzz_rewards.py $(FUZZ_SECONDS)
+
+# What only a GPU can show, in at most 8 minutes and a last part: outputs/gpu/gpu.md and gpu.json. GPU=--tiny: on a CPU.
+gpu: $(STAMP)
+	$(VENV)/bin/python -m tokenshift.recipes.benchmarks.gpu_check $(GPU)
 
 # 2,000 updates of pocket: memory, files, threads and processes over time; about half an hour.
 soak: $(STAMP)

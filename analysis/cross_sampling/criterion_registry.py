@@ -17,7 +17,7 @@ import torch
 
 from tokenshift.analysis.divergence.from_logits import check_sampling, js_divergence
 from tokenshift.analysis.divergence.row_sums import row_sums
-from tokenshift.analysis.divergence.top_k import block_maxima, top_k
+from tokenshift.analysis.divergence.top_k import top_k
 from tokenshift.analysis.divergence.top_p import DEPTH, NextTokens, truncated_divergences
 from tokenshift.analysis.registry import RAISED_BY_USERS, Registry, UserFunctionError
 from tokenshift.analysis.sampling.shared_noise import Row
@@ -81,8 +81,7 @@ def truncated_js(primary: torch.Tensor, intervention: torch.Tensor, top_p: float
 
 def _next_tokens(logp: torch.Tensor) -> NextTokens:
     """Distributions from log-probabilities `(B, V)` float32, which need no normaliser."""
-    maxima, rows = block_maxima(logp), torch.arange(len(logp), device=logp.device)
-    return NextTokens(logp, maxima, rows, top_k(logp, DEPTH, maxima), torch.zeros_like(rows, dtype=torch.float64))
+    return NextTokens(logp, top_k(logp, DEPTH), torch.zeros(len(logp), dtype=torch.float64, device=logp.device))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,11 @@ from tokenshift.analysis.divergence.lm_head import LMHead
 
 CPU_TILE = 1024
 """Vocabulary rows a product on CPU. `(tile, H) @ (H, n)` and a transposed copy take about half as long as
-`(n, H) @ (H, V)` for the few tokens n of a chunk."""
+`(n, H) @ (H, V)` for few tokens n."""
+
+FEW, MANY_TILE = 128, 4096
+"""From so many tokens on, `(n, H) @ (H, tile)` straight into the logits is faster on CPU, by tiles of this many
+vocabulary rows: a head of another dtype is turned into float32 tile by tile."""
 
 EXACT_TILE = 8192
 """Vocabulary rows a product in float64 on an accelerator."""
@@ -64,6 +68,11 @@ class Projection:
         logits = self._logits[: len(hidden)]
         if self._mixed:  # half inputs, products summed and kept in float32
             torch.mm(hidden.to(self._weight.dtype), self._weight.t(), out_dtype=torch.float32, out=logits)
+        elif hidden.device.type == "cpu" and len(hidden) >= FEW:
+            states = hidden.float()
+            for start in range(0, self.head.vocab_size, MANY_TILE):
+                tile = slice(start, start + MANY_TILE)
+                torch.mm(states, self._weight[tile].float().t(), out=logits[:, tile])
         elif hidden.device.type == "cpu":
             columns = hidden.float().t().contiguous()  # (H, n)
             for start in range(0, self.head.vocab_size, CPU_TILE):
@@ -89,12 +98,16 @@ class Projection:
 
 def exact_logits(head: LMHead, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
     """Logits `(n, V)` in float64 arithmetic from hidden states `(n, H)`; slow."""
-    columns = hidden.double().t()
-    tiles = head.weight.split(CPU_TILE if hidden.device.type == "cpu" else EXACT_TILE)
-    logits = torch.cat([(tile.double() @ columns).t() for tile in tiles], dim=-1)
+    rows, size = hidden.double(), CPU_TILE if hidden.device.type == "cpu" else EXACT_TILE
+    logits = torch.empty(len(hidden), head.vocab_size, dtype=torch.float64, device=hidden.device)
+    for start in range(0, head.vocab_size, size):
+        tile = slice(start, start + size)
+        torch.mm(rows, head.weight[tile].double().t(), out=logits[:, tile])
     if head.bias is not None:
-        logits = logits + head.bias.double()
-    logits = logits * head.scale
+        logits += head.bias.double()
+    logits *= head.scale
     if head.softcap is not None:
-        logits = head.softcap * torch.tanh(logits / head.softcap)
-    return logits / temperature if temperature == 1 else (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+        logits.div_(head.softcap).tanh_().mul_(head.softcap)
+    if temperature != 1:
+        logits.sub_(logits.amax(dim=-1, keepdim=True)).div_(temperature)
+    return logits

@@ -22,7 +22,7 @@ from tokenshift.analysis.divergence.lm_head import LMHead
 from tokenshift.analysis.divergence.projection import Projection, exact_logits
 from tokenshift.analysis.divergence.row_sums import row_sums
 from tokenshift.analysis.divergence.top_k import block_maxima, ranks, top_k
-from tokenshift.analysis.divergence.top_p import DEPTH, NextTokens, truncated_divergences
+from tokenshift.analysis.divergence.top_p import DEPTH, NextTokens, truncated_divergences, wide_divergences
 
 OVERLAPS = (1, 2, 3, 5, 10)
 MASSES = ("mass_base", "mass_rl")
@@ -61,7 +61,8 @@ class Limits:
 
     Attributes:
         memory: bytes of a chunk where the caller sets no budget.
-        smallest_chunk: tokens; fewer leave BLAS slow, so that a large vocabulary takes more than `memory`.
+        smallest_chunk: tokens; fewer leave BLAS slow, so that a large vocabulary takes more than `memory`. The logits
+            of 256 tokens are 1/32 of those of 8,192.
         multiple: of a chunk's tokens; other numbers leave BLAS slower, on CPU by a third.
         strip: bytes of a strip of one model's logits; on CPU a few of these fit its caches.
     """
@@ -72,13 +73,13 @@ class Limits:
     strip: int
 
 
-CPU = Limits(memory=19 * 2**20, smallest_chunk=32, multiple=8, strip=3 * 2**18)
+CPU = Limits(memory=19 * 2**20, smallest_chunk=256, multiple=8, strip=3 * 2**18)
 CUDA = Limits(memory=1024 * 2**20, smallest_chunk=128, multiple=128, strip=64 * 2**20)
 
 NOT_FINITE = "The statistics are NaN for some tokens: the hidden states or a head hold NaN or infinities."
 
-EXACT_ROWS = 16
-"""Tokens whose logits are made anew in float64 at a time, or those of a strip where these are more."""
+EXACT_ROWS, EXACT_SHARE = 16, 4
+"""Tokens whose logits are made anew in float64 at a time: at least so many, and the chunk's divided by this."""
 
 UNSURE = "unsure"
 """Key of a chunk's tokens whose top-p set float32 logits leave open."""
@@ -119,7 +120,7 @@ def token_statistics(
         temperature: divides all logits, as in TRL.
         top_p: of the truncated divergences alone.
         memory_budget: bytes that the logits of a chunk and what is made of them may take, beside the results; by
-            default 19 MiB on CPU and 1 GiB on CUDA (more where 32 or 128 tokens need it). At least a token is taken.
+            default 19 MiB on CPU and 1 GiB on CUDA (more where 256 or 128 tokens need it). At least a token is taken.
 
     Returns:
         A float32 tensor `(N,)` per name; int64 for ranks and ids. Products are summed in float32, which leaves JS
@@ -155,7 +156,7 @@ def token_statistics(
             if UNSURE in chunk_statistics:
                 unsure.append(start + chunk_statistics[UNSURE])
         del project_base, project_rl, base, rl  # their memory is taken anew
-        for rows in torch.cat(unsure).split(max(EXACT_ROWS, strip)) if unsure else ():
+        for rows in torch.cat(unsure).split(max(EXACT_ROWS, chunk // EXACT_SHARE)) if unsure else ():
             logits_base = exact_logits(head_base, hidden_base[rows], temperature)
             logits_rl = exact_logits(head_rl, hidden_rl[rows], temperature)
             exact = _exact_truncated(logits_base, logits_rl, top_p, max(1, strip // 2))
@@ -278,10 +279,9 @@ def _chunk_statistics(
             mass = cumulative[name.rsplit("_", 1)[0]]
             statistics[name] = mass[:, min(k, mass.shape[-1]) - 1].clamp(max=1.0)
     if truncates:
-        rows = torch.arange(len(ids), device=ids.device)
         truncated, sure = truncated_divergences(
-            NextTokens(base, maxima_base, rows, top_base, sums.highest_base.double() + sums.log_z_base),
-            NextTokens(rl, maxima_rl, rows, top_rl, sums.highest_rl.double() + sums.log_z_rl),
+            NextTokens(base, top_base, sums.highest_base.double() + sums.log_z_base),
+            NextTokens(rl, top_rl, sums.highest_rl.double() + sums.log_z_rl),
             top_p,
             strip,
         )
@@ -294,11 +294,18 @@ def _chunk_statistics(
 
 
 def _exact_truncated(base: torch.Tensor, rl: torch.Tensor, top_p: float, strip: int) -> dict[str, torch.Tensor]:
-    """Truncated divergences `(n,)` of float64 logits `(n, V)`, `strip` rows at a time: sorting takes much memory."""
+    """Truncated divergences `(n,)` of float64 logits `(n, V)`, `strip` rows at a time.
+
+    The few rows in which tokens tie, or a token's mass meets top_p, are left to the reference, which sorts all.
+    """
     parts = []
-    for logits in zip(base.split(strip), rl.split(strip), strict=True):
-        p, q = (log_probabilities(part, top_p=top_p) for part in logits)
-        parts.append(torch.stack([js_divergence(p, q), kl_divergence(p, q), kl_divergence(q, p)]).float())
+    for p, q in zip(base.split(strip), rl.split(strip), strict=True):
+        divergences, sure = wide_divergences(p, q, p.logsumexp(dim=-1), q.logsumexp(dim=-1), top_p)
+        for row in (~sure).nonzero().squeeze(-1).tolist():
+            logp, logq = (log_probabilities(logits[row], top_p=top_p) for logits in (p, q))
+            values = js_divergence(logp, logq), kl_divergence(logp, logq), kl_divergence(logq, logp)
+            divergences[:, row] = torch.stack(values)
+        parts.append(divergences.float())
     return dict(zip(TRUNCATED, torch.cat(parts, dim=-1), strict=True))
 
 

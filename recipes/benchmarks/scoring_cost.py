@@ -54,13 +54,14 @@ def scoring_functions(
         rows = [ids[index * 97 % (len(ids) - size) :][:size] for index in range(number)]
         return [Trajectory(index, 0, row[:16], row[16:]) for index, row in enumerate(rows)]
 
-    timed = _pair(scorer, trajectories(count, length))
-    long = _pair(scorer, trajectories(1, min(LONG, context)))
+    timed = scoring_pair(scorer, trajectories(count, length))
+    long = scoring_pair(scorer, trajectories(1, min(LONG, context)))
     words = f"{model}, {count} x {length} tokens, memory at {min(LONG, context)}, vocabulary {vocabulary}, {device}"
     return timed, long, words
 
 
-def _pair(scorer: PairScorer, trajectories: list[Trajectory]) -> dict[str, Callable[[], object]]:
+def scoring_pair(scorer: PairScorer, trajectories: list[Trajectory]) -> dict[str, Callable[[], object]]:
+    """Both models' forward passes over trajectories, and scoring them, by name."""
     batch = batch_of(trajectories, scorer.rl.device)
     inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "use_cache": False}
 

@@ -14,6 +14,8 @@ from tokenshift.analysis import STATISTICS, LMHead, token_statistics
 PROJECTIONS = "the two projections"
 JS = "token_statistics: js"
 ALL = "token_statistics: all outputs, top-p 0.7 included"
+BATCH_TOKENS = 8192
+"""Tokens of a real batch; the workspace does not grow with them."""
 TRL = "TRL's ChunkedDivergenceFunction, beta 0.5, forward"
 
 
@@ -32,8 +34,8 @@ class Shapes:
 
     @property
     def full_logits(self) -> int:
-        """Bytes of both models' logits in float32."""
-        return 2 * 4 * self.tokens * self.vocabulary
+        """Bytes of both models' logits in float32, of `BATCH_TOKENS`, against which the workspace is held."""
+        return 2 * 4 * max(self.tokens, BATCH_TOKENS) * self.vocabulary
 
 
 def default_shapes() -> Shapes:

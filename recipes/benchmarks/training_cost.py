@@ -1,7 +1,9 @@
 """Time of training with divergence-weighted advantages against stock GRPO on the same completions."""
 
 import copy
+import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,40 +33,80 @@ def _length_reward(completion_ids: list[list[int]], **columns: Any) -> list[floa
     return [float(len(ids)) for ids in completion_ids]
 
 
-def _build(model: str, folder: Path, settings: dict[str, Any], *, stock: bool) -> Any:
+DEFAULTS = {"num_generations": 8, "steps_per_generation": 4, "max_steps": 1, "gradient_checkpointing": False}
+"""Fields of the config where a model's settings say nothing else."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that is trained, and the shape of its batches.
+
+    Attributes:
+        path: its folder.
+        problems: its training problems.
+        batch: completions of an update.
+        length: tokens of the longest completion.
+        made: ids below which the completions' tokens are drawn, of every length from the shortest on; the model
+            samples them when None.
+        settings: further fields of the config.
+        shortest: the shortest of the made completions, as a share of `length`.
+    """
+
+    path: str
+    problems: Any
+    batch: int
+    length: int
+    made: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    shortest: float = 0.25
+
+
+def known(model: str) -> Trained:
+    """`pocket` or `smollm2`."""
+    problems = (pocket_dataset if model == "pocket" else sums_dataset)("train", 64)
+    return Trained(resolve_model(model), problems, BATCH[model], 96 if model == "pocket" else 32)
+
+
+def build(model: Trained, folder: Path, settings: dict[str, Any], *, stock: bool) -> Any:
     """A trainer that has made one update."""
     config: Any = GRPOConfig if stock else DivergenceGRPOConfig
     trainer_class: Any = GRPOTrainer if stock else DivergenceGRPOTrainer
     on_cpu = not torch.accelerator.is_available()
     args = config(
         output_dir=str(folder),
-        per_device_train_batch_size=BATCH[model],
-        num_generations=8,
-        steps_per_generation=4,
-        max_completion_length=96 if model == "pocket" else 32,
+        per_device_train_batch_size=model.batch,
+        max_completion_length=model.length,
         loss_type="dapo",
         learning_rate=1e-6,
-        max_steps=1,
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
         use_cpu=on_cpu,
-        bf16=not on_cpu,
-        gradient_checkpointing=False,
-        **settings,
+        **({"bf16": not on_cpu} | DEFAULTS | model.settings | settings),
     )
-    trainer = trainer_class(
-        model=resolve_model(model),
-        reward_funcs=_length_reward,
-        args=args,
-        train_dataset=(pocket_dataset if model == "pocket" else sums_dataset)("train", 64),
-    )
+    trainer = trainer_class(model=model.path, reward_funcs=_length_reward, args=args, train_dataset=model.problems)
+    if model.made is not None:
+        _without_sampling(trainer, model.made, model.length, model.shortest)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return trainer
 
 
-def training_functions(model: str, folder: Path, names: list[str]) -> tuple[dict[str, Callable[[], object]], str]:
+def _without_sampling(trainer: Any, ids: int, length: int, shortest: float) -> None:
+    """Let a trainer take completions of random ids for sampled ones: the same for every trainer."""
+    generator = random.Random(0)
+
+    def turn(prompts: list[Any], *given: Any, **more: Any) -> tuple[list[list[int]], None]:
+        shares = (shortest + (1 - shortest) * index / max(1, len(prompts) - 1) for index in range(len(prompts)))
+        sizes = [max(1, int(length * share)) for share in shares]
+        return [[generator.randrange(3, ids) for _ in range(size)] for size in sizes], None
+
+    trainer._generate_single_turn = turn
+
+
+def training_functions(
+    model: str | Trained, folder: Path, names: list[str]
+) -> tuple[dict[str, Callable[[], object]], str]:
     """Cycles to time, by name, and their shape in words.
 
     A cycle is all that training does with one generation of completions, its updates and the log, except for sampling
@@ -72,14 +114,18 @@ def training_functions(model: str, folder: Path, names: list[str]) -> tuple[dict
     """
     stocks: dict[str, dict[str, Any]] = {STOCK: {}, STOCK_BETA: {"beta": 0.04}}
     needed = [name for name in stocks if any(OURS[ours][0] == name for ours in names)]
-    trainers = {name: _build(model, folder, stocks[name], stock=True) for name in needed}
-    trainers |= {name: _build(model, folder, OURS[name][1], stock=False) for name in names}
+    if isinstance(model, str):
+        shown, model = model, known(model)
+    else:
+        shown = Path(model.path).name
+    trainers = {name: build(model, folder, stocks[name], stock=True) for name in needed}
+    trainers |= {name: build(model, folder, OURS[name][1], stock=False) for name in names}
     first = next(iter(trainers.values()))
     rows = next(iter(first.get_train_dataloader()))
     first.model.train()
     generated = first._generate([row["prompt"] for row in rows])
     length = max(map(len, generated[1]))
-    words = f"{model}, {first.model.dtype}, {len(rows)} completions of at most {length} tokens, 4 updates"
+    words = f"{shown}, {first.model.dtype}, {len(rows)} completions of at most {length} tokens, 4 updates"
     return {name: _cycle(trainer, rows, generated) for name, trainer in trainers.items()}, words
 
 

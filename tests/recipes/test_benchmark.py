@@ -1,5 +1,6 @@
 """The benchmark runs through at small shapes, and its arithmetic is right."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from helpers.pocket_models import base_and_moved
 
 from tokenshift.analysis.thresholds import LOG_2
 from tokenshift.recipes.benchmark import BenchmarkArguments, prepare
-from tokenshift.recipes.benchmarks import cross_cost, sweep_cost
+from tokenshift.recipes.benchmarks import cross_cost, gpu_check, sweep_cost
 from tokenshift.recipes.benchmarks.startup_cost import PYTHON, TORCH, command_lines, cpu_seconds
 from tokenshift.recipes.benchmarks.statistics_cost import JS, Shapes, peak_bytes, statistics_functions
 from tokenshift.recipes.benchmarks.statistics_error import errors
@@ -124,3 +125,32 @@ def test_runs_through() -> None:
     words = ("token_statistics: N 64", "js against base", "none, probe off", "reverse_kl_top_p", "scoring: pocket")
     for word in words:
         assert word in run.stdout
+
+
+def test_the_gpu_check_runs_at_small_sizes(tmp_path: Path) -> None:
+    assert gpu_check.main(["--tiny", "--output_dir", str(tmp_path)]) == 0
+    written = json.loads((tmp_path / "gpu.json").read_text())
+    parts = [row["part"] for row in written["rows"]]
+    assert set(parts) == {"tests", "statistics", "kernel", "training", "scoring", "cross-sampling"}
+    assert parts == sorted(parts, key=list(dict.fromkeys(parts)).index), "parts keep their order"
+    found = {row["what"]: row["found"] for row in written["rows"]}
+    assert found["all outputs, once more"] == "equal bits"
+    assert found["responses that differ"] == "0"
+    assert len([row for row in written["rows"] if row["part"] == "training"]) == 2 * len(gpu_check.TRAINED)
+    table = (tmp_path / "gpu.md").read_text().splitlines()
+    assert table[0].startswith("CPU, torch")
+    assert len(table) == 4 + len(parts)
+
+
+def test_parts_of_the_gpu_check_are_skipped_or_fail_alone(tmp_path: Path) -> None:
+    def broken(check: gpu_check.Check) -> None:
+        raise RuntimeError("no such kernel")
+
+    check = gpu_check.Check(tmp_path, tiny=True, limit=60)
+    check.run("broken", broken)
+    check.run("kernel", gpu_check.sweep_kernel)
+    check.limit = 0
+    check.run("late", broken)
+    assert [row["found"] for row in check.rows] == [
+        "RuntimeError: no such kernel", "no CUDA device", "0 seconds were over",
+    ]  # fmt: skip

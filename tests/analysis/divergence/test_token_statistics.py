@@ -9,11 +9,11 @@ from helpers.exact_statistics import oracle
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tokenshift.analysis.divergence.from_logits import js_divergence, kl_divergence
+from tokenshift.analysis.divergence.from_logits import js_divergence, kl_divergence, top_p_support
 from tokenshift.analysis.divergence.lm_head import LMHead
 from tokenshift.analysis.divergence.token_statistics import STATISTICS, token_statistics
-from tokenshift.analysis.divergence.top_k import block_maxima, top_k
-from tokenshift.analysis.divergence.top_p import DEPTH, NextTokens, truncated_divergences
+from tokenshift.analysis.divergence.top_k import top_k
+from tokenshift.analysis.divergence.top_p import DEPTH, NextTokens, set_of_any_size, truncated_divergences
 
 
 def make(
@@ -46,9 +46,7 @@ def float64_logits(hidden: torch.Tensor, head: LMHead, temperature: float) -> to
 
 
 def next_tokens(logits: torch.Tensor) -> NextTokens:
-    maxima = block_maxima(logits)
-    rows = torch.arange(len(logits))
-    return NextTokens(logits, maxima, rows, top_k(logits, DEPTH, maxima), logits.double().logsumexp(-1))
+    return NextTokens(logits, top_k(logits, DEPTH), logits.double().logsumexp(-1))
 
 
 def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -140,6 +138,52 @@ def test_truncated_sets_are_the_references(top_p: float, kind: str) -> None:
         torch.testing.assert_close(ours[sure].double(), want[sure], rtol=1e-5, atol=1e-6)
     if kind in ("peaked", "flat") and top_p < 0.99:
         assert sure.float().mean() > 0.4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.7, 0.95, 0.999])
+def test_wide_sets_hold_the_tokens_of_the_definition(top_p: float, dtype: torch.dtype) -> None:
+    g = torch.Generator().manual_seed(int(1000 * top_p))
+    sharpness = torch.tensor([0.1, 0.5, 1, 2, 3, 6, 12]).repeat(10).unsqueeze(-1)
+    logits = (sharpness * torch.randn(70, 5000, generator=g)).to(dtype)
+    logits[::9, 2000:] = -math.inf
+    logits[5] = logits[5].round()  # ties at the edge
+    logits[6, :] = -math.inf
+    logits[6, 7:17] = 0.0  # masses that meet a top_p of 0.3 and 0.7 at a token
+    found = set_of_any_size(logits, logits.double().logsumexp(-1), top_p)
+    for row, expected in enumerate(top_p_support(torch.log_softmax(logits.double(), -1), top_p)):
+        ids = found.ids[row][found.logp[row].isfinite()]
+        if found.sure[row]:
+            assert torch.equal(ids, expected.nonzero().squeeze(-1))
+            torch.testing.assert_close(float(found.logp[row].exp().sum()), 1.0, rtol=0, atol=1e-12)
+    lowest = 0.94 if dtype == torch.float64 else 0.2 if top_p == 0.999 else 0.75  # masses come close to 1 slowly
+    assert found.sure.float().mean() > lowest
+
+
+def test_sets_of_float32_are_sure_only_where_float64_agrees() -> None:
+    """Rounding of float32 logits may move a token over the edge: then the row is called unsure."""
+    g = torch.Generator().manual_seed(2)
+    exact = 2 * torch.randn(400, 3000, generator=g, dtype=torch.float64)
+    rounded = (exact + 2e-6 * torch.randn(exact.shape, generator=g)).float()  # as a product in float32 does
+    found = set_of_any_size(rounded, rounded.double().logsumexp(-1), 0.7)
+    expected = top_p_support(torch.log_softmax(exact, -1), 0.7)
+    wrong = [
+        row
+        for row in range(len(exact))
+        if not torch.equal(found.ids[row][found.logp[row].isfinite()], expected[row].nonzero().squeeze(-1))
+    ]
+    assert not found.sure[wrong].any()
+    assert found.sure.float().mean() > 0.8
+
+
+def test_chunks_and_exact_rows_do_not_change_what_is_found() -> None:
+    base, rl, head_base, head_rl, ids = make(290, 32, 1000, 8, size=2.5)
+    given = {"outputs": STATISTICS, "top_p": 0.7}
+    whole = token_statistics(base, rl, head_base, head_rl, ids, **given)
+    for budget in (2**18, 2**21):
+        found = token_statistics(base, rl, head_base, head_rl, ids, memory_budget=budget, **given)
+        for name, value in found.items():
+            torch.testing.assert_close(value, whole[name], rtol=2e-5, atol=4e-6, msg=f"{name} at {budget}")
 
 
 def test_sets_are_those_of_exact_arithmetic() -> None:

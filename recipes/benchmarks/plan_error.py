@@ -1,0 +1,137 @@
+"""The memory that a training's plan tells, against the largest resident memory of that training, on a CPU.
+
+Each training is a process of its own: what it had when the imports were done is taken off its peak. Completions are
+random and of full length, so that lengths are those of the plan; no phase of sampling is measured or planned.
+
+    python -m tokenshift.recipes.benchmarks.plan_error                  # three settings of SmolLM2, three runs each
+    python -m tokenshift.recipes.benchmarks.plan_error --model pocket --runs 1
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+MIB = 2**20
+ALLOWED = 0.15
+"""Share of the measured peak by which a plan may be off."""
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "k3, 2 x 64 tokens": {"rows": 2, "length": 64},
+    "js against base, 2 x 128 tokens": {
+        "rows": 2,
+        "length": 128,
+        "divergence": "js",
+        "divergence_reference": "base",
+    },
+    "k3, 4 x 128 tokens, checkpointing": {"rows": 4, "length": 128, "gradient_checkpointing": True},
+}
+"""Settings by name: completions of a micro-batch, their tokens, and fields of the config."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a training took.
+
+    Attributes:
+        peak: bytes of its largest resident memory beyond those after the imports.
+        prompt: tokens of its longest prompt.
+    """
+
+    peak: int
+    prompt: int
+
+
+def measure(model: str, name: str) -> Measured:
+    """Train in this process: two updates on one generation."""
+    from transformers import AutoTokenizer
+
+    from tokenshift.recipes.benchmarks import training_cost
+
+    setting = dict(SETTINGS[name])
+    known = training_cost.known(model)
+    tokenizer = AutoTokenizer.from_pretrained(known.path)
+    before = _resident()
+    rows, length = setting.pop("rows"), setting.pop("length")
+    more = {"gradient_checkpointing": False, "steps_per_generation": 2, "num_generations": rows, "bf16": False}
+    ids = min(len(tokenizer), 10_000)
+    made = training_cost.Trained(
+        known.path, known.problems, rows, length, ids, {**more, **setting, "max_steps": 2}, 1.0
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = training_cost.build(made, Path(folder), {}, stock=False)
+        prompts = [trainer.processing_class(row).input_ids for row in known.problems["prompt"]]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
+    return Measured(peak - before, max(map(len, prompts)))
+
+
+def _resident() -> int:
+    """Resident memory of this process now, in bytes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
+
+
+def planned(model: str, name: str, prompt: int) -> dict[str, int]:
+    """Bytes of each part in the phase that takes the most, sampling left out; what `--dry_run` plans by."""
+    import torch
+    from transformers import AutoConfig
+
+    from tokenshift.recipes.inputs.models import resolve_model
+    from tokenshift.trainer import DivergenceGRPOConfig
+    from tokenshift.trainer.plan.launch import Launch
+    from tokenshift.trainer.plan.memory import PHASES, SAMPLING, Lengths, peak, training_memory
+    from tokenshift.trainer.plan.model_shape import model_shape
+
+    setting = {"gradient_checkpointing": False, **SETTINGS[name]}
+    rows, length = setting.pop("rows"), setting.pop("length")
+    batch = {"per_device_train_batch_size": rows, "num_generations": rows, "steps_per_generation": 2}
+    args = DivergenceGRPOConfig(
+        use_cpu=True, bf16=False, report_to=[], max_completion_length=length, **batch, **setting
+    )
+    shape = model_shape(AutoConfig.from_pretrained(resolve_model(model)), torch.float32)
+    parts = training_memory(shape, args, Launch(on_cpu=True), Lengths(prompt, length, length), peft=False)
+    phase = max((phase for phase in PHASES if phase != SAMPLING), key=lambda phase: peak(parts, phase))
+    return {part.name: part.size for part in parts if phase in part.phases}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Print a table; exit status 1 where a plan is further off than `ALLOWED`."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--model", default="smollm2", help="pocket or smollm2.")
+    parser.add_argument("--runs", type=int, default=3, help="Trainings of a setting, of which the median counts.")
+    parser.add_argument("--settings", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--measure", choices=list(SETTINGS), help="Measure one setting in this process.")
+    given = parser.parse_args(words)
+    if given.measure:
+        found = measure(given.model, given.measure)
+        print(json.dumps({"peak": found.peak, "prompt": found.prompt}))
+        return 0
+    worst = 0.0
+    print("| setting | planned, MiB | measured, MiB (median of runs) | error |\n|---|---|---|---|", flush=True)
+    for name in given.settings:
+        command = [sys.executable, "-m", "tokenshift.recipes.benchmarks.plan_error", "--model", given.model]
+        runs = []
+        for _ in range(given.runs):
+            done = subprocess.run([*command, "--measure", name], capture_output=True, text=True, check=False)
+            if done.returncode:
+                sys.exit(done.stderr[-2000:])
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
+        measured = median(run["peak"] for run in runs)
+        parts = planned(given.model, name, runs[0]["prompt"])
+        error = sum(parts.values()) / measured - 1
+        worst = max(worst, abs(error))
+        print(
+            f"| {name} | {sum(parts.values()) / MIB:.0f} | {measured / MIB:.0f} | {100 * error:+.1f} % |", flush=True
+        )
+        print("  " + ", ".join(f"{part} {size / MIB:.0f}" for part, size in parts.items()), file=sys.stderr)
+    return int(worst > ALLOWED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
