@@ -236,7 +236,8 @@ def save_random_model(check: Check, folder: Path) -> tuple[str, int]:
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = Qwen2Config(**check.sizes.model, **places, **special)  # type: ignore[arg-type]
     with torch.device(check.device):
-        model: Any = Qwen2ForCausalLM(config).to(torch.float32 if check.tiny else torch.bfloat16)
+        model: Any = Qwen2ForCausalLM(config)
+    model = model.to(torch.float32 if check.tiny else torch.bfloat16)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     with torch.no_grad():
         model.model.norm.weight.mul_(7)  # logits about as peaked as a language model's
