@@ -51,7 +51,9 @@ def run(job: EvolutionJob) -> None:
         write_whole(shift.folder.path / "evolution.json", json.dumps(rows, indent=1) + "\n")
         statements = evolution_statements(rows)
         write_evolution_report(shift.folder, rows, statements, shift.metadata())
-        logs = [(row["step"] or 0, checkpoint_numbers(row)) for row in rows]
+        known = [step for step in steps if step is not None]
+        places = known if len(set(known)) == len(steps) else range(1, len(steps) + 1)
+        logs = [(place, checkpoint_numbers(row)) for place, row in zip(places, rows, strict=True)]
         report_analysis(shift.args, "analysis", logs, f"evolution up to {names[-1]}")
         show_statements({"the last checkpoint's": statements}, shift.folder, EVOLUTION_FILES, shift.args.measure)
         show_counted(shift.folder, shift.metadata())

@@ -241,7 +241,8 @@ class Criterion:
                 f"criterion={self.name!r} must give a tensor with one score per position, of shape {shape}; it gave "
                 f"{got}."
             )
-        return (scores if scores.is_floating_point() else scores.float()).to(positions.drawn.device)
+        exact = scores.dtype in (torch.float32, torch.float64)  # of half precision, no threshold may lie between two
+        return (scores if exact else scores.float()).to(positions.drawn.device)
 
     def no_numbers(self, count: int, of: int) -> UserFunctionError:
         """The error for scores of which some are NaN."""

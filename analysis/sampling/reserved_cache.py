@@ -39,7 +39,12 @@ class ReservedLayer(DynamicLayer):
 
     def _extended(self, name: str, new: torch.Tensor) -> torch.Tensor:
         old: torch.Tensor = getattr(self, name)
-        start = old.shape[2] if old.numel() else 0
+        start = old.shape[2] if old.dim() == new.dim() else 0  # a new layer has `tensor([])`
+        if start and (old.shape[:2] != new.shape[:2] or old.dtype != new.dtype):
+            raise ValueError(
+                f"{tuple(new.shape)} of {new.dtype} do not go on from {tuple(old.shape)} of {old.dtype}: rows, heads "
+                "and dtype of a cache stay as they are."
+            )
         end = start + new.shape[2]
         buffer, view = self._buffers.get(name, (None, None))
         if buffer is None or view is not old or buffer.shape[2] < end:

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,9 +262,10 @@ class ShiftAnalysis:
                 f"response={response!r} is not there; give (problem_id, sample_id) or (problem_id, sample_id, kind), "
                 f"such as {tuple(key[0] for key in keys)!r}."
             )
-        if isinstance(response, bool) or not isinstance(response, int) or not 0 <= response < len(starts):
+        number = int(response) if isinstance(response, Integral) and not isinstance(response, bool) else -1
+        if not 0 <= number < len(starts):
             raise ValueError(f"response={response!r} must be a whole number from 0 to {len(starts) - 1}.")
-        return response
+        return number
 
     def export(self, path: str | Path, *, columns: Sequence[str] | None = None) -> Path:
         """Write the per-token table as CSV or TSV, by the suffix of `path`; the file appears whole or not at all.

@@ -150,18 +150,18 @@ def check_distributed(folder: Path) -> None:
             for index, place in metadata.storage_data.items()
             if isinstance(metadata.state_dict_metadata.get(index.fqn), BytesStorageMetadata)
         ]
+        paths = [Path(place.relative_path) for _, place in values]
     except pickle.UnpicklingError as error:
         named = str(error) if str(error).replace(".", "").replace("_", "").isalnum() else None
         raise _refusal(METADATA, named) from error
     except Exception as error:  # a damaged pickle raises many kinds
         raise ValueError(f"{METADATA} is damaged ({type(error).__name__}); copy it anew.") from error
-    for name, place in values:
-        shown = f"{place.relative_path} ({name})"
-        path = folder / place.relative_path
-        if ".." in Path(place.relative_path).parts or getattr(place, "transform_descriptors", None):
+    for (name, place), path in zip(values, paths, strict=True):
+        shown = f"{path} ({name})"
+        if path.is_absolute() or ".." in path.parts or getattr(place, "transform_descriptors", None):
             raise ValueError(f"{shown} cannot be looked at before it is read, and is not read.")
         try:
-            with path.open("rb") as file:
+            with (folder / path).open("rb") as file:
                 file.seek(place.offset)
                 content = file.read(place.length)
         except (OSError, ValueError, TypeError, OverflowError) as error:

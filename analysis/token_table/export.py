@@ -33,8 +33,9 @@ def export_table(source: Source | pd.DataFrame, path: str | Path, *, columns: Se
         The file's path.
 
     Raises:
-        ValueError: for another suffix, a column that is not there, a column of lists (such as `prompt_ids` of
-            trajectories), which a field cannot hold, or a damaged file.
+        ValueError: for another suffix, a column that is not there or named twice, a column of lists (such as
+            `prompt_ids` of trajectories), which a field cannot hold, files of a folder with other columns or types
+            than the first, or a damaged file.
     """
     path, source = Path(path).expanduser(), arrow_source(source)
     if path.suffix.lower() not in DELIMITERS:
@@ -53,8 +54,12 @@ def _flat_schema(source: Source, columns: Sequence[str] | None) -> pa.Schema:
     Raises:
         ValueError: if one is not there, or holds lists.
     """
-    whole = source.schema if isinstance(source, pa.Table) else open_parquet(table_files(source)[0]).schema_arrow
+    whole = source.schema if isinstance(source, pa.Table) else _common_schema(table_files(source))
     names = whole.names if columns is None else list(columns)
+    if twice := sorted({name for name in names if names.count(name) > 1 or whole.names.count(name) > 1}):
+        raise ValueError(f"The {listed_columns(twice)} would stand in the file twice; name each column once.")
+    if not names:
+        raise ValueError("There is no column to write; name at least one, or none for all of them.")
     if missing := [name for name in names if name not in whole.names]:
         raise ValueError(f"The table has no {listed_columns(missing)}; it has {', '.join(whole.names)}.")
     if nested := [name for name in names if pa.types.is_nested(whole.field(name).type)]:
@@ -64,6 +69,21 @@ def _flat_schema(source: Source, columns: Sequence[str] | None) -> pa.Schema:
             f"{'holds' if len(nested) == 1 else 'hold'} lists; choose others by columns: {flat or 'there are none'}."
         )
     return pa.schema([(name, _written(whole.field(name).type)) for name in names])
+
+
+def _common_schema(files: Sequence[Path]) -> pa.Schema:
+    """The columns and types of a folder's files, which all have.
+
+    Raises:
+        ValueError: if one has others than the first.
+    """
+    first, *others = (open_parquet(file).schema_arrow.remove_metadata() for file in files)
+    for file, schema in zip(files[1:], others, strict=True):
+        if not schema.equals(first):
+            different = {*schema}.symmetric_difference({*first})
+            names = listed_columns(sorted({field.name for field in different}))
+            raise ValueError(f"{file} has other columns or types than {files[0]} ({names}); export each by itself.")
+    return first
 
 
 def _written(kind: pa.DataType) -> pa.DataType:

@@ -151,7 +151,7 @@ def run_tests(check: Check) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     last = next((line for line in done.stdout.splitlines()[::-1] if line.strip()), "no output")
-    check.add("tests", "pytest -m gpu", "", last, output=done.stdout[-4000:])
+    check.add("tests", "pytest -m gpu", "", last, failed=done.returncode != 0, output=done.stdout[-4000:])
 
 
 def check_statistics(check: Check) -> None:
@@ -169,7 +169,8 @@ def check_statistics(check: Check) -> None:
     first, second = (functions[statistics_cost.ALL]() for _ in range(2))
     unequal = [name for name in first if not torch.equal(first[name], second[name])]  # type: ignore[attr-defined, index]
     check.add(
-        "statistics", "all outputs, once more", "themselves", f"differ in {unequal}" if unequal else "equal bits"
+        *("statistics", "all outputs, once more", "themselves", f"differ in {unequal}" if unequal else "equal bits"),
+        failed=bool(unequal),
     )
 
 

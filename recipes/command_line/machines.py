@@ -47,6 +47,10 @@ def check_launch_options(file: Path, options: Mapping[str, str]) -> None:
             "shares out as much without it."
         )
     given = {**config, **{name.removeprefix("--"): value for name, value in options.items()}}
+    settings = config.get("deepspeed_config")
+    launcher = settings.get("deepspeed_multinode_launcher") if isinstance(settings, dict) else None
+    if launcher not in (None, "standard"):
+        return  # DeepSpeed's own launcher starts the other machines from this one
     machines = _number(given.get("num_machines"), 1)
     if _number(config.get("num_machines"), 1) == 1 and "--machine_rank" not in options:
         given["machine_rank"] = None  # a config of one machine says 0, on every machine

@@ -38,6 +38,9 @@ CONFIG_FILE = "config.yaml"
 OTHER_FILE = "run_config.yaml"
 """The record's name where the folder has a `config.yaml` of the user's own."""
 
+MOST_LAUNCHES = 20
+"""Launches that a record has in full, the first and the newest: a config is read within bounds (`yaml_text.py`)."""
+
 LEFT_OUT = (
     # how a launch goes on with, or replaces, what is there
     *("resume_from_checkpoint", "overwrite", "dry_run"),
@@ -157,7 +160,8 @@ def write_record(
     """
     file = record_file(folder)
     earlier = _read(file) if goes_on else {}
-    launches = list((earlier.get(RECORD) or {}).get("launches", []))
+    recorded = earlier.get(RECORD) or {}
+    launches = list(recorded.get("launches", []))
     launch = {
         "started": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "command_line": shlex.join(["tokenshift", command, *words]),
@@ -173,7 +177,11 @@ def write_record(
             if before.get(name) != settings.get(name)
         }:
             launch["changed"] = changed
-    record = {**settings, RECORD: {"command": command, "launches": [*launches, launch]}}
+    launches.append(launch)
+    left_out = recorded.get("launches_left_out", 0) + max(0, len(launches) - MOST_LAUNCHES)
+    kept = [*launches[:1], *launches[1:][1 - MOST_LAUNCHES :]]
+    facts_of_all = {"command": command, "launches": kept, **({"launches_left_out": left_out} if left_out else {})}
+    record = {**settings, RECORD: facts_of_all}
     text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=120)
     write_whole(file, HEAD.format(command=command) + text)
     return file

@@ -56,7 +56,7 @@ DIAGONAL = (
 )
 """The cells that every test run looks at: each variant once, each engine three times."""
 
-RESUMED = (("js/old", "ddp"), ("beta", "zero2"), ("LoRA", "zero3"), ("js/base", "fsdp2"))
+RESUMED = (("LoRA", "zero3"), ("js/base", "fsdp2"))
 """Those of them that are resumed too."""
 
 

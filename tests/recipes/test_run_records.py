@@ -261,3 +261,13 @@ def test_training_args_hold_nothing_of_the_command_line() -> None:
     assert b"private-thing-17" not in pickled
     assert b"WrittenOptions" not in pickled
     assert pickle.loads(pickled).run_name == "a-name"
+
+
+def test_a_run_of_many_launches_keeps_the_first_and_the_newest(tmp_path: Path) -> None:
+    for number in range(23):
+        settings = {f"setting_{index}": index for index in range(250)} | {"max_steps": number}
+        file = write_record(tmp_path, "train", settings, goes_on=True, words=[str(number)])
+    assert read_config(file, "train")["max_steps"] == 22
+    record = yaml.safe_load(file.read_text())["record"]
+    assert record["launches_left_out"] == 3
+    assert [int(launch["command_line"].split()[-1]) for launch in record["launches"]] == [0, *range(4, 23)]

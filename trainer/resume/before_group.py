@@ -19,7 +19,10 @@ HEARD_SECONDS = 15.0
 """Seconds that a process with a mistake waits at most until all others have heard of it: they may still import."""
 
 _POLL_SECONDS = 0.1
-_HERE, _HEARD, _MISTAKE = (f"tokenshift/before_group/{name}" for name in ("here", "heard", "mistake"))
+_ATTEMPT = os.environ.get(
+    "TORCHELASTIC_RESTART_COUNT", "0"
+)  # the launcher's store outlives the processes that it starts anew
+_HERE, _HEARD, _MISTAKE = (f"tokenshift/before_group/{_ATTEMPT}/{name}" for name in ("here", "heard", "mistake"))
 
 _state = {"waited": False}
 

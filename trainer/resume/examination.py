@@ -100,7 +100,10 @@ def leave_behind(checkpoint: Path) -> list[Path]:
     later = [other for other in checkpoints_of(checkpoint.parent) if checkpoint_step(other) > step >= 0]
     later = [other for other in later if left_behind(other) is None and examine(other).fault is None]
     for other in later:
-        write_whole(other / LEFT_BEHIND_FILE, json.dumps({"went_on_from": checkpoint.name}) + "\n")
+        try:
+            write_whole(other / LEFT_BEHIND_FILE, json.dumps({"went_on_from": checkpoint.name}) + "\n")
+        except OSError as error:  # the run itself can go on
+            logger.warning(f"{other.name} is of a course that the run leaves, and cannot be marked: {error.strerror}.")
     return later
 
 

@@ -115,3 +115,11 @@ def test_a_host_seldom_waits_for_its_device(pocket: tuple[Any, Any, Any]) -> Non
             number = decode()
         assert counts["fetched"] / number <= fetched, (decode.__name__, counts, number)
         assert counts["sent"] / number <= sent, (decode.__name__, counts, number)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_rows_that_do_not_go_on_are_refused(rows: int) -> None:
+    layer = ReservedLayer()
+    layer.update(torch.randn(3, 2, 4, 8), torch.randn(3, 2, 4, 8))
+    with pytest.raises(ValueError, match=rf"\({rows}, 2, 1, 8\) .* do not go on from \(3, 2, 4, 8\)"):
+        layer.update(torch.randn(rows, 2, 1, 8), torch.randn(rows, 2, 1, 8))

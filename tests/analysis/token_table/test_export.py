@@ -87,3 +87,19 @@ def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
         export_table(tmp_path, tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text() == "old"
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_files_of_a_folder_have_the_same_columns(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"js": [0.5], "match": [True]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"js": [0.5]}), tmp_path / "b.parquet")
+    with pytest.raises(
+        ValueError, match=r"b\.parquet has other columns or types than .*a\.parquet \(column 'match'\)"
+    ):
+        export_table(tmp_path, tmp_path / "table.csv")
+    assert not (tmp_path / "table.csv").exists()
+
+
+@pytest.mark.parametrize(("names", "columns"), [(["a", "a"], None), (["a", "b"], ["b", "b"]), (["a", "b"], [])])
+def test_each_column_once(names: list[str], columns: list[str] | None, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"column"):
+        export_table(pa.table([[1], [2]], names=names), tmp_path / "table.csv", columns=columns)
