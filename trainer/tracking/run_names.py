@@ -1,6 +1,7 @@
 """The name, the group and the tags of a W&B run whose user gave none."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePath
@@ -54,6 +55,9 @@ def names_by_default(args: Any, model: str | None) -> Iterator[None]:
         names.pop("name", None)
     chosen = missing_names(names, os.environ)
     values = {VARIABLES[name]: value if isinstance(value, str) else ",".join(value) for name, value in chosen.items()}
+    wandb = sys.modules.get("wandb")
+    if values and wandb is not None and wandb.run is None:
+        wandb.teardown()  # it reads the environment once, for the first run of a process
     os.environ.update(values)
     try:
         yield

@@ -1,5 +1,6 @@
 """From which checkpoint a training goes on."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ def test_which_checkpoint_is_resumed(tmp_path: Path) -> None:
     assert asked("true") is None
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(
+            json.dumps({"global_step": step, "log_history": []})
+        )
         save_file({"weight": torch.zeros(1)}, tmp_path / f"checkpoint-{step}" / "model.safetensors")
     assert asked("true") == str(tmp_path / "checkpoint-10")
     assert asked(str(tmp_path / "checkpoint-9")) == str(tmp_path / "checkpoint-9")

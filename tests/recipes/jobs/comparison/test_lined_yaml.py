@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position, short_repr
 
@@ -53,7 +54,7 @@ def test_names_are_kept_as_they_are_written(tmp_path: Path) -> None:
         ("a: 1\nb: *x\n", 2, "this is not YAML: found undefined alias 'x'"),
         ("a: 1\nb: {c: 1,\n  c: 2}", 3, "'c' is there twice, first on line 2; rename or drop one."),
         ("a: 1\n1: 2\n'1': 3\n", 3, "'1' is there twice, first on line 2"),
-        ("a: 1\nb: &b [*b]\n", 2, "found unconstructable recursive node"),
+        ("a: 1\nb: &b [*b]\n", 2, "the file has a value that contains itself"),
         ("a: 1\n? [1]\n: 2\n", 2, "found unhashable key"),
         ("a: 1\nb: {<<: 3}\n", 2, "expected a mapping or list of mappings for merging"),
         ("a: 1\nb: !mine 3\n", 2, "could not determine a constructor for the tag '!mine'"),
@@ -63,8 +64,8 @@ def test_names_are_kept_as_they_are_written(tmp_path: Path) -> None:
         ("a: 1\nb: !!int ''\n", 2, "'' is no int."),
         ("a: 1\nb: !!timestamp soon\n", 2, "'soon' is no timestamp."),
         (f"a: {'9' * 5000}\n", 1, "Exceeds the limit"),
-        (f"a: {'[' * 5000}", 1, "this is nested too deeply"),
-        (f"a: {'{b: ' * 3000}", 1, "this is nested too deeply"),
+        (f"a: {'[' * 5000}", 1, "the file is nested too deeply"),
+        (f"a: {'{b: ' * 3000}", 1, "the file is nested too deeply"),
     ],
 )
 def test_what_cannot_be_read(text: str | bytes, line: int, said: str, tmp_path: Path) -> None:
@@ -76,7 +77,10 @@ def test_what_cannot_be_read(text: str | bytes, line: int, said: str, tmp_path: 
 
 def test_a_value_of_a_billion_parts_is_shown_in_a_line(tmp_path: Path) -> None:
     levels = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 9)]
-    read = document(tmp_path, "\n".join(["a0: &a0 [x, x, x]", *levels]))
-    assert read.line(("a8", 3)) == 8  # where a7 stands
-    assert len(short_repr(read.data["a8"])) < 400
+    text = "\n".join(["a0: &a0 [x, x, x]", *levels])
+    with pytest.raises(ValueError, match=r"mine\.yaml:5: the file has more than 5,000 values"):
+        document(tmp_path, text)
+    read = document(tmp_path, "\n".join(text.splitlines()[:4]))
+    assert read.line(("a3", 3)) == 3  # where a2 stands
+    assert len(short_repr(yaml.safe_load(text)["a8"])) < 400
     assert short_repr([0, "x", 2.5]) == "[0, 'x', 2.5]"

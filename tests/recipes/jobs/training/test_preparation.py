@@ -140,6 +140,7 @@ def test_the_7b_configs_are_ready_to_run_with_a_small_model_and_data(
     ]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = read_config(config_file(config)) | {"dataset_name": str(tmp_path / "data.jsonl"), "bf16": False}
+    settings["vllm_enable_sleep_mode"] = False  # which a CPU has not
     settings.pop("dataset_config", None)  # which a file has not
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     given = ["--config", str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "out"), *added]
