@@ -115,7 +115,7 @@ wrong-inputs: $(STAMP)
 kills: $(STAMP)
 	OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 $(VENV)/bin/python tests/faults/kills.py --mistakes $(KILLS)
 
-# Trainings and analyses on two processes, under each engine, beside the same on one; an hour on 2 cores.
+# Trainings and analyses on two processes, under each engine, beside the same on one; long on 2 cores.
 # ENGINES="--engines zero3 --variants LoRA": some of them; --json FILE.
 distributed: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/distributed/check_engines.py $(ENGINES)
