@@ -62,13 +62,28 @@ def launch_config(given: str) -> Path:
         raise ValueError(
             f"--launch {given!r} is neither a file nor one of {', '.join(names)}{_nearest(given, names)}."
         )
-    try:
-        is_mapping = isinstance(read_yaml(file), dict)
-    except UnreadableYamlError as error:
-        raise ValueError(f"--launch {given!r} {error}") from error
-    if not is_mapping:
-        raise ValueError(f"--launch {given!r} is no accelerate config: it holds no mapping of settings to values.")
+    read_launch(file, given)
     return file
+
+
+def read_launch(file: Path, given: str | None = None) -> dict[str, Any]:
+    """The settings that an accelerate config holds.
+
+    Args:
+        file: The file.
+        given: What it is called in messages; the file's path when None.
+
+    Raises:
+        ValueError: If the file is not YAML, is out of bounds, or holds no mapping.
+    """
+    shown = str(file) if given is None else given
+    try:
+        settings = read_yaml(file)
+    except UnreadableYamlError as error:
+        raise ValueError(f"--launch {shown!r} {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"--launch {shown!r} is no accelerate config: it holds no mapping of settings to values.")
+    return settings
 
 
 def with_config_file(words: list[str]) -> list[str]:

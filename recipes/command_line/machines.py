@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tokenshift.recipes.command_line.config_files import read_launch
 
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 """Environment variables that name the network interface of torch's communication on CPUs and on GPUs."""
@@ -35,12 +35,7 @@ def check_launch_options(file: Path, options: Mapping[str, str]) -> None:
             number or the main machine's address or port is missing or wrong, the port is taken, or the processes
             cannot be shared out.
     """
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--launch {str(file)!r} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"--launch {str(file)!r} is no accelerate config: it holds no mapping.")
+    config = read_launch(file)
     if str(config.get("distributed_type")).upper() == "DEEPSPEED" and find_spec("deepspeed") is None:
         raise ValueError(
             f"--launch {file.stem!r} needs DeepSpeed: pip install 'tokenshift[deepspeed]', or --launch fsdp2, which "
@@ -63,7 +58,7 @@ def is_on_several_machines(launcher: Sequence[str]) -> bool:
     words = dict(pairwise(launcher))
     if "--config_file" not in words:
         return False
-    config = yaml.safe_load(Path(words["--config_file"]).read_text(encoding="utf-8"))
+    config = read_launch(Path(words["--config_file"]))
     return bool(_number(words.get("--num_machines", config.get("num_machines")), 1) > 1)
 
 
