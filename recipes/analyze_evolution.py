@@ -21,7 +21,8 @@ import sys
 
 from accelerate import PartialState
 
-from tokenshift.analysis.shift.evolution import checkpoint_labels, evolution_rows, evolution_statements, step_of
+from tokenshift.analysis.shift.checkpoint_steps import checkpoint_labels, step_of
+from tokenshift.analysis.shift.evolution import evolution_rows, evolution_statements
 from tokenshift.analysis.shift.report import write_evolution_report
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.entry import run_guarded

@@ -51,7 +51,9 @@ from tokenshift.recipes.inputs.contents import content_hash
 from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.inputs.trajectory_files import load_trajectories
 from tokenshift.recipes.jobs.analysis.headline import shift_numbers
-from tokenshift.recipes.jobs.analysis.runs import RunsJob, named_groups, prepare_runs
+from tokenshift.recipes.jobs.analysis.idle_options import shift_without_effect
+from tokenshift.recipes.jobs.analysis.model_groups import named_groups
+from tokenshift.recipes.jobs.analysis.runs import RunsJob, prepare_runs
 from tokenshift.recipes.jobs.analysis.shift import (
     MeasuredShiftArguments,
     ShiftJob,
@@ -66,12 +68,6 @@ from tokenshift.recipes.jobs.analysis.terminal import (
 )
 from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments, report_analysis
 from tokenshift.rewards import load_reward
-
-WITHOUT_SAMPLING = (
-    *("dataset_name", "dataset_config", "dataset_split", "prompt_column", "solution_column"),
-    *("system_prompt", "prompt_template", "size", "samples", "seed", "max_new_tokens", "batch_size", "use_vllm"),
-)
-"""Options that have no effect where the trajectories come from a file."""
 
 JUDGING = (
     *("reward_func", "correct_threshold", "verify_workers", "verify_timeout", "verify_budget"),
@@ -123,11 +119,7 @@ class AnalyzeShiftArguments(TrackedArguments, MeasuredShiftArguments):
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
-        reasons = super().without_effect(values)
-        if self.trajectories not in SAMPLED:
-            reason = f"trajectories={self.trajectories!r} brings problems and responses of its own; leave it out."
-            reasons |= dict.fromkeys(WITHOUT_SAMPLING, reason)
-        return reasons
+        return super().without_effect(values) | shift_without_effect(values)
 
 
 def analyze_one(job: ShiftJob) -> dict[str, list[Statement]] | None:

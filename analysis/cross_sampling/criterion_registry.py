@@ -4,7 +4,6 @@ A criterion is one decorated function: see `register_criterion`. The shipped one
 imports before a name is looked up.
 """
 
-import ast
 import inspect
 import math
 import re
@@ -19,6 +18,7 @@ from tokenshift.analysis.divergence.from_logits import check_sampling, js_diverg
 from tokenshift.analysis.divergence.row_sums import row_sums
 from tokenshift.analysis.divergence.top_k import top_k
 from tokenshift.analysis.divergence.top_p import DEPTH, NextTokens, truncated_divergences
+from tokenshift.analysis.named_options import base_of, check_options, read_options
 from tokenshift.analysis.registry import RAISED_BY_USERS, Registry, UserFunctionError
 from tokenshift.analysis.sampling.shared_noise import Row
 from tokenshift.analysis.storage.file_names import file_name
@@ -320,31 +320,11 @@ def named_criterion(name: str) -> Criterion:
         ValueError: for a name that is not known (the nearest one is shown), a dotted path that leads to no function,
             or options that the function does not take.
     """
-    base, bracket, _ = name.partition("(")
-    options = _options(name, base) if bracket else {}
+    base, options = base_of(name), read_options(name, "criterion")
     entry = CRITERIA.get(base)
-    try:
-        inspect.signature(entry.function).bind(None, **options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"criterion={name!r} cannot be called with positions and its options: {error}. Options are keyword-only "
-            "arguments with defaults."
-        ) from error
+    check_options(name, options, inspect.signature(entry.function), "criterion")
     shown = f"{base}({', '.join(f'{key}={value!r}' for key, value in options.items())})" if options else base
     return replace(entry, name=shown, options=options)
-
-
-def _options(name: str, base: str) -> dict[str, Any]:
-    """The keyword arguments in the brackets of a name."""
-    try:
-        call = ast.parse(f"f{name[len(base) :]}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
-            raise ValueError("no call")
-        return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"criterion={name!r} cannot be read; options are plain values in brackets, as in {base}(option=1.0)."
-        ) from error
 
 
 def criterion_file_name(name: str) -> str:

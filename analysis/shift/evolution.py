@@ -1,9 +1,8 @@
 """How shifts grow over checkpoints, along trajectories that stay the same (arXiv 2603.22446, section 4)."""
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,22 +27,6 @@ PERCENTILES = ("0.5", "0.9", "0.95", "0.99")
 
 FIRST_OVERLAP = 0.5
 """The first checkpoint's overlap with the last one, from which on it cannot rise much. The value is this project's."""
-
-
-def step_of(name: str) -> int | None:
-    """The update that a checkpoint's name tells, the last number in it; None without one.
-
-    Args:
-        name: a folder, or a hub name with its revision (`name@revision`).
-    """
-    numbers = re.findall(r"\d+", PurePath(name).name.rpartition("@")[2])
-    return int(numbers[-1]) if numbers else None
-
-
-def checkpoint_labels(names: Sequence[str]) -> list[str]:
-    """The names without their folders, where that still tells them apart; else the names as they are."""
-    tails = [PurePath(name).name for name in names]
-    return tails if len(set(tails)) == len(tails) else list(names)
 
 
 def evolution_rows(

@@ -8,9 +8,10 @@ from typing import Any
 from tokenshift.analysis.report.numbers import NOT_DEFINED, interval_text, number_text
 from tokenshift.analysis.report.page import Section, report_facts, saved_figures, write_report
 from tokenshift.analysis.shift.figures.runs import shares_of_runs
+from tokenshift.analysis.shift.group_names import SFT
 from tokenshift.analysis.shift.report import NUMBERS, REPORT_FILE, kinds_by_measure, measure_words
 from tokenshift.analysis.shift.runs import Run, run_of_table
-from tokenshift.analysis.shift.runs_summary import SFT, runs_summary
+from tokenshift.analysis.shift.runs_summary import runs_summary
 from tokenshift.analysis.statistics.over_runs import within_bounds
 from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.provenance import report_metadata

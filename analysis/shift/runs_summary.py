@@ -25,20 +25,12 @@ from tokenshift.analysis.shift.claims import (
     SFT_DENSER,
     statements,
 )
+from tokenshift.analysis.shift.group_names import DAPO, ONLY, SFT, SIMPLE_RL
 from tokenshift.analysis.shift.runs import ALIKE, Run, RunGroup, check_alike, check_origins, run_of_table
 from tokenshift.analysis.shift.runs_verdicts import denser, judged_over_runs
 from tokenshift.analysis.shift.summary import default_measure
 from tokenshift.analysis.token_table.measure import source_metadata
 from tokenshift.analysis.token_table.reader import Source
-
-ONLY = "RL"
-"""Name of the group of runs where the caller names none."""
-
-SFT = "SFT"
-"""Name of the group of runs that are the dense control."""
-
-DAPO, SIMPLE_RL = "dapo", "simplerl"
-"""Names of groups, in lower case, whose comparison is the publication's."""
 
 NO_SUCH_RUNS = "no such runs"
 

@@ -21,8 +21,11 @@ class Command:
         launched: Whether `--launch` may start it by `accelerate launch`.
         config_holds_arguments: Whether the keys of the `--config` file are the command's arguments.
         configs: Pattern of the shipped configs that fit the command; None if none does.
-        early: Dotted name of a function of the given values that looks for more mistakes before the slow imports;
+        early: Dotted name of a function of the [`EarlyArguments`] that looks for more mistakes before the slow
+            imports; empty if there is none.
+        default_config: Name of the shipped config of a command line that has none of the options `default_unless`;
             empty if there is none.
+        default_unless: Options, with their hyphens.
     """
 
     module: str
@@ -32,6 +35,8 @@ class Command:
     config_holds_arguments: bool = True
     configs: str | None = None
     early: str = ""
+    default_config: str = ""
+    default_unless: tuple[str, ...] = ()
 
     @property
     def script(self) -> Path:
@@ -51,26 +56,33 @@ COMMANDS = {
             "trl.ModelConfig",
         ),
         configs="[!cer]*",
+        early=f"{_RECIPES}.jobs.training.early.check_training",
+        default_config="pocket.yaml",
+        default_unless=("--config", "--model_name_or_path"),
     ),
     "shift": Command(
         f"{_RECIPES}.analyze_shift",
         "Find which token distributions RL moved, and how.",
         (f"{_RECIPES}.analyze_shift.AnalyzeShiftArguments",),
+        early=f"{_RECIPES}.jobs.analysis.early.check_shift",
     ),
     "evolution": Command(
         f"{_RECIPES}.analyze_evolution",
         "Follow the shift over the checkpoints of a run.",
         (f"{_RECIPES}.jobs.analysis.evolution.EvolutionArguments",),
+        early=f"{_RECIPES}.jobs.analysis.early.check_evolution",
     ),
     "robustness": Command(
         f"{_RECIPES}.shift_robustness",
         "Repeat the shift analysis across temperatures, top-p and policies.",
         (f"{_RECIPES}.jobs.analysis.robustness.RobustnessArguments",),
+        early=f"{_RECIPES}.jobs.analysis.early.check_robustness",
     ),
     "cross": Command(
         f"{_RECIPES}.cross_sample",
         "Test by cross-sampling whether the moved tokens cause the gain.",
         (f"{_RECIPES}.jobs.analysis.cross_sampling.CrossArguments",),
+        early=f"{_RECIPES}.jobs.analysis.early.check_cross",
     ),
     "compare": Command(
         f"{_RECIPES}.compare_variants",
@@ -86,11 +98,13 @@ COMMANDS = {
         "Measure mean@k, pass@k and majority@k of a model, or of two.",
         (f"{_RECIPES}.jobs.analysis.evaluation.EvaluationArguments",),
         configs="evaluate_*",
+        early=f"{_RECIPES}.jobs.analysis.early.check_evaluation",
     ),
     "sft": Command(
         f"{_RECIPES}.sft_control",
         "Train the supervised control, up to an RL model's accuracy.",
         (f"{_RECIPES}.jobs.sft.preparation.SftControlArguments", "trl.SFTConfig", "trl.ModelConfig"),
+        early=f"{_RECIPES}.jobs.sft.early.check_control",
     ),
     "reproduce": Command(
         f"{_RECIPES}.reproduce",

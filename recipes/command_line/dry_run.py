@@ -1,6 +1,6 @@
 """The words of a command line that asks for the plan of a training alone (`--dry_run`)."""
 
-TRUE = ("true", "yes", "t", "y", "1")
+from tokenshift.recipes.command_line.truth_words import YES
 
 PLANNED = {"--launch": "--plan_launch", "--num_processes": "--plan_processes", "--num_machines": "--plan_machines"}
 """Options of a launch -> those of its plan."""
@@ -12,8 +12,8 @@ def is_dry_run(words: list[str]) -> bool:
         option, joined, value = word.partition("=")
         if option in ("--dry_run", "--dry-run"):
             following = words[index + 1] if index + 1 < len(words) else "--"
-            said = value if joined else TRUE[0] if following.startswith("--") else following
-            return said.lower() in TRUE
+            said = value if joined else YES[0] if following.startswith("--") else following
+            return said.lower() in YES
     return False
 
 

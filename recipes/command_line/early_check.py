@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, parse_yaml
 from tokenshift.recipes.command_line.commands import COMMANDS, Command
-from tokenshift.recipes.command_line.config_files import config_file, read_config, with_config_file
+from tokenshift.recipes.command_line.config_files import CONFIGS, config_file, read_config, with_config_file
 from tokenshift.recipes.command_line.early_numbers import check_numbers
+from tokenshift.recipes.command_line.early_values import EarlyArguments
 from tokenshift.recipes.command_line.source_fields import (
     UNKNOWN,
     SourceField,
@@ -21,9 +22,7 @@ from tokenshift.recipes.command_line.source_fields import (
     constant,
     registered_names,
 )
-
-YES, NO = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
-
+from tokenshift.recipes.command_line.truth_words import to_bool
 
 SMALLEST = {
     **dict.fromkeys(
@@ -64,7 +63,7 @@ LISTED = {
     "loss_type": ("tokenshift.trainer.config", "KNOWN_LOSSES"),
     "measure": ("tokenshift.analysis.token_table.measure", "SHIFT_MEASURES"),
     "dtype": ("tokenshift.recipes.inputs.sampling", "DTYPES"),
-    "wording": ("tokenshift.recipes.jobs.sft.solutions", "WORDINGS"),
+    "wording": ("tokenshift.recipes.jobs.sft.wordings", "WORDINGS"),
 }
 """Arguments whose values are listed in a module's constant -> the module and the constant."""
 
@@ -111,16 +110,6 @@ class EarlyParser(argparse.ArgumentParser):
             )
 
 
-def to_bool(word: str) -> bool:
-    """A word as true or false, by the rule and with the message of `transformers.hf_argparser.string_to_bool`."""
-    if word.lower() in (*YES, *NO):
-        return word.lower() in YES
-    pairs = ", ".join(f"{yes}/{no}" for yes, no in zip(YES, NO, strict=True))
-    raise argparse.ArgumentTypeError(
-        f"Truthy value expected: got {word} but expected one of {pairs} (case insensitive)."
-    )
-
-
 def _chooser(choices: Iterable[Any]) -> Callable[[str], Any]:
     values = {str(choice): choice for choice in choices}
     return lambda word: values.get(word, word)
@@ -161,28 +150,30 @@ def command_fields(command: Command) -> dict[str, SourceField]:
     return fields
 
 
-def check_words(command: Command, words: list[str]) -> tuple[dict[str, Any], dict[str, SourceField]]:
+def check_words(command: Command, words: list[str]) -> EarlyArguments:
     """Look at the words of a command line, and at the config file they name, without importing anything heavy.
 
     Returns:
-        The given values by argument, and the command's fields; none where they cannot be read without imports.
+        The arguments; none where they cannot be read without imports.
 
     Raises:
         ValueError: For an unknown argument or config key, a config file that is not there or not YAML, and a value of
             a wrong kind or out of its range.
     """
     if not command.arguments:
-        return {}, {}
+        return EarlyArguments()
     try:
         fields = command_fields(command)
     except UnreadableSource:
-        return {}, {}
+        return EarlyArguments()
     parser = EarlyParser(fields.values())
     known = parser.options() | ({"config", "env"} if command.config_holds_arguments else set())
     refuse_unknown(option_names(words), known, "--")
     if command.config_holds_arguments:
+        if command.default_config and not {word.split("=", 1)[0] for word in words} & set(command.default_unless):
+            words = ["--config", str(CONFIGS / command.default_config), *words]
         words = with_config_file(words)
-    values: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if "--config" in words:
         index = words.index("--config")
         file = config_file(words[index + 1] if index + 1 < len(words) else "", command.configs or "*")
@@ -192,14 +183,15 @@ def check_words(command: Command, words: list[str]) -> tuple[dict[str, Any], dic
             for name, value in config.items():
                 if name in fields:
                     _check_value(fields[name], value, "the config's ")
-            values |= {name: value for name, value in config.items() if name in fields}
+            settings = {name: value for name, value in config.items() if name in fields}
             del words[index : index + 2]
     parsed, unused = parser.parse_known_args(words)
     if unused:
         raise ValueError(f"{unused[0]!r} belongs to no argument; an argument is given as --name value.")
-    values |= {name: value for name, value in vars(parsed).items() if value is not None}
+    written = {name: value for name, value in vars(parsed).items() if value is not None}
+    values = settings | written
     _check_meanings(values, fields)
-    return values, fields
+    return EarlyArguments(values, fields, settings, frozenset(written))
 
 
 def check_values(values: Mapping[str, Any], fields: Mapping[str, SourceField]) -> None:

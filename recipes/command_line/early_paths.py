@@ -23,6 +23,9 @@ MODELS = ("model_name_or_path", "base_model", "rl_model", "sft_models", "checkpo
 FUNCTIONS = ("reward_funcs", "reward_func", "answer_extractor", "advantage_weighting", "divergence", "criteria")
 """Arguments that take dotted paths of functions."""
 
+DECORATED = {"advantage_weighting": "weighting", "divergence": "divergence"}
+"""Those of them that take registered functions alone -> the kind, as in the name of the decorator."""
+
 SPLITS = ("dataset_train_split", "dataset_split")
 """Arguments that name the split that is read."""
 
@@ -158,11 +161,40 @@ def _check_function(setting: str, value: str) -> None:
                     f"{setting}={path!r} cannot be imported: ModuleNotFoundError: No module named {top!r} ({file}, "
                     f"line {node.lineno})."
                 )
+    _check_definition(setting, path, attribute, tree)
     names = _names(tree)
     if names is not None and attribute not in names:
         public = [name for name in names if not name.startswith("_")]
         hint = close_match(attribute, public) or "."
         raise ValueError(f"{setting}={path!r}: the module {module} ({file}) has no {attribute}{hint}")
+
+
+def _check_definition(setting: str, path: str, attribute: str, tree: ast.Module) -> None:
+    """Look at the only definition of a name at a module's top level: a function, and decorated where it has to be.
+
+    Raises:
+        ValueError: if it is plainly something else.
+    """
+    made = [
+        node
+        for node in tree.body
+        if (isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute)
+        or (isinstance(node, ast.Assign) and any(ast.unparse(target) == attribute for target in node.targets))
+    ]
+    used = sum(isinstance(node, ast.Name) and node.id == attribute for node in ast.walk(tree))
+    if len(made) != 1:
+        return
+    (node,) = made
+    if isinstance(node, ast.Assign) and used == 1:
+        try:
+            kind = type(ast.literal_eval(node.value)).__name__
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return
+        raise ValueError(f"{setting}={path!r} is a {kind}, not a function.")
+    if isinstance(node, ast.FunctionDef) and setting in DECORATED and not node.decorator_list and not used:
+        raise ValueError(
+            f"{setting}={path!r} is a function that is not registered; decorate it by @register_{DECORATED[setting]}."
+        )
 
 
 def _is_missing(module: str) -> bool:

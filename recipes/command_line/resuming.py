@@ -7,6 +7,12 @@ from transformers import TrainingArguments
 
 from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.storage.pickles import check_checkpoint
+from tokenshift.recipes.command_line.earlier_runs import (
+    RESUME_WORDS,
+    check_named_checkpoint,
+    is_resume_wanted,
+    refuse_mixture,
+)
 from tokenshift.trainer.resume.examination import (
     ResumePoint,
     checkpoints_of,
@@ -15,17 +21,6 @@ from tokenshift.trainer.resume.examination import (
 )
 
 logger = get_logger(__name__)
-
-RESUME_WORDS = ("true", "1", "yes")
-"""Values of `--resume_from_checkpoint` that ask for the newest whole checkpoint."""
-
-NO_RESUME_WORDS = ("false", "0", "no", "none")
-"""Values of `--resume_from_checkpoint` that ask for no resume."""
-
-
-def is_resume_wanted(args: TrainingArguments) -> bool:
-    """Whether a resume is asked for, also where there is no checkpoint yet."""
-    return str(args.resume_from_checkpoint or "false").lower() not in NO_RESUME_WORDS
 
 
 def checkpoint_to_resume(args: TrainingArguments, overwrite: bool, tell: bool = True) -> str | None:
@@ -44,7 +39,8 @@ def checkpoint_to_resume(args: TrainingArguments, overwrite: bool, tell: bool = 
     """
     output_dir = Path(str(args.output_dir))
     if not is_resume_wanted(args):
-        on_main_process(lambda: _refuse_mixture(output_dir, args, overwrite))
+        if not overwrite:
+            on_main_process(lambda: refuse_mixture(str(args.output_dir), checkpoints_of(output_dir)))
         return None
     wanted = str(args.resume_from_checkpoint)
     point = newest_whole(output_dir) if wanted.lower() in RESUME_WORDS else _named(wanted)
@@ -57,19 +53,5 @@ def checkpoint_to_resume(args: TrainingArguments, overwrite: bool, tell: bool = 
 
 
 def _named(wanted: str) -> ResumePoint:
-    def look() -> None:
-        folder = Path(wanted)
-        if not folder.is_dir() or not any(folder.glob("*")):
-            raise ValueError(f"resume_from_checkpoint={wanted!r} is not a checkpoint folder.")
-
-    on_main_process(look)
+    on_main_process(lambda: check_named_checkpoint(wanted))
     return named_checkpoint(Path(wanted))
-
-
-def _refuse_mixture(output_dir: Path, args: TrainingArguments, overwrite: bool) -> None:
-    checkpoints = checkpoints_of(output_dir)
-    if checkpoints and not overwrite:
-        raise ValueError(
-            f"output_dir={args.output_dir!r} holds {checkpoints[-1].name} of an earlier run; go on with it by "
-            "--resume_from_checkpoint true, delete it by --overwrite true, or choose another --output_dir."
-        )

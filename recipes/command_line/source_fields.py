@@ -7,6 +7,7 @@ packages of TRL and transformers load their names on first use. Base classes and
 import ast
 import builtins
 import functools
+import inspect
 import math
 import re
 from dataclasses import dataclass
@@ -129,6 +130,38 @@ def registered_names(package: str, kind: str) -> list[str]:
     if not names or any(not isinstance(name, str) for name in names):
         raise UnreadableSource(f"The names that {package} registers cannot be read.")
     return list(dict.fromkeys(names))
+
+
+def registered_signatures(package: str, kind: str) -> dict[str, inspect.Signature]:
+    """Signatures of the functions that the modules of a package decorate by `@register_KIND(...)`, by name.
+
+    Args:
+        package: Dotted name of the package.
+        kind: The kind, as in the name of its decorator.
+
+    Raises:
+        UnreadableSource: If the sources are not there.
+    """
+    signatures: dict[str, inspect.Signature] = {}
+    for file in sorted(_file(package).parent.glob("*.py")):
+        for node in (node for node in ast.walk(_parsed(file)) if isinstance(node, ast.FunctionDef)):
+            for decorator in node.decorator_list:
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == f"register_{kind}":
+                    given = decorator.args[0] if decorator.args else None
+                    name = str(given.value) if isinstance(given, ast.Constant) else node.name
+                    signatures[name] = _signature(node.args)
+    return signatures
+
+
+def _signature(arguments: ast.arguments) -> inspect.Signature:
+    """The signature of positional arguments without defaults, and of keyword-only ones."""
+    kinds = inspect.Parameter
+    positional = [kinds(given.arg, kinds.POSITIONAL_OR_KEYWORD) for given in arguments.args]
+    options = [
+        kinds(given.arg, kinds.KEYWORD_ONLY, default=kinds.empty if default is None else ...)
+        for given, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    ]
+    return inspect.Signature([*positional, *options])
 
 
 def _registered_in(tree: ast.Module, module: str, kind: str) -> list[Any]:

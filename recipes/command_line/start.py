@@ -92,17 +92,17 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
             return None
         return 0
     try:
-        values, fields = check_words(command, words)
-        check_paths(name, values, fields)
-        if command.early and fields:
+        arguments = check_words(command, words)
+        check_paths(name, arguments.given, arguments.fields)
+        if command.early and arguments.fields:
             module, _, function = command.early.rpartition(".")
-            getattr(import_module(module), function)(values)
+            getattr(import_module(module), function)(arguments)
         tell_machines(command.script.name)
     except (ValueError, OSError, RecursionError) as error:
         report_mistake(command.script.name, as_mistake(error))
         _tell_machines(error)
         return MISTAKE
-    if not values.get("load_in_4bit"):
+    if not arguments.given.get("load_in_4bit"):
         logging.getLogger(CPU_QUANTIZATION).setLevel(logging.ERROR)
     return None
 

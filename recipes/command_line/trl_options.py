@@ -3,7 +3,7 @@
 from typing import Any
 
 from tokenshift.analysis.storage.user_paths import user_path
-from tokenshift.recipes.command_line.resuming import is_resume_wanted
+from tokenshift.recipes.command_line.earlier_runs import is_resume_wanted
 from tokenshift.recipes.inputs.model_names import SHIPPED_MODELS
 
 EVALUATION_OPTIONS = (

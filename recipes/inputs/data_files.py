@@ -65,6 +65,22 @@ def check_data_file(
         )
 
 
+def data_rows(name: str) -> int | None:
+    """The number of rows of a small file of problems; None for other data, and for what only `datasets` can judge.
+
+    Args:
+        name: the name that the user gave.
+
+    Raises:
+        ValueError: if the file is empty, or plainly no data.
+    """
+    file = user_path(name, "dataset_name")
+    if file.suffix not in READERS or not file.is_file():
+        return None
+    rows = _rows(file, f"dataset_name={name!r}")
+    return None if rows is None else len(rows)
+
+
 def check_golds(golds: Iterable[Any]) -> None:
     """Refuse gold answers that the accuracy rewards cannot compare with.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, parse_yam
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.inputs.device_maps import read_device_map
 from tokenshift.recipes.inputs.engines import TRANSFORMERS, VLLM, check_engine_arguments, engine_starter
+from tokenshift.recipes.inputs.installed import require_vllm
 from tokenshift.recipes.inputs.models import ModelSource, model_ends
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
 from tokenshift.rewards import configure_verification
@@ -195,8 +195,8 @@ def check_machine(args: SamplingArguments) -> PartialState:
             f"device_map={args.device_map!r} spreads each model over the devices that one process sees, but "
             f"{state.num_processes} processes run; start one (python, not accelerate launch), or leave it out."
         )
-    if args.use_vllm and find_spec("vllm") is None:
-        raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
+    if args.use_vllm:
+        require_vllm("use_vllm=True", "vllm")
     check_engine_arguments(args)
     configure_verification(
         args.verify_workers, args.verify_timeout, bool(args.verify_decimal_comma), args.verify_budget

@@ -17,6 +17,8 @@ from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.command_line.products import SETTINGS_FILE
 from tokenshift.recipes.inputs.engines import TRANSFORMERS, VLLM
 from tokenshift.recipes.inputs.models import model_ends
+from tokenshift.recipes.jobs.analysis.early import check_both_asked
+from tokenshift.recipes.jobs.analysis.idle_options import cross_without_effect
 from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
 from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments
 
@@ -119,15 +121,7 @@ class CrossArguments(TrackedArguments, ShiftArguments):
         super().__post_init__()
         if self.engine == TRANSFORMERS:
             self.engine = TREE
-        if self.use_vllm:
-            raise ValueError(
-                "use_vllm=True cannot be: cross-sampling needs both models' whole distributions; give engine='vllm'."
-            )
-        if self.one_model_at_a_time:
-            raise ValueError(
-                "one_model_at_a_time=True cannot be: cross-sampling asks both policies at every token; leave it out, "
-                "and spread the two by device_map if they do not fit on one device."
-            )
+        check_both_asked(self)
         for name in ("directions", "criteria", "seeds", "gammas"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty.")
@@ -166,16 +160,7 @@ class CrossArguments(TrackedArguments, ShiftArguments):
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
-        reasons = super().without_effect(values)
-        reasons["batch_tokens"] = "cross-sampling scores no responses; batch_size says how many are sampled at once."
-        if not self.swept:
-            reason = "criteria names none and all alone, which have no threshold; name another, or leave it out."
-            reasons |= dict.fromkeys(("epsilons", "budgets", "match", "most", "pilot", "seed"), reason)
-        elif not self.budgets:
-            reason = "it is of the pilot, which finds thresholds for budgets; give budgets, or leave it out."
-            reasons |= dict.fromkeys(("pilot", "seed"), reason)
-            reasons["match"] = "it is of budgets; give budgets in place of epsilons, or leave it out."
-        return reasons
+        return super().without_effect(values) | cross_without_effect(values)
 
     @property
     def swept(self) -> list[str]:

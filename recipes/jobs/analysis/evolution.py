@@ -1,8 +1,6 @@
 """Arguments of the analysis over checkpoints, its preparation, and the scoring of every checkpoint."""
 
-from collections import Counter
 from dataclasses import dataclass, field
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +9,17 @@ from accelerate import PartialState
 from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.responses import sample_trajectories
 from tokenshift.analysis.sampling.trajectories import Trajectory
-from tokenshift.analysis.shift.evolution import response_accuracy, step_of
+from tokenshift.analysis.shift.evolution import response_accuracy
 from tokenshift.analysis.storage.file_names import file_name
 from tokenshift.analysis.storage.run_folder import RunFolder
-from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.analysis.token_table.scored_run import STATES, score_to_table
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import model_content
 from tokenshift.recipes.inputs.models import ModelSource, find_model
 from tokenshift.recipes.inputs.sampling import check_device_map
+from tokenshift.recipes.jobs.analysis.checkpoint_names import checkpoint_names
+from tokenshift.recipes.jobs.analysis.idle_options import evolution_without_effect
 from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
 from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments
 
@@ -48,8 +47,7 @@ class EvolutionArguments(TrackedArguments, MeasuredShiftArguments):
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
-        reason = "the last of the checkpoints is the model after RL; name it there, and leave this out."
-        return super().without_effect(values) | {"rl_model": reason}
+        return super().without_effect(values) | evolution_without_effect(values)
 
 
 @dataclass
@@ -67,35 +65,6 @@ class EvolutionJob:
     def close(self) -> None:
         """Let other runs use the folder."""
         self.shift.close()
-
-
-def checkpoint_names(checkpoints: list[str]) -> list[str]:
-    """Names of the checkpoints; globs are replaced by the folders that they find.
-
-    Args:
-        checkpoints: folders, globs, or hub names with revisions.
-
-    Raises:
-        ValueError: if a glob finds nothing, or a checkpoint comes twice.
-    """
-    names: list[str] = []
-    for name in checkpoints:
-        if not any(sign in name for sign in "*?[") or user_path(name, "checkpoints").is_dir():
-            names.append(name)
-            continue
-        folders = [path for path in glob(str(user_path(name, "checkpoints"))) if Path(path).is_dir()]
-        if not folders:
-            raise ValueError(f"checkpoints={name!r} finds no folder.")
-        names += sorted(folders, key=_step_and_name)
-    doubled = [name for name, count in Counter(names).items() if count > 1]
-    if doubled:
-        raise ValueError(f"checkpoints names {doubled[0]!r} twice.")
-    return names
-
-
-def _step_and_name(name: str) -> tuple[int, str]:
-    step = step_of(name)
-    return (-1 if step is None else step), name
 
 
 def prepare(arguments: list[str] | None = None) -> EvolutionJob:

@@ -20,6 +20,7 @@ from tokenshift.analysis.token_table.scored_run import STATES, score_to_table
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.engines import VLLM
+from tokenshift.recipes.jobs.analysis.idle_options import robustness_without_effect
 from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
 
 TRAJECTORY_KINDS = ("rl", "base", "mixed")
@@ -78,12 +79,7 @@ class RobustnessArguments(MeasuredShiftArguments):
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
-        reasons = super().without_effect(values)
-        reasons["temperature"] = "temperatures has those that are sampled at and compared; give it there."
-        if "mixed" not in self.kinds:
-            reason = "kinds does not name the mixed policy; add mixed, or leave it out."
-            reasons |= dict.fromkeys(("mixed_criterion", "mixed_epsilon"), reason)
-        return reasons
+        return super().without_effect(values) | robustness_without_effect(values)
 
 
 def prepare(arguments: list[str] | None = None) -> ShiftJob:

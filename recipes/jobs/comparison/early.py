@@ -6,19 +6,21 @@ from typing import Any
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import CONFIGS, LAUNCH_CONFIGS, config_file
 from tokenshift.recipes.command_line.early_check import check_values, command_fields
+from tokenshift.recipes.command_line.early_values import EarlyArguments
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position
 from tokenshift.recipes.jobs.comparison.schema import read_settings
 
 
-def check_file(given: Mapping[str, Any]) -> None:
+def check_file(arguments: EarlyArguments) -> None:
     """Look at the file that a comparison's command line names.
 
     Args:
-        given: The given values by argument.
+        arguments: Those of the command line.
 
     Raises:
         ValueError: For the first mistake, with its line.
     """
+    given = arguments.given
     if given.get("plan") is not None:
         return
     pattern = COMMANDS["compare"].configs or "*"

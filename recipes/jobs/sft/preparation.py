@@ -18,6 +18,7 @@ from tokenshift.analysis.sampling.token_ids import check_context, context_length
 from tokenshift.analysis.secrets import hide_secrets, remember_secrets
 from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.thresholds import CORRECT
+from tokenshift.recipes.command_line.earlier_runs import is_resume_wanted
 from tokenshift.recipes.command_line.output_folder import (
     FolderOwner,
     bytes_to_delete,
@@ -27,7 +28,7 @@ from tokenshift.recipes.command_line.output_folder import (
 )
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE
-from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
+from tokenshift.recipes.command_line.resuming import checkpoint_to_resume
 from tokenshift.recipes.command_line.run_record import record_launch
 from tokenshift.recipes.command_line.trl_options import library_options_without_effect
 from tokenshift.recipes.inputs.contents import model_content, problems_content
@@ -42,8 +43,10 @@ from tokenshift.recipes.inputs.models import (
 from tokenshift.recipes.inputs.problem_arguments import TrainingProblemArguments
 from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE
+from tokenshift.recipes.jobs.sft.early import check_model_setting
 from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
-from tokenshift.recipes.jobs.sft.solutions import check_wording, load_solutions, tokenized_solutions
+from tokenshift.recipes.jobs.sft.solutions import load_solutions, tokenized_solutions
+from tokenshift.recipes.jobs.sft.wordings import check_wording
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.rewards.budget import check_budget
 from tokenshift.trainer.guard.config_numbers import check_config_numbers
@@ -284,8 +287,7 @@ def _check_settings(script_args: SftControlArguments, args: SFTConfig, model_arg
     Raises:
         ValueError: for whatever does not fit, or an output folder that holds another run.
     """
-    if model_args.model_name_or_path is not None:
-        raise ValueError("model_name_or_path is not used here; name the model by --base_model.")
+    check_model_setting(model_args)
     if str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no":
         raise ValueError("eval_strategy is not used here: accuracy is measured every check_steps updates.")
     remember_secrets(vars(args))

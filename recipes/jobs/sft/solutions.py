@@ -15,11 +15,10 @@ from transformers import PreTrainedTokenizerBase
 from tokenshift.analysis.sampling.token_ids import encode_prompt, until_end
 from tokenshift.recipes.inputs.problems import MADE, load_problems
 from tokenshift.recipes.inputs.sums import sum_line
+from tokenshift.recipes.jobs.sft.wordings import check_wording
 from tokenshift.recipes.pocket.solutions import FLAWLESS, write_solution, write_taught_solution
 
 COMPLETION_COLUMN = "completion"
-WORDINGS = ("own", "taught")
-"""The wordings of pocket's solutions: as its base words them, or in other phrases."""
 
 
 def _problem_numbers(row: dict[str, Any]) -> tuple[int, ...]:
@@ -44,22 +43,6 @@ SOLUTION_WRITERS: dict[str, Callable[[dict[str, Any], str, int], str]] = {
     "sums": _sums_solution,
 }
 """Name of made data -> function of a problem's row, a wording and a seed that writes the correct solution."""
-
-
-def check_wording(wording: str, name: str) -> None:
-    """Refuse a wording that the data does not have.
-
-    Args:
-        wording: how the solutions are worded.
-        name: the name of the data.
-
-    Raises:
-        ValueError: for an unknown wording, and for any but `own` of data other than pocket.
-    """
-    if wording not in WORDINGS:
-        raise ValueError(f"wording={wording!r} is not known; choose {' or '.join(WORDINGS)}.")
-    if wording != "own" and name != "pocket":
-        raise ValueError(f"wording={wording!r} is for pocket's solutions; dataset_name={name!r} has only its own.")
 
 
 def load_solutions(

@@ -2,19 +2,22 @@
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from trl import ModelConfig, ScriptArguments
 
+from tokenshift.recipes.command_line.commands import COMMANDS
+from tokenshift.recipes.command_line.config_files import CONFIGS
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.problem_arguments import TrainingProblemArguments
-from tokenshift.recipes.jobs.training.idle_options import training_options_without_effect
+from tokenshift.recipes.jobs.training.idle_options import settings_without_effect
+from tokenshift.recipes.jobs.training.idle_registered import registered_without_effect
 from tokenshift.rewards.budget import check_budget
 from tokenshift.rewards.pool import LONGEST_LIMIT
 from tokenshift.trainer import DivergenceGRPOConfig
 
-DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "pocket.yaml"
+DEFAULT_CONFIG, WITHOUT = CONFIGS / COMMANDS["train"].default_config, COMMANDS["train"].default_unless
+"""The config that is read where a command line has none of these options."""
 
 
 @dataclass
@@ -112,7 +115,7 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
-        return super().without_effect(values) | training_options_without_effect(values)
+        return super().without_effect(values) | settings_without_effect(values) | registered_without_effect(values)
 
 
 TRAINING = (RecipeArguments, DivergenceGRPOConfig, ModelConfig)
@@ -127,8 +130,7 @@ def parse_arguments(
     Raises:
         ValueError: for an unknown or senseless argument or config file.
     """
-    needs = {"--config", "--model_name_or_path"}
-    script_args, training_args, model_args = parse_into(TRAINING, arguments, default=DEFAULT_CONFIG, unless=needs)
+    script_args, training_args, model_args = parse_into(TRAINING, arguments, default=DEFAULT_CONFIG, unless=WITHOUT)
     if not model_args.model_name_or_path:
         raise ValueError("model_name_or_path is not set; give a hub name, a folder, pocket or smollm2.")
     return script_args, training_args, model_args

@@ -15,7 +15,7 @@ from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.model_files import check_causal_config, refusal
 from tokenshift.recipes.inputs.models import resolve_model
-from tokenshift.recipes.jobs.training.arguments import DEFAULT_CONFIG, RecipeArguments
+from tokenshift.recipes.jobs.training.arguments import DEFAULT_CONFIG, WITHOUT, RecipeArguments
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.plan.launch import Launch, read_launch
 from tokenshift.trainer.plan.memory import PHASES, Lengths, largest_phase, peak
@@ -54,9 +54,8 @@ def prepare_plan(arguments: list[str]) -> PlannedTraining:
     class PlannedConfig(DivergenceGRPOConfig):
         world_size = property(lambda self: processes)  # from which batch sizes follow
 
-    needs = {"--config", "--model_name_or_path"}
     types = (RecipeArguments, PlannedConfig, ModelConfig)
-    script_args, args, model_args = parse_into(types, arguments, default=DEFAULT_CONFIG, unless=needs)
+    script_args, args, model_args = parse_into(types, arguments, default=DEFAULT_CONFIG, unless=WITHOUT)
     launch = launch or Launch(on_cpu=args.use_cpu)
     for name in ("load_in_4bit", "load_in_8bit"):
         if getattr(model_args, name, False):

@@ -1,11 +1,8 @@
-"""Options of the training recipe that have no effect beside others."""
+"""Options of the training recipe that have no effect beside the values of others; nothing heavy is imported."""
 
 from typing import Any
 
 from tokenshift.recipes.command_line.trl_options import library_options_without_effect, without_revision
-from tokenshift.recipes.inputs.judging import verification_without_effect
-from tokenshift.rewards.registry import REWARDS, SOFT_OVERLONG
-from tokenshift.trainer.weighting.registry import WEIGHTINGS
 
 COLOCATED = (
     *("vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode"),
@@ -27,28 +24,21 @@ CLIPPING: dict[str, tuple[str, ...]] = {"cispo": ("epsilon_high",), "sapo": (), 
 """Losses that do not clip ratios as GRPO does -> the bounds that they take."""
 
 
-def training_options_without_effect(values: Any) -> dict[str, str]:
-    """The options that have no effect, with the reason and what to do.
+def settings_without_effect(values: Any) -> dict[str, str]:
+    """The options that have no effect, whatever the registries hold, with the reason and what to do.
 
     Args:
         values: The values of all options, as attributes.
-
-    Raises:
-        ValueError: For an unknown reward.
     """
-    reasons = library_options_without_effect(values) | verification_without_effect(values.reward_funcs)
+    reasons = library_options_without_effect(values)
 
     def add(names: tuple[str, ...], reason: str) -> None:
         reasons.update(dict.fromkeys(names, reason))
 
-    taken = {option for name in values.reward_funcs for option in REWARDS.get(name).options}
-    if missing := tuple(name for name in ("overlong_max_length", "overlong_cache") if name not in taken):
-        add(missing, f"no reward of reward_funcs takes it; add {SOFT_OVERLONG}, or leave it out.")
     if "wandb" not in (values.report_to or ()):
         add(("wandb_project", "wandb_entity"), "nothing is reported to W&B; give --report_to wandb, or leave it out.")
     if without_revision(values.model_name_or_path):
         add(("model_revision",), f"model_name_or_path={values.model_name_or_path!r} has no revisions; leave it out.")
-    _add_weighting(values, add)
     if not values.dynamic_sampling:
         names = ("dynamic_sampling_max_rounds", "dynamic_sampling_metric")
         add(names, "dynamic_sampling is off; turn it on, or leave it out.")
@@ -64,21 +54,6 @@ def training_options_without_effect(values: Any) -> dict[str, str]:
     add(("max_tool_calling_iterations",), "this recipe has no tools; leave it out.")
     add(("data_seed",), "TRL's samplers take seed alone; leave it out.")
     return reasons
-
-
-def _add_weighting(values: Any, add: Any) -> None:
-    weighting = WEIGHTINGS.get(values.advantage_weighting)
-    shipped = {field for name in WEIGHTINGS for field in WEIGHTINGS.get(name).fields.values()}
-    others = tuple(sorted(shipped - set(weighting.fields.values())))
-    add(others, f"advantage_weighting={values.advantage_weighting!r} does not take it; leave it out.")
-    if weighting.function is not None:
-        if not values.log_divergence:
-            add(("log_divergence",), "divergences are always logged where advantages are weighted; leave it out.")
-        return
-    add(("weight_control", "normalize_weights"), "advantage_weighting is none; leave it out.")
-    if not values.log_divergence:
-        names = ("divergence", "divergence_reference", "divergence_top_p", "reference_cache_gib")
-        add(names, "advantage_weighting is none; give --log_divergence true to log it, or leave it out.")
 
 
 def _add_generation(values: Any, add: Any) -> None:

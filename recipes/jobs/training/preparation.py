@@ -1,7 +1,6 @@
 """Checks everything about a training run that can be checked before a model is loaded."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from tokenshift.analysis.sampling.rewarded_rows import check_arguments
 from tokenshift.analysis.sampling.token_ids import check_context, encode_prompt
 from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.storage.own_code import TRUST
+from tokenshift.recipes.command_line.earlier_runs import is_resume_wanted
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import (
     FolderOwner,
@@ -23,17 +23,20 @@ from tokenshift.recipes.command_line.output_folder import (
     start_over,
     take_folder,
 )
-from tokenshift.recipes.command_line.resuming import checkpoint_to_resume, is_resume_wanted
+from tokenshift.recipes.command_line.resuming import checkpoint_to_resume
 from tokenshift.recipes.command_line.run_record import record_launch
 from tokenshift.recipes.inputs.changed_models import ROPE_THETA
 from tokenshift.recipes.inputs.contents import path_content, problems_content
+from tokenshift.recipes.inputs.installed import require_vllm
 from tokenshift.recipes.inputs.judging import check_compared, template_without_effect
 from tokenshift.recipes.inputs.model_files import check_causal_config, check_weights, refusal
 from tokenshift.recipes.inputs.models import folder_generation_config, require_chat_template, resolve_model
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
+from tokenshift.recipes.jobs.training.early import check_reward_weights
 from tokenshift.rewards import configure_verification, load_reward
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_reward
+from tokenshift.trainer.generation_batch import check_prompts
 from tokenshift.trainer.policy.rollout_settings import check_folder_settings
 from tokenshift.trainer.policy.vllm_settings import check_vllm_length, check_vllm_settings
 from tokenshift.trainer.resume.disk_space import check_training_room
@@ -155,17 +158,10 @@ def _check_together(job: Preparation) -> None:
         ValueError: for whatever does not fit.
     """
     args = job.args
-    weights = args.reward_weights
-    if weights is not None and len(weights) != len(job.rewards):
-        raise ValueError(f"reward_weights has {len(weights)} numbers for {len(job.rewards)} reward_funcs.")
-    prompts = (args.generation_batch_size or 0) // (args.num_generations or 1)
-    if len(job.train) < prompts:
-        raise ValueError(
-            f"The data has {len(job.train)} training problems, but a generation takes {prompts} prompts "
-            f"(generation_batch_size={args.generation_batch_size} / num_generations={args.num_generations})."
-        )
-    if args.use_vllm and find_spec("vllm") is None:
-        raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
+    check_reward_weights(args.reward_weights, job.rewards)
+    check_prompts(len(job.train), args.generation_batch_size or 0, args.num_generations or 1)
+    if args.use_vllm:
+        require_vllm("use_vllm=True", "vllm")
     check_vllm_settings(args, args.world_size)
     try:
         config = _model_config(job)

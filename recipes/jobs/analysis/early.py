@@ -1,0 +1,109 @@
+"""Mistakes of analyses that show before torch and transformers are imported; the jobs ask the same functions again."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenshift.analysis.named_options import base_of, check_options, read_options
+from tokenshift.analysis.storage.json_files import read_json
+from tokenshift.analysis.storage.user_paths import user_path
+from tokenshift.recipes.command_line.early_check import REGISTERED
+from tokenshift.recipes.command_line.early_values import EarlyArguments
+from tokenshift.recipes.command_line.source_fields import UnreadableSource, constant, registered_signatures
+from tokenshift.recipes.inputs.installed import require_vllm
+from tokenshift.recipes.jobs.analysis.checkpoint_names import checkpoint_names
+from tokenshift.recipes.jobs.analysis.idle_options import (
+    cross_without_effect,
+    evolution_without_effect,
+    robustness_without_effect,
+    shift_without_effect,
+)
+from tokenshift.recipes.jobs.analysis.model_groups import named_groups
+
+SETTINGS_FILE = constant("tokenshift.recipes.command_line.products", "SETTINGS_FILE")
+
+
+def check_both_asked(values: Any) -> None:
+    """Refuse ways to sample in which only one policy of cross-sampling could be asked.
+
+    Args:
+        values: the values of all options, as attributes.
+
+    Raises:
+        ValueError: for `use_vllm` and for `one_model_at_a_time`.
+    """
+    if values.use_vllm:
+        raise ValueError(
+            "use_vllm=True cannot be: cross-sampling needs both models' whole distributions; give engine='vllm'."
+        )
+    if values.one_model_at_a_time:
+        raise ValueError(
+            "one_model_at_a_time=True cannot be: cross-sampling asks both policies at every token; leave it out, "
+            "and spread the two by device_map if they do not fit on one device."
+        )
+
+
+def check_settings_file(output_dir: str, overwrite: bool) -> None:
+    """
+    Args:
+        output_dir: the folder of an analysis.
+        overwrite: whether what is in it is going to be deleted.
+
+    Raises:
+        ValueError: if there is an earlier analysis whose settings cannot be read.
+    """
+    file = Path(user_path(output_dir, "output_dir")) / SETTINGS_FILE
+    if not file.is_file() or overwrite:
+        return
+    try:
+        read_json(file, dict)
+    except ValueError as error:
+        raise ValueError(
+            f"output_dir={output_dir!r} has a damaged {SETTINGS_FILE}; delete the analysis by --overwrite true."
+        ) from error
+
+
+def _check(arguments: EarlyArguments, without_effect: Callable[[Any], Mapping[str, str]] | None = None) -> Any:
+    """What every analysis is asked; returns the values."""
+    values = arguments.values
+    if without_effect is not None:
+        arguments.refuse_without_effect(without_effect)
+    check_settings_file(values.output_dir, values.overwrite)
+    if values.use_vllm:
+        require_vllm("use_vllm=True", "vllm")
+    return values
+
+
+def check_shift(arguments: EarlyArguments) -> None:
+    """Of the shift analysis."""
+    values = _check(arguments, shift_without_effect)
+    models, sft = ([item] if isinstance(item, str) else item or [] for item in (values.rl_model, values.sft_models))
+    named_groups(models, sft)
+
+
+def check_evolution(arguments: EarlyArguments) -> None:
+    """Of the analysis over checkpoints."""
+    checkpoint_names(_check(arguments, evolution_without_effect).checkpoints)
+
+
+def check_robustness(arguments: EarlyArguments) -> None:
+    """Of the analysis over temperatures and top-p."""
+    _check(arguments, robustness_without_effect)
+
+
+def check_evaluation(arguments: EarlyArguments) -> None:
+    """Of an evaluation."""
+    _check(arguments)
+
+
+def check_cross(arguments: EarlyArguments) -> None:
+    """Of cross-sampling: criteria's options as well, of those that come with the project."""
+    check_both_asked(arguments.values)
+    values = _check(arguments, cross_without_effect)
+    try:
+        known = registered_signatures(*REGISTERED["criteria"])
+    except UnreadableSource:
+        return
+    for name in values.criteria:
+        if base_of(name) in known:
+            check_options(name, read_options(name, "criterion"), known[base_of(name)], "criterion")
