@@ -120,13 +120,22 @@ def training_functions(
         shown = Path(model.path).name
     trainers = {name: build(model, folder, stocks[name], stock=True) for name in needed}
     trainers |= {name: build(model, folder, OURS[name][1], stock=False) for name in names}
-    first = next(iter(trainers.values()))
-    rows = next(iter(first.get_train_dataloader()))
-    first.model.train()
-    generated = first._generate([row["prompt"] for row in rows])
+    rows, generated = _generation(next(iter(trainers.values())))
     length = max(map(len, generated[1]))
-    words = f"{shown}, {first.model.dtype}, {len(rows)} completions of at most {length} tokens, 4 updates"
+    words = f"{shown}, {next(iter(trainers.values())).model.dtype}, {len(rows)} completions of at most {length} tokens, 4 updates"
     return {name: _cycle(trainer, rows, generated) for name, trainer in trainers.items()}, words
+
+
+def _generation(trainer: Any) -> tuple[list[dict[str, Any]], tuple[Any, ...]]:
+    """The rows of a generation of this process, and completions of them by the trainer's model."""
+    rows = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    return rows, trainer._generate([row["prompt"] for row in rows])
+
+
+def made_cycle(trainer: Any) -> Callable[[], object]:
+    """A cycle of one trainer on completions that it samples once, before."""
+    return _cycle(trainer, *_generation(trainer))
 
 
 def _cycle(trainer: Any, rows: list[dict[str, Any]], generated: tuple[Any, ...]) -> Callable[[], object]:

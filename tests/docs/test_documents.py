@@ -220,11 +220,12 @@ def test_commands_and_configs_are_listed() -> None:
 
 
 def test_the_comparison_that_is_shown_is_one(checkout: Path) -> None:
+    from tokenshift.recipes.command_line.early_values import EarlyArguments
     from tokenshift.recipes.jobs.comparison.early import check_file
 
     (block,) = blocks(DOCS / "how-to" / "compare.md", "yaml")
     (checkout / "mine.yaml").write_text(block.code)
-    check_file({"config": "mine.yaml"})
+    check_file(EarlyArguments({"config": "mine.yaml"}))
     (checkout / "mine.yaml").write_text(block.code.replace("baseline: dapo", "baseline: dap"))
     with pytest.raises(ValueError, match="baseline"):
-        check_file({"config": "mine.yaml"})
+        check_file(EarlyArguments({"config": "mine.yaml"}))

@@ -4,13 +4,8 @@ import pytest
 from helpers.random_table import random_rows
 
 from tokenshift.analysis.sampling.trajectories import Trajectory
-from tokenshift.analysis.shift.evolution import (
-    checkpoint_labels,
-    evolution_rows,
-    evolution_statements,
-    response_accuracy,
-    step_of,
-)
+from tokenshift.analysis.shift.checkpoint_steps import checkpoint_labels, step_of
+from tokenshift.analysis.shift.evolution import evolution_rows, evolution_statements, response_accuracy
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_settings_of_the_folder_that_rollouts_would_follow_are_refused(tmp_path:
 
 
 def test_a_config_that_vllm_would_not_have_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tokenshift.recipes.jobs.training.preparation.find_spec", lambda name: name)
+    monkeypatch.setattr("tokenshift.recipes.inputs.installed.find_spec", lambda name: name)
     given = ["--use_vllm", "true", "--model_init_kwargs", '{"max_position_embeddings": 512}']
     with pytest.raises(ValueError, match=r"model_init_kwargs sets max_position_embeddings, which vLLM would not have"):
         prepare(words(tmp_path / "out", *given))
@@ -122,7 +122,7 @@ def test_the_7b_configs_are_ready_to_run_with_a_small_model_and_data(
     config: str, processes: int, added: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TrainingArguments, "world_size", property(lambda args: processes))
-    monkeypatch.setattr("tokenshift.recipes.jobs.training.preparation.find_spec", lambda name: name)
+    monkeypatch.setattr("tokenshift.recipes.inputs.installed.find_spec", lambda name: name)
     short, long = tmp_path / "short", tmp_path / "long"
     save_changed_model("pocket", {"max_position_embeddings": 4096}, short)
     tokenizer = AutoTokenizer.from_pretrained(BASE)
