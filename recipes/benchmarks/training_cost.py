@@ -122,7 +122,8 @@ def training_functions(
     trainers |= {name: build(model, folder, OURS[name][1], stock=False) for name in names}
     rows, generated = _generation(next(iter(trainers.values())))
     length = max(map(len, generated[1]))
-    words = f"{shown}, {next(iter(trainers.values())).model.dtype}, {len(rows)} completions of at most {length} tokens, 4 updates"
+    dtype = next(iter(trainers.values())).model.dtype
+    words = f"{shown}, {dtype}, {len(rows)} completions of at most {length} tokens, 4 updates"
     return {name: _cycle(trainer, rows, generated) for name, trainer in trainers.items()}, words
 
 

@@ -105,7 +105,7 @@ def test_a_generation_has_the_completions_that_trl_gives_it(tmp_path: Path) -> N
             )
         except ValueError:
             refused += 1
-            with pytest.raises(ValueError, match="divisible|twice"):
+            with pytest.raises(ValueError, match=r"divisible|twice"):
                 generation_batch(values, 1)
         else:
             assert generation_batch(values, 1) == config.generation_batch_size
