@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -96,7 +97,8 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
         check_paths(name, arguments.given, arguments.fields)
         if command.early and arguments.fields:
             module, _, function = command.early.rpartition(".")
-            getattr(import_module(module), function)(arguments)
+            with suppress(UnreadableSource):  # a value that is not known yet: asked again after the imports
+                getattr(import_module(module), function)(arguments)
         tell_machines(command.script.name)
     except (ValueError, OSError, RecursionError) as error:
         report_mistake(command.script.name, as_mistake(error))
