@@ -175,12 +175,12 @@ def set_of_any_size(logits: torch.Tensor, log_normalizer: torch.Tensor, top_p: f
     """
     margin, gap = MARGIN[logits.dtype], GAP[logits.dtype]
     bound = (log_normalizer + math.log((1 - top_p) / logits.shape[-1]) - BELOW).unsqueeze(-1)  # (n, 1)
-    limit = torch.maximum(bound, _likely_bound(logits, log_normalizer, top_p))
-    ids, values = _above(logits, limit)  # (n, W), few of V
+    limit = torch.maximum(bound, likely_bound(logits, log_normalizer, top_p))
+    ids, values = above(logits, limit)  # (n, W), few of V
     short = ~((values.double() - log_normalizer.unsqueeze(-1)).exp().sum(dim=-1, keepdim=True) > top_p + margin)
     if short.any():
         limit = torch.where(short, bound, limit)
-        ids, values = _above(logits, limit)
+        ids, values = above(logits, limit)
     ordered = _descending(values)
     probability = (ordered.double() - log_normalizer.unsqueeze(-1)).exp()
     mass = probability.cumsum(dim=-1)
@@ -202,7 +202,7 @@ def set_of_any_size(logits: torch.Tensor, log_normalizer: torch.Tensor, top_p: f
     return TopPSet(logits, kept_ids, kept_values + shift, sure, edge, torch.full_like(size, logits.shape[-1]), shift)
 
 
-def _likely_bound(logits: torch.Tensor, log_normalizer: torch.Tensor, top_p: float) -> torch.Tensor:
+def likely_bound(logits: torch.Tensor, log_normalizer: torch.Tensor, top_p: float) -> torch.Tensor:
     """Logits `(n, 1)` float64 above which the whole set probably lies, from every `SAMPLED`th token; -inf at worst."""
     sample = _descending(logits[:, ::SAMPLED].contiguous()).double()  # (n, S)
     tail = (sample - log_normalizer.unsqueeze(-1)).exp().flip(-1).cumsum(dim=-1) * SAMPLED  # from the lowest on
@@ -211,7 +211,7 @@ def _likely_bound(logits: torch.Tensor, log_normalizer: torch.Tensor, top_p: flo
     return torch.cat([lowest, sample.flip(-1)], dim=-1).gather(-1, below)
 
 
-def _above(logits: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def above(logits: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and values `(n, W)` of the logits above a limit `(n, 1)`; where a row has fewer, ids of 0 and -inf."""
     ids, there = _where(logits, limit)
     return ids, logits.gather(-1, ids).masked_fill_(~there, -math.inf)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from tokenshift.analysis.divergence.from_logits import top_p_support
 from tokenshift.analysis.divergence.top_k import top_k
+from tokenshift.analysis.divergence.top_p import above, likely_bound
 from tokenshift.analysis.sampling.shared_noise import Row, gumbel_noise
 
 NARROW = 64
@@ -29,8 +29,8 @@ def coupled_draw(
         top_p: in (0, 1]; distributions are truncated to it.
         seed: of the draws; with the same seed, a position has the same noise for every policy.
     """
-    all_ids = torch.arange(logp.shape[-1], device=logp.device).unsqueeze(0)  # (1, V)
     if top_p == 1:
+        all_ids = torch.arange(logp.shape[-1], device=logp.device).unsqueeze(0)  # (1, V)
         return (logp + gumbel_noise(seed, rows, positions, all_ids)).argmax(dim=-1)
     values, ids = top_k(logp, NARROW)  # (B, k)
     mass = values.exp()
@@ -44,7 +44,35 @@ def coupled_draw(
     wide = (mass_upto[:, -1] < top_p).nonzero().squeeze(-1)
     if len(wide):
         wide_rows = wide.tolist()
-        noise = gumbel_noise(seed, [rows[row] for row in wide_rows], [positions[row] for row in wide_rows], all_ids)
-        support = top_p_support(logp[wide], top_p)
-        drawn[wide] = (logp[wide] + noise).masked_fill(~support, -torch.inf).argmax(dim=-1)
+        streams = [rows[row] for row in wide_rows], [positions[row] for row in wide_rows]
+        drawn[wide] = _wide_draw(logp[wide], *streams, top_p, seed)
     return drawn
+
+
+def _wide_draw(
+    logp: torch.Tensor, rows: Sequence[Row], positions: Sequence[int], top_p: float, seed: int
+) -> torch.Tensor:
+    """The tokens `(w,)` int64 of rows `(w, V)` whose sets are large: only the tokens that can lie in a set are sorted,
+    and only those in it are given noise."""
+    limit = likely_bound(logp, torch.zeros(len(logp), dtype=torch.float64, device=logp.device), top_p)
+    ids, values = above(logp, limit)  # (w, W), few of V, ascending ids
+    kept, ids, values = _kept_in_order(ids, values, top_p)
+    if bool(kept[:, -1].any()):  # the set may go on
+        every = torch.arange(logp.shape[-1], device=logp.device).expand_as(logp)
+        kept, ids, values = _kept_in_order(every, logp, top_p)
+    size = int(kept.sum(dim=-1).max())
+    kept, ids, values = kept[:, :size], ids[:, :size], values[:, :size]
+    noisy = (values + gumbel_noise(seed, rows, positions, ids)).masked_fill(~kept, -torch.inf)
+    best = noisy.amax(dim=-1, keepdim=True)
+    return ids.masked_fill(noisy < best, logp.shape[-1]).amin(dim=-1)  # of equal ones the first, as argmax takes it
+
+
+def _kept_in_order(
+    ids: torch.Tensor, values: torch.Tensor, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Which tokens the top-p set keeps, their ids and log-probabilities, `(w, W)` each, the most probable first."""
+    ordered, order = torch.sort(values, dim=-1, descending=True, stable=True)
+    mass_before = ordered.exp().cumsum(dim=-1) - ordered.exp()
+    kept = (mass_before < top_p) & ordered.isfinite()
+    kept[:, 0] = True
+    return kept, ids.gather(-1, order), ordered
