@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tokenshift.analysis.cross_sampling.intervention import Intervention
@@ -16,6 +16,7 @@ ALONE = "vLLM, one model, its own top-p sampling"
 DRAWN = "vLLM, one model, the project's draws"
 CROSS = "pair engine: cross-sampling"
 SCORED = "pair engine: sampling with every column of the table"
+EXCHANGED = "vLLM, two engines that are asked for one token a call"
 
 RESPONSES, LENGTH = 32, 64
 """Responses, all in one batch, and tokens of each: none ends before."""
@@ -62,22 +63,38 @@ def pair_engine_cost(model: str, dtype: str = "float32", eager: bool = True) -> 
     sampling = Sampling(max_new_tokens=LENGTH)
     longest = len(prompt) + LENGTH
     more: dict[str, Any] = {"enable_prefix_caching": False, "max_num_seqs": RESPONSES}
-    options = EngineOptions(dtype, longest=longest, memory_share=0.2, eager=eager, more=more)
+
+    def by_itself(sampling: Sampling, **changed: Any) -> VLLMGenerator:
+        """An engine that draws by vLLM's own top-p sampling."""
+        return VLLMGenerator(
+            source.path,
+            source.revision,
+            source.tokenizer,
+            sampling,
+            ends=set(),
+            dtype=dtype,
+            enforce_eager=eager,
+            max_model_len=longest,
+            gpu_memory_utilization=0.15,
+            skip_tokenizer_init=True,  # so that no response ends
+            **(more | changed),
+        )
+
+    options = EngineOptions(dtype, longest=longest, memory_share=0.15, eager=eager, more=more)
     whole = engine_model(source)
     one, pair = VLLMEngine(whole, None, set(), options), VLLMEngine(whole, whole, set(), options)
-    alone = VLLMGenerator(
-        source.path,
-        source.revision,
-        source.tokenizer,
-        sampling,
-        ends=set(),
-        dtype=dtype,
-        enforce_eager=eager,
-        max_model_len=longest,
-        gpu_memory_utilization=0.2,
-        skip_tokenizer_init=True,  # so that no response ends
-        **more,
-    )
+    alone = by_itself(sampling)
+    asked = by_itself(replace(sampling, max_new_tokens=1), enable_prefix_caching=True)
+
+    def exchanged() -> None:
+        """The two engines' calls for each token, made by one engine twice: each call holds all texts so far."""
+        texts = list(requests)
+        for _ in range(LENGTH):
+            asked(texts)
+            texts = [
+                Request(text.row, [*text.prompt_ids, *token]) for text, token in zip(texts, asked(texts), strict=True)
+            ]
+
     vocabulary = source.config.get_text_config().vocab_size
     decoder = PairDecoder(lambda: pair, vocabulary)
     scorer = ScoringSampler(lambda: pair, ScoredSampling("rl", sampling, sampling.top_p, vocabulary), source.tokenizer)
@@ -96,6 +113,7 @@ def pair_engine_cost(model: str, dtype: str = "float32", eager: bool = True) -> 
         one.close()
         pair.close()
         alone.close()
+        asked.close()
 
     return PairEngineCost(
         {
@@ -103,6 +121,7 @@ def pair_engine_cost(model: str, dtype: str = "float32", eager: bool = True) -> 
             DRAWN: lambda: drawn(requests),
             CROSS: lambda: decoder("forward", plan, requests, sampling),
             SCORED: lambda: scorer(requests),
+            EXCHANGED: exchanged,
         },
         json.dumps(words),
         close,
