@@ -1,12 +1,12 @@
 """The few numbers of each analysis that trackers get, by name: shares from 0 to 1, divergences in nats."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenshift.analysis.cross_sampling.figures import curve_name
 from tokenshift.analysis.shift.summary import group_estimate
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
-from tokenshift.recipes.jobs.analysis.tracking import with_ends
+from tokenshift.recipes.command_line.tracking import with_ends
 
 SHIFT = {
     "accuracy": ("response", "accuracy"),
@@ -18,6 +18,14 @@ SHIFT = {
     "high_rl_top1_in_base_top3": ("rank_high", "<= 3"),
 }
 """Numbers of a shift analysis: name -> where in a group's means it is."""
+
+ROBUSTNESS = {
+    "accuracy": "accuracy",
+    "frac_near_zero": "near_zero",
+    "frac_high": "high",
+    "high_rl_top1_in_base_top3": "rank_3",
+}
+"""Numbers of a setting of a robustness analysis: name, as in `SHIFT` -> the key of a row of `robustness_row`."""
 
 Numbers = dict[str, float | None]
 
@@ -46,6 +54,21 @@ def checkpoint_numbers(row: Mapping[str, Any]) -> Numbers:
         numbers |= with_ends(name, row[key])
     for name, entry in row["quantiles"].items():
         numbers |= with_ends(f"quantile_{name}", entry)
+    return numbers
+
+
+def robustness_numbers(rows: Sequence[Mapping[str, Any]]) -> Numbers:
+    """Those of a robustness analysis, `KIND/temperature_T/top_p_P/NAME`; of whole distributions `whole` for `top_p_P`.
+
+    Args:
+        rows: The rows of `robustness_row`, one per setting.
+    """
+    numbers: Numbers = {}
+    for row in rows:
+        truncation = "whole" if row["top_p"] == 1 else f"top_p_{row['top_p']:g}"
+        setting = f"{row['trajectories']}/temperature_{row['temperature']:g}/{truncation}"
+        for name, key in ROBUSTNESS.items():
+            numbers |= with_ends(f"{setting}/{name}", row[key])
     return numbers
 
 
