@@ -10,7 +10,7 @@ import torch
 
 from tokenshift.analysis.cross_sampling.intervention import (
     CrossResponse,
-    DecisionTensors,
+    Decisions,
     Intervention,
     decide_on_device,
     policy_names,
@@ -137,6 +137,6 @@ class PairDecoder:
         )
         made = []
         for request, response in zip(requests, responses, strict=True):
-            record: dict[str, Any] = {name: response.record.get(name, []) for name in DecisionTensors._fields}
+            record: dict[str, Any] = {name: response.record.get(name, []) for name in Decisions._fields}
             made.append(CrossResponse(*request.row, request.prompt_ids, response.completion_ids, **record))
         return made
