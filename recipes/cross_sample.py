@@ -146,7 +146,7 @@ def _show(summary: dict[str, Any], rule: str | None) -> None:
 
 
 def pair_decoder(job: ShiftJob) -> "PairDecoder":
-    """What decodes by the pair engine; vLLM is imported here."""
+    """The decoder that uses the pair engine; vLLM is imported here."""
     from tokenshift.analysis.cross_sampling.pair_engine import PairDecoder
 
     return PairDecoder(job.pair_engine(), job.vocabulary)

@@ -243,7 +243,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 
     @contextmanager
     def _checked_rewards(self) -> Iterator[None]:
-        """What a user's reward raises, or gives by mistake, is told in one line."""
+        """Report in one line what a user's reward raises, or returns by mistake."""
         rewards = self.reward_funcs
         self.reward_funcs = [
             reward if isinstance(reward, torch.nn.Module) or not callable(reward) else checked_reward(reward)
@@ -629,7 +629,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 def _or_nan(
     compute: Callable[[], dict[str, torch.Tensor]], names: Iterable[str], logps: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """What `compute` returns; NaN for each of the tokens of `logps` `(N,)` where hidden states are not finite.
+    """Return what `compute` returns, or NaN for every token of `logps` `(N,)` where hidden states are not finite.
 
     An error on one rank would leave the others waiting; the update guard stops all of them.
     """

@@ -36,7 +36,7 @@ OWN_NUMBERS = 2
 
 @dataclass(frozen=True)
 class Intervention:
-    """When the intervention's draw is taken, and from which distribution it is.
+    """The rule for when the intervention's draw is taken, and the distribution that it comes from.
 
     Attributes:
         criterion: the name of a registered criterion, or the dotted path of a function; its options may stand behind
@@ -193,7 +193,7 @@ def decide(
     plan: Intervention,
     primary_ids: torch.Tensor | None = None,
 ) -> Decisions[list[Any]]:
-    """As `decide_on_device`, in lists; the arguments are the same."""
+    """Decide as `decide_on_device` does, with the same arguments; the result is in lists."""
     return Decisions(*as_lists(decide_on_device(primary, intervention, rows, positions, sampling, plan, primary_ids)))
 
 

@@ -27,7 +27,7 @@ STEP = f"{__name__}:cross_step"
 
 @dataclass(frozen=True)
 class CrossSettings:
-    """How rows of a step are decided.
+    """The settings by which the rows of a step are decided.
 
     Attributes:
         primary, intervention: names of the policies, `base` or `rl`.

@@ -38,7 +38,7 @@ def checkpoints_of(run_dir: Path) -> list[Path]:
 
 
 def left_behind(checkpoint: Path) -> str | None:
-    """Why a checkpoint is of a course that its run has left, in words; None where it is not."""
+    """Words for why a checkpoint is of a course that its run has left; None where it is not."""
     if not (checkpoint / LEFT_BEHIND_FILE).exists():
         return None
     try:

@@ -45,7 +45,7 @@ class TrackedArguments:
 
 
 class _Settings(TrainingArguments):
-    """What the integrations ask a trainer's config for; its settings are those of the analysis."""
+    """A trainer's config for the integrations, with the settings of the analysis in place of a training's."""
 
     analysis: dict[str, Any] = {}
 
@@ -81,7 +81,7 @@ FIGURES: Mapping[str, Callable[[Any, str, Path, int], None]] = {
     "trackio": _to_trackio,
     "mlflow": _to_mlflow,
 }
-"""What gives a figure to a tracker, whose run has begun; other trackers get numbers alone."""
+"""Tracker -> function that gives it a figure once its run has begun; other trackers get numbers alone."""
 
 
 def report_analysis(

@@ -1,4 +1,4 @@
-"""What must hold of a run's folder after a kill, and what two runs of the same work must have alike."""
+"""Checks of a run's folder after a kill, and of what two runs of the same work must have in common."""
 
 import io
 import json

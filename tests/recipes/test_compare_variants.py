@@ -157,7 +157,7 @@ def test_orphans_of_a_killed_comparison_are_ended(forked: list[str], write_compa
 
 @pytest.fixture(scope="module")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """What stands before a recipe's path to launch it without its imports."""
+    """The words before a recipe's path that launch it without its imports."""
     with served(tmp_path_factory.mktemp("socket"), "grpo_divweighted", "evaluate", "compare_variants") as words:
         yield words
 

@@ -74,7 +74,7 @@ PARTS = [
 
 @pytest.fixture(scope="module")
 def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What each command leaves: made-up numbers in the files that the real ones write."""
+    """Made-up numbers in the files that each command writes."""
     folder = tmp_path_factory.mktemp("products")
     for command in COMMAND_OF.values():
         (folder / command).mkdir()

@@ -1,4 +1,4 @@
-"""What a training left of itself: its logs, its settings and its summary."""
+"""Reads the logs, the settings and the summary that a training left in its output folder."""
 
 import math
 import re
@@ -132,7 +132,7 @@ def _read(file: Path) -> Any:
 
 
 def _fault_of_state(checkpoint: Path) -> str | None:
-    """Why a checkpoint's logs cannot be read; None where they can."""
+    """The reason why a checkpoint's logs cannot be read; None where they can."""
     return None if isinstance(_read(checkpoint / TRAINER_STATE), dict) else f"{TRAINER_STATE} cannot be read"
 
 

@@ -183,7 +183,7 @@ class UpdateGuard:
 
     @property
     def steps_inside_backward(self) -> str | None:
-        """What makes the optimizer's step inside the backward pass, for messages; None if nothing does."""
+        """The setting that makes the optimizer step inside the backward pass, for messages; None if there is none."""
         if self._trainer.accelerator.distributed_type == DistributedType.DEEPSPEED:
             return "DeepSpeed"
         name = str(getattr(self._trainer.args.optim, "value", self._trainer.args.optim))

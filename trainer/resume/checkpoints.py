@@ -52,7 +52,7 @@ class WholeCheckpointTrainer(Trainer):
     _staging = False
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As transformers', after a look at the folder, the checkpoint and the free space.
+        """Train as transformers does, after a look at the folder, the checkpoint and the free space.
 
         Raises:
             ValueError: if another run uses `output_dir`, if the named checkpoint or all checkpoints are damaged, or if
@@ -184,7 +184,7 @@ class WholeCheckpointTrainer(Trainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """As transformers', without parameters that the checkpoint has under another of their names: tied ones."""
+        """Warn as transformers does, but not of tied parameters, which the checkpoint has under another name."""
         names: dict[int, set[str]] = {}
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             names.setdefault(id(parameter), set()).add(name)

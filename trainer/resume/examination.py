@@ -148,7 +148,7 @@ def _visible_faults(checkpoint: Path) -> Iterator[str]:
 
 
 def _wrong_in_state(state: dict[str, Any]) -> str | None:
-    """What keeps the contents of a `trainer_state.json` from being the state that transformers wrote, in words."""
+    """The reason why the contents of a `trainer_state.json` are no state that transformers wrote; None if they are."""
     known = {field.name for field in fields(TrainerState)}
     for name in sorted(state.keys() - known):
         return f"this version of transformers does not know its {name}"

@@ -1,4 +1,4 @@
-"""The few numbers of each analysis that trackers get, by name: shares from 0 to 1, divergences in nats."""
+"""The headline numbers of each analysis for trackers, by name: shares from 0 to 1, divergences in nats."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +31,7 @@ Numbers = dict[str, float | None]
 
 
 def shift_numbers(kinds: Mapping[str, Mapping[str, Any]]) -> Numbers:
-    """Those of a shift analysis, `KIND/NAME`, by its measure.
+    """Headline numbers of a shift analysis by its measure, named `KIND/NAME`.
 
     Args:
         kinds: Groups of `summarise` by kind of trajectory.
@@ -44,7 +44,7 @@ def shift_numbers(kinds: Mapping[str, Mapping[str, Any]]) -> Numbers:
 
 
 def checkpoint_numbers(row: Mapping[str, Any]) -> Numbers:
-    """Those of one checkpoint of an evolution, by its measure.
+    """Headline numbers of one checkpoint of an evolution, by its measure.
 
     Args:
         row: A row of `evolution_rows`.
@@ -58,7 +58,9 @@ def checkpoint_numbers(row: Mapping[str, Any]) -> Numbers:
 
 
 def robustness_numbers(rows: Sequence[Mapping[str, Any]]) -> Numbers:
-    """Those of a robustness analysis, `KIND/temperature_T/top_p_P/NAME`; of whole distributions `whole` for `top_p_P`.
+    """Headline numbers of a robustness analysis, named `KIND/temperature_T/top_p_P/NAME`.
+
+    Of whole distributions `whole` stands in place of `top_p_P`.
 
     Args:
         rows: The rows of `robustness_row`, one per setting.
@@ -73,7 +75,7 @@ def robustness_numbers(rows: Sequence[Mapping[str, Any]]) -> Numbers:
 
 
 def cross_numbers(summary: Mapping[str, Any]) -> Numbers:
-    """Those of a cross-sampling: accuracies of both models, the gain, and the tokens that 50 and 90 % of it need.
+    """Headline numbers of a cross-sampling: both accuracies, the gain, and the tokens that 50 and 90 % of it need.
 
     Args:
         summary: The numbers of `recovery_summary`.
@@ -88,7 +90,9 @@ def cross_numbers(summary: Mapping[str, Any]) -> Numbers:
 
 
 def evaluation_numbers(summary: Mapping[str, Any]) -> Numbers:
-    """Those of an evaluation, `SET/A/METRIC`; of two models the second is `B`, and `SET/difference/METRIC` is A - B.
+    """Headline numbers of an evaluation, named `SET/A/METRIC`.
+
+    Of two models the second is `B`, and `SET/difference/METRIC` is A - B.
 
     Args:
         summary: The numbers of `evaluation_summary`.

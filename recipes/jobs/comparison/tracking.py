@@ -1,4 +1,4 @@
-"""What trackers get of a comparison: each cell's evaluation in the W&B run of its training, and the result."""
+"""Reports a comparison to trackers: each cell's evaluation to the W&B run of its training, and the result."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
