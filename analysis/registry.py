@@ -21,12 +21,12 @@ class UserFunctionError(ValueError):
 
 
 RAISED_BY_USERS = (Exception, SystemExit)
-"""What a user's function may raise: `sys.exit()` in it would otherwise end a run as if it had succeeded. Ctrl-C is not
-among it: KeyboardInterrupt stops a run, whoever raises it."""
+"""Exceptions that are caught around a user's function: its `sys.exit()` would otherwise end a run as if it had
+succeeded. KeyboardInterrupt (Ctrl-C) is not among them: it stops a run, whoever raises it."""
 
 
 def close_match(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean NAME?"` for the nearest known name, else an empty string."""
+    """Return `"; did you mean NAME?"` for the nearest known name, or an empty string."""
     nearest = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 

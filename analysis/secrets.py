@@ -1,4 +1,4 @@
-"""Secrets (access tokens, API keys, passwords) taken out of whatever is written: settings, summaries, cards, messages.
+"""Removes secrets (access tokens, API keys, passwords) from whatever is written: settings, summaries, cards, messages.
 
 A text is a secret if it looks like a token of a known kind, stands in a URL before the host, is the value of an
 environment variable or of a setting that is named as one, or was remembered.
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 HIDDEN = "<SECRET>"
-"""What is written instead of a secret."""
+"""Text written in place of a secret."""
 
 SHORTEST = 8
 """Characters of the shortest secret that is looked for in texts: shorter ones would hide words."""

@@ -26,10 +26,10 @@ from tokenshift.analysis.shift.evolution import evolution_rows, evolution_statem
 from tokenshift.analysis.shift.report import write_evolution_report
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.entry import run_guarded
+from tokenshift.recipes.command_line.tracking import report_analysis
 from tokenshift.recipes.jobs.analysis.evolution import EvolutionJob, prepare, score_checkpoints
 from tokenshift.recipes.jobs.analysis.headline import checkpoint_numbers
 from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_statements
-from tokenshift.recipes.jobs.analysis.tracking import report_analysis
 
 EVOLUTION_FILES = ("report.html", "evolution.json", "figures")
 

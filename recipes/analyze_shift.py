@@ -47,6 +47,7 @@ from tokenshift.recipes.command_line.entry import LateMistakeError, run_guarded
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.command_line.tracking import TrackedArguments, report_analysis
 from tokenshift.recipes.inputs.contents import content_hash
 from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.inputs.trajectory_files import load_trajectories
@@ -66,7 +67,6 @@ from tokenshift.recipes.jobs.analysis.terminal import (
     show_runs,
     show_statements,
 )
-from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments, report_analysis
 from tokenshift.rewards import load_reward
 
 JUDGING = (

@@ -40,14 +40,20 @@ from tokenshift.analysis.comparison.results import CellResult, mean_accuracy, pr
 from tokenshift.analysis.comparison.summary import comparison_summary
 from tokenshift.recipes.command_line.console import console, duration
 from tokenshift.recipes.command_line.entry import run_guarded
-from tokenshift.recipes.jobs.comparison.arguments import CompareJob, PlanJob, prepare_plan_or_comparison
+from tokenshift.recipes.command_line.tracking import report_analysis
+from tokenshift.recipes.jobs.comparison.arguments import (
+    CompareJob,
+    PlanJob,
+    prepare_plan_or_comparison,
+    settings_of,
+)
 from tokenshift.recipes.jobs.comparison.cell_results import REWARD_FUNC, cell_result
 from tokenshift.recipes.jobs.comparison.cells import EVALUATION_DIR, SCRIPTS, Scripts, TrainedCell
 from tokenshift.recipes.jobs.comparison.cost import measured_cost
 from tokenshift.recipes.jobs.comparison.doses import doses_of
 from tokenshift.recipes.jobs.comparison.plan import Plan
 from tokenshift.recipes.jobs.comparison.run import run_comparison
-from tokenshift.recipes.jobs.comparison.tracking import log_evaluations
+from tokenshift.recipes.jobs.comparison.tracking import comparison_numbers, log_evaluations
 
 COMPARISON_FILES = (*WRITTEN, "cells")
 """Files of a comparison that are named at the end."""
@@ -74,6 +80,8 @@ def run(job: CompareJob, scripts: Scripts = SCRIPTS) -> None:
     for name in COMPARISON_FILES:
         console.print(f"{name:16} {job.folder / name}", soft_wrap=True, highlight=False)
     log_evaluations(job.cells, results)
+    name, logs = f"comparison {job.comparison.name}", [(0, comparison_numbers(summary))]
+    report_analysis(job.args, "comparison", logs, name, folder=job.folder, recorded=settings_of(job))
 
 
 def accuracy_of(folder: Path) -> float:

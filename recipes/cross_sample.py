@@ -40,11 +40,11 @@ from tokenshift.analysis.report.numbers import number_text
 from tokenshift.analysis.sampling.correctness import correctness_words
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import LateMistakeError, run_guarded
+from tokenshift.recipes.command_line.tracking import report_analysis
 from tokenshift.recipes.inputs.engines import VLLM
 from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
 from tokenshift.recipes.jobs.analysis.headline import cross_numbers
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
-from tokenshift.recipes.jobs.analysis.tracking import report_analysis
 
 if TYPE_CHECKING:
     from tokenshift.analysis.cross_sampling.pair_engine import PairDecoder
@@ -146,7 +146,7 @@ def _show(summary: dict[str, Any], rule: str | None) -> None:
 
 
 def pair_decoder(job: ShiftJob) -> "PairDecoder":
-    """What decodes by the pair engine; vLLM is imported here."""
+    """The decoder that uses the pair engine; vLLM is imported here."""
     from tokenshift.analysis.cross_sampling.pair_engine import PairDecoder
 
     return PairDecoder(job.pair_engine(), job.vocabulary)

@@ -36,9 +36,9 @@ from tokenshift.analysis.evaluation.report import (
 from tokenshift.analysis.evaluation.responses import evaluate_model
 from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
+from tokenshift.recipes.command_line.tracking import report_analysis
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationJob, prepare
 from tokenshift.recipes.jobs.analysis.headline import evaluation_numbers
-from tokenshift.recipes.jobs.analysis.tracking import report_analysis
 
 EVALUATION_FILES = ("evaluation.md", "evaluation.json", "figures", "responses")
 """Files of an evaluation that are named at the end."""

@@ -27,11 +27,13 @@ from rich.table import Table
 from tokenshift.recipes.command_line.console import console, duration
 from tokenshift.recipes.command_line.entry import LateMistakeError, run_guarded
 from tokenshift.recipes.command_line.products import REPRODUCTION_FILE
-from tokenshift.recipes.jobs.reproduction.arguments import ReproduceJob, prepare
+from tokenshift.recipes.command_line.tracking import report_analysis
+from tokenshift.recipes.jobs.reproduction.arguments import ReproduceJob, prepare, settings_of
 from tokenshift.recipes.jobs.reproduction.page import PAGE_FILE, write_reproduction
 from tokenshift.recipes.jobs.reproduction.parts import SCRIPTS, Scripts
 from tokenshift.recipes.jobs.reproduction.plan import plan_lines
 from tokenshift.recipes.jobs.reproduction.run import run_parts
+from tokenshift.recipes.jobs.reproduction.tracking import reproduction_numbers
 
 
 def run(job: ReproduceJob, scripts: Scripts = SCRIPTS) -> None:
@@ -51,6 +53,8 @@ def run(job: ReproduceJob, scripts: Scripts = SCRIPTS) -> None:
             console.print(f"{part.name} failed: {part.failure} ({part.log})", markup=False, soft_wrap=True)
     for name in (PAGE_FILE, REPRODUCTION_FILE):
         console.print(f"{name:18} {job.folder / name}", soft_wrap=True, highlight=False)
+    title, logs = f"reproduction of {job.name}", [(0, reproduction_numbers(record))]
+    report_analysis(job.args, "reproduction", logs, title, folder=job.folder, recorded=settings_of(job))
 
 
 def show(record: dict[str, Any]) -> None:

@@ -24,6 +24,8 @@ from tokenshift.analysis.shift.report import write_robustness_report
 from tokenshift.analysis.shift.robustness import robustness_markdown
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.entry import run_guarded
+from tokenshift.recipes.command_line.tracking import report_analysis
+from tokenshift.recipes.jobs.analysis.headline import robustness_numbers
 from tokenshift.recipes.jobs.analysis.robustness import prepare, robustness_rows
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
 from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_robustness
@@ -39,6 +41,7 @@ def run(job: ShiftJob) -> None:
         write_whole(job.folder.path / "robustness.json", json.dumps(rows, indent=1) + "\n")
         write_whole(job.folder.path / "robustness.md", robustness_markdown(rows))
         write_robustness_report(job.folder, rows, job.metadata(), job.args.measure)
+        report_analysis(job.args, "analysis", [(0, robustness_numbers(rows))], f"robustness of {job.rl.name}")
         show_robustness(rows, job.folder, ROBUSTNESS_FILES)
         show_counted(job.folder, job.metadata())
     state.wait_for_everyone()

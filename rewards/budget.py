@@ -99,7 +99,7 @@ class Call:
             return self._is_stopped or self._entered.is_all
 
     def values(self) -> dict[Request, Any]:
-        """What came of each request: `UNREACHED` for those before which the budget was spent."""
+        """The verdict on each request; `UNREACHED` for requests that came after the budget was spent."""
         spent = Spent(self._budget, self._limit)
         values: dict[Request, Any] = {}
         for request in (*self.firsts, *self.others):

@@ -91,7 +91,7 @@ def same_answer(gold: Value, answer: Value) -> bool:
 
 
 def _same_formula(gold: Value, answer: Value) -> bool:
-    """By math-verify; a formula with a number in another base in it is only equal to itself."""
+    """Whether math-verify takes two formulas for equal; one with a number in another base is equal to itself alone."""
     if DIGIT_SUBSCRIPT.search(gold.text) or DIGIT_SUBSCRIPT.search(answer.text):
         return False
     if sorted(CAPITALS.findall(gold.text)) != sorted(CAPITALS.findall(answer.text)):

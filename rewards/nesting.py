@@ -18,7 +18,7 @@ MOST_POWERS = 20  # of variables in one another, or subscripts
 
 
 def depths(formula: str) -> tuple[int, int]:
-    """How many slow brackets of a formula in LaTeX are in one another, and how many powers or subscripts.
+    """The depth of slow brackets in a LaTeX formula, and that of powers and subscripts.
 
     A bracket is slow where it stands right behind another one that opens, or is the argument of a function.
     """

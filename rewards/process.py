@@ -32,7 +32,7 @@ CHUNK = 65536  # bytes
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a verification.
+    """The result of a verification.
 
     Attributes:
         value: a verdict; where there was no gold answer, a list of the completion's answer, empty without one.

@@ -1,4 +1,4 @@
-"""What a release is made of says the same everywhere: versions, authors, commands that templates name."""
+"""The files of a release agree on versions, authors and the commands that templates name."""
 
 import tomllib
 from importlib.metadata import version

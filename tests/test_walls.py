@@ -46,7 +46,10 @@ WALLS: dict[str, set[str]] = {
     "trainer.weighting": {"trainer.probe", "trainer.dynamic_sampling", "trainer.resume", "trainer.policy"},
     **{
         room: {"trainer.weighting", "trainer.probe", "trainer.dynamic_sampling", "trainer.grpo"}
-        for room in ("trainer.policy", "trainer.resume", "trainer.reference")
+        for room in (
+            *("trainer.policy", "trainer.resume"),
+            *("trainer.reference", "trainer.reference_model", "trainer.base_model"),
+        )
     },
     "trainer.tracking": {
         *("trainer.probe", "trainer.dynamic_sampling", "trainer.policy", "trainer.resume", "trainer.plan"),

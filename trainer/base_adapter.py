@@ -63,7 +63,7 @@ def _values(parameter: torch.Tensor) -> torch.Tensor:
 
 
 class BaseAdapter:
-    """What makes a PEFT policy the base again: its adapters disabled, or its trained weights as training began.
+    """Turns a PEFT policy back into the base: disables its adapters, or restores the trained weights of the start.
 
     It is written to `output_dir/base_adapter.pt` when a run begins, and read from there when it resumes.
 

@@ -216,7 +216,7 @@ class DivergenceGRPOConfig(GRPOConfig):
         return hide_secrets(super().to_dict())
 
     def __getstate__(self) -> dict[str, Any]:
-        """What `training_args.bin` holds: everything but secrets."""
+        """The state that `training_args.bin` holds: every field, with secrets hidden."""
         return {name: hide_secrets(value, name) for name, value in self.__dict__.items()}
 
     def __getattr__(self, name: str) -> Any:

@@ -7,53 +7,46 @@ changed at all.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.logging import get_logger
 from datasets import Dataset
 from trl.trainer.utils import get_config_model_id
 
 from tokenshift.analysis.divergence.hidden_states import captured_hidden_states, completion_states, evaluation_mode
 from tokenshift.analysis.divergence.token_statistics import NOT_FINITE
 from tokenshift.analysis.registry import UserFunctionError
-from tokenshift.analysis.sampling.rewarded_rows import checked_reward
 from tokenshift.analysis.storage.own_code import needs_own_code, own_code_text
-from tokenshift.analysis.thresholds import NEAR_ZERO
 from tokenshift.trainer.acceleration import ASYNC
 from tokenshift.trainer.config import PER_SEQUENCE, DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.trainer import DynamicSamplingGRPOTrainer
 from tokenshift.trainer.guard.guarded_updates import GuardedUpdates
-from tokenshift.trainer.guard.reward_counts import RewardCounts
 from tokenshift.trainer.guard.update_guard import DIVERGENCE, LOGPS, WEIGHT
 from tokenshift.trainer.model_card import CARD_FILE, complete_card
 from tokenshift.trainer.model_names import check_model_name, unreachable_model
 from tokenshift.trainer.policy.context import check_policy_context, check_vllm_context
 from tokenshift.trainer.policy.padded_positions import settle_positions
-from tokenshift.trainer.policy.requirements import image_column
+from tokenshift.trainer.policy.requirements import check_text_alone
 from tokenshift.trainer.policy.rollout_mismatch import ROLLOUT, rollout_mismatch
 from tokenshift.trainer.policy.rollout_settings import check_folder_settings
 from tokenshift.trainer.policy.trl_log_probabilities import check_log_probabilities
 from tokenshift.trainer.policy.vllm_settings import check_vllm_length, check_vllm_settings
-from tokenshift.trainer.precision import AUTOCAST, HALVES, PrecisionCheck
+from tokenshift.trainer.precision import AUTOCAST, PrecisionCheck
 from tokenshift.trainer.probe.callback import ShiftProbeCallback
 from tokenshift.trainer.reference import REFERENCE_HIDDEN, DistributionReference, valid_tokens
-from tokenshift.trainer.reward_values import RewardValues
+from tokenshift.trainer.watched_rewards import WatchedRewards, check_rewards
 from tokenshift.trainer.weighting.calls import sampled_divergence, token_values
 from tokenshift.trainer.weighting.completion_weights import CompletionWeights
 from tokenshift.trainer.weighting.controls import mean_weights, normalize_weights, shuffle_weights
 from tokenshift.trainer.weighting.description import weighting_section
-from tokenshift.trainer.weighting.inactivity import inactivity_reason
-from tokenshift.trainer.weighting.metrics import ACTIVE, TokenWindow
-from tokenshift.trainer.weighting.noise_floor import METRIC, MOVED, ROUNDING, UNMOVED, NoiseFloor, rounded_anew
+from tokenshift.trainer.weighting.noise_floor import ROUNDING, rounded_anew
 from tokenshift.trainer.weighting.randomness import Randomness, describe_randomness
+from tokenshift.trainer.weighting.token_logs import TokenLogs
 from tokenshift.trainer.weighting.tokens import make_tokens
-
-logger = get_logger(__name__)
 
 COMPLETION_INDEX = "completion_index"
 """Key under which a generation's tensors carry each completion's index, through TRL's shuffling and splitting."""
@@ -77,21 +70,7 @@ ENTROPY = "entropy"
 """Key under which an update's loss inputs have the policy's entropies `(B, T)`."""
 
 
-def _check_rewards(reward_funcs: Any) -> None:
-    """Refuse what cannot be a reward.
-
-    Raises:
-        ValueError: for something that is no function, no model and no name of one.
-    """
-    for reward in reward_funcs if isinstance(reward_funcs, list | tuple) else [reward_funcs]:
-        if reward is not None and not callable(reward) and not isinstance(reward, str):
-            raise ValueError(
-                f"reward_funcs has {reward!r}, a {type(reward).__name__}; a reward is a function of TRL's signature, "
-                "or a model, or a model's name."
-            )
-
-
-class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
+class DivergenceGRPOTrainer(GuardedUpdates, WatchedRewards, DynamicSamplingGRPOTrainer):
     """
     [`~trl.GRPOTrainer`] whose advantages are weighted token by token by how far the policy moved there.
 
@@ -188,16 +167,11 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         self._logps_checked = False  # whether TRL's log-probabilities are known to be the model's own
         self._in_training_loss = False  # while TRL's training loss is being computed
         self._loss_inputs: dict[str, Any] | None = None  # its inputs, where divergences are computed
-        self._reward_counts, self._reward_values = RewardCounts(), RewardValues()
         self._weighting, self._weighting_values = args.weighting, args.weighting_values
         self._divergence = args.divergence_entry
-        self._window = TokenWindow(kind=self._weighting.behaviour)
-        self._noise_floor = NoiseFloor()
-        self._told: set[str] = set()  # warnings that come once
-        self._moved = False  # whether the policy has moved since it was the reference
-        self._latest_update: tuple[int, float] = (0, 0.0)  # its number and learning rate
+        self._token_logs = TokenLogs(args)
         self._randomness = Randomness(torch.device("cpu"))
-        _check_rewards(reward_funcs)
+        check_rewards(reward_funcs)
         check_vllm_settings(args, args.world_size)
         check_vllm_length(args)
         check_model_name(model)
@@ -215,7 +189,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         check_vllm_context(self.accelerator.unwrap_model(self.model).config, args)
         check_folder_settings(getattr(self.model, "generation_config", None), args, type(self.model).__name__)
         if args.compares_distributions and args.watches_tokens:
-            self._refuse_images()
+            check_text_alone(self)
         self._randomness = Randomness(self.accelerator.device)
         self._reference = (
             DistributionReference(self, args.divergence_reference)
@@ -239,37 +213,6 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
                     top_p=args.probe_top_p,
                     correct_threshold=args.correct_threshold,
                 )
-            )
-
-    @contextmanager
-    def _checked_rewards(self) -> Iterator[None]:
-        """What a user's reward raises, or gives by mistake, is told in one line."""
-        rewards = self.reward_funcs
-        self.reward_funcs = [
-            reward if isinstance(reward, torch.nn.Module) or not callable(reward) else checked_reward(reward)
-            for reward in rewards
-        ]
-        try:
-            yield
-        finally:
-            self.reward_funcs = rewards
-
-    def _refuse_images(self) -> None:
-        """Refuse images before anything is generated: the reference's forward pass is for text.
-
-        Raises:
-            ValueError: if the training data has images, or tools and environments may give them.
-        """
-        way_out = "Use divergence='k1', 'k2' or 'k3', and a weighting of the sampled tokens."
-        if self._is_vlm and (self.tools or self.environment_factories is not None):
-            raise ValueError(
-                "The comparison of whole distributions is for text, but the tools or environments of a "
-                f"vision-language model may give images. {way_out}"
-            )
-        if self._is_vlm and (images := image_column(self.train_dataset)) is not None:
-            raise ValueError(
-                "The comparison of whole distributions is for text, but the training data has images in its column "
-                f"{images!r}. {way_out}"
             )
 
     # Weighting ---------------------------------------------------------------------------------------------------
@@ -298,12 +241,12 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             self.guard.see(LOGPS, outputs[0], valid_tokens(self._loss_inputs))
         measured = outputs
         if self._randomness.present:
-            self._tell("dropout", lambda: describe_randomness(self.accelerator.unwrap_model(self.model)))
+            self._token_logs.tell("dropout", lambda: describe_randomness(self.accelerator.unwrap_model(self.model)))
             with torch.no_grad(), evaluation_mode(self.model):
                 measured, states = self._captured_logps(self.model, *args, **kwargs)
         self._loss_inputs[ENTROPY] = measured[1]
         self._weight_advantages(self._loss_inputs, measured[0].detach(), states)
-        if not self._knows_noise_floor():
+        if not self._token_logs.knows_noise_floor(self.state.log_history):
             policy, dtype = self.accelerator.unwrap_model(self.model), self._computing_dtype
             with torch.no_grad(), evaluation_mode(self.model), rounded_anew(policy, dtype):
                 again, states_again = self._captured_logps(self.model, *args, **kwargs)
@@ -319,13 +262,6 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             capture = captured_hidden_states(self.accelerator.unwrap_model(model))
         with capture as states:
             return super()._get_per_token_logps_and_entropies(model, *args, **kwargs), states
-
-    def _knows_noise_floor(self) -> bool:
-        """Whether the noise floor is measured, or logged by the run that is resumed."""
-        if self._noise_floor.value is None:
-            logged = [entry[METRIC] for entry in self.state.log_history if METRIC in entry]
-            self._noise_floor.value = logged[0] if logged else None
-        return self._noise_floor.measured or self._noise_floor.value is not None
 
     @property
     def _computing_dtype(self) -> torch.dtype:
@@ -356,7 +292,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             values = _or_nan(
                 lambda: reference.policy_statistics(first, second, ids, [name], top_p), [name], logps[0][mask]
             )[name]
-        self._noise_floor.add(values, ROUNDING)
+        self._token_logs.noise_floor.add(values, ROUNDING)
 
     def _undropped_logps(self, generation: dict[str, Any]) -> torch.Tensor:
         """The policy's log-probabilities `(B, T)` of a generation's completions, in eval mode; no gradients."""
@@ -391,8 +327,8 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         else:
             divergence = sampled_divergence(self._divergence, valid_logps, valid_old_logps, update)
         self.guard.see(DIVERGENCE, divergence)
-        self._window.add("divergence", divergence)
-        self._noise_floor.add(divergence, MOVED if self._policy_moved() else UNMOVED)
+        assert self.optimizer is not None
+        self._token_logs.add_divergence(divergence, self.state.global_step, self.optimizer)
         if self._weighting.function is None:
             return
 
@@ -413,26 +349,13 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         )
         valid_values = self._controlled(token_values(self._weighting, self._weighting_values, tokens, update))
         self.guard.see(WEIGHT, valid_values)
-        self._window.add("weights", valid_values)
+        self._token_logs.window.add("weights", valid_values)
         kind = self._weighting.behaviour
         values = torch.full_like(logps, kind.neutral, dtype=valid_values.dtype)  # (B, T)
         values[mask] = valid_values
         if self._completion_weights is not None:
             self._completion_weights.add(inputs[COMPLETION_INDEX], values, mask)
         inputs["advantages"] = kind.combine(advantages.unsqueeze(1), values)
-
-    def _policy_moved(self) -> bool:
-        """Whether the policy can have left the reference: an update since then had a learning rate above 0.
-
-        It must be called at every micro-step.
-        """
-        step, rate = self._latest_update
-        self._moved = self._moved or (step < self.state.global_step and rate > 0)
-        assert self.optimizer is not None
-        # a rate of None is one that the optimizer sets itself
-        rates = [1.0 if group["lr"] is None else float(group["lr"]) for group in self.optimizer.param_groups]
-        self._latest_update = (self.state.global_step, max(rates))
-        return self._moved
 
     @property
     def _divergence_output(self) -> str:
@@ -470,7 +393,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         statistics = _or_nan(compute, outputs, logps)
         position = mask.cumsum(dim=1) - 1  # (B, T), of the valid tokens among themselves
         length = mask.sum(dim=1, keepdim=True).expand_as(position)
-        self._window.shift.add(
+        self._token_logs.window.shift.add(
             js=statistics["js"],
             entropy_reference=statistics["entropy_base"],
             entropy_policy=statistics["entropy_rl"],
@@ -510,7 +433,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         if self.model.training:
             mismatch = rollout_mismatch(outputs, valid_tokens(outputs))
             if mismatch is not None:
-                self._window.add(ROLLOUT, mismatch)
+                self._token_logs.window.add(ROLLOUT, mismatch)
         if self._reference is not None and self.model.training:
             states = self._reference.hidden_states(outputs, self.args.reference_cache_gib)
             if states is not None:
@@ -518,8 +441,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
         if self.model.training and self.args.watches_tokens:
             if self._randomness.present and "old_per_token_logps" in outputs:
                 outputs[OLD_LOGPS] = self._undropped_logps(outputs)
-            if self.args.divergence_reference == "old":
-                self._moved, self._latest_update = False, (self.state.global_step, 0.0)
+            self._token_logs.start_generation(self.state.global_step)
         size = len(outputs["completion_ids"])
         if self._weighting.function is not None and self.model.training:
             rewards = self._batch_rewards[self.accelerator.process_index * size :][:size]
@@ -528,19 +450,6 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
             self._completion_weights.start_generation(size, self.accelerator, self.model.training)
             outputs[COMPLETION_INDEX] = torch.arange(size, device=outputs["completion_ids"].device)
         return outputs
-
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if not self.model.training:
-            with self._checked_rewards():
-                return super()._calculate_rewards(*args, **kwargs)
-        with self._checked_rewards(), self._reward_counts.watched(self):
-            rewards = super()._calculate_rewards(*args, **kwargs)
-        for function, name, column in zip(self.reward_funcs, self.reward_func_names, rewards.T, strict=True):
-            self.guard.see_rewards(name, column)
-            self._reward_counts.add_model(self, function, name, column)
-            self._reward_values.see(name, column)
-        self._reward_counts.see_all(rewards)
-        return rewards
 
     def _save_more(self, checkpoint: Path) -> None:
         super()._save_more(checkpoint)
@@ -551,7 +460,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 
     def _load_generation_state(self, checkpoint: Path) -> None:
         super()._load_generation_state(checkpoint)
-        self._moved = True  # since the base, or in the middle of a generation
+        self._token_logs.resume()
         if self._buffered_inputs is None or self._reference is None or self._reference.kind != "old":
             return
         heads = sorted(checkpoint.glob(ROLLOUT_HEAD_FILES.format("*")))
@@ -562,60 +471,14 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training:
-            for name, number in {**self._reward_counts.metrics(self), **self._reward_values.metrics()}.items():
-                self._metrics["train"][name].append(number)
-        metrics: dict[str, float] = {}
-        if self.model.training and (self.args.watches_tokens or self._window.rollout):  # alike on all ranks
-            metrics = self._window.metrics(self.accelerator)
-        if self.model.training and self.args.watches_tokens:
-            mean = self._noise_floor.window_mean(self.accelerator)
-            if "divergence/mean" in metrics and self._noise_floor.value is not None:
-                metrics[METRIC] = self._noise_floor.value
-            self._warn_of(metrics, mean)
-        for name, value in metrics.items():
-            self._metrics["train"][name].append(value)
+            metrics = self._reward_metrics()
+            metrics |= self._token_logs.metrics(self.accelerator, self.state, self._computing_dtype)
+            for name, value in metrics.items():
+                self._metrics["train"][name].append(value)
         if self._completion_weights is not None:
             for column, values in self._completion_weights.columns().items():
                 self._logs["extra"][column] = deque(values, maxlen=self.args.generation_batch_size)
         super().log(logs, start_time)
-
-    def _warn_of(self, metrics: dict[str, float], mean: float | None) -> None:
-        """Tell once, after the warm-up, that a window's divergences are noise or that its weights changed nothing.
-
-        Args:
-            metrics: the window's.
-            mean: the mean |D| of its tokens for which the policy had moved; None if there were none.
-        """
-        floor, kind = self._noise_floor.value, self._weighting.behaviour
-        if self.args.divergence_reference == "base" and floor is not None and floor > NEAR_ZERO:
-            self._tell(
-                "base",
-                lambda: (
-                    f"Before the first update the policy is {floor:.3g} nats (mean {self.args.divergence}) from the "
-                    "base that its config names: it was changed after it was loaded, or precision is low. Save the "
-                    "policy first and start from that folder."
-                ),
-            )
-        if self.state.global_step <= self.args.get_warmup_steps(self.state.max_steps):
-            return
-        if noise := self._noise_floor.warning(mean, short=self._computing_dtype in HALVES):
-            self._tell("noise", lambda: noise)
-        could_vary = mean is not None or self._weighting.varies_at_first_update or self.args.learning_rate == 0
-        if could_vary and metrics.get(f"{kind.metric}/frac_active") == 0:
-            reason = inactivity_reason(self.args, metrics.get("divergence/max"))
-            self._tell(
-                "inactive",
-                lambda: (
-                    f"{kind.metric}/frac_active is 0 in the log of update {self.state.global_step}: no value is "
-                    f"further than {ACTIVE:g} from {kind.neutral:g}, so the weighting changes nothing: {reason}"
-                ),
-            )
-
-    def _tell(self, topic: str, message: Callable[[], str]) -> None:
-        """Log a warning, once per topic."""
-        if topic not in self._told:
-            self._told.add(topic)
-            logger.warning(message())
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """TRL's model card, with the base's name, a section on the weighting of advantages, and `card_section`."""
@@ -629,7 +492,7 @@ class DivergenceGRPOTrainer(GuardedUpdates, DynamicSamplingGRPOTrainer):
 def _or_nan(
     compute: Callable[[], dict[str, torch.Tensor]], names: Iterable[str], logps: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """What `compute` returns; NaN for each of the tokens of `logps` `(N,)` where hidden states are not finite.
+    """Return what `compute` returns, or NaN for every token of `logps` `(N,)` where hidden states are not finite.
 
     An error on one rank would leave the others waiting; the update guard stops all of them.
     """

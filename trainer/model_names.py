@@ -30,7 +30,7 @@ def check_model_name(model: Any) -> None:
 
 
 def unreachable_model(model: Any, error: OSError) -> str | None:
-    """What to say of an error that came of a hub name which stands for no model, in one line; None for other errors.
+    """The message for an error whose cause is a hub name that stands for no model, in one line; None for other errors.
 
     Args:
         model: what a trainer was given as its model.

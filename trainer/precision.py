@@ -13,7 +13,7 @@ logger = get_logger(__name__)
 HALVES = (torch.bfloat16, torch.float16)
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What autocast multiplies in, by the name that accelerate has for it."""
+"""Name of a mixed precision in accelerate -> the dtype that autocast multiplies in."""
 
 
 def computing_dtype(trainer: Any) -> torch.dtype:

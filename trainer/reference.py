@@ -6,30 +6,23 @@ hidden states are those of the training forward pass. `token_statistics` compute
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.logging import get_logger
-from accelerate.utils import DistributedType
-from transformers import AutoConfig, AutoTokenizer
-from trl.models import prepare_deepspeed, prepare_fsdp
-from trl.trainer.utils import create_model_from_path, get_config_model_id
 
 from tokenshift.analysis.divergence.hidden_states import head_inputs
-from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head, head_of, whole_heads
+from tokenshift.analysis.divergence.lm_head import LMHead, gathered_head
 from tokenshift.analysis.divergence.own_logits import fitted_head
 from tokenshift.analysis.divergence.token_statistics import token_statistics
-from tokenshift.analysis.divergence.vocabulary import shared_vocabulary
 from tokenshift.analysis.sampling.trajectories import TrajectoryBatch
-from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.token_table.model_states import depends_on_padding
-from tokenshift.trainer.base_adapter import BaseAdapter
+from tokenshift.trainer.base_model import load_base as load_base
 from tokenshift.trainer.precision import AUTOCAST
-from tokenshift.trainer.reference_cache import GIB, host_copy, host_rows, on_device
+from tokenshift.trainer.reference_cache import GIB, host_rows, on_device
+from tokenshift.trainer.reference_model import ReferenceModel
 
 logger = get_logger(__name__)
 
@@ -53,86 +46,8 @@ def valid_tokens(inputs: dict[str, Any]) -> torch.Tensor:
     return (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()
 
 
-def load_base(trainer: Any, path: str | None = None) -> Any:
-    """The model before RL, prepared as TRL prepares its reference model; None for a PEFT policy ([`BaseAdapter`]).
-
-    Args:
-        trainer: any trainer of TRL's.
-        path: a folder or a hub name of another model than the one the policy began as.
-
-    Raises:
-        ValueError: if no path is given and the policy's config names no model.
-    """
-    model, args = trainer.model, trainer.args
-    if path is None:
-        if hasattr(model, "peft_config"):
-            return None
-        reference = getattr(trainer, "ref_model", None)
-        if reference is not None and not getattr(args, "sync_ref_model", False):
-            return reference
-        if not get_config_model_id(model.config):
-            raise ValueError(
-                "The policy's config names no model to load the base from; give base_model, or build the trainer from "
-                "a folder or a hub name."
-            )
-    kwargs = dict(getattr(args, "model_init_kwargs", None) or {}) if path is None else {}
-    if args.distributed_state.distributed_type in (DistributedType.MULTI_GPU, DistributedType.DEEPSPEED):
-        kwargs["device_map"] = None
-    kwargs |= {"dtype": model.dtype, "attn_implementation": _attention(model.config)}
-    kwargs.setdefault("trust_remote_code", getattr(args, "trust_remote_code", False))
-    if getattr(model, "is_quantized", False):  # else quantization would be measured as a shift
-        kwargs["quantization_config"] = model.config.quantization_config
-    base = create_model_from_path(path or get_config_model_id(model.config), **kwargs)
-    if trainer.is_deepspeed_enabled:
-        return prepare_deepspeed(base, trainer.accelerator)
-    if trainer.is_fsdp_enabled:
-        return prepare_fsdp(base, trainer.accelerator)
-    return trainer.accelerator.prepare_model(base, evaluation_mode=True)
-
-
-def _attention(config: Any) -> Any:
-    """The attention of a model by its config, as `from_pretrained` takes it: by part, where its parts differ.
-
-    A vision or audio part may not know the attention of the text's part, and refuses it when it is asked for.
-    """
-    names = [name for name in config.sub_configs if getattr(config, name, None) is not None]
-    parts = {name: _attention(getattr(config, name)) for name in names}
-    own = config._attn_implementation
-    return own if all(part == own for part in parts.values()) else {"": own, **parts}
-
-
-def _check_added_tokens(trainer: Any, tokenizer: Any) -> None:
-    """Refuse a policy that tokens were added to after it was loaded: the base that its config names lacks them.
-
-    Raises:
-        ValueError: with the base, the tokens, and the way out.
-    """
-    model, args = trainer.model, trainer.args
-    name = get_config_model_id(model.config)
-    if hasattr(model, "peft_config") or not name:
-        return
-    kwargs = {"revision": (getattr(args, "model_init_kwargs", None) or {}).get("revision", "main")}
-    try:
-        base_config = AutoConfig.from_pretrained(
-            name, trust_remote_code=getattr(args, "trust_remote_code", False), **kwargs
-        )
-    except (OSError, ValueError):  # the base cannot be loaded either, which says why
-        return
-    base_rows, rows = (config.get_text_config().vocab_size for config in (base_config, model.config))
-    ids = {index: token for token, index in tokenizer.get_vocab().items()}
-    added = [ids[index] for index in sorted(ids) if base_rows <= index < rows]
-    if not added:
-        return
-    tokens = ", ".join(map(repr, added[:5])) + (f" and {len(added) - 5} more" if len(added) > 5 else "")
-    raise ValueError(
-        f"The base, {name}, has {base_rows} rows in its LM head, but the policy was resized to {rows} after it was "
-        f"loaded: the added tokens {tokens} are unknown to the base. Save the resized model and its tokenizer first "
-        "(model.save_pretrained(folder), tokenizer.save_pretrained(folder)), and start from that folder."
-    )
-
-
-class DistributionReference:
-    """The model that the policy's distributions are compared with: the base, or the policy that made the rollouts.
+class DistributionReference(ReferenceModel):
+    """Divergences of the policy's next-token distributions from those of a [`ReferenceModel`].
 
     Args:
         trainer: a [`~trl.GRPOTrainer`], its models loaded and prepared.
@@ -140,41 +55,13 @@ class DistributionReference:
         path: a folder or a hub name of the base, where it is not the model that the policy began as.
 
     Raises:
-        ValueError: if a base has another tokenizer than the policy, or tokens were added to the policy in memory, or
-            the base of an adapter that is trained further cannot be kept ([`BaseAdapter`]).
+        ValueError: as of [`ReferenceModel`].
     """
 
     def __init__(self, trainer: Any, kind: str, path: str | None = None) -> None:
-        self.trainer, self.kind = trainer, kind
-        self.shared: int | None = None  # tokens that both heads have, where one is longer
-        self._old_head: LMHead | None = None  # in host memory
-        self._base_head: LMHead | None = None  # of an adapter that trains the head too, in host memory
+        super().__init__(trainer, kind, path)
         self._told_of_budget = False
         self._padding_checked = False  # whether padding is known to leave the policy's states alone
-        self._reference_form: tuple[float, float | None] | None = None  # scale and cap that fit its states
-        tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
-        trust = getattr(trainer.args, "trust_remote_code", False)
-        base_tokenizer = tokenizer if path is None else AutoTokenizer.from_pretrained(path, trust_remote_code=trust)
-        if path is not None:  # before a model is loaded
-            shared_vocabulary(base_tokenizer, tokenizer)
-        if kind == "base" and path is None:
-            _check_added_tokens(trainer, tokenizer)
-        self.base = load_base(trainer, path) if kind == "base" else None
-        self.adapter = BaseAdapter(trainer) if kind == "base" and self.base is None else None
-        if self.base is not None:
-            sizes = [model.config.get_text_config().vocab_size for model in (self._unwrapped(self.base), self._policy)]
-            if sizes[0] != sizes[1]:
-                self.shared, note = shared_vocabulary(base_tokenizer, tokenizer, *sizes)
-                logger.warning(note)
-
-    @property
-    def base_config(self) -> Any:
-        """The configuration of the base model, or the policy's where the base is the policy without its adapter."""
-        return (self._policy if self.base is None else self._unwrapped(self.base)).config
-
-    @property
-    def _policy(self) -> Any:
-        return self._unwrapped(self.trainer.model)
 
     # Once a generation -------------------------------------------------------------------------------------------
 
@@ -277,54 +164,6 @@ class DistributionReference:
                 "divergence_reference='base' keeps to it, as does a smaller generation_batch_size."
             )
         return False
-
-    @property
-    def _pinned(self) -> bool:
-        """Whether host memory is pinned."""
-        return bool(self.trainer.accelerator.device.type == "cuda")
-
-    def _kept(self, head: LMHead, dtype: torch.dtype | None = None) -> LMHead:
-        """A copy of a head in host memory, which training does not move; in another dtype if one is given."""
-        bias = None if head.bias is None else host_copy(head.bias, dtype, pinned=self._pinned)
-        return replace(head, weight=host_copy(head.weight, dtype, pinned=self._pinned), bias=bias)
-
-    # Over checkpoints --------------------------------------------------------------------------------------------
-
-    def save_head(self, file: Path) -> None:
-        """Write the rollout policy's LM head, which its states are projected by, to a file."""
-        assert self._old_head is not None
-        with whole_file(file) as partial:
-            torch.save(dict(vars(self._old_head)), partial)
-
-    def load_head(self, file: Path) -> None:
-        """Take the rollout policy's LM head from a file of `save_head`."""
-        self._old_head = LMHead(**torch.load(file, map_location="cpu", weights_only=True))
-        self._reference_form = self._old_head.scale, self._old_head.softcap
-
-    @contextmanager
-    def _reference_model(self) -> Iterator[Any]:
-        """The wrapped model that computes the reference's forward pass, in eval mode."""
-        model = self.trainer.model_wrapped if self.base is None else self.base
-        was_training = model.training
-        with nullcontext() if self.adapter is None else self.adapter.restored():
-            self._keep_base_head()
-            model.eval()
-            try:
-                yield model
-            finally:
-                model.train(was_training)
-
-    def _keep_base_head(self) -> None:
-        """Copy the head of the base, which the policy computes as now, if its adapter trains the head."""
-        if self.adapter is None or self._base_head is not None:
-            return
-        module = self._policy.get_output_embeddings()
-        if module is not None and self.adapter.trains([module.weight, getattr(module, "bias", None)]):
-            with gathered_head(self._policy) as head:
-                self._base_head = self._kept(head)
-
-    def _unwrapped(self, model: Any) -> Any:
-        return self.trainer.accelerator.unwrap_model(model)
 
     # Every update ------------------------------------------------------------------------------------------------
 
@@ -480,15 +319,6 @@ class DistributionReference:
         dtype = AUTOCAST.get(self.trainer.accelerator.mixed_precision)
         return (states, head) if dtype is None else (states.to(dtype), head.to(dtype))
 
-    def _fit_reference(self, ids: torch.Tensor) -> None:
-        """Find the form of the reference's head from a forward pass of a few tokens `(1, n)`."""
-        with self._reference_model() as model, self.trainer.accelerator.autocast():
-            unwrapped = self._unwrapped(model)
-            inputs = head_inputs(model, unwrapped, ids, torch.ones_like(ids))
-            with gathered_head(unwrapped) as head:
-                head = fitted_head(unwrapped, head, inputs)[1]
-        self._reference_form = head.scale, head.softcap
-
     def _check_logps(self, logps: torch.Tensor, trl_logps: torch.Tensor) -> None:
         """Raise ValueError if log-probabilities `(N,)` from the captured states are not those of TRL's loss."""
         if not len(logps):
@@ -501,18 +331,3 @@ class DistributionReference:
                 f"The log-probabilities of TRL's loss and of {type(self._policy).__name__}'s captured states differ "
                 f"by {difference:.3g} on average, so that its divergences would be wrong; use divergence k1, k2 or k3."
             )
-
-    @contextmanager
-    def _heads(self) -> Iterator[tuple[LMHead, LMHead]]:
-        """The policy's and the reference's heads, whole; a parameter that both have is gathered once."""
-        policy = head_of(self._policy)
-        if self.kind == "old":
-            assert self._old_head is not None
-            with whole_heads(policy) as (policy,):
-                yield policy, self._old_head.on(policy.weight.device)
-        elif self.base is not None:
-            with whole_heads(policy, head_of(self._unwrapped(self.base))) as (policy, reference):
-                yield policy, reference
-        else:  # an adapter may leave the head to the base model, or train it too
-            with whole_heads(policy) as (policy,):
-                yield policy, policy if self._base_head is None else self._base_head.on(policy.weight.device)

@@ -34,7 +34,7 @@ def comparison_conclusions(summary: Mapping[str, Any]) -> list[Conclusion]:
 
 
 def _difference(verdict: Mapping[str, Any], baseline: str, words: str) -> Conclusion:
-    """What a variant's outcome has beside the baseline's."""
+    """The conclusion on how much a variant's outcome differs from the baseline's."""
     difference = verdict[verdict["seeds"]]
     sentence = f"is the difference of {verdict['variant']} to {baseline} in the {words}"
     if verdict["verdict"] == NO_INTERVAL:

@@ -142,7 +142,7 @@ def _discovery_seeds(summary: Summary) -> str:
 
 
 def _seed_sets(summary: Summary) -> dict[str, tuple[Sequence[Summary], float]]:
-    """By set of seeds: its rows, and how far from the middle of a row it is drawn."""
+    """Each set of seeds: its rows, and the offset from the middle of a row at which it is drawn."""
     replication = summary.get("replication")
     if replication is None:
         return {DISCOVERY: (summary["variants"], 0.0)}

@@ -26,7 +26,7 @@ SPREADS, DENOMINATORS = 60, 500
 
 @dataclass(frozen=True)
 class Spread:
-    """How much the difference between two variants varies from seed to seed.
+    """The variation of the difference between two variants from seed to seed.
 
     Attributes:
         value: The standard deviation of the difference.

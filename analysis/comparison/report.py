@@ -232,7 +232,7 @@ def _none_correct(summary: Mapping[str, Any]) -> str | None:
 
 
 def remarks(summary: Mapping[str, Any], failures: Mapping[str, str]) -> list[str]:
-    """Lines about what a reader must know of these numbers."""
+    """Notes on these numbers, one per line: which responses count as correct, failed cells, unjudged problems, ..."""
     lines = []
     if rule := correctness_rule(summary):
         lines.append(f"Accuracy is the share of responses with {rule}.")
@@ -372,7 +372,7 @@ def _definition(summary: Mapping[str, Any], outcome: Outcome) -> str:
 
 
 def _level(levels: Mapping[str, Sequence[float] | None]) -> str:
-    """What a logged value of the learning curve is."""
+    """Words for what one logged value of the learning curve measures."""
     known = [tuple(pair) for pair in levels.values() if pair is not None]
     if not known:
         return "the mean reward"

@@ -121,7 +121,7 @@ class UncachedPolicy:
         self.model, self._rows = model, list[list[int]]()
 
     def append(self, token_ids: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.Tensor:
-        """As `CachedPolicy.append`, with `keep` 1 and a mask that is true everywhere."""
+        """Append as `CachedPolicy.append` does with `keep` 1 and a mask that is true everywhere."""
         new = token_ids.tolist()
         self._rows = [old + tokens for old, tokens in zip(self._rows or [[] for _ in new], new, strict=True)]
         return next_logits(self.model, self._rows).unsqueeze(1).to(token_ids.device)

@@ -18,7 +18,7 @@ WORDS = {
     "forward": ("RL model's", "base model's", "bring {level:.0f} % of the gain", "of the gain comes back"),
     "backward": ("base model's", "RL model's", "take {level:.0f} % of the gain away", "of the gain is gone"),
 }
-"""By direction: whose tokens come into whose responses, and what they do."""
+"""Direction -> words for whose tokens are put into whose responses, and what they change."""
 
 
 def cross_conclusions(summary: Mapping[str, Any]) -> list[Conclusion]:
@@ -55,12 +55,12 @@ def _gain(summary: Mapping[str, Any]) -> Conclusion | None:
 
 
 def _plain(one: Mapping[str, Any], direction: str) -> bool:
-    """Whether a curve or a policy is of a direction, without cap, extrapolation and sharpening."""
+    """Whether a curve or a policy belongs to a direction and uses no cap, extrapolation or sharpening."""
     return one["direction"] == direction and one["most"] is None and not one["gamma"] and one["sharpening"] is None
 
 
 def _curve(summary: Mapping[str, Any], direction: str) -> Mapping[str, Any] | None:
-    """The curve that a direction is summed up by: of the first of `REFERENCES`, else the first that is no control."""
+    """The curve that sums up a direction: that of the first of `REFERENCES`, else the first that is not a control."""
     curves = [curve for curve in summary["curves"] if _plain(curve, direction) and curve["criterion"] not in CONTROLS]
     by_name = {curve["criterion"]: curve for curve in reversed(curves)}
     return next((by_name[name] for name in REFERENCES if name in by_name), curves[0] if curves else None)
@@ -93,7 +93,10 @@ def _cells(summary: Mapping[str, Any], direction: str, criterion: str) -> list[M
 
 
 def _control(summary: Mapping[str, Any], curve: Mapping[str, Any]) -> Conclusion | None:
-    """What a random choice recovers at the smallest budget at which the criterion recovers most."""
+    """The conclusion on the control: the share of the gain that replacing as many random tokens recovers.
+
+    It is taken at the budget where the criterion recovers most, the smallest one if several do.
+    """
     direction = curve["direction"]
     part = WORDS[direction][-1]
     chosen = [cell for cell in _cells(summary, direction, curve["criterion"]) if cell["recovery"] is not None]

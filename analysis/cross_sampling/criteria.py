@@ -75,7 +75,7 @@ def entropy_intervention(positions: Positions) -> torch.Tensor:
 
 @register_criterion()
 def delta_logp(positions: Positions) -> torch.Tensor:
-    """How much less probable the primary's draw is under the intervention: log primary - log intervention, signed."""
+    """Log-probability of the primary's draw under the primary minus that under the intervention, signed."""
     drawn = positions.drawn.unsqueeze(-1)
     return (positions.primary.gather(-1, drawn) - positions.intervention.gather(-1, drawn)).squeeze(-1)
 

@@ -224,7 +224,7 @@ class Criterion:
         return scores
 
     def unchecked(self, positions: Positions) -> torch.Tensor:
-        """As a call, for those who look for NaN themselves: to look at a tensor is to wait for its device.
+        """The scores without the check for NaN, for callers that check later: a check waits for the device.
 
         Raises:
             ValueError: if the function gives something of another shape.

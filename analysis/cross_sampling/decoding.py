@@ -26,7 +26,7 @@ PairPolicies = Callable[[str, Intervention, Sequence[Request], Sampling], list[C
 
 @dataclass(frozen=True)
 class Decoding:
-    """How every response of a sweep is made.
+    """The settings by which every response of a sweep is made.
 
     Attributes:
         policies: base and RL.

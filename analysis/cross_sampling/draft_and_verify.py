@@ -26,7 +26,7 @@ READING, ROUND = 0.2, 0.8
 
 
 class CutModel:
-    """How probable it is that a drafted token will be replaced, learnt from those that were.
+    """Estimates the probability that a drafted token will be replaced, from the tokens that were.
 
     A token is seldom replaced where the primary was sure of it: the chance is taken as `rate * (1 - p)` for a token
     that the primary drew with probability p.

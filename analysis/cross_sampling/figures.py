@@ -172,7 +172,7 @@ def counted(summary: Numbers, direction: str) -> str:
 
 
 def areas(summary: Numbers, direction: str, title: str) -> Figure:
-    """How few tokens suffice by each criterion: `FEW_TOKENS` with 95 % whiskers, the largest area first.
+    """The tokens that suffice by each criterion: `FEW_TOKENS` with 95 % whiskers, the largest area first.
 
     A dotted whisker goes on to where some resamples do not reach the recovery.
 

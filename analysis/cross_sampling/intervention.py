@@ -9,7 +9,7 @@ are independent, as the publication's are.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -36,7 +36,7 @@ OWN_NUMBERS = 2
 
 @dataclass(frozen=True)
 class Intervention:
-    """When the intervention's draw is taken, and from which distribution it is.
+    """The rule for when the intervention's draw is taken, and the distribution that it comes from.
 
     Attributes:
         criterion: the name of a registered criterion, or the dotted path of a function; its options may stand behind
@@ -162,32 +162,26 @@ class Pair:
         return min(model.config.get_text_config().vocab_size for model in (self.primary, self.intervention))
 
 
-@dataclass(frozen=True)
-class Decisions:
-    """Draws and scores at B positions, in lists of B: a tensor is slow to look at element by element.
+Values = TypeVar("Values", torch.Tensor, list[Any])
+
+
+class Decisions(NamedTuple, Generic[Values]):
+    """Draws and scores at B positions: tensors `(B,)` on the device of the distributions, or lists of B.
+
+    Tensors are slow to look at element by element.
 
     Attributes:
         switched: whether the criterion's score is above the threshold.
-        primary_ids, intervention_ids: the policies' draws.
-        scores: the criterion's scores.
+        primary_ids, intervention_ids: the policies' draws, token ids.
+        scores: the criterion's scores, float.
         js: JS between the policies in nats where `switched`; NaN elsewhere.
     """
 
-    switched: list[bool]
-    primary_ids: list[int]
-    intervention_ids: list[int]
-    scores: list[float]
-    js: list[float]
-
-
-class DecisionTensors(NamedTuple):
-    """The fields of `Decisions` as tensors `(B,)` on the device of the distributions."""
-
-    switched: torch.Tensor
-    primary_ids: torch.Tensor
-    intervention_ids: torch.Tensor
-    scores: torch.Tensor
-    js: torch.Tensor
+    switched: Values
+    primary_ids: Values
+    intervention_ids: Values
+    scores: Values
+    js: Values
 
 
 def decide(
@@ -198,8 +192,8 @@ def decide(
     sampling: Sampling,
     plan: Intervention,
     primary_ids: torch.Tensor | None = None,
-) -> Decisions:
-    """As `decide_on_device`, in lists; the arguments are the same."""
+) -> Decisions[list[Any]]:
+    """Decide as `decide_on_device` does, with the same arguments; the result is in lists."""
     return Decisions(*as_lists(decide_on_device(primary, intervention, rows, positions, sampling, plan, primary_ids)))
 
 
@@ -218,7 +212,7 @@ def decide_on_device(
     sampling: Sampling,
     plan: Intervention,
     primary_ids: torch.Tensor | None = None,
-) -> DecisionTensors:
+) -> Decisions[torch.Tensor]:
     """Draw from both policies at B positions, then score the positions.
 
     Args:
@@ -240,7 +234,7 @@ def decide_on_device(
         js = torch.where(switched, drawn.js, js)
     elif len(indices := switched.nonzero().squeeze(-1)):
         js[indices] = pair_statistics(drawn.primary[indices], drawn.intervention[indices], ("js",))["js"]
-    return DecisionTensors(switched, drawn.drawn, drawn.intervention_drawn, scores, js)
+    return Decisions(switched, drawn.drawn, drawn.intervention_drawn, scores, js)
 
 
 def drawn_positions(
@@ -280,7 +274,7 @@ def _extrapolated(primary: torch.Tensor, intervention: torch.Tensor, gamma: floa
     return log_probabilities((1 + gamma) * intervention.clamp(min=floor) - gamma * primary.clamp(min=floor))
 
 
-def take(response: CrossResponse, decisions: Decisions, index: int, free: bool) -> int:
+def take(response: CrossResponse, decisions: Decisions[list[Any]], index: int, free: bool) -> int:
     """Append the token of a position to a response.
 
     Args:

@@ -34,7 +34,7 @@ def decode_by_length(
     *,
     policy_class: type[CachedPolicy] | type[UncachedPolicy],
 ) -> list[CrossResponse]:
-    """As `decode`, without padding: prompts of one length at a time, read by policies of a class."""
+    """Decode as `decode` does, without padding: prompts of one length at a time, read by policies of a class."""
     by_length: dict[int, list[int]] = {}
     for index, request in enumerate(requests):
         by_length.setdefault(len(request.prompt_ids), []).append(index)

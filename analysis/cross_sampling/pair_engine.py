@@ -10,7 +10,7 @@ import torch
 
 from tokenshift.analysis.cross_sampling.intervention import (
     CrossResponse,
-    DecisionTensors,
+    Decisions,
     Intervention,
     decide_on_device,
     policy_names,
@@ -27,7 +27,7 @@ STEP = f"{__name__}:cross_step"
 
 @dataclass(frozen=True)
 class CrossSettings:
-    """How rows of a step are decided.
+    """The settings by which the rows of a step are decided.
 
     Attributes:
         primary, intervention: names of the policies, `base` or `rl`.
@@ -137,6 +137,6 @@ class PairDecoder:
         )
         made = []
         for request, response in zip(requests, responses, strict=True):
-            record: dict[str, Any] = {name: response.record.get(name, []) for name in DecisionTensors._fields}
+            record: dict[str, Any] = {name: response.record.get(name, []) for name in Decisions._fields}
             made.append(CrossResponse(*request.row, request.prompt_ids, response.completion_ids, **record))
         return made

@@ -35,7 +35,7 @@ INTERVENED, EFFECTIVE = MATCHES
 
 
 TRIES = 5
-"""How many thresholds at most are tried on the mixed policy for a budget."""
+"""Largest number of thresholds that are tried on the mixed policy for a budget."""
 
 
 GRID = 8
@@ -202,7 +202,7 @@ class _Arm:
         self.alone = Asked(self.entry.range[1], most=0)
 
     def plan(self, asked: Asked) -> Intervention:
-        """When the intervention's draw is taken."""
+        """The rule for when the intervention's draw is taken."""
         return Intervention(self._arm.criterion, *asked, self._arm.gamma, self._arm.sharpening)
 
     def trial(self, asked: Asked, responses: list[CrossResponse]) -> _Trial:

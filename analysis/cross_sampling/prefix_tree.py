@@ -73,7 +73,7 @@ class TreePolicy:
 
 @dataclass
 class ArmRecords:
-    """What an arm's policies need at B nodes; each list has one element per node.
+    """The draws and scores that an arm's policies need at B nodes; each list has one element per node.
 
     Attributes:
         intervention_ids: the intervention's draws; `NO_TOKEN` where they are not known.
@@ -94,7 +94,7 @@ class ArmRecords:
 
 @dataclass
 class Records:
-    """What is known at B nodes.
+    """The draws of both models, and the records of arms, at B nodes.
 
     Attributes:
         drawn: the draws of `base` and `rl`, with the position's random number.
@@ -207,7 +207,7 @@ class PrefixTree:
                         known[node] = number
 
     def allow(self, measured: Measured) -> None:
-        """Make room for arms and criteria at all nodes, at which nothing of them may be known yet."""
+        """Add arms and criteria at all nodes, where their draws and scores are not known yet."""
         for key, criteria in measured.items():
             arm = self.records.arms.setdefault(key, ArmRecords())
             for name in criteria:
@@ -218,7 +218,7 @@ class PrefixTree:
                 numbers += [nan] * (len(self) - len(numbers))
 
     def missing(self, measured: Measured) -> tuple[set[int], dict[Arm, list[str]]]:
-        """The nodes at which something of some arms and criteria is not known, and these arms and criteria."""
+        """The nodes where scores of some arms and criteria are missing, and those arms and criteria."""
         self.allow(measured)
         nodes: set[int] = set()
         unknown: dict[Arm, list[str]] = {}

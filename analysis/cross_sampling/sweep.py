@@ -32,7 +32,7 @@ class SweptPolicy:
 
     @property
     def plan(self) -> Intervention:
-        """When the intervention's draw is taken."""
+        """The rule for when the intervention's draw is taken."""
         return Intervention(self.criterion, self.epsilon or 0.0, self.most, self.gamma, self.sharpening)
 
     @property

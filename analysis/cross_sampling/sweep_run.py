@@ -149,7 +149,7 @@ def token_counts(folder: RunFolder, cells: Sequence[SweptPolicy]) -> dict[str, i
 
 
 def _distinct_prefixes(completions: Iterable[bytes]) -> int:
-    """How many the prefixes of completions are, int32 token ids as bytes; each counts once, the empty one does not."""
+    """The number of distinct prefixes of completions (int32 token ids as bytes), without the empty one."""
     ordered = [np.frombuffer(ids, dtype=np.int32) for ids in sorted(completions)]  # neighbours share the most
     shared = 0
     for first, second in pairwise(ordered):

@@ -77,7 +77,7 @@ class TreeDecoder:
         self.engine = "tree" if self._movable else f"tree, {engine}"
 
     def tree(self, requests: Sequence[Request]) -> PrefixTree:
-        """A tree of which nothing is known.
+        """An empty tree of requests.
 
         Raises:
             ValueError: for a prompt that is empty, or leaves no room.
@@ -128,7 +128,7 @@ class TreeDecoder:
                 rows.admit(self._next(tree, waiting, free))
 
     def score(self, tree: PrefixTree, nodes: set[int], measured: Measured) -> None:
-        """Keep what is not known yet at nodes of a tree, without decoding: both models read the tokens that are there.
+        """Fill in missing scores at nodes of a tree without decoding: both models read the tokens that are there.
 
         Args:
             tree: the tree.
@@ -156,7 +156,7 @@ class TreeDecoder:
         )
 
     def _score_paths(self, tree: PrefixTree, paths: Sequence[tuple[list[int], set[int]]], measured: Measured) -> None:
-        """Read paths beside one another, some tokens at a time, and keep what is not known at some of their nodes."""
+        """Read paths as one batch, some tokens at a time, and fill in missing scores at some of their nodes."""
         device = input_device(self.pair.primary)
         prompts = [tree.requests[tree.rows[path[0]]].prompt_ids for path, _ in paths]
         read = [
@@ -216,7 +216,7 @@ class TreeDecoder:
         positions: Sequence[int],
         measured: Measured,
     ) -> Records:
-        """What every arm needs at B positions, by both models' log-probabilities `(B, V)`."""
+        """Draw and score at B positions for every arm, from both models' log-probabilities `(B, V)`."""
         logps = {"base": base, "rl": rl}
         drawn = {name: coupled_draw(logp, rows, positions, **self.sampling.draw) for name, logp in logps.items()}
         found: dict[Arm, tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]] = {}
@@ -287,7 +287,7 @@ def grow(
     decoder: Callable[[], TreeDecoder],
     save: Callable[[], None],
 ) -> int:
-    """Decode what policies need of a tree and what is not there yet.
+    """Decode the nodes of a tree that policies need and that are not there yet.
 
     Args:
         tree: grows.

@@ -15,7 +15,7 @@ TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 5e-3, torc
 """Largest difference of a logit, as a share of its distance from the row's largest, that is rounding."""
 
 FAR = 100.0
-"""How far below the row's largest a logit is that says nothing of the spread, such as that of a masked token."""
+"""Distance below the row's largest logit at which a logit says nothing of the spread, such as a masked token's."""
 
 ROUNDINGS = 4.0
 """Units of rounding, at the size of the row's largest logit, by which a logit may differ."""
@@ -110,7 +110,7 @@ def _with_form(logits: torch.Tensor, head: LMHead) -> torch.Tensor:
 
 
 def _difference(logits: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> tuple[float, bool]:
-    """How far two rows of logits `(V,)` are apart, and whether that is rounding.
+    """The distance of two rows of logits `(V,)`, and whether it is rounding.
 
     Logits count from that of the most probable token on: a constant on all of them changes no probability, and so
     must not lend its size to what is allowed. A logit far below the largest may differ by more than one close to it.

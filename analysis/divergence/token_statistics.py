@@ -176,7 +176,7 @@ def statistics_of_logits(
     temperature: float = 1.0,
     top_p: float = 1.0,
 ) -> dict[str, torch.Tensor]:
-    """As `token_statistics`, from logits that are there already.
+    """The statistics of `token_statistics`, from logits that are there already.
 
     Args:
         base, rl: logits `(n, V)`, which stay as they are.

@@ -94,7 +94,7 @@ def _counted_ranks(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def _counts(values: torch.Tensor, bound: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many of the values `(n, V)` are above a row's bound `(n, 1)`, and how many at least it, `(n,)` each."""
+    """The numbers of values `(n, V)` above a row's bound `(n, 1)`, and at or above it, `(n,)` each."""
     if values.device.type != "cpu":
         return torch.count_nonzero(values > bound, dim=-1), torch.count_nonzero(values >= bound, dim=-1)
     rows = zip(values.detach().numpy(), bound.detach().numpy(), strict=True)  # numpy compares ten times faster

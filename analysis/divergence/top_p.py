@@ -26,10 +26,10 @@ WIDE_ROWS = 4
 """Rows of wide sets looked at together, at least."""
 
 SAMPLED, TAIL = 16, 0.7
-"""Of every how many tokens one is looked at first, and the share of the mass outside a set that is left out unseen."""
+"""One token in `SAMPLED` is looked at first; the share `TAIL` of the mass outside a set is left out unseen."""
 
 BELOW = 1e-3
-"""How far below the bound on the last token's logit a token is still looked at, in nats: more than any rounding."""
+"""Distance in nats below the bound on the last token's logit up to which tokens are looked at: more than rounding."""
 
 
 @dataclass
@@ -91,7 +91,7 @@ def wide_divergences(
 
 @dataclass
 class TopPSet:
-    """Each row's top-p set, of R rows.
+    """The top-p sets of R rows.
 
     Attributes:
         logits: `(R, V)`.
@@ -118,7 +118,7 @@ class TopPSet:
 
 
 def _set_of_tops(tokens: NextTokens, top_p: float) -> TopPSet:
-    """The sets where they lie within the first tokens."""
+    """The sets of rows whose sets lie within the `DEPTH` most probable tokens."""
     values, ids = tokens.top
     margin, gap = MARGIN[values.dtype], GAP[values.dtype]
     probability = (values.double() - tokens.log_normalizer.unsqueeze(-1)).clamp(max=0).exp()

@@ -12,7 +12,7 @@ def shared_vocabulary(
     base_size: int | None = None,
     rl_size: int | None = None,
 ) -> tuple[int, str | None]:
-    """How many tokens of the two heads mean the same, and a note where a head is longer than that.
+    """The number of tokens that mean the same in both heads, and a note where a head is longer than that.
 
     Embeddings are often padded to a round size, differently in base and fine-tuned model; the rows beyond the shorter
     head are then left out of both.

@@ -266,7 +266,7 @@ def figure_text(text: str) -> str:
 
 
 def counts_text(group: Numbers) -> str:
-    """How many tokens, responses and problems a group has."""
+    """Words for the numbers of tokens, responses and problems of a group."""
     return f"n = {group['tokens']:,} tokens, {group['responses']:,} responses, {group['problems']:,} problems"
 
 

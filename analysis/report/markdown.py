@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 
 HTML_OPENING = re.compile(r"<(?=[A-Za-z/!?])")
-"""What begins a tag or a comment, which a page made of Markdown would take as HTML."""
+"""The start of a tag or a comment, which a Markdown renderer would take as HTML."""
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The lines of a table. In cells, bars, line ends and tags are escaped; all else stays."""
+    """A Markdown table as text. Bars, line ends and tags in cells are escaped; all else stays."""
     lines = [[_escaped(cell) for cell in row] for row in (header, *rows)]
     lines.insert(1, ["---"] * len(header))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

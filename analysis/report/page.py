@@ -190,7 +190,7 @@ def _base64(content: str | bytes) -> str:
 
 
 def _source_hash(text: str) -> str:
-    """How a content security policy names an inline style or script."""
+    """The hash by which a content security policy names an inline style or script."""
     return f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}"
 
 
@@ -199,7 +199,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _numeric_columns(table: tuple[Sequence[str], Sequence[Sequence[str]]]) -> list[bool]:
-    """Which columns are aligned at the right: those whose cells all begin as numbers do."""
+    """Whether each column is aligned at the right: its cells all begin as numbers do."""
     header, rows = table
     if wrong := [row for row in rows if len(row) != len(header)]:
         raise ValueError(f"A row has {len(wrong[0])} cells, the table's header {len(header)}: {wrong[0]!r}.")

@@ -18,7 +18,7 @@ MARKS = {"\n": "↵", "\r": "␍", "\t": "⇥"}
 
 DARK_NOTEBOOKS = ('[data-jp-theme-light="false"]', ".vscode-dark", ".vscode-high-contrast", 'html[theme="dark"]')
 LIGHT_NOTEBOOKS = ('[data-jp-theme-light="true"]', ".vscode-light", 'html[theme="light"]')
-"""How JupyterLab, VS Code and Colab mark their theme; elsewhere the system's preference holds."""
+"""Marks of the dark and the light theme in JupyterLab, VS Code and Colab; elsewhere the system's preference holds."""
 
 COLOURS = ("raised", "ink", "quiet", "rule", "hot")
 """The report's colours that are used here, a light and a dark one each, from its stylesheet."""
@@ -62,7 +62,7 @@ class ShadedResponse:
 
     @property
     def heat(self) -> np.ndarray:
-        """How strongly each token is shaded, `(T,)`: 0 up to `near_zero`, 1 from `largest` on, by the logarithm."""
+        """The strength of each token's shading, `(T,)`: 0 up to `near_zero`, 1 from `largest` on, by the logarithm."""
         scaled = np.nan_to_num(np.asarray(self.values, dtype=np.float64), nan=0.0, posinf=self.largest)
         clipped = np.clip(scaled, self.near_zero, self.largest)
         heat: np.ndarray = np.log(clipped / self.near_zero) / math.log(self.largest / self.near_zero)
@@ -70,7 +70,7 @@ class ShadedResponse:
 
     @property
     def is_high(self) -> np.ndarray:
-        """Which tokens lie above `high`, `(T,)` bool."""
+        """Whether each token lies above `high`, `(T,)` bool."""
         high = math.inf if self.high is None else self.high
         return np.asarray(np.asarray(self.values, dtype=np.float32) > np.float32(high))
 

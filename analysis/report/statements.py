@@ -59,7 +59,7 @@ def of_runs(verdict: str, runs: int) -> str:
 
 
 def within(mean: Mapping[str, Any] | None, above: float = -math.inf, below: float = math.inf) -> str:
-    """Whether a whole interval lies strictly above and below two limits (seen), outside of them (not seen), or not."""
+    """The verdict of an interval: seen if it lies between two limits, not seen if it lies outside, else open."""
     if mean is None or mean["low"] is None or mean["high"] is None:
         return OPEN
     if mean["low"] > above and mean["high"] < below:
@@ -68,7 +68,7 @@ def within(mean: Mapping[str, Any] | None, above: float = -math.inf, below: floa
 
 
 def more_data(mean: Mapping[str, Any] | None, above: float = -math.inf, below: float = math.inf) -> float | None:
-    """How many times as much data would decide an open statement, if its value stayed and its interval shrank as 1/√n.
+    """The factor of more data that decides an open statement if its value stays and its interval shrinks as 1/√n.
 
     Args:
         mean, above, below: As of `within`.
@@ -91,7 +91,10 @@ def more_data(mean: Mapping[str, Any] | None, above: float = -math.inf, below: f
 
 
 def deciding_words(statement: Statement) -> str:
-    """What would decide an open statement, such as "about 3 times as many problems"; empty where that is not known."""
+    """Words for the data that would decide an open statement, such as "about 3 times as many problems".
+
+    Empty where that is not known.
+    """
     if statement.more is None:
         return ""
     if statement.more >= 100:

@@ -23,7 +23,7 @@ from tokenshift.analysis.sampling.token_ids import check_context, end_tokens, pa
 
 @dataclass(frozen=True)
 class Sampling:
-    """How responses are sampled.
+    """Settings of sampling.
 
     Attributes:
         temperature: divides the logits, > 0.

@@ -108,7 +108,7 @@ def _rotary_switch(text: Any) -> int | None:
 
 
 def context_reason(config: Any) -> str:
-    """Why a model reads no more than its `context_length`, behind the number in a message; empty if that is plain."""
+    """The reason for a model's `context_length`, behind the number in a message; empty where it is plain."""
     switch = _rotary_switch(config.get_text_config())
     if switch is None or switch != context_length(config):
         return ""

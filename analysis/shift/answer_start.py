@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 ANSWER = re.compile(r"\\boxed\s*\{|\\fbox\s*\{|####|(?i:final answer|the answer is)")
-"""How answers are announced; the last `\\boxed` counts, or, without one, the last of the others."""
+"""Patterns that announce an answer; the last `\\boxed` counts, or, without one, the last of the others."""
 
 
 def answer_start(tokens: list[str]) -> int | None:

@@ -87,7 +87,7 @@ def measure_words(measure: str, top_p: float | None) -> str:
 
 
 def method(measure: str, top_p: float | None) -> str:
-    """How a page is to be read: its measure, the thresholds, the intervals, and the verdicts.
+    """The text on how to read a page: its measure, the thresholds, the intervals, and the verdicts.
 
     Args:
         measure, top_p: As of `measure_words`.

@@ -131,7 +131,7 @@ def _kind(
 
 
 def compared_across_prompts(groups: Mapping[str, Sequence[Run]], kind: str, *, measure: str) -> list[dict[str, Any]]:
-    """Which recipe's shifts are denser, where each recipe's models were asked by a prompt of their own.
+    """Verdicts on which recipe's shifts are denser, where each recipe's models were asked by their own prompt.
 
     Args:
         groups: The runs of each recipe, by its name; of the same problems, alike but for their prompts.

@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written: room that is looked at before a run, and faults in the middle of one."""
+"""Checks for free space before a run, and names the reason when a disk fails in the middle of one."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ _REASONS = {
     **{os.strerror(number).lower(): os.strerror(number) for number in DISK_ERRORS},
     **{f"os error {number})": os.strerror(number) for number in DISK_ERRORS},
 }
-"""What libraries write in their own errors -> the reason."""
+"""Words of libraries' own errors -> the reason."""
 
 _TORCH_WRITER = re.compile(r"inline_container\.cc|PytorchStreamWriter|Tried to write|basic_ios::clear|iostream error")
 """Words of PyTorch's errors for a file that could not be written, which name no reason."""

@@ -31,7 +31,7 @@ LOCK_FILES = (LOCK_FILE, HOLDER_FILE, MARKER_FILE)
 """Every file that a lock leaves in its folder."""
 
 BEAT_SECONDS, WATCH_SECONDS = 10.0, 25.0
-"""How often the holder touches `HOLDER_FILE`, and how long another host's file is watched before it counts as left."""
+"""Seconds between the holder's touches of `HOLDER_FILE`, and until another host's file counts as left."""
 
 SAME_START = 2.0
 """Seconds by which two readings of when a process began may differ, since clocks are set meanwhile."""

@@ -8,7 +8,7 @@ from tokenshift.analysis.storage.damage import DamagedFileError
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What a text in JSON says.
+    """Parse a text in JSON.
 
     Raises:
         ValueError: for whatever is wrong with it: no JSON, no UTF-8, nested without end, numbers of too many digits.
@@ -20,7 +20,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json(file: Path, kind: type | None = None) -> Any:
-    """What a JSON file says.
+    """Read a JSON file.
 
     Args:
         file: the file.

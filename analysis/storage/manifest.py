@@ -13,10 +13,6 @@ from tokenshift.analysis.storage.whole_file import write_whole
 
 MANIFEST_FILE = "manifest.json"
 
-LEFT_BEHIND_FILE = "left_behind.json"
-"""Marks a checkpoint of more updates than the one that its run was told to go on from: the run has another course now,
-which may end before it gets there."""
-
 WHOLE_BYTES = 64 * 2**20
 """Largest file that is hashed whole; of larger ones, blocks are."""
 

@@ -10,7 +10,7 @@ def needs_own_code(error: BaseException) -> bool:
 
 
 def own_code_text(model: str) -> str:
-    """What is wrong and what to do, in one line.
+    """The error message for a model that needs code of its own, in one line.
 
     Args:
         model: the model, with the setting that names it.

@@ -22,7 +22,7 @@ from tokenshift.analysis.storage.manifest import update_from
 from tokenshift.analysis.storage.whole_file import whole_file
 
 SEAL = b"tokenshift:xxh3:"
-"""What a seal begins with; the 16 bytes of the hash of all other bytes of the file follow."""
+"""The first bytes of a seal; the 16 bytes of the hash of all other bytes of the file follow."""
 
 SEAL_BYTES = len(SEAL) + 16
 TRAILER_BYTES = 8

@@ -67,6 +67,6 @@ def join_rows(units: Sequence[Path], file: Path, schema: pa.Schema) -> None:
 
 
 def _done(files: Sequence[Path]) -> int:
-    """How many of the files exist, by one look at each folder: other processes write there too."""
+    """The number of files that exist, by one look at each folder: other processes write there too."""
     existing = {path for folder in {file.parent for file in files} if folder.is_dir() for path in folder.iterdir()}
     return sum(file in existing for file in files)

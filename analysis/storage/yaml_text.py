@@ -86,7 +86,7 @@ class BoundedLoader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str) -> Any:
-    """What a text in YAML, or in JSON, says.
+    """Parse a text in YAML, of which JSON is a part.
 
     Raises:
         UnreadableYamlError: if it is not YAML, or out of bounds.
@@ -103,7 +103,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_yaml(file: Path) -> Any:
-    """What a file in YAML says.
+    """Read a YAML file.
 
     Raises:
         UnreadableYamlError: if it is not YAML, is out of bounds, or cannot be opened.

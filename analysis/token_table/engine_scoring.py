@@ -90,7 +90,7 @@ class EngineScorer:
         return ids.transpose(1, 0, 2), np.asarray(numbers["logp"], dtype=np.float32).transpose(1, 2, 0, 3)
 
     def _numbers(self, trajectories: Sequence[Trajectory], function: str, **more: int) -> list[dict[str, list]]:
-        """What a function makes of each trajectory's rows; nothing of those without a token."""
+        """A scoring function's numbers for each trajectory; empty for trajectories without a token."""
         for trajectory in trajectories:
             if not trajectory.prompt_ids:
                 raise ValueError(f"The prompt of problem {trajectory.problem_id} is empty; give it a start token.")

@@ -12,7 +12,7 @@ from tokenshift.analysis.storage.whole_file import whole_file
 from tokenshift.analysis.token_table.reader import Source, arrow_source, listed_columns, table_files
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-"""What stands between two values, by the suffix of the file's name."""
+"""File suffix -> delimiter between two values."""
 
 BATCH_ROWS = 2**16
 

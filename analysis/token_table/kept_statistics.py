@@ -96,7 +96,7 @@ class KeptScorer:
         return build_table(trajectories, statistics, self._tokenizer, kind)
 
     def top_tokens(self, trajectory: Trajectory, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """As of the scorer."""
+        """The most probable tokens, as the scorer gives them."""
         return self._scorer().top_tokens(trajectory, k)
 
     def _of_kind(self, kind: str) -> dict[tuple[int, int], Mapping[str, np.ndarray]]:

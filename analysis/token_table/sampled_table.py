@@ -28,7 +28,7 @@ WRITERS = ("rl", "base")
 
 @dataclass(frozen=True)
 class ScoredSampling:
-    """How responses are sampled and scored.
+    """Settings of sampling and scoring.
 
     Attributes:
         writer: the policy that writes, one of `WRITERS`.

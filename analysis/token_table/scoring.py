@@ -35,7 +35,7 @@ class Scorer(Protocol):
 
 
 class PairStates(NamedTuple):
-    """What two models say of N tokens, all on one device.
+    """Hidden states and LM heads of two models for N tokens, all on one device.
 
     Attributes:
         base, rl: hidden states `(N, H)`; H may differ.
@@ -76,7 +76,7 @@ class StatesScorer(ABC):
 
     @abstractmethod
     def _states(self, trajectories: Sequence[Trajectory]) -> AbstractContextManager[PairStates]:
-        """What the models say of the trajectories' tokens."""
+        """Both models' hidden states and LM heads for the trajectories' tokens."""
 
     def table(self, trajectories: Sequence[Trajectory], kind: str) -> pa.Table:
         """The per-token rows of trajectories that go through the models together, in their order.

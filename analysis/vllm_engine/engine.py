@@ -55,7 +55,7 @@ class EngineModel:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How vLLM runs.
+    """Options of vLLM.
 
     Attributes:
         dtype: of weights and caches; of the RL model's files when `auto`.
@@ -213,7 +213,7 @@ class VLLMEngine:
     def _records(
         self, requests: Sequence[StepRequest], completions: Sequence[Sequence[int]]
     ) -> list[dict[str, list[Any]]]:
-        """What was kept of each response's tokens, in their order."""
+        """The values that the step function kept for each response's tokens, in their order."""
         drained = [part for part in self._llm.collective_rpc("tokenshift_drain") if part["keys"]]
         records: list[dict[str, list[Any]]] = [{} for _ in requests]
         if not drained:
@@ -235,7 +235,7 @@ class VLLMEngine:
     def score(
         self, texts: Sequence[ScoredText], function: str, settings: str, vocabulary: int
     ) -> list[dict[str, list[Any]]]:
-        """What a function makes of both policies' logits along texts, which are read as prompts.
+        """Apply a function to both policies' logits along texts, which are read as prompts.
 
         Args:
             texts: the texts; the engine must have been started with `scores`.

@@ -1,4 +1,4 @@
-"""What is done with the logits of a step: rows of a batch go to the functions of their requests, a few at a time.
+"""Gives the logits of a decoding step, a few rows of the batch at a time, to the step functions of their requests.
 
 This module knows nothing of vLLM: it is given logits, and for each row its request and its position. The two adapters
 in `processors` find these out from vLLM's two model runners.
@@ -75,7 +75,7 @@ class RowRequest:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step function makes of b rows.
+    """The tokens that a step function takes for b rows, and what it records.
 
     Attributes:
         tokens: `(b,)` int64, the tokens that are taken.
@@ -168,7 +168,7 @@ class RowSteps:
             self._parts.append((keys, at, result.record))
 
     def drain(self) -> dict[str, Any]:
-        """What was kept since the last call: `keys` and `positions`, lists, and each record's values, lists by name.
+        """Return and forget the records since the last call: `keys`, `positions`, and each recorded value by name.
 
         A position that was decided twice, as after a preemption, comes twice; the later one counts.
         """

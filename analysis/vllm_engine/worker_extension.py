@@ -1,4 +1,4 @@
-"""What the processes of an engine are asked for beside vLLM's own work."""
+"""Adds to vLLM's worker processes a call that returns their records."""
 
 from typing import Any
 

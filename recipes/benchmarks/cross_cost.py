@@ -115,7 +115,7 @@ def alone(pair: Pair, requests: Sequence[Request], sampling: Sampling, batch_siz
 def by_generate(
     pair: Pair, requests: Sequence[Request], sampling: Sampling, plan: Intervention, batch_size: int
 ) -> list[CrossResponse]:
-    """As one would write it first: each model's `generate` for one token on the growing text, no cache kept."""
+    """The obvious way to write it: each model's `generate` for one token on the growing text, without a kept cache."""
     starts = range(0, len(requests), batch_size)
     return [r for start in starts for r in _by_generate(pair, requests[start : start + batch_size], sampling, plan)]
 

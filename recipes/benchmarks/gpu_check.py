@@ -1,4 +1,4 @@
-"""What only a GPU can show, in one run of at most 8 minutes: tests, statistics, kernel, training, scoring, sampling.
+"""Checks that need a GPU, in one run of at most 8 minutes: tests, statistics, kernel, training, scoring, sampling.
 
     make gpu                                                            # on a machine with a GPU
     python -m tokenshift.recipes.benchmarks.gpu_check --tiny            # the same code at small sizes, on any machine
@@ -40,12 +40,12 @@ TRAINED = ("none, probe off", "k3", "js against base")
 """Ways of training whose time is compared with stock GRPO's."""
 
 BLOCKS, WARPS = (1024, 2048, 4096, 8192), (4, 8, 16)
-"""Of the kernel's sweep."""
+"""Blocks and warps that the kernel's sweep tries."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured.
+    """The shapes that are measured.
 
     Attributes:
         statistics: shapes of `token_statistics`.

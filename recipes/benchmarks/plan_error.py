@@ -37,7 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What a training took.
+    """The memory and the tokens that a training took.
 
     Attributes:
         peak: bytes of its largest resident memory beyond those after the imports.

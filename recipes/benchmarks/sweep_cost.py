@@ -33,7 +33,7 @@ BUDGETS = {"pocket": (0.005, 0.01, 0.02, 0.05, 0.1, 0.25), "smollm2": (0.02, 0.0
 
 @dataclass(frozen=True)
 class SweepCost:
-    """What a sweep took, once with each engine.
+    """The time and the tokens that a sweep took, once with each engine.
 
     Attributes:
         seconds: by engine, with the pilot; models are loaded before.

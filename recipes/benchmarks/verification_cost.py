@@ -47,7 +47,7 @@ def math_verify_alone(pairs: list[tuple[str, str]]) -> list[bool]:
 def verification_functions(
     pool: VerificationPool, kinds: tuple[str, ...] = KINDS, count: int = ANSWERS
 ) -> dict[str, Callable[[], object]]:
-    """What is timed, by name; each is called once a round, in this order."""
+    """The functions that are timed, by name; each is called once a round, in this order."""
 
     def batches() -> Iterator[list[tuple[str, str]]]:
         return (answers(seed, count, kinds) for seed in itertools.count())

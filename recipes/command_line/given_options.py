@@ -20,7 +20,7 @@ WRITTEN = "written_options"
 
 @dataclass(frozen=True)
 class WrittenOptions:
-    """What a command line and a config say, before anything is derived from it: read again, it is the same.
+    """The options of a command line and a config before anything is derived from them: read again, they are the same.
 
     Attributes:
         values: The value of every option, given or by default, by name.
@@ -38,7 +38,7 @@ class WrittenOptions:
 
 
 def written_of(arguments: Any) -> WrittenOptions | None:
-    """How parsed arguments were written; None where they were not parsed from words."""
+    """The options that parsed arguments were written as; None where they were not parsed from words."""
     written = getattr(arguments, WRITTEN, None)
     return written if isinstance(written, WrittenOptions) else None
 

@@ -44,13 +44,13 @@ class OneLineParser(OneLineErrors, TrlParser):
     values: Mapping[str, Any] = {}
 
     def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
-        """As argparse's; remembers the values."""
+        """Parse as argparse does, and remember the values."""
         namespace, rest = super().parse_known_args(*args, **kwargs)
         self.values = dict(vars(namespace))
         return namespace, rest
 
     def set_defaults_with_config(self, **kwargs: Any) -> Any:
-        """As TRL's, without the facts of a run's record."""
+        """Set defaults as TRL does, without the facts of a run's record."""
         kwargs.pop(RECORD, None)
         return super().set_defaults_with_config(**kwargs)
 

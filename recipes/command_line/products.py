@@ -20,10 +20,10 @@ LOG_HISTORY_FILE = "log_history.json"
 MODEL_DIR = "model"
 
 RUN_ID_FILE = "wandb_run_id.txt"
-"""Id of the W&B run of a training, or of an analysis."""
+"""Id of the W&B run of a training, an analysis, a comparison or a reproduction."""
 
 TENSORBOARD_DIR = "tensorboard"
-"""TensorBoard's files of an analysis."""
+"""TensorBoard's files of an analysis, a comparison or a reproduction."""
 
 SETTINGS_FILE = "settings.json"
 """The settings of an analysis."""
@@ -111,12 +111,18 @@ FOLDER_KINDS: Mapping[RunKind, FolderKind] = {
         products=("checkpoint-*", STAGING_DIR, MODEL_DIR, POST_MORTEM_DIR, SUMMARY_FILE), summary_key="target_reached"
     ),
     "comparison": FolderKind(
-        products=("comparison.html", "comparison.md", "comparison.csv", "comparison.json", "figures"),
+        products=(
+            *("comparison.html", "comparison.md", "comparison.csv", "comparison.json", "figures"),
+            *(TENSORBOARD_DIR, RUN_ID_FILE),
+        ),
         marks=(f"cells/*/{CELL_FILE}",),
         marked_from_the_start=True,
     ),
     "reproduction": FolderKind(
-        products=(REPRODUCTION_FILE, "reproduction.html", "parts.json", REPRODUCTION_SETTINGS_FILE),
+        products=(
+            *(REPRODUCTION_FILE, "reproduction.html", "parts.json", REPRODUCTION_SETTINGS_FILE),
+            *(TENSORBOARD_DIR, RUN_ID_FILE),
+        ),
         marks=(REPRODUCTION_SETTINGS_FILE,),
         marked_from_the_start=True,
     ),

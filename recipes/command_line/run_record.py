@@ -188,7 +188,7 @@ def write_record(
 
 
 def record_file(folder: Path) -> Path:
-    """Where a run's record is, or goes."""
+    """The file that holds a run's record, or will hold it."""
     file = folder / CONFIG_FILE
     if not file.is_file() or RECORD in _read(file):
         return file
@@ -244,7 +244,7 @@ def _version(library: str) -> str | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """What a YAML file holds; nothing where it cannot be read."""
+    """The keys and values of a YAML file; empty where it cannot be read."""
     try:
         content = read_yaml(file)
     except ValueError:

@@ -48,7 +48,7 @@ def model_content(source: ModelSource) -> str | None:
 
 
 def path_content(path: str, config: Any) -> str | None:
-    """As `model_content`, of a model's folder or hub name and its config."""
+    """The hash of `model_content`, from a model's folder or hub name and its config."""
     folder = Path(path)
     if not folder.is_dir():
         return getattr(config, "_commit_hash", None)

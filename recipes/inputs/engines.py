@@ -44,7 +44,7 @@ def engine_facts(args: Any) -> dict[str, str]:
 
 
 def engine_options(args: Any, longest: int | None, *, scores: bool = False) -> "EngineOptions":
-    """How vLLM runs, by a recipe's arguments.
+    """The options of vLLM that a recipe's arguments ask for.
 
     Args:
         args: the recipe's arguments.

@@ -48,7 +48,7 @@ def refusal(setting: str, name: str, error: BaseException) -> ModelFilesError:
 
 @contextmanager
 def mistakes_of_loading(setting: str, name: str) -> Iterator[None]:
-    """What a trainer refuses while it loads a model is a user's mistake: one line, with the model where it is of it.
+    """Report errors that a trainer raises while it loads a model as a user's mistake: one line, with the model's name.
 
     Raises:
         ValueError: for whatever the trainer raises of that kind.

@@ -1,4 +1,4 @@
-"""What a model's name stands for, as far as it can be seen without loading anything."""
+"""Finds out what a model's name stands for, as far as that shows without loading anything."""
 
 from pathlib import Path
 

@@ -173,7 +173,7 @@ class SamplingArguments(PromptArguments):
 
     @property
     def sampling(self) -> Sampling:
-        """How responses are sampled."""
+        """The settings of sampling."""
         return Sampling(self.temperature, self.top_p, self.max_new_tokens or LONGEST_RESPONSE, self.seed)
 
 

@@ -26,7 +26,7 @@ CHECKED_TOKENS = [[index % 17 + 3 for index in range(row, row + 24)] for row in 
 """Token ids `(2, 24)` whose logits are compared."""
 
 NOT_RESUMED = ("model", "summary.json", "log_history.json", "trained_logits.pt")
-"""What a run leaves at its end, which a resumed one makes itself."""
+"""Files that a run writes at its end, and that a resumed run writes itself."""
 
 
 def keep_logits() -> None:

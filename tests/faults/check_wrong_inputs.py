@@ -32,7 +32,7 @@ from faults.made_inputs import RAN, make_inputs
 from faults.wrong_inputs import CALLS, COMMAND_LINE, OUT, RIGHT
 
 SECONDS = 5.0
-"""What a mistake may take where no model is needed."""
+"""Seconds that the report of a mistake may take where no model is needed."""
 
 LIMIT = 240
 """Seconds after which a case is ended."""
@@ -40,7 +40,7 @@ LIMIT = 240
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case.
+    """The result of a case.
 
     Attributes:
         wrong: what is wrong.

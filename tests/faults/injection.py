@@ -60,7 +60,7 @@ def inject(trainer: Any, fault: Fault, update: int) -> None:
 def assert_stopped_before(
     trainer: Any, record: dict[Any, dict[str, torch.Tensor]], update: int, output_dir: Path
 ) -> None:
-    """What must hold after a fault at an update: parameters as before it, finite, and no checkpoint of it or later."""
+    """Assert after a fault at an update: parameters are as before it and finite, no checkpoint is of it or later."""
     assert trainer.state.global_step == update - 1
     assert all(value.isfinite().all() for value in record["end"].values())
     before = record[update - 1]

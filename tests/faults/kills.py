@@ -129,7 +129,7 @@ SHARED = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run that was struck.
+    """The result of a run that was killed.
 
     Attributes:
         work: its name.
@@ -160,7 +160,7 @@ class Outcome:
 
     @property
     def faults(self) -> list[str]:
-        """What is not as it has to be."""
+        """The faults that were found, one line each."""
         faults = [f"torn: {name}" for name in self.torn] + [f"unlike: {name}" for name in self.unlike]
         faults += [] if self.status in ENDS[self.signal] else [f"the first run ended with {self.status}"]
         faults += [f"a traceback: {self.said}"] if self.traceback else []

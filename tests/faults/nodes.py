@@ -145,7 +145,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 @dataclass
 class Outcome:
-    """What became of a training on two machines.
+    """The result of a training on two machines.
 
     Attributes:
         statuses: the exit statuses of both launchers; None for one that had to be ended.
@@ -245,7 +245,7 @@ SAYS: dict[str, tuple[str, str]] = {
 
 
 def wrongs(name: str, outcome: Outcome) -> list[str]:
-    """What is wrong with the end of a training after a fault, or of an undisturbed one (`goes on`)."""
+    """The faults in the end of a training that a fault struck, or of an undisturbed one (`goes on`)."""
     found = ["a machine did not end"] * (None in outcome.statuses)
     if name not in SAYS:
         return found + ["it did not end well"] * (outcome.statuses != [0, 0])

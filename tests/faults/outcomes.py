@@ -1,4 +1,4 @@
-"""What must hold of a run's folder after a kill, and what two runs of the same work must have alike."""
+"""Checks of a run's folder after a kill, and of what two runs of the same work must have in common."""
 
 import io
 import json
@@ -13,8 +13,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from tokenshift.analysis.storage.checkpoints import TRAINER_STATE, checkpoints_of
 from tokenshift.analysis.storage.parquet_files import is_whole_parquet
-from tokenshift.trainer.resume.examination import TRAINER_STATE, checkpoints_of, examine
+from tokenshift.trainer.resume.examination import examine
 
 TEMPORARY = re.compile(r"\.partial$|(^|/)\.incomplete/|\.lock$|(^|/)\.")
 """Names of files that are no results: unfinished ones, which the next run replaces, and locks."""

@@ -19,9 +19,14 @@ from tokenshift.analysis.storage.manifest import MANIFEST_FILE, manifest_fault, 
 from tokenshift.recipes.command_line.resuming import checkpoint_to_resume
 from tokenshift.recipes.jobs.training.arguments import parse_arguments
 from tokenshift.trainer import DivergenceGRPOConfig, DivergenceGRPOTrainer
-from tokenshift.trainer.guard.post_mortem import last_checkpoint
 from tokenshift.trainer.resume.checkpoints import save_whole_model
-from tokenshift.trainer.resume.examination import examine, leave_behind, named_checkpoint, newest_whole
+from tokenshift.trainer.resume.examination import (
+    examine,
+    last_whole,
+    leave_behind,
+    named_checkpoint,
+    newest_whole,
+)
 
 UPDATES = 4
 SAVING = {"save_strategy": "steps", "save_steps": 1, "max_steps": UPDATES, "dynamic_sampling": False}
@@ -187,7 +192,7 @@ def test_a_course_that_was_left_is_not_gone_on_with_in_silence(
     point = newest_whole(out)
     assert point.checkpoint == newest[3]
     assert "checkpoint-4 is passed over: the run went on from checkpoint-2 later" in " ".join(point.remarks)
-    assert last_checkpoint(str(out)) == newest[3]
+    assert last_whole(out) == newest[3]
     assert named_checkpoint(newest[4]).checkpoint == newest[4], "it is there for whoever asks for it"
     assert leave_behind(newest[4]) == []
     assert newest_whole(out).checkpoint == newest[4]

@@ -780,4 +780,4 @@ RIGHT: list[tuple[str, str, str]] = [
         f"--base_model models/own_code --checkpoints models/own_code {PROBLEMS} --trust_remote_code true",
     ),
 ]
-"""What looks like a mistake and is none: what it is, the command, its words."""
+"""Inputs that look like a mistake and are none: a description, the command, its words."""

@@ -227,7 +227,7 @@ class _Watched(DivergenceGRPOTrainer):
                 before = next_token(self.rollout_policy, prompt + completion[:position])
                 ratio = float(now[token] - before[token])
                 expected.append(js(before, now) if self.args.divergence == "js" else np.expm1(ratio) - ratio)
-        divergence = self._window.divergence[-1].detach().double().numpy()
+        divergence = self._token_logs.window.divergence[-1].detach().double().numpy()
         agree(self.args.divergence, divergence, expected, EXACT + 1e-3 * max(expected, default=0))
         _Watched.compared += len(expected)
         return loss

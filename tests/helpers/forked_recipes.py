@@ -23,7 +23,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def served(folder: Path, *recipes: str) -> Iterator[list[str]]:
-    """What stands after `python` and before a recipe's path to launch it without its imports.
+    """The words between `python` and a recipe's path that launch it without its imports.
 
     Args:
         folder: Where the server's socket is made.

@@ -21,7 +21,7 @@ class Recorder(DivergenceGRPOTrainer):
             self.seen.append(
                 {
                     "inputs": {key: value for key, value in inputs.items() if isinstance(value, torch.Tensor)},
-                    "divergence": self._window.divergence[-1],
+                    "divergence": self._token_logs.window.divergence[-1],
                     "policy": logits(self.model, inputs),
                 }
             )

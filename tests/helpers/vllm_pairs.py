@@ -51,7 +51,7 @@ class PairOnDisk:
     def reference(
         self, direction: str, plan: Intervention, requests: Sequence[Request], sampling: Sampling
     ) -> list[CrossResponse]:
-        """What the lock-step engine makes of requests."""
+        """The responses of the lock-step engine to requests."""
         primary = self.base if direction == "forward" else self.rl
         intervention = self.rl if direction == "forward" and plan.sharpening is None else self.base
         options: dict[str, Any] = {"plan": plan, "sampling": sampling, "engine": "lockstep"}

@@ -26,7 +26,11 @@ pytestmark = pytest.mark.usefixtures("without_figures")
 # Recipes that do next to nothing ------------------------------------------------------------------------------------
 
 
-def test_a_whole_comparison(write_comparison: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_comparison(
+    write_comparison: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    reported: list[tuple[int, dict[str, float]]],
+) -> None:
     path = write_comparison()
     arguments = ["--config", str(path), "--output_dir", str(path.parent / "out")]
     assert main(arguments, SCRIPTS) == 0
@@ -53,8 +57,12 @@ def test_a_whole_comparison(write_comparison: Callable[..., Path], capsys: pytes
 
     # again: nothing is done twice, and the table is the same
     before = {name: (out / name).read_bytes() for name in ("comparison.md", "comparison.csv", "comparison.json")}
-    assert main(arguments, SCRIPTS) == 0
+    assert not reported
+    assert main([*arguments, "--report_to", "comet_ml"], SCRIPTS) == 0
     assert len(launches(path)) == 8
+    ((update, numbers),) = reported
+    difference = summary["variants"][1]["accuracy"]["difference"]
+    assert (update, numbers["comparison/high_kl/difference/accuracy_high"]) == (0, difference["high"])
     assert before == {name: (out / name).read_bytes() for name in before}
 
     # more seeds and variants: those alone
@@ -149,7 +157,7 @@ def test_orphans_of_a_killed_comparison_are_ended(forked: list[str], write_compa
 
 @pytest.fixture(scope="module")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """What stands before a recipe's path to launch it without its imports."""
+    """The words before a recipe's path that launch it without its imports."""
     with served(tmp_path_factory.mktemp("socket"), "grpo_divweighted", "evaluate", "compare_variants") as words:
         yield words
 

@@ -120,9 +120,15 @@ def test_wrong_checkpoints(named: list[str], words: str, tmp_path: Path) -> None
         analyze_evolution.prepare(["--checkpoints", *names, "--output_dir", str(tmp_path / "out"), *QUICK])
 
 
-def test_robustness(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_robustness(
+    checkpoints: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    reported: list[tuple[int, dict[str, float]]],
+) -> None:
     words = ["--rl_model", f"{checkpoints}/checkpoint-100", "--output_dir", str(tmp_path), *QUICK]
     words += ["--temperatures", "0.8", "1.2", "--top_ps", "0.7", "0.9", "--mixed_epsilon", "0.02"]
+    words += ["--report_to", "comet_ml"]
     shift_robustness.run(shift_robustness.prepare(words))
     rows = json.loads((tmp_path / "robustness.json").read_text())
     assert len(rows) == 3 * 2 * 3
@@ -147,6 +153,10 @@ def test_robustness(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert cut["js_at_exact_zero"]["value"] == pytest.approx(cell["js"].to_numpy()[js_top_p == 0].mean(), rel=1e-5)
     assert cut["js_max_at_exact_zero"] == cell["js"].to_numpy()[js_top_p == 0].max()
     assert cut["second"]["near_zero"] == whole["near_zero"]
+    ((update, numbers),) = reported
+    assert update == 0
+    assert numbers["analysis/mixed/temperature_1.2/top_p_0.7/frac_near_zero"] == cut["near_zero"]["value"]
+    assert numbers["analysis/mixed/temperature_1.2/whole/frac_near_zero_low"] == whole["near_zero"]["low"]
     # the measure that counts comes first
     assert [row["measure"] for row in rows[:3]] == ["js_top_p", "js_top_p", "js"]
     page = (tmp_path / "report.html").read_text(encoding="utf-8")

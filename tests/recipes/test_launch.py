@@ -41,7 +41,7 @@ def launch(
 
 
 def launch_on_cpu(config: str, out: Path, *arguments: str) -> str:
-    """What such a run prints."""
+    """Launch the training recipe on CPU, and return what it prints."""
     if "zero" in config and shutil.which("g++") is None:
         pytest.skip("DeepSpeed builds a communication op on CPU, which needs g++")
     run = launch(config, out, *arguments, script=FSDP_ON_CPU if config == "fsdp2.yaml" else RECIPE)

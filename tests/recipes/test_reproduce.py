@@ -74,7 +74,7 @@ PARTS = [
 
 @pytest.fixture(scope="module")
 def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What each command leaves: made-up numbers in the files that the real ones write."""
+    """Made-up numbers in the files that each command writes."""
     folder = tmp_path_factory.mktemp("products")
     for command in COMMAND_OF.values():
         (folder / command).mkdir()
@@ -154,7 +154,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, products: Path) -> Made:
 # The parts -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_whole_reproduction(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_reproduction(
+    made: Made, capsys: pytest.CaptureFixture[str], reported: list[tuple[int, dict[str, float]]]
+) -> None:
     assert made.main() == 0
     printed = capsys.readouterr().out
     assert sorted(made.launches()) == sorted(PARTS)
@@ -181,8 +183,16 @@ def test_a_whole_reproduction(made: Made, capsys: pytest.CaptureFixture[str]) ->
         assert row["commands"]
 
     # again: nothing is done twice, and the rows are the same
-    assert made.main() == 0
+    assert not reported
+    assert made.main("--report_to", "comet_ml") == 0
     assert "15 of 15 parts are done already" in capsys.readouterr().out
+    ((update, numbers),) = reported
+    assert update == 0
+    counts = [value for name, value in numbers.items() if name.rpartition("/")[2] in ("seen", "open", "not_seen")]
+    assert sum(counts) == len(rows)
+    with_interval = [name for name in numbers if name.endswith("_low")]
+    assert len(with_interval) == sum((row["estimate"] or {}).get("low") is not None for row in rows) > 0
+    assert all(re.fullmatch(r"[\w./-]{1,240}", name) for name in numbers), "names that every tracker takes"
     assert len(made.launches()) == len(PARTS)
     assert made.record()["rows"] == rows
 
@@ -471,6 +481,8 @@ def test_verdicts_agree_whatever_stands_behind_them() -> None:
         (["--leave_out", "sft"], "leave_out='sft' cannot be"),
         (["--leave_out", "croos"], "leave_out='croos' cannot be; did you mean cross?"),
         (["--sizes", "4"], "--sizes is no argument"),
+        (["--report_to", "wandbb"], "report_to has 'wandbb', which is no tracker; did you mean wandb"),
+        (["--dry_run", "--report_to", "wandb"], "report_to=['wandb'] has no effect beside dry_run"),
     ],
 )
 def test_mistakes_in_one_line(

@@ -14,7 +14,7 @@ from tokenshift.rewards.registry import REWARDS, reward_extractor
 
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
-    """What a test registers is forgotten after it."""
+    """Forget after each test what it registers."""
     kept = [(registry, dict(registry._entries), dict(registry._functions)) for registry in (EXTRACTORS, REWARDS)]
     yield
     for registry, entries, functions in kept:

@@ -44,7 +44,7 @@ class Recorder(DivergenceGRPOTrainer):
         super()._weight_advantages(inputs, logps, states)
         tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
         valid = logps[inputs["completion_mask"].bool()]
-        self.updates.append((tensors, self._window.divergence[-1], valid, logits(self.model, inputs)))
+        self.updates.append((tensors, self._token_logs.window.divergence[-1], valid, logits(self.model, inputs)))
 
 
 def trained(model: Any, folder: Path, **settings: Any) -> Recorder:

@@ -1,4 +1,4 @@
-"""What must not change training: `none` against stock TRL, and a scale of zero, bit for bit."""
+"""Training is unchanged, bit for bit, by the weighting `none` (against stock TRL) and by a scale of zero."""
 
 import pytest
 from helpers.tiny_training import Build, parameters, same

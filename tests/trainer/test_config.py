@@ -1,4 +1,4 @@
-"""What is refused, with which words, before anything is loaded."""
+"""Settings that are refused before anything is loaded, and the words of the messages."""
 
 from pathlib import Path
 from typing import Any

@@ -13,7 +13,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from tokenshift.analysis.divergence.from_logits import entropy, js_divergence, kl_divergence
-from tokenshift.trainer import DivergenceGRPOConfig, reference
+from tokenshift.trainer import DivergenceGRPOConfig, base_model, reference
 
 BASE = {"divergence": "js", "divergence_reference": "base"}
 
@@ -194,10 +194,10 @@ def test_each_part_of_a_base_keeps_the_attention_that_it_knows(build: Build, tmp
     trainer.model = AutoModelForCausalLM.from_pretrained(tmp_path)
     config = trainer.model.config
     assert [part._attn_implementation for part in (config.text_config, config.audio_config)] == ["sdpa", "eager"]
-    base = reference.load_base(trainer, str(tmp_path)).config
+    base = base_model.load_base(trainer, str(tmp_path)).config
     assert [part._attn_implementation for part in (base.text_config, base.audio_config)] == ["sdpa", "eager"]
     trainer.model = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
-    base = reference.load_base(trainer, str(tmp_path)).config
+    base = base_model.load_base(trainer, str(tmp_path)).config
     assert [part._attn_implementation for part in (base, base.text_config, base.audio_config)] == ["eager"] * 3
 
 
@@ -207,7 +207,7 @@ def test_base_of_a_quantized_policy_is_quantized_alike(build: Build, monkeypatch
     trainer.model.config.quantization_config = {"load_in_4bit": True}
     asked: dict[str, Any] = {}
     monkeypatch.setattr(
-        reference, "create_model_from_path", lambda path, **kwargs: asked.update(kwargs) or trainer.model
+        base_model, "create_model_from_path", lambda path, **kwargs: asked.update(kwargs) or trainer.model
     )
-    reference.load_base(trainer, "elsewhere")
+    base_model.load_base(trainer, "elsewhere")
     assert asked["quantization_config"] == {"load_in_4bit": True}

@@ -31,7 +31,7 @@ TESTS = (
     "tests/trainer/probe/test_callback.py",
     "tests/trainer/diagnosis/test_training.py",
 )
-"""What touches TRL's, transformers' and torch's surface most: the loss, sampling, rounds, the probe, checkpoints."""
+"""The tests that depend most on TRL, transformers and torch: the loss, sampling, rounds, the probe, checkpoints."""
 
 TOOLS = ("pytest", "pytest-timeout", "hypothesis")
 

@@ -1,1 +1,1 @@
-"""What looks wrong in a training's logs, and what to change. It loads no model, and imports neither torch nor TRL."""
+"""Finds signs of trouble in a training's logs, and says what to change. It imports neither torch nor TRL."""

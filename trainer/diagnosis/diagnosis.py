@@ -52,7 +52,7 @@ def as_text(run: RunRecord, findings: Findings) -> str:
 
 
 def heading(run: RunRecord, findings: Findings) -> str:
-    """What was looked at and how many signs were found, in words."""
+    """One line: which logs were looked at, and how many signs were found."""
     steps = run.steps
     many = f"{len(steps)} log{'s' * (len(steps) != 1)}"
     seen = f"{many} of updates {steps[0]} to {steps[-1]}" if steps else "no log of an update"

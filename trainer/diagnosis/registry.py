@@ -8,7 +8,7 @@ from tokenshift.trainer.diagnosis.run_record import RunRecord
 
 @dataclass(frozen=True)
 class Found:
-    """What a sign saw.
+    """The evidence for a sign in one training.
 
     Attributes:
         evidence: the numbers, in words.

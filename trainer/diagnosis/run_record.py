@@ -1,4 +1,4 @@
-"""What a training left of itself: its logs, its settings and its summary."""
+"""Reads the logs, the settings and the summary that a training left in its output folder."""
 
 import math
 import re
@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokenshift.analysis.storage.checkpoints import TRAINER_STATE, candidates_of, newest_usable
 from tokenshift.analysis.storage.json_files import read_json
-from tokenshift.analysis.storage.manifest import LEFT_BEHIND_FILE
 from tokenshift.trainer.diagnosis.saved_settings import read_settings
 from tokenshift.trainer.diagnosis.series import Series
 
 LOG_HISTORY_FILE, SUMMARY_FILE = "log_history.json", "summary.json"
-STATE_FILE, SETTINGS_FILE = "trainer_state.json", "training_args.bin"
-CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+SETTINGS_FILE = "training_args.bin"
 
 SHOWN = frozenset(("loss", "grad_norm", "reward"))
 """Metrics of which a training's own logs have one."""
@@ -104,22 +103,21 @@ def read_run(folder: Path) -> RunRecord:
     """
     if not folder.is_dir():
         raise ValueError(f"{str(folder)!r} is no folder; give the output_dir of a training.")
-    numbered = ((CHECKPOINT.fullmatch(path.name), path) for path in folder.iterdir())
-    checkpoints = [path for number, path in sorted((int(found[1]), path) for found, path in numbered if found)]
-    checkpoints = [path for path in checkpoints if not (path / LEFT_BEHIND_FILE).exists()] or checkpoints
+    candidates = candidates_of(folder)
+    if all(left is not None for _, left in candidates):  # then the run has not saved since, and these are its logs
+        candidates = [(checkpoint, None) for checkpoint, _ in candidates]
+    newest, _ = newest_usable(candidates, _fault_of_state)
     histories = [_read(folder / LOG_HISTORY_FILE)]
-    for checkpoint in reversed(checkpoints):  # the newest that can be read
-        state = _read(checkpoint / STATE_FILE)
-        if isinstance(state, dict):
-            histories.append(state.get("log_history"))
-            break
+    if newest is not None:
+        histories.append(_read(newest / TRAINER_STATE).get("log_history"))
     logs = max((_logs(history) for history in histories), key=lambda found: found[-1]["step"] if found else -1)
     if not logs:
         raise ValueError(
-            f"{str(folder)!r} has neither {LOG_HISTORY_FILE} nor a checkpoint with logs in its {STATE_FILE}; give the "
-            "output_dir of a training that has saved once."
+            f"{str(folder)!r} has neither {LOG_HISTORY_FILE} nor a checkpoint with logs in its {TRAINER_STATE}; give "
+            "the output_dir of a training that has saved once."
         )
-    files = [path / SETTINGS_FILE for path in (*reversed(checkpoints), folder)]
+    kept = [checkpoint for checkpoint, left in candidates if left is None]
+    files = [path / SETTINGS_FILE for path in (*kept, folder)]
     settings = next((read_settings(file) for file in files if file.is_file()), {})
     summary = _read(folder / SUMMARY_FILE)
     return RunRecord(logs, settings, summary if isinstance(summary, dict) else {}, folder)
@@ -131,6 +129,11 @@ def _read(file: Path) -> Any:
         return read_json(file)
     except (OSError, ValueError):
         return None
+
+
+def _fault_of_state(checkpoint: Path) -> str | None:
+    """The reason why a checkpoint's logs cannot be read; None where they can."""
+    return None if isinstance(_read(checkpoint / TRAINER_STATE), dict) else f"{TRAINER_STATE} cannot be read"
 
 
 def _logs(history: Any) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ class FilteringReward:
         )
 
     def mistake(self, rewards: Sequence[torch.Tensor], num_generations: int) -> str | None:
-        """Why the reward told no group from another in all rounds of a batch, in one line; None if it could.
+        """One line on why the reward told no group from another in all rounds of a batch; None if it could.
 
         Args:
             rewards: `(R, F)` of each round; NaN where a function gave no reward.

@@ -159,7 +159,7 @@ def rows_of(groups: Sequence[int], num_generations: int) -> torch.Tensor:
 
 
 class Padding(NamedTuple):
-    """How TRL pads a tensor of a generation along its last dimension."""
+    """The padding that TRL gives a tensor of a generation along its last dimension."""
 
     side: Literal["left", "right"]
     value: float

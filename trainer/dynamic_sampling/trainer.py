@@ -24,6 +24,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import TrainerState
 
+from tokenshift.analysis.storage.checkpoints import TRAINER_STATE
 from tokenshift.trainer.dynamic_sampling.filtering_reward import FilteringReward, filtering_reward
 from tokenshift.trainer.dynamic_sampling.generation_logs import (
     LoggedRows,
@@ -46,7 +47,6 @@ from tokenshift.trainer.dynamic_sampling.round_sizes import SHORTEST_MEMORY, bes
 from tokenshift.trainer.policy.requirements import image_column
 from tokenshift.trainer.policy.undisturbed import fresh_environments
 from tokenshift.trainer.resume.exact_resume import ResumableGRPOTrainer
-from tokenshift.trainer.resume.examination import TRAINER_STATE
 
 logger = get_logger(__name__)
 

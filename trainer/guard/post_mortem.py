@@ -1,35 +1,17 @@
-"""The batch of an update that was refused, saved to be looked at, and the checkpoint to go on from."""
+"""Saves the batch of an update that was refused, to be looked at."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from tokenshift.analysis.storage.manifest import LEFT_BEHIND_FILE, MANIFEST_FILE, manifest_fault
 from tokenshift.analysis.storage.whole_file import whole_file
 
 POST_MORTEM_DIR = "post_mortem"
 """Folder of `output_dir` with the batches of updates that were refused."""
 
 TEXTS = {"prompts": ("prompt_ids", "prompt_mask"), "completions": ("completion_ids", "completion_mask")}
-
-
-def last_checkpoint(output_dir: str) -> Path | None:
-    """The newest checkpoint of a folder with a trainer's state, and as its manifest says; None if there is none."""
-    numbered = []
-    for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        number = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", folder.name)
-        there = (folder / "trainer_state.json").is_file() and not (folder / LEFT_BEHIND_FILE).exists()
-        if number and there:
-            numbered.append((int(number[1]), folder))
-    newest_first = (folder for _, folder in sorted(numbered, reverse=True))
-    for folder in newest_first:
-        if not (folder / MANIFEST_FILE).exists() or manifest_fault(folder) is None:
-            return folder
-    return None
 
 
 def save_batches(trainer: Any, batches: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> str:

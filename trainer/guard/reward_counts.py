@@ -23,8 +23,8 @@ LARGEST_REWARD = 1e18
 
 
 class RewardCounts:
-    """How many completions since the last log each reward function gave NaN, or an infinite or huge number, and the
-    share of them that no function gave a reward."""
+    """Counts completions since the last log: those that each reward function gave NaN, or an infinite or huge number,
+    and the share that no function gave a reward."""
 
     def __init__(self) -> None:
         self._unscored, self._completions = 0, 0

@@ -239,7 +239,7 @@ class _Protection:
 
 
 def _named(args: Any, model: str | None = None) -> AbstractContextManager[None]:
-    """As `names_by_default`."""
+    """Give a W&B run that begins inside its names by default."""
     from tokenshift.trainer.tracking.run_names import names_by_default  # here: it imports the config, which imports us
 
     return names_by_default(args, model)

@@ -8,6 +8,7 @@ the step, and read where the update has to be refused, to say what was the first
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from accelerate.logging import get_logger
 from accelerate.utils import DistributedType, gather_object
 
 from tokenshift.trainer.guard.errors import NonFiniteUpdateError
-from tokenshift.trainer.guard.post_mortem import last_checkpoint, save_batches
+from tokenshift.trainer.guard.post_mortem import save_batches
 from tokenshift.trainer.guard.reward_counts import LARGEST_REWARD
+from tokenshift.trainer.resume.examination import last_whole
 
 logger = get_logger(__name__)
 
@@ -181,7 +183,7 @@ class UpdateGuard:
 
     @property
     def steps_inside_backward(self) -> str | None:
-        """What makes the optimizer's step inside the backward pass, for messages; None if nothing does."""
+        """The setting that makes the optimizer step inside the backward pass, for messages; None if there is none."""
         if self._trainer.accelerator.distributed_type == DistributedType.DEEPSPEED:
             return "DeepSpeed"
         name = str(getattr(self._trainer.args.optim, "value", self._trainer.args.optim))
@@ -313,7 +315,7 @@ class UpdateGuard:
         )
 
     def _last_checkpoint(self) -> str:
-        folder = last_checkpoint(str(self._trainer.args.output_dir))
+        folder = last_whole(Path(str(self._trainer.args.output_dir)))
         if folder is None:
             return "There is no checkpoint yet."
         return f"The last good checkpoint is {folder}; --resume_from_checkpoint true goes on from it."

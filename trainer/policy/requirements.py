@@ -45,6 +45,28 @@ def _has_image_blocks(prompt: Any) -> bool:
     return any(isinstance(block, Mapping) and block.get("type") == "image" for block in blocks)
 
 
+def check_text_alone(trainer: Any) -> None:
+    """Refuse images before anything is generated: a reference of whole distributions reads text alone.
+
+    Args:
+        trainer: a [`~trl.GRPOTrainer`].
+
+    Raises:
+        ValueError: if the training data has images, or tools and environments may give them.
+    """
+    way_out = "Use divergence='k1', 'k2' or 'k3', and a weighting of the sampled tokens."
+    if trainer._is_vlm and (trainer.tools or trainer.environment_factories is not None):
+        raise ValueError(
+            "The comparison of whole distributions is for text, but the tools or environments of a "
+            f"vision-language model may give images. {way_out}"
+        )
+    if trainer._is_vlm and (images := image_column(trainer.train_dataset)) is not None:
+        raise ValueError(
+            "The comparison of whole distributions is for text, but the training data has images in its column "
+            f"{images!r}. {way_out}"
+        )
+
+
 def check_can_be_sampled(
     trainer: Any, dataset: Any, purpose: str, *, rollout_func: Callable[..., Any] | None = None
 ) -> None:

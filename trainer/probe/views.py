@@ -95,7 +95,7 @@ class WandbViews:
             self._log_once(f"{name} {step}", step, {f"shift/{name}": value}, {})
 
     def _noted(self) -> dict[str, Any]:
-        """What was logged before; nothing where there is no note, or a damaged one: then it is logged again."""
+        """The note of what was logged before; empty where there is none or it is damaged: then all is logged again."""
         try:
             noted: dict[str, Any] = read_json(self._note, dict)
         except (OSError, ValueError):

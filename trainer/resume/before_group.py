@@ -1,4 +1,4 @@
-"""What processes on several machines tell one another before they have a process group.
+"""Lets processes on several machines tell one another of mistakes before they have a process group.
 
 torch lets a process wait `ddp_timeout` for one that does not come. On one machine the launcher ends the others of a
 process that has failed; on another machine nobody does. So each process says here that it is there, or which mistake

@@ -16,6 +16,7 @@ from accelerate.logging import get_logger
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from tokenshift.analysis.storage.checkpoints import TRAINER_STATE, checkpoint_step, checkpoints_of
 from tokenshift.analysis.storage.disk import DiskFaultError, disk_fault
 from tokenshift.analysis.storage.folder_lock import borrow_folder
 from tokenshift.analysis.storage.main_process import on_main_process
@@ -24,12 +25,9 @@ from tokenshift.analysis.storage.pickles import check_checkpoint
 from tokenshift.trainer.guard.errors import LostProcessError
 from tokenshift.trainer.resume.disk_space import check_training_room
 from tokenshift.trainer.resume.examination import (
-    TRAINER_STATE,
-    checkpoint_step,
-    checkpoints_of,
     examine_everywhere,
+    last_whole,
     leave_behind,
-    left_behind,
     named_checkpoint,
     newest_whole,
 )
@@ -54,7 +52,7 @@ class WholeCheckpointTrainer(Trainer):
     _staging = False
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As transformers', after a look at the folder, the checkpoint and the free space.
+        """Train as transformers does, after a look at the folder, the checkpoint and the free space.
 
         Raises:
             ValueError: if another run uses `output_dir`, if the named checkpoint or all checkpoints are damaged, or if
@@ -71,15 +69,16 @@ class WholeCheckpointTrainer(Trainer):
         except Exception as error:
             if isinstance(error, DiskFaultError):
                 raise
-            whole = [checkpoint for checkpoint in checkpoints_of(run_dir) if left_behind(checkpoint) is None]
-            kept = f"{whole[-1].name} is the last checkpoint" if whole else "There is no checkpoint yet"
-            if lost := lost_process(error):
+            lost, fault = lost_process(error), disk_fault(error)
+            if lost is None and fault is None:
+                raise
+            last = last_whole(run_dir)
+            kept = "There is no checkpoint yet" if last is None else f"{last.name} is the last checkpoint"
+            if lost is not None:
                 raise LostProcessError(
                     f"{lost} {kept} in {where}; start the run again with resume_from_checkpoint=True "
                     "(--resume_from_checkpoint true), and it goes on from there."
                 ) from error
-            if (fault := disk_fault(error)) is None:
-                raise
             raise DiskFaultError(
                 f"{where} cannot be written: {fault}. {kept}; when there is room again, resume_from_checkpoint=True "
                 "(--resume_from_checkpoint true) goes on from there."
@@ -185,7 +184,7 @@ class WholeCheckpointTrainer(Trainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """As transformers', without parameters that the checkpoint has under another of their names: tied ones."""
+        """Warn as transformers does, but not of tied parameters, which the checkpoint has under another name."""
         names: dict[int, set[str]] = {}
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             names.setdefault(id(parameter), set()).add(name)

@@ -8,8 +8,8 @@ from accelerate.logging import get_logger
 from transformers import Trainer
 from transformers.trainer_utils import SaveStrategy
 
+from tokenshift.analysis.storage.checkpoints import checkpoints_of
 from tokenshift.analysis.storage.disk import SCORED_TOKEN_BYTES, as_bytes, check_room
-from tokenshift.trainer.resume.examination import checkpoints_of
 
 logger = get_logger(__name__)
 

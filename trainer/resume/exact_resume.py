@@ -14,8 +14,8 @@ from transformers import TrainerState
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
+from tokenshift.analysis.storage.checkpoints import TRAINER_STATE
 from tokenshift.trainer.resume.checkpoints import WholeCheckpointTrainer
-from tokenshift.trainer.resume.examination import TRAINER_STATE
 
 logger = get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is whole, and which checkpoint of a run is the newest that is.
+"""Looks whether a checkpoint is whole, and finds the newest of a run that is.
 
 A checkpoint with a manifest is whole where every file is what was saved. One without (of stock TRL, of stock
 transformers, or of an earlier version of this trainer) is used if each of its files can be read as far as that shows
@@ -6,7 +6,6 @@ without loading it.
 """
 
 import json
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -17,16 +16,22 @@ from accelerate import PartialState
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from tokenshift.analysis.storage.checkpoints import (
+    LEFT_BEHIND_FILE,
+    TRAINER_STATE,
+    candidates_of,
+    checkpoint_step,
+    checkpoints_of,
+    left_behind,
+    newest_usable,
+)
 from tokenshift.analysis.storage.damage import DamagedFileError, is_whole_zip
 from tokenshift.analysis.storage.json_files import parse_json, read_json
-from tokenshift.analysis.storage.manifest import LEFT_BEHIND_FILE, MANIFEST_FILE, WHOLE_BYTES, manifest_fault
+from tokenshift.analysis.storage.manifest import MANIFEST_FILE, WHOLE_BYTES, manifest_fault
 from tokenshift.analysis.storage.whole_file import write_whole
 
 logger = get_logger(__name__)
-
-TRAINER_STATE = "trainer_state.json"
 
 STATE_KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("epoch", "total_flos", "best_metric"), (int, float)),
@@ -77,18 +82,6 @@ class ResumePoint:
     remarks: list[str] = field(default_factory=list)
 
 
-def checkpoint_step(checkpoint: Path) -> int:
-    """The number of updates in a checkpoint's name; -1 for a folder of another name."""
-    match = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", checkpoint.name)
-    return int(match[1]) if match else -1
-
-
-def checkpoints_of(run_dir: Path) -> list[Path]:
-    """The checkpoints in a run's folder, by their number of updates."""
-    folders = run_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if run_dir.is_dir() else []
-    return sorted((path for path in folders if path.is_dir() and checkpoint_step(path) >= 0), key=checkpoint_step)
-
-
 def leave_behind(checkpoint: Path) -> list[Path]:
     """Mark the whole checkpoints of more updates beside the one that a run goes on from; it loses its own mark.
 
@@ -105,17 +98,6 @@ def leave_behind(checkpoint: Path) -> list[Path]:
         except OSError as error:  # the run itself can go on
             logger.warning(f"{other.name} is of a course that the run leaves, and cannot be marked: {error.strerror}.")
     return later
-
-
-def left_behind(checkpoint: Path) -> str | None:
-    """Why a checkpoint is of a course that its run has left, in words; None where it is not."""
-    if not (checkpoint / LEFT_BEHIND_FILE).exists():
-        return None
-    try:
-        origin = str(read_json(checkpoint / LEFT_BEHIND_FILE, dict)["went_on_from"])
-    except (OSError, ValueError, KeyError):
-        origin = "another one"
-    return f"the run went on from {origin} later, and left it behind; name it to go on from it all the same"
 
 
 def examine(checkpoint: Path) -> Examination:
@@ -166,7 +148,7 @@ def _visible_faults(checkpoint: Path) -> Iterator[str]:
 
 
 def _wrong_in_state(state: dict[str, Any]) -> str | None:
-    """What keeps the contents of a `trainer_state.json` from being the state that transformers wrote, in words."""
+    """The reason why the contents of a `trainer_state.json` are no state that transformers wrote; None if they are."""
     known = {field.name for field in fields(TrainerState)}
     for name in sorted(state.keys() - known):
         return f"this version of transformers does not know its {name}"
@@ -232,25 +214,43 @@ def newest_whole(run_dir: Path) -> ResumePoint:
     Raises:
         DamagedFileError: if there are checkpoints, and none of them is whole.
     """
-    found = [(checkpoint, left_behind(checkpoint)) for checkpoint in checkpoints_of(run_dir)[::-1]]
-    (candidates,) = broadcast_object_list([found])
-    point = ResumePoint()
-    for checkpoint, left in candidates:
-        examination = examine_everywhere(checkpoint) if left is None else Examination(left)
-        if examination.fault is None:
-            point.checkpoint = checkpoint
-            if point.remarks:
-                point.remarks.append(f"The run goes on from {checkpoint.name}.")
-            if examination.remark is not None:
-                point.remarks.append(f"{checkpoint} {examination.remark}.")
-            return point
-        point.remarks.append(f"{checkpoint} is passed over: {examination.fault}.")
-    if candidates:
-        faults = " ".join(point.remarks)
-        raise DamagedFileError(
-            f"No checkpoint in {run_dir} can be used. {faults} Bring one back from a copy, or begin the run again."
-        )
-    return point
+    (candidates,) = broadcast_object_list([candidates_of(run_dir)])
+    examinations: dict[Path, Examination] = {}
+
+    def fault(checkpoint: Path) -> str | None:
+        examinations[checkpoint] = examine_everywhere(checkpoint)
+        return examinations[checkpoint].fault
+
+    checkpoint, passed_over = newest_usable(candidates, fault)
+    remarks = [f"{other} is passed over: {reason}." for other, reason in passed_over]
+    if checkpoint is None:
+        if candidates:
+            raise DamagedFileError(
+                f"No checkpoint in {run_dir} can be used. {' '.join(remarks)} Bring one back from a copy, or begin "
+                "the run again."
+            )
+        return ResumePoint()
+    if remarks:
+        remarks.append(f"The run goes on from {checkpoint.name}.")
+    if (remark := examinations[checkpoint].remark) is not None:
+        remarks.append(f"{checkpoint} {remark}.")
+    return ResumePoint(checkpoint, remarks)
+
+
+def last_whole(run_dir: Path) -> Path | None:
+    """The newest whole checkpoint of a run's course as this process sees it; None where there is none.
+
+    It asks no other process, and a checkpoint that cannot be read counts as damaged: it is for the message of a run
+    that ends, when other processes may have ended already, or the disk is at fault.
+    """
+
+    def fault(checkpoint: Path) -> str | None:
+        try:
+            return examine(checkpoint).fault
+        except OSError as error:
+            return f"it cannot be read: {error.strerror}"
+
+    return newest_usable(candidates_of(run_dir), fault)[0]
 
 
 def named_checkpoint(checkpoint: Path) -> ResumePoint:

@@ -126,7 +126,7 @@ def is_lost(error: BaseException) -> bool:
 
 
 def lost_process(error: BaseException) -> str | None:
-    """Which other process was lost, in a sentence, where that is why a collective operation failed; else None."""
+    """A sentence that names the process that was lost, where that made a collective operation fail; else None."""
     if not is_lost(error):
         return None
     deadline = time.monotonic() + ENDING_SECONDS

@@ -18,7 +18,7 @@ OF_A_PROCESS = ("local_rank", "logging_dir", "run_name", "deepspeed", "hub_token
 """Settings that may differ: they name a process, a moment or a user, or hold objects of an engine."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-"""Where an object lies in the memory of its process."""
+"""Memory address in the text of an object."""
 
 LONGEST = 60
 """Characters of a value that a message shows."""

@@ -1,1 +1,1 @@
-"""What trackers (W&B, TensorBoard, trackio, MLflow, ...) are given: names of metrics, charts, names of runs."""
+"""Names of metrics, charts and runs for trackers: W&B, TensorBoard, trackio, MLflow, ..."""

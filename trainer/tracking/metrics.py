@@ -29,7 +29,7 @@ ADDED: Mapping[str, str] = {
     for label, name in HEADLINE.items()
     if name.startswith("advantage_weight/")
 }
-"""What stands in their place where a weighting is added to the advantage."""
+"""The scalars that take their place where a weighting is added to the advantage."""
 
 NAMESPACES = (
     *("divergence", "divergence_entropy", "divergence_position", "advantage_weight", "advantage_bonus"),

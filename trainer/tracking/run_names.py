@@ -17,7 +17,7 @@ LONGEST_TAG = 64
 
 
 def run_names(args: Any, model: str | None, dataset: str | None = None) -> dict[str, Any]:
-    """What a run is called: `high_k3, seed 0` in the group `pocket on pocket`, tagged by what sets it apart.
+    """Default name, group and tags of a run, such as `high_k3, seed 0` in the group `pocket on pocket`.
 
     Args:
         args: the trainer's config, a `DivergenceGRPOConfig`.
@@ -38,7 +38,7 @@ def run_names(args: Any, model: str | None, dataset: str | None = None) -> dict[
 
 
 def missing_names(names: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Those of the names that no environment variable of W&B gives."""
+    """The names that no environment variable of W&B sets."""
     return {name: value for name, value in names.items() if value and not environment.get(VARIABLES[name])}
 
 

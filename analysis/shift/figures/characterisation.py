@@ -46,7 +46,7 @@ NOISE = 1e-6
 """Nats; JS axes are linear below it: float32 tells much smaller divergences from zero only by chance."""
 
 TOKENS = 15
-"""How many tokens either panel of `token_identity` shows."""
+"""Number of tokens in each panel of `token_identity`."""
 
 
 def _compared(groups: Numbers, control: Numbers | None) -> list[tuple[str, Numbers, Look]]:

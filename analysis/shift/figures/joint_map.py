@@ -32,7 +32,7 @@ def log_js_axis(axes: Axes, edges: np.ndarray, label: str) -> None:
 
 
 def filled_rows(counts: np.ndarray) -> int:
-    """How many bins of entropy, from 0 on, hold all tokens of `counts` `(js bins, entropy bins)`; at least 1."""
+    """The number of bins of entropy, from 0 on, with all tokens of `counts` `(js bins, entropy bins)`; at least 1."""
     filled = np.flatnonzero(counts.sum(axis=0))
     return int(filled[-1]) + 1 if len(filled) else 1
 

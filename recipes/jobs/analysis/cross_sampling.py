@@ -15,12 +15,12 @@ from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.command_line.products import SETTINGS_FILE
+from tokenshift.recipes.command_line.tracking import TrackedArguments
 from tokenshift.recipes.inputs.engines import TRANSFORMERS, VLLM
 from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.jobs.analysis.early import check_both_asked
 from tokenshift.recipes.jobs.analysis.idle_options import cross_without_effect
 from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
-from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments
 
 BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 """Wanted shares of intervened tokens where none are given."""

@@ -14,6 +14,7 @@ from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.command_line.given_options import refuse_without_effect
 from tokenshift.recipes.command_line.output_folder import UNRECORDED_ARGUMENTS, FolderOwner, open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.command_line.tracking import TrackedArguments
 from tokenshift.recipes.inputs.contents import data_content, model_content
 from tokenshift.recipes.inputs.device_maps import map_without_effect
 from tokenshift.recipes.inputs.engines import TRANSFORMERS, check_engine, engine_facts, engine_without_effect
@@ -35,7 +36,6 @@ from tokenshift.recipes.inputs.sampling import (
     check_machine,
     generator_maker,
 )
-from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments
 from tokenshift.rewards import load_reward
 from tokenshift.rewards.registry import ACCURACY_REWARDS
 

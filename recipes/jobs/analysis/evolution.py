@@ -15,13 +15,13 @@ from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.token_table.scored_run import STATES, score_to_table
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.command_line.tracking import TrackedArguments
 from tokenshift.recipes.inputs.contents import model_content
 from tokenshift.recipes.inputs.models import ModelSource, find_model
 from tokenshift.recipes.inputs.sampling import check_device_map
 from tokenshift.recipes.jobs.analysis.checkpoint_names import checkpoint_names
 from tokenshift.recipes.jobs.analysis.idle_options import evolution_without_effect
 from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
-from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments
 
 LAST_RESPONSES, OWN_RESPONSES = "last", "own"
 """Names of the trajectories' files: the last checkpoint's responses, and those of another checkpoint."""

@@ -1,12 +1,12 @@
-"""The few numbers of each analysis that trackers get, by name: shares from 0 to 1, divergences in nats."""
+"""The headline numbers of each analysis for trackers, by name: shares from 0 to 1, divergences in nats."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenshift.analysis.cross_sampling.figures import curve_name
 from tokenshift.analysis.shift.summary import group_estimate
 from tokenshift.analysis.thresholds import HIGH, NEAR_ZERO
-from tokenshift.recipes.jobs.analysis.tracking import with_ends
+from tokenshift.recipes.command_line.tracking import with_ends
 
 SHIFT = {
     "accuracy": ("response", "accuracy"),
@@ -19,11 +19,19 @@ SHIFT = {
 }
 """Numbers of a shift analysis: name -> where in a group's means it is."""
 
+ROBUSTNESS = {
+    "accuracy": "accuracy",
+    "frac_near_zero": "near_zero",
+    "frac_high": "high",
+    "high_rl_top1_in_base_top3": "rank_3",
+}
+"""Numbers of a setting of a robustness analysis: name, as in `SHIFT` -> the key of a row of `robustness_row`."""
+
 Numbers = dict[str, float | None]
 
 
 def shift_numbers(kinds: Mapping[str, Mapping[str, Any]]) -> Numbers:
-    """Those of a shift analysis, `KIND/NAME`, by its measure.
+    """Headline numbers of a shift analysis by its measure, named `KIND/NAME`.
 
     Args:
         kinds: Groups of `summarise` by kind of trajectory.
@@ -36,7 +44,7 @@ def shift_numbers(kinds: Mapping[str, Mapping[str, Any]]) -> Numbers:
 
 
 def checkpoint_numbers(row: Mapping[str, Any]) -> Numbers:
-    """Those of one checkpoint of an evolution, by its measure.
+    """Headline numbers of one checkpoint of an evolution, by its measure.
 
     Args:
         row: A row of `evolution_rows`.
@@ -49,8 +57,25 @@ def checkpoint_numbers(row: Mapping[str, Any]) -> Numbers:
     return numbers
 
 
+def robustness_numbers(rows: Sequence[Mapping[str, Any]]) -> Numbers:
+    """Headline numbers of a robustness analysis, named `KIND/temperature_T/top_p_P/NAME`.
+
+    Of whole distributions `whole` stands in place of `top_p_P`.
+
+    Args:
+        rows: The rows of `robustness_row`, one per setting.
+    """
+    numbers: Numbers = {}
+    for row in rows:
+        truncation = "whole" if row["top_p"] == 1 else f"top_p_{row['top_p']:g}"
+        setting = f"{row['trajectories']}/temperature_{row['temperature']:g}/{truncation}"
+        for name, key in ROBUSTNESS.items():
+            numbers |= with_ends(f"{setting}/{name}", row[key])
+    return numbers
+
+
 def cross_numbers(summary: Mapping[str, Any]) -> Numbers:
-    """Those of a cross-sampling: accuracies of both models, the gain, and the tokens that 50 and 90 % of it need.
+    """Headline numbers of a cross-sampling: both accuracies, the gain, and the tokens that 50 and 90 % of it need.
 
     Args:
         summary: The numbers of `recovery_summary`.
@@ -65,7 +90,9 @@ def cross_numbers(summary: Mapping[str, Any]) -> Numbers:
 
 
 def evaluation_numbers(summary: Mapping[str, Any]) -> Numbers:
-    """Those of an evaluation, `SET/A/METRIC`; of two models the second is `B`, and `SET/difference/METRIC` is A - B.
+    """Headline numbers of an evaluation, named `SET/A/METRIC`.
+
+    Of two models the second is `B`, and `SET/difference/METRIC` is A - B.
 
     Args:
         summary: The numbers of `evaluation_summary`.

@@ -19,6 +19,7 @@ from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, FULL_JS, TR
 from tokenshift.analysis.token_table.scored_run import STATES, score_to_table
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.command_line.tracking import TrackedArguments
 from tokenshift.recipes.inputs.engines import VLLM
 from tokenshift.recipes.jobs.analysis.idle_options import robustness_without_effect
 from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
@@ -28,7 +29,7 @@ TRAJECTORY_KINDS = ("rl", "base", "mixed")
 
 
 @dataclass
-class RobustnessArguments(MeasuredShiftArguments):
+class RobustnessArguments(TrackedArguments, MeasuredShiftArguments):
     """
     Parameters:
         kinds (`list[str]`):

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
 from tokenshift.analysis.registry import close_match
@@ -13,13 +14,14 @@ from tokenshift.recipes.command_line.output_folder import FolderOwner, take_fold
 from tokenshift.recipes.command_line.parser import parse_own_config
 from tokenshift.recipes.command_line.products import CELL_FILE
 from tokenshift.recipes.command_line.run_record import plain, without_secrets, write_record, written_words
+from tokenshift.recipes.command_line.tracking import TrackedArguments
 from tokenshift.recipes.jobs.comparison.cells import TrainedCell, cells_of, changed_setting, forget
 from tokenshift.recipes.jobs.comparison.file import Comparison, read_comparison
 from tokenshift.recipes.jobs.comparison.plan import Plan, make_plan
 
 
 @dataclass
-class CompareArguments:
+class CompareArguments(TrackedArguments):
     """
     Parameters:
         config (`str`):
@@ -135,7 +137,7 @@ def _plan(args: CompareArguments) -> PlanJob:
             that cannot be read.
     """
     defaults = CompareArguments()
-    for name in ("config", "output_dir", "parallel", "dry_run", "overwrite", "measure"):
+    for name in ("config", "output_dir", "parallel", "dry_run", "overwrite", "measure", "report_to"):
         value = getattr(args, name)
         if value != getattr(defaults, name):
             raise ValueError(f"{name}={value!r} has no effect: plan launches nothing; leave one of them out.")
@@ -155,6 +157,8 @@ def _comparison(args: CompareArguments) -> CompareJob:
         )
     if args.dry_run and args.overwrite:
         raise ValueError("overwrite=True has no effect: dry_run makes no cell; leave one of them out.")
+    if args.dry_run and args.report_to:
+        raise ValueError(f"report_to={args.report_to!r} has no effect: dry_run has no result; leave one of them out.")
     comparison = read_comparison(config_file(args.config, "compare_*"))
     parallel = comparison.parallel if args.parallel is None else args.parallel
     if parallel < 1:
@@ -188,16 +192,20 @@ def _open(job: CompareJob) -> None:
     job.lock = take_folder(job.folder, "comparison", where, check_and_record)
 
 
+def settings_of(job: CompareJob) -> dict[str, Any]:
+    """The settings of a comparison: its file's, with what the command line says in place of them."""
+    in_place = {name: getattr(job.comparison, name) for name in ("parallel", "outcome", "measure")}
+    return {**job.comparison.settings, "output_dir": str(job.folder), **in_place}
+
+
 def _record(job: CompareJob, *, goes_on: bool) -> None:
     """Write the comparison's `config.yaml`."""
     comparison = job.comparison
-    in_place = {name: getattr(comparison, name) for name in ("parallel", "outcome", "measure")}
-    settings = {**comparison.settings, "output_dir": str(job.folder), **in_place}
     models = {variant.base_model: variant.recipe.dataset_name for variant in comparison.variants.values()}
     write_record(
         job.folder,
         "compare",
-        plain(without_secrets(settings)),
+        plain(without_secrets(settings_of(job))),
         words=written_words((job.args,)),
         goes_on=goes_on,
         facts={"trained_on": models, "evaluated_on": comparison.contents},

@@ -1,6 +1,7 @@
-"""Adds a cell's evaluation to the summary of the W&B run that its training began."""
+"""Reports a comparison to trackers: each cell's evaluation to the W&B run of its training, and the result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import wandb
 
@@ -10,6 +11,7 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.storage.yaml_text import read_yaml
 from tokenshift.recipes.command_line.products import RUN_ID_FILE
 from tokenshift.recipes.command_line.run_record import CONFIG_FILE
+from tokenshift.recipes.command_line.tracking import with_ends
 from tokenshift.recipes.command_line.wandb_run import start_wandb
 from tokenshift.recipes.jobs.comparison.cells import TRACKED_FILE, TRAINING_CONFIG_FILE, TrainedCell
 from tokenshift.trainer.guard.trackers import tracker_errors_told
@@ -54,3 +56,31 @@ def log_evaluations(cells: Sequence[TrainedCell], results: Sequence[CellResult])
             run.summary.update(numbers)
             wandb.finish()
             write_whole(done, run_id + "\n")
+
+
+RESULTS = (*(outcome.key for outcome in OUTCOMES.values()), "reward")
+"""The numbers of a variant that trackers get, as far as a comparison has them."""
+
+
+def comparison_numbers(summary: Mapping[str, Any]) -> dict[str, float | None]:
+    """The result of a comparison: `VARIANT/NAME`, and `VARIANT/difference/NAME` from the baseline with its p-value.
+
+    Args:
+        summary: The numbers of `comparison_summary`.
+
+    Returns:
+        Each number with the ends of its 95 % interval as `NAME_low` and `NAME_high`, and the p-value of a difference,
+        corrected by Holm's method, as `NAME_p_holm`; those of the replication seeds begin with `replication/`.
+    """
+    numbers: dict[str, float | None] = {}
+    for start, of_seeds in (("", summary), ("replication/", summary["replication"])):
+        for row in of_seeds["variants"] if of_seeds else ():
+            for name in RESULTS:
+                if name not in row:
+                    continue
+                numbers |= with_ends(f"{start}{row['variant']}/{name}", row[name])
+                if (difference := row[name]["difference"]) is not None:
+                    name_of_difference = f"{start}{row['variant']}/difference/{name}"
+                    numbers |= with_ends(name_of_difference, {**difference, "value": difference["difference"]})
+                    numbers[f"{name_of_difference}_p_holm"] = difference["p_holm"]
+    return numbers

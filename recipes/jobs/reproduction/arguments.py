@@ -19,6 +19,7 @@ from tokenshift.recipes.command_line.output_folder import FolderOwner, take_fold
 from tokenshift.recipes.command_line.parser import parse_own_config
 from tokenshift.recipes.command_line.products import REPRODUCTION_FILE, REPRODUCTION_SETTINGS_FILE
 from tokenshift.recipes.command_line.run_record import plain, without_secrets, write_record, written_words
+from tokenshift.recipes.command_line.tracking import TrackedArguments
 from tokenshift.recipes.jobs.reproduction.file import ScaleFile, read_scale
 from tokenshift.recipes.jobs.reproduction.parts import (
     COMMAND_OF,
@@ -38,7 +39,7 @@ SCALES = ("pocket", "smollm2", "paper")
 
 
 @dataclass
-class ReproduceArguments:
+class ReproduceArguments(TrackedArguments):
     """
     Parameters:
         scale (`str`):
@@ -148,8 +149,9 @@ def _parse(arguments: list[str] | None) -> ReproduceArguments:
         raise ValueError(f"scale={args.scale!r} is not known; choose one of {', '.join(SCALES)}, or give --config.")
     if args.config is not None and args.scale != SCALES[0]:
         raise ValueError(f"scale={args.scale!r} has no effect beside config={args.config!r}; leave one of them out.")
-    if args.dry_run and args.against is not None:
-        raise ValueError(f"against={args.against!r} has no effect beside dry_run; leave one of them out.")
+    for name in ("against", "report_to"):
+        if args.dry_run and getattr(args, name):
+            raise ValueError(f"{name}={getattr(args, name)!r} has no effect beside dry_run; leave one of them out.")
     parsed: ReproduceArguments = args
     return parsed
 
@@ -258,13 +260,18 @@ def _check_settings(job: ReproduceJob, where: str) -> None:
     _record(job, goes_on=goes_on)
 
 
-def _record(job: ReproduceJob, *, goes_on: bool) -> None:
-    """Write the reproduction's `config.yaml`: the file of its scale with the options of its command line."""
+def settings_of(job: ReproduceJob) -> dict[str, Any]:
+    """The settings of a reproduction: the file of its scale with the options of its command line."""
     options = {"scale": job.name, "seeds": job.seeds, "leave_out": job.args.leave_out, "parallel": job.parallel}
+    return job.scale.model_dump() | options
+
+
+def _record(job: ReproduceJob, *, goes_on: bool) -> None:
+    """Write the reproduction's `config.yaml`."""
     write_record(
         job.folder,
         "reproduce",
-        plain(without_secrets(job.scale.model_dump() | options)),
+        plain(without_secrets(settings_of(job))),
         words=written_words((job.args,)),
         goes_on=goes_on,
     )

@@ -84,7 +84,7 @@ SHIFT_FIGURES = {
 """Figures of a single run: name -> the publication's section and what it shows."""
 
 TABLE_TEXTS = {"Cross-sampling": CROSS_TEXT, "Tokens that the gain needs": CURVES_TEXT}
-"""What stands above tables, by the first words of their titles."""
+"""First words of a table's title -> the text above the table."""
 
 OTHER_FIGURES = {
     "percentiles": "percentiles of JS over checkpoints",

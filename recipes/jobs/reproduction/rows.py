@@ -92,7 +92,7 @@ PUBLISHED_CROSS = {
 benchmark stand those of AIME24."""
 
 SECOND_BY = {"js": "full JS", "js_top_p": "truncated JS", None: ""}
-"""What the measure of second columns is called."""
+"""Measure of the second columns -> its name on the page."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class PartsView(LiveView):
         return self
 
     def refresh(self) -> None:
-        """As of `LiveView`; the clock of a part begins where it is first seen running."""
+        """Refresh as `LiveView` does; a part's clock begins when it is first seen running."""
         for part in self._parts:
             if part.state == "running":
                 self._started.setdefault(part.name, time.monotonic())

@@ -152,7 +152,7 @@ def show_plan(job: PlannedTraining) -> None:
 
 
 def verdict(plan: TrainingPlan, args: Any) -> list[str]:
-    """What runs out first, and what to change, in lines."""
+    """Lines on which memory runs out first, and what to change."""
     phase = largest_phase(plan.parts)
     lines = [f"most memory: {plan.peak / GIB:.2f} GiB, in the phase {phase}"]
     if plan.launch.on_cpu and plan.launch.processes > 1:

@@ -1,4 +1,4 @@
-"""What is said of vLLM where it is missing, or is of a version that the engine was not tested with."""
+"""Messages where vLLM is missing, or has a version that the engine was not tested with."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is done with the logits of a step, without vLLM: rows, positions, counts and records."""
+"""Step functions get the right rows, positions and counts, and their records are kept; without vLLM."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence

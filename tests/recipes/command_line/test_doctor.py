@@ -48,29 +48,6 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (sign["sign"], sign["updates"]) == ("equal_groups", list(range(1, 21)))
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([], "output_dir; tokenshift doctor --help"),
-        (["--jsno", "x"], "unrecognized arguments: --jsno"),
-        (["nowhere"], "'nowhere' is no folder"),
-        (["."], "'.' has neither log_history.json nor a checkpoint"),
-    ],
-)
-def test_mistakes(
-    words: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
-    shown = capsys.readouterr().err
-    assert message in shown
-    assert len(shown.splitlines()) == 1
-
-
 def test_it_imports_nothing_heavy(tmp_path: Path) -> None:
     ill = write_run(tmp_path / "ill", 0.95)
     run = subprocess.run(

@@ -1,4 +1,4 @@
-"""`tokenshift export`: an output folder or a Parquet file to a text file, and mistakes in one line."""
+"""`tokenshift export`: an output folder or a Parquet file to a text file."""
 
 from pathlib import Path
 
@@ -18,27 +18,3 @@ def test_a_folder_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (tmp_path / "x.csv").read_text() == '"js","token"\n0.5,"a"\n0.25,"b"\n'
     assert main([str(file), str(tmp_path / "y.tsv"), "--columns", "token"]) == 0
     assert (tmp_path / "y.tsv").read_text() == '"token"\n"a"\n"b"\n'
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["gone"], "file; tokenshift export --help"),
-        (["gone", "x.csv"], "'gone' is neither a Parquet file nor a folder"),
-        (["gone", "x.csv", "--colums", "js"], "unrecognized arguments: --colums"),
-        (["gone", "x.xlsx"], "'x.xlsx' must end in .csv or .tsv"),
-    ],
-)
-def test_mistakes(
-    words: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
-    shown = capsys.readouterr().err
-    assert message in shown
-    assert len(shown.splitlines()) == 1
-    assert not list(tmp_path.iterdir())

@@ -215,7 +215,7 @@ def test_starting_over_deletes_the_products_alone(tmp_path: Path) -> None:
 
 
 def test_the_comparisons_products_are_what_it_writes() -> None:
-    assert set(FOLDER_KINDS["comparison"].products) == set(WRITTEN)
+    assert set(FOLDER_KINDS["comparison"].products) == {*WRITTEN, "tensorboard", "wandb_run_id.txt"}
 
 
 # An analysis' settings -------------------------------------------------------------------------------------------

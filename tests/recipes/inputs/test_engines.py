@@ -1,4 +1,4 @@
-"""What is said of an engine that cannot be, before a model is loaded."""
+"""Engines that cannot be used are refused before a model is loaded."""
 
 from types import SimpleNamespace
 from typing import Any

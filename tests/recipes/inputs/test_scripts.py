@@ -1,4 +1,4 @@
-"""What the docs offer "in a script" works with exported names alone."""
+"""The docs' examples "in a script" work with exported names alone."""
 
 from pathlib import Path
 

@@ -80,7 +80,7 @@ def test_a_config_without_secrets_is_saved_as_it_is(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """What stands before a recipe's path to launch it without its imports."""
+    """The words before a recipe's path that launch it without its imports."""
     with served(tmp_path_factory.mktemp("socket"), "grpo_divweighted", "sft_control") as words:
         yield words
 

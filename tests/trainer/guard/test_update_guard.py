@@ -16,7 +16,7 @@ NAN = torch.tensor(torch.nan)
 
 
 def made_trainer(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Any:
-    """What a guard reads of a trainer, on one process."""
+    """A stand-in for a trainer with all that a guard reads, on one process."""
     monkeypatch.setattr(update_guard, "gather_object", lambda values: values)
     accelerator = SimpleNamespace(
         device=torch.device("cpu"),

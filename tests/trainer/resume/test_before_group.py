@@ -1,4 +1,4 @@
-"""What processes on several machines tell one another before they have a process group, by a real key-value store."""
+"""Processes on several machines exchange mistakes before they have a process group, over a real key-value store."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""What trackers are given of a training with a probe: the same numbers as the log history, in each tracker."""
+"""Each tracker gets the same numbers of a training with a probe as the log history."""
 
 import copy
 import importlib.util

@@ -1,4 +1,4 @@
-"""What plans, cards and tables say of a weighting."""
+"""Descriptions of a weighting in plans, cards and tables."""
 
 from pathlib import Path
 from typing import Any

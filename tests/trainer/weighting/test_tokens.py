@@ -1,4 +1,4 @@
-"""What a weighting function sees in training, and what becomes of what it returns."""
+"""A weighting function gets the tokens of training, and its weights reach the loss."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

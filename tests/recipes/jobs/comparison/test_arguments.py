@@ -1,4 +1,4 @@
-"""What a comparison refuses before anything is launched."""
+"""Arguments that a comparison refuses before anything is launched."""
 
 import json
 from collections.abc import Callable

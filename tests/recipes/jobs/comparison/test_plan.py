@@ -77,6 +77,7 @@ def test_a_known_spread(capsys: pytest.CaptureFixture[str]) -> None:
         (["--plan", "nan", "--effect", "2"], "plan=nan must be above 0"),
         (["--plan", "3", "--effect", "-2"], "effect=-2 must be above 0"),
         (["--plan", "3", "--effect", "2", "--dry_run"], "dry_run=True has no effect: plan launches nothing"),
+        (["--plan", "3", "--effect", "2", "--report_to", "wandb"], "report_to=['wandb'] has no effect: plan launches"),
         (["--plan", "nowhere", "--effect", "2"], "plan='nowhere' is not a file; give a former comparison's folder"),
         (["--plan", "3", "--effect", "2", "--outcome", "acuracy"], "outcome='acuracy' is not known"),
     ],

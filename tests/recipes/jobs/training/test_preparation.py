@@ -1,4 +1,4 @@
-"""What is refused before a model is loaded: contexts that are too short, and settings that rollouts would follow."""
+"""Refusals before a model is loaded: contexts that are too short, and settings that rollouts would follow."""
 
 import json
 import re

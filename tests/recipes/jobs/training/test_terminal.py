@@ -1,4 +1,4 @@
-"""What is said at a training's end about signs of trouble."""
+"""A training's last lines on the terminal name signs of trouble."""
 
 from pathlib import Path
 from typing import Any

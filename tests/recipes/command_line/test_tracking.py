@@ -10,17 +10,26 @@ from typing import Any
 import pytest
 import wandb
 from helpers.hand_table import table as hand_table
+from helpers.made_comparison import everything, learned, summary_of
 from helpers.made_sweep import made_sweep
 from helpers.offline_wandb import history
 from matplotlib.figure import Figure
 
 from tokenshift.analysis import summarise
 from tokenshift.analysis.cross_sampling.recovery import recovery_summary
+from tokenshift.analysis.shift.robustness import robustness_row
 from tokenshift.recipes.analyze_shift import prepare
-from tokenshift.recipes.command_line import wandb_run
-from tokenshift.recipes.jobs.analysis import tracking
-from tokenshift.recipes.jobs.analysis.headline import cross_numbers, evaluation_numbers, shift_numbers
-from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments, report_analysis
+from tokenshift.recipes.command_line import tracking, wandb_run
+from tokenshift.recipes.command_line.tracking import TrackedArguments, report_analysis
+from tokenshift.recipes.jobs.analysis.headline import (
+    cross_numbers,
+    evaluation_numbers,
+    robustness_numbers,
+    shift_numbers,
+)
+from tokenshift.recipes.jobs.comparison.arguments import prepare as prepare_comparison
+from tokenshift.recipes.jobs.comparison.tracking import comparison_numbers
+from tokenshift.recipes.jobs.reproduction.tracking import reproduction_numbers
 
 LOGS = [(5, {"accuracy": 0.5, "accuracy_low": 0.25, "gone": None}), (10, {"accuracy": 0.75})]
 EXPECTED = {(5, "analysis/accuracy"): 0.5, (5, "analysis/accuracy_low"): 0.25, (10, "analysis/accuracy"): 0.75}
@@ -139,6 +148,8 @@ def test_nothing_is_asked_for(args: Arguments, given: Any, monkeypatch: pytest.M
 def test_mistakes() -> None:
     with pytest.raises(ValueError, match="report_to has 'wandbb', which is no tracker; did you mean wandb"):
         Arguments(report_to=["wandbb"])
+    with pytest.raises(ValueError, match=r"report_to=\['wandb'\] has no effect: dry_run has no result"):
+        prepare_comparison(["--dry_run", "--report_to", "wandb"])
     with pytest.raises(ValueError, match="report_to takes the numbers of one run"):
         prepare(["--rl_model", "a", "b", "--report_to", "wandb"])
 
@@ -163,4 +174,55 @@ def test_headline_numbers_are_the_summaries() -> None:
         "pocket/A/mean@1_low": 0.25,
         "pocket/A/mean@1_high": 0.75,
         **{f"pocket/difference/mean@1{end}": number for end, number in (("", 0.125), ("_low", None), ("_high", None))},
+    }
+
+
+def test_numbers_of_settings_of_a_robustness_analysis() -> None:
+    table = hand_table()
+    settings = [{"trajectories": "rl", "temperature": 0.7, "top_p": top_p} for top_p in (0.9, 1.0)]
+    measures = ("js_top_p", "js")
+    rows = [robustness_row(table, setting, measure, 20) for setting, measure in zip(settings, measures, strict=True)]
+    numbers = robustness_numbers(rows)
+    for truncation, measure in zip(("top_p_0.9", "whole"), measures, strict=True):
+        values, start = table[measure].to_numpy(), f"rl/temperature_0.7/{truncation}"
+        assert numbers[f"{start}/frac_near_zero"] == pytest.approx((values < 0.001).mean())
+        assert numbers[f"{start}/frac_high"] == pytest.approx((values > 0.1).mean())
+        assert numbers[f"{start}/frac_high_low"] <= numbers[f"{start}/frac_high"] <= numbers[f"{start}/frac_high_high"]
+    assert len(numbers) == 2 * 4 * 3
+
+
+def test_numbers_of_a_comparison() -> None:
+    arms, seeds = ["dapo", "high_kl"], [0, 1, 2]
+    summary = summary_of(learned(everything(arms, [*seeds, 7, 8])), arms, seeds, replication=[7, 8])
+    numbers = comparison_numbers(summary)
+    dapo, high_kl = summary["variants"]
+    assert numbers["dapo/accuracy"] == dapo["accuracy"]["value"]
+    assert numbers["high_kl/learning_area_low"] == high_kl["learning_area"]["low"]
+    difference = numbers["high_kl/difference/accuracy"]
+    assert difference == pytest.approx(high_kl["accuracy"]["value"] - dapo["accuracy"]["value"])
+    assert numbers["high_kl/difference/accuracy_p_holm"] == high_kl["accuracy"]["difference"]["p_holm"]
+    assert not [name for name in numbers if name.startswith("dapo/difference")]
+    replicated = summary["replication"]["variants"][1]["accuracy"]["value"]
+    assert numbers["replication/high_kl/accuracy"] == replicated != numbers["high_kl/accuracy"]
+
+
+def test_numbers_of_a_reproduction() -> None:
+    verdicts = {2: ["seen", "open: 2 runs are too few", "seen in this run"], 5: ["not seen"]}
+    rows = [
+        {"id": f"{section} / Top-k / DAPO, AIME24 / {name}: < 5 %", "section": section, "verdict": verdict}
+        for section, words in verdicts.items()
+        for name, verdict in zip("abc", words, strict=False)
+    ]
+    estimates = [{"value": 0.5, "low": 0.25, "high": None}, None, None, None]
+    numbers = reproduction_numbers({"rows": [row | {"estimate": e} for row, e in zip(rows, estimates, strict=True)]})
+    assert numbers == {
+        "section_2/seen": 2,
+        "section_2/open": 1,
+        "section_2/not_seen": 0,
+        "section_5/seen": 0,
+        "section_5/open": 0,
+        "section_5/not_seen": 1,
+        "section_2/Top-k/DAPO_AIME24/a_5": 0.5,
+        "section_2/Top-k/DAPO_AIME24/a_5_low": 0.25,
+        "section_2/Top-k/DAPO_AIME24/a_5_high": None,
     }

@@ -1,4 +1,4 @@
-"""What trackers get of an analysis: its headline numbers and figures, through transformers' own integrations."""
+"""Reports the headline numbers and the figures of an analysis to trackers, through transformers' integrations."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
 from tokenshift.recipes.command_line.products import TENSORBOARD_DIR
-from tokenshift.recipes.command_line.run_record import settings_to_record
+from tokenshift.recipes.command_line.run_record import plain, settings_to_record, without_secrets
 from tokenshift.recipes.command_line.wandb_run import finish_wandb, start_wandb
 from tokenshift.trainer.guard.trackers import check_trackers, protect_trackers, tracker_errors_told
 
@@ -45,7 +45,7 @@ class TrackedArguments:
 
 
 class _Settings(TrainingArguments):
-    """What the integrations ask a trainer's config for; its settings are those of the analysis."""
+    """A trainer's config for the integrations, with the settings of the analysis in place of a training's."""
 
     analysis: dict[str, Any] = {}
 
@@ -81,25 +81,35 @@ FIGURES: Mapping[str, Callable[[Any, str, Path, int], None]] = {
     "trackio": _to_trackio,
     "mlflow": _to_mlflow,
 }
-"""What gives a figure to a tracker, whose run has begun; other trackers get numbers alone."""
+"""Tracker -> function that gives it a figure once its run has begun; other trackers get numbers alone."""
 
 
-def report_analysis(args: Any, question: str, logs: Logs, name: str) -> None:
+def report_analysis(
+    args: Any,
+    question: str,
+    logs: Logs,
+    name: str,
+    *,
+    folder: Path | None = None,
+    recorded: Mapping[str, Any] | None = None,
+) -> None:
     """Give the numbers of a finished analysis and its figures to the trackers that `report_to` names.
 
     For the main process alone. A tracker that fails is told of in one line, and stops nothing.
 
     Args:
         args: The recipe's arguments, `TrackedArguments` among them.
-        question: What stands before each name: `analysis`, `cross`, `evaluation`.
+        question: What stands before each name: `analysis`, `cross`, `evaluation`, `comparison`, `reproduction`.
         logs: The numbers.
         name: What the run is called, such as the name of the model.
+        folder: The output folder; the arguments' `output_dir` when None.
+        recorded: The settings that trackers show, where a file of its own has them; the arguments when None.
     """
     if not args.report_to:
         return
-    folder = Path(args.output_dir)
+    folder = folder or Path(args.output_dir)
     settings = _Settings(output_dir=str(folder), report_to=args.report_to, run_name=name, project=PROJECT)
-    settings.analysis = settings_to_record((args,))
+    settings.analysis = settings_to_record((args,)) if recorded is None else plain(without_secrets(recorded))
     if not settings.report_to:  # "none"
         return
     names = {kind: tracker for tracker, kind in INTEGRATION_TO_CALLBACK.items()}
