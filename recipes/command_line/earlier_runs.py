@@ -3,19 +3,17 @@
 Nothing heavy is imported: the same is asked before the slow imports and after them.
 """
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tokenshift.analysis.storage.checkpoints import checkpoints_of
+from tokenshift.analysis.storage.user_paths import user_path
 
 RESUME_WORDS = ("true", "1", "yes")
 """Values of `--resume_from_checkpoint` that ask for the newest whole checkpoint."""
 
 NO_RESUME_WORDS = ("false", "0", "no", "none")
 """Values of `--resume_from_checkpoint` that ask for no resume."""
-
-CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-"""Names of the folders in which transformers saves checkpoints."""
 
 
 def is_resume_wanted(values: Any) -> bool:
@@ -37,16 +35,15 @@ def check_named_checkpoint(wanted: str) -> None:
         raise ValueError(f"resume_from_checkpoint={wanted!r} is not a checkpoint folder.")
 
 
-def refuse_mixture(output_dir: str, checkpoints: Sequence[Path]) -> None:
+def refuse_mixture(output_dir: str) -> None:
     """
     Args:
         output_dir: The folder of a run that neither goes on nor deletes what is there.
-        checkpoints: Those in it, oldest first.
 
     Raises:
-        ValueError: If there is one.
+        ValueError: If an earlier run's checkpoints are in it.
     """
-    if checkpoints:
+    if checkpoints := checkpoints_of(user_path(output_dir, "output_dir")):
         raise ValueError(
             f"output_dir={output_dir!r} holds {checkpoints[-1].name} of an earlier run; go on with it by "
             "--resume_from_checkpoint true, delete it by --overwrite true, or choose another --output_dir."
@@ -63,13 +60,8 @@ def check_earlier_run(values: Any) -> None:
         ValueError: If the checkpoint that is named is not there, or an earlier run's checkpoints are in the way.
     """
     wanted = str(values.resume_from_checkpoint)
-    if is_resume_wanted(values):
-        if wanted.lower() not in RESUME_WORDS:
-            check_named_checkpoint(wanted)
-    elif not values.overwrite and values.output_dir:
-        found = {
-            int(match[1]): path
-            for path in Path(values.output_dir).glob("checkpoint-*")
-            if path.is_dir() and (match := CHECKPOINT.fullmatch(path.name))
-        }
-        refuse_mixture(values.output_dir, [found[step] for step in sorted(found)])
+    if not is_resume_wanted(values):
+        if not values.overwrite and values.output_dir:
+            refuse_mixture(values.output_dir)
+    elif wanted.lower() not in RESUME_WORDS:
+        check_named_checkpoint(wanted)

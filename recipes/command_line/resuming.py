@@ -15,7 +15,6 @@ from tokenshift.recipes.command_line.earlier_runs import (
 )
 from tokenshift.trainer.resume.examination import (
     ResumePoint,
-    checkpoints_of,
     named_checkpoint,
     newest_whole,
 )
@@ -40,7 +39,7 @@ def checkpoint_to_resume(args: TrainingArguments, overwrite: bool, tell: bool = 
     output_dir = Path(str(args.output_dir))
     if not is_resume_wanted(args):
         if not overwrite:
-            on_main_process(lambda: refuse_mixture(str(args.output_dir), checkpoints_of(output_dir)))
+            on_main_process(lambda: refuse_mixture(str(args.output_dir)))
         return None
     wanted = str(args.resume_from_checkpoint)
     point = newest_whole(output_dir) if wanted.lower() in RESUME_WORDS else _named(wanted)
