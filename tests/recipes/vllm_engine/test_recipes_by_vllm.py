@@ -2,9 +2,8 @@
 
 import json
 import os
+import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,6 @@ from tokenshift.analysis.cross_sampling.sweep_run import SWEEP_SCHEMA
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
-MARK_VARIABLE = "TOKENSHIFT_TEST_MARK"
-"""Environment variable by which the processes of a test are told from others."""
-
 VLLM = ["--engine", "vllm", "--vllm_gpu_memory_utilization", "0.1", "--vllm_enforce_eager", "true"]
 
 
@@ -37,30 +33,41 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLLM_ENABLE_V1_MULTIPROCESSING", raising=False)  # an engine is a process of its own
 
 
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[psutil.Process]]]:
-    """The processes that this test started, and those that they did; in the end none is left."""
-    mark = uuid.uuid4().hex
-    monkeypatch.setenv(MARK_VARIABLE, mark)
+class Followed:
+    """A run and the processes below it, which are looked for until it ends."""
 
-    def living() -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.environ().get(MARK_VARIABLE) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+    def __init__(self, words: list[str]) -> None:
+        self.run = start(words)
+        self.titles: dict[psutil.Process, str] = {}
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
 
-    yield living
-    assert_none_is_left(living)
+    def _follow(self) -> None:
+        own = psutil.Process(self.run.pid)
+        while self.run.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                for process in own.children(recursive=True):
+                    with suppress(psutil.Error):  # it has ended
+                        self.titles[process] = " ".join(process.cmdline())
+            time.sleep(0.1)
 
+    @property
+    def engines(self) -> int:
+        """How many engines were seen, by the titles that vLLM gives their processes."""
+        return sum("VLLM::EngineCore" in title for title in self.titles.values())
 
-def assert_none_is_left(living: Callable[[], list[psutil.Process]]) -> None:
-    """Processes end soon after the one that started them."""
-    deadline = time.monotonic() + 30
-    while (left := living()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not left
+    def finish(self) -> None:
+        """It must end well, with all processes below it."""
+        finish(self.run, seconds=500)
+        self.assert_none_is_left()
+
+    def assert_none_is_left(self) -> None:
+        """The processes below a run end soon after it."""
+        self._thread.join()
+        deadline = time.monotonic() + 30
+        while (left := [process for process in self.titles if process.is_running()]) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not left
 
 
 # The SFT control -------------------------------------------------------------------------------------------------
@@ -83,7 +90,6 @@ CONTROL = {
 }
 
 
-@pytest.mark.usefixtures("started")
 def test_the_sft_control_measures_as_with_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The responses of the RL model and of each check, the summary, and the trained weights."""
     moved = save_moved(tmp_path / "moved", 0.6)
@@ -94,7 +100,9 @@ def test_the_sft_control_measures_as_with_transformers(tmp_path: Path, monkeypat
     for name, more in (("transformers", []), ("vllm", VLLM)):
         out = tmp_path / name
         monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / f"{name}.jsonl"))
-        finish(start([*words, *more, "--output_dir", str(out)]), seconds=500)
+        followed = Followed([*words, *more, "--output_dir", str(out)])
+        followed.finish()
+        assert followed.engines == 2 * (name == "vllm")  # the RL model's, and the policy's
         answers[name] = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
         summaries[name] = json.loads((out / "summary.json").read_text())
         weights[name] = load_file(out / "model" / "model.safetensors")
@@ -154,30 +162,21 @@ def assert_same_sweep(ours: Path, theirs: Path) -> None:
                 assert values.equals(others), (name, column)
 
 
-def test_a_sweep_that_is_killed_goes_on(
-    by_transformers: Path, moved: Path, tmp_path: Path, started: Callable[[], list[psutil.Process]]
-) -> None:
-    """SIGKILL when thresholds are looked for, and when the first policy has decoded: the engine ends too."""
+def test_a_sweep_that_is_killed_goes_on(by_transformers: Path, moved: Path, tmp_path: Path) -> None:
+    """SIGKILL after the first threshold, and after the first policy: the engine ends too, and rows are the same."""
     for stage in ("thresholds.json", "cells/*.parquet"):
-        run = start(sweep(moved, tmp_path, *VLLM))
-        seen: list[int] = []
-
-        def begun(stage: str = stage, seen: list[int] = seen) -> bool:
-            there = any(tmp_path.glob(stage))
-            if there:
-                seen.append(len(started()))
-            return there
-
-        kill_once(run, begun)
-        assert seen[-1] > 1  # an engine is a process of its own
-        assert_none_is_left(started)
+        followed = Followed(sweep(moved, tmp_path, *VLLM))
+        kill_once(followed.run, lambda stage=stage: any(tmp_path.glob(stage)))
+        assert followed.engines == 1
+        followed.assert_none_is_left()
         assert not (tmp_path / "cross.json").exists()
-    finish(start(sweep(moved, tmp_path, *VLLM)))
+    Followed(sweep(moved, tmp_path, *VLLM)).finish()
     assert_same_sweep(tmp_path, by_transformers)
 
 
 @pytest.mark.distributed
-@pytest.mark.usefixtures("started")
 def test_two_processes_with_an_engine_each(by_transformers: Path, moved: Path, tmp_path: Path) -> None:
-    finish(start([*DDP, *sweep(moved, tmp_path, *VLLM)]), seconds=500)
+    followed = Followed([*DDP, *sweep(moved, tmp_path, *VLLM)])
+    followed.finish()
+    assert followed.engines == 2
     assert_same_sweep(tmp_path, by_transformers)
