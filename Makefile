@@ -31,7 +31,7 @@ test: $(STAMP)
 # The pair engine and rollouts by vLLM on a CPU, in an environment of its own (3.7 GB): `make test-vllm`, once made in about 8 minutes.
 VLLM_VENV ?= .venv-vllm
 test-vllm: $(VLLM_VENV)/.installed
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest -m vllm tests/analysis/vllm_engine tests/trainer/vllm_rollouts $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest -m vllm tests/analysis/vllm_engine tests/recipes/vllm_engine tests/trainer/vllm_rollouts $(PYTEST_ARGS)
 
 $(VLLM_VENV)/.installed: tests/make_vllm_venv.sh tests/vllm_cpu_requirements.txt
 	PYTHON=$(PYTHON) tests/make_vllm_venv.sh $(VLLM_VENV)

@@ -29,6 +29,7 @@ from trl import get_peft_config, get_quantization_config
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.products import MODEL_DIR, SUMMARY_FILE
 from tokenshift.recipes.inputs.model_files import mistakes_of_loading
+from tokenshift.recipes.jobs.sft.policy_writers import writer_of
 from tokenshift.recipes.jobs.sft.preparation import SftJob, prepare, prepare_sft_output
 from tokenshift.recipes.jobs.sft.stopping import StopAtAccuracy, StoppableSFTTrainer, Target
 from tokenshift.trainer.model_card import CARD_FILE, complete_card, made_section, public_name
@@ -48,8 +49,8 @@ def _target(job: SftJob) -> Target:
     if job.script_args.target_accuracy is not None:
         return Target(job.script_args.target_accuracy, "target_accuracy")
     assert job.rl is not None
-    model = job.load(job.rl)
-    score = job.held_out.accuracy(model, job.rl.tokenizer, f"accuracy of {job.rl.name}")
+    with writer_of(job, job.rl) as generate:
+        score = job.held_out.accuracy(generate, job.rl.tokenizer, f"accuracy of {job.rl.name}")
     return Target(score.mean, f"rl_model {job.rl.name}", score)
 
 

@@ -159,7 +159,7 @@ class VLLMEngine:
             "tokenizer_revision": model.revision,
             "skip_tokenizer_init": True,
             "trust_remote_code": model.trust_remote_code,
-            "dtype": options.dtype,
+            "dtype": dtype_of(model, options.dtype),
             "tensor_parallel_size": options.tensor_parallel_size,
             "enforce_eager": options.eager,
             "max_model_len": options.longest,
@@ -264,6 +264,17 @@ class VLLMEngine:
             )
         return [numbers[index] for index in range(len(texts))]
 
+    def take_weights(self, folder: Path) -> None:
+        """Take other weights of the engine's model, instead of those that it has; what was cached is forgotten.
+
+        On a CPU the engine must run without compilation: compiled code keeps the first weights.
+
+        Args:
+            folder: a folder of the model, as `save_pretrained` leaves it, which every process of the engine reads.
+        """
+        self._llm.collective_rpc("tokenshift_take_weights", args=(str(folder),))
+        self._llm.reset_prefix_cache()
+
     def close(self) -> None:
         """End the engine's processes."""
         self._llm.llm_engine.engine_core.shutdown()
@@ -301,6 +312,12 @@ def check_served(model: EngineModel, base: EngineModel | None) -> None:
             f"engine='vllm' holds two models of one architecture; {base.path!r} is a {base.architecture} and "
             f"{model.path!r} a {model.architecture}: use engine='transformers'."
         )
+
+
+def dtype_of(model: EngineModel, dtype: str) -> str:
+    """The dtype that a model has in an engine: its own where it is `auto`, whereas vLLM would halve float32."""
+    stored = getattr(model.config, "dtype", None)
+    return dtype if dtype != "auto" or stored is None else str(stored).removeprefix("torch.")
 
 
 def weight_bytes(model: EngineModel, dtype: str) -> int | None:

@@ -1,7 +1,8 @@
 """The vLLM engine that a recipe's arguments ask for, and what is wrong with them before it is started."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tokenshift.analysis.sampling.token_ids import context_length, context_reason
 from tokenshift.analysis.vllm_engine.installation import check_installed, chosen_runner
@@ -23,6 +24,48 @@ VLLM_ARGUMENTS = (
 """Arguments that say how vLLM runs, on which no row depends but for rounding."""
 
 
+@dataclass
+class EngineArguments:
+    """
+    Arguments of every recipe that makes responses: the engine, and how vLLM runs.
+
+    Parameters:
+        engine (`str`):
+            `transformers`, or `vllm`, which gives the same responses but for rounding (another extra).
+        vllm_tensor_parallel_size, vllm_gpu_memory_utilization, vllm_max_model_length, vllm_runner, vllm_enforce_eager:
+            How vLLM runs: GPUs that share a model, share of each GPU's memory, tokens of the longest text, its model
+            runner (`v1` or `v2`), and whether models run without compilation.
+    """
+
+    engine: str = field(
+        default="transformers", metadata={"help": "transformers, or vllm with the same draws; another extra."}
+    )
+    vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs that share a model in vLLM."})
+    vllm_gpu_memory_utilization: float | None = field(
+        default=None, metadata={"help": "Share of each GPU's memory for vLLM."}
+    )
+    vllm_max_model_length: int | None = field(
+        default=None, metadata={"help": "Longest text in vLLM, in tokens; prompts and max_new_tokens by default."}
+    )
+    vllm_runner: str | None = field(default=None, metadata={"help": "vLLM's model runner: v1 or v2."})
+    vllm_enforce_eager: bool = field(default=False, metadata={"help": "Run vLLM's models without compilation."})
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that can be asked for."""
+        return TRANSFORMERS, VLLM
+
+    def check_engine_name(self) -> None:
+        """Refuse an engine that the recipe does not have.
+
+        Raises:
+            ValueError: with the engines that it has.
+        """
+        if self.engine not in self.engines:
+            *others, last = self.engines
+            raise ValueError(f"engine={self.engine!r} is not known; choose {', '.join(others)} or {last}.")
+
+
 def engine_without_effect(engine: str) -> dict[str, str]:
     """Options that have no effect beside the engine, with the reason and what to do."""
     if engine == VLLM:
@@ -36,25 +79,26 @@ def engine_without_effect(engine: str) -> dict[str, str]:
     return dict.fromkeys(VLLM_ARGUMENTS, f"it is of engine vllm, and engine is {engine}; leave it out.")
 
 
-def engine_facts(args: Any) -> dict[str, str]:
+def engine_facts(args: EngineArguments) -> dict[str, str]:
     """The version of vLLM and its model runner, for metadata; nothing where vLLM does not run."""
     if args.engine != VLLM:
         return {}
     return {"vllm": check_installed(), "vllm_runner": chosen_runner(args.vllm_runner)}
 
 
-def engine_options(args: Any, longest: int | None, *, scores: bool = False) -> "EngineOptions":
-    """The options of vLLM that a recipe's arguments ask for.
+def engine_options(args: EngineArguments, dtype: str, longest: int | None, *, scores: bool = False) -> "EngineOptions":
+    """The options of vLLM that a recipe\'s arguments ask for.
 
     Args:
         args: the recipe's arguments.
+        dtype: of weights and caches.
         longest: tokens of the longest prompt and its response, where no length is given.
         scores: whether texts are scored.
     """
     from tokenshift.analysis.vllm_engine.engine import EngineOptions
 
     return EngineOptions(
-        args.dtype,
+        dtype,
         args.vllm_tensor_parallel_size,
         args.vllm_gpu_memory_utilization,
         args.vllm_max_model_length or longest,
@@ -71,7 +115,7 @@ def engine_model(source: ModelSource) -> "EngineModel":
     return EngineModel(source.path, source.revision, source.config, source.trust_remote_code)
 
 
-def check_engine_arguments(args: Any) -> None:
+def check_engine_arguments(args: EngineArguments) -> None:
     """Refuse engines and options that cannot be, and vLLM that is missing or was not tested.
 
     Raises:
@@ -79,19 +123,20 @@ def check_engine_arguments(args: Any) -> None:
     """
     if args.engine != VLLM:
         return
-    if args.use_vllm:
-        raise ValueError("use_vllm=True is vLLM with draws of its own, engine='vllm' has the project's; give one.")
     check_installed()
     if args.vllm_runner is not None:
         chosen_runner(args.vllm_runner)
-    engine_options(args, None)
+    engine_options(args, "auto", None)
 
 
-def check_engine(args: Any, sources: Sequence[ModelSource], longest: int, *, pair: bool) -> None:
+def check_engine(
+    args: EngineArguments, dtype: str, sources: Sequence[ModelSource], longest: int, *, pair: bool
+) -> None:
     """Refuse models that the engine does not hold, before one is loaded.
 
     Args:
         args: the recipe's arguments.
+        dtype: of weights and caches.
         sources: the models; of a pair the base comes first.
         longest: tokens of the longest prompt and its response.
         pair: whether the two models stand in one engine.
@@ -125,15 +170,16 @@ def check_engine(args: Any, sources: Sequence[ModelSource], longest: int, *, pai
     if pair:
         base, rl = models
         check_served(rl, base)
-        check_memory(models, engine_options(args, longest))
+        check_memory(models, engine_options(args, dtype, longest))
         return
     for model in models:
         check_served(model, None)
-        check_memory([model], engine_options(args, longest))
+        check_memory([model], engine_options(args, dtype, longest))
 
 
 def engine_starter(
-    args: Any,
+    args: EngineArguments,
+    dtype: str,
     source: ModelSource,
     base: ModelSource | None = None,
     longest: int | None = None,
@@ -144,6 +190,7 @@ def engine_starter(
 
     Args:
         args: the recipe's arguments.
+        dtype: of weights and caches.
         source: the model; of a pair, the RL model.
         base: the base of a pair.
         longest: tokens of the longest prompt and its response; what the models read when None.
@@ -157,7 +204,7 @@ def engine_starter(
         from tokenshift.analysis.vllm_engine.engine import VLLMEngine
 
         ends = set[int]().union(*(model_ends(one) for one in sources))
-        options = engine_options(args, longest, scores=scores)
+        options = engine_options(args, dtype, longest, scores=scores)
         return VLLMEngine(engine_model(source), None if base is None else engine_model(base), ends, options)
 
     return start

@@ -16,7 +16,7 @@ from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, parse_yaml
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.inputs.device_maps import read_device_map
-from tokenshift.recipes.inputs.engines import TRANSFORMERS, VLLM, check_engine_arguments, engine_starter
+from tokenshift.recipes.inputs.engines import VLLM, EngineArguments, check_engine_arguments, engine_starter
 from tokenshift.recipes.inputs.installed import require_vllm
 from tokenshift.recipes.inputs.models import ModelSource, model_ends
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
@@ -37,7 +37,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass
-class SamplingArguments(PromptArguments):
+class SamplingArguments(EngineArguments, PromptArguments):
     """
     Arguments of the recipes that sample responses to problems.
 
@@ -58,11 +58,6 @@ class SamplingArguments(PromptArguments):
         offload_folder (`str`, *optional*):
             Where weights go that `device_map` leaves on the disk and that the model's own files do not have as they
             are: of pickled weights, and of most mixtures of experts.
-        engine (`str`):
-            `transformers`, or `vllm`, which gives the same responses but for rounding (another extra).
-        vllm_tensor_parallel_size, vllm_gpu_memory_utilization, vllm_max_model_length, vllm_runner, vllm_enforce_eager:
-            How vLLM runs: GPUs that share a model, share of each GPU's memory, tokens of the longest text, its model
-            runner (`v1` or `v2`), and whether models run without compilation.
         trust_remote_code (`bool`):
             Whether code that comes with the models may run; without it, a model that needs such code is refused.
         chat_template_kwargs (`dict[str, Any]`, *optional*):
@@ -95,18 +90,6 @@ class SamplingArguments(PromptArguments):
         default=None, metadata={"help": "For weights on disk that the model's own files do not have as they are."}
     )
     use_vllm: bool = field(default=False, metadata={"help": "Sample by vLLM, with draws of its own."})
-    engine: str = field(
-        default="transformers", metadata={"help": "transformers, or vllm with the same draws; another extra."}
-    )
-    vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs that share a model in vLLM."})
-    vllm_gpu_memory_utilization: float | None = field(
-        default=None, metadata={"help": "Share of each GPU's memory for vLLM."}
-    )
-    vllm_max_model_length: int | None = field(
-        default=None, metadata={"help": "Longest text in vLLM, in tokens; prompts and max_new_tokens by default."}
-    )
-    vllm_runner: str | None = field(default=None, metadata={"help": "vLLM's model runner: v1 or v2."})
-    vllm_enforce_eager: bool = field(default=False, metadata={"help": "Run vLLM's models without compilation."})
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Run the code that comes with the models, which can do anything here."}
     )
@@ -136,9 +119,9 @@ class SamplingArguments(PromptArguments):
                 raise ValueError(f"{name}={value} must be at least 1.")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} is not known; choose auto, float32, bfloat16 or float16.")
-        if self.engine not in self.engines:
-            *others, last = self.engines
-            raise ValueError(f"engine={self.engine!r} is not known; choose {', '.join(others)} or {last}.")
+        self.check_engine_name()
+        if self.use_vllm and self.engine == VLLM:
+            raise ValueError("use_vllm=True is vLLM with draws of its own, engine='vllm' has the project's; give one.")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
         if not 0 < self.ddp_timeout <= LONGEST_TIMEOUT:
@@ -159,11 +142,6 @@ class SamplingArguments(PromptArguments):
                 "'{\"enable_thinking\": false}'."
             )
         self.chat_template_kwargs = value or None
-
-    @property
-    def engines(self) -> tuple[str, ...]:
-        """The engines that can be asked for."""
-        return TRANSFORMERS, VLLM
 
     @property
     def template_kwargs(self) -> dict[str, Any] | None:
@@ -255,5 +233,5 @@ def generator_maker(
     if args.engine == VLLM:
         from tokenshift.analysis.vllm_engine.generator import EngineGenerator
 
-        return lambda: EngineGenerator(engine_starter(args, source, longest=longest), chosen)
+        return lambda: EngineGenerator(engine_starter(args, args.dtype, source, longest=longest), chosen)
     return lambda: TransformersGenerator(ready_model(source, args), source.tokenizer, chosen)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -16,6 +18,7 @@ from tokenshift.analysis.cross_sampling.pair_engine import PairDecoder
 from tokenshift.analysis.sampling.generators import Sampling
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.token_ids import end_tokens
+from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 
 SCORE_TOLERANCE, RELATIVE_TOLERANCE = 1e-5, 3e-5  # KL and log-ratios of rare tokens are up to 18 nats
 
@@ -91,3 +94,14 @@ def assert_same(responses: Sequence[CrossResponse], reference: Sequence[CrossRes
             for part in (responses, reference)
         )
         torch.testing.assert_close(one, other, rtol=RELATIVE_TOLERANCE, atol=SCORE_TOLERANCE, equal_nan=True)
+
+
+def assert_same_table(table: pa.Table, expected: pa.Table) -> None:
+    """Rows and columns are those of another engine: ranks and sets equal, floats within 1e-4 of themselves or 2e-5."""
+    assert table.schema.remove_metadata() == expected.schema.remove_metadata() == TABLE_SCHEMA
+    for name in TABLE_SCHEMA.names:
+        if TABLE_SCHEMA.field(name).type == pa.float32() and not name.startswith("overlap_"):
+            values, others = (part[name].to_numpy() for part in (table, expected))
+            np.testing.assert_allclose(values, others, rtol=1e-4, atol=2e-5, err_msg=name)
+        else:  # a share of the k tokens of two sets is a whole number of them
+            assert table[name].to_pylist() == expected[name].to_pylist(), name

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,11 +20,13 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from tokenshift.analysis.sampling.generators import Sampling
+from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator
 from tokenshift.analysis.sampling.token_ids import encode_prompt
 from tokenshift.analysis.storage.folder_lock import FolderLock
+from tokenshift.analysis.vllm_engine import engine, installation
 from tokenshift.recipes.inputs.models import SMOLLM2_PACKAGE, find_model, model_ends, resolve_model
 from tokenshift.recipes.inputs.problems import MADE
+from tokenshift.recipes.jobs.sft import preparation
 from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
 from tokenshift.recipes.jobs.sft.preparation import prepare
 from tokenshift.recipes.jobs.sft.solutions import load_solutions, solution_ids, tokenized_solutions
@@ -239,6 +242,10 @@ def test_own_data_whose_worked_solutions_are_called_solution(tmp_path: Path) -> 
         ({"max_length": 5}, "Every solution is longer than 5 tokens"),
         ({"max_new_tokens": 500}, "lower max_new_tokens"),
         ({"resume_from_checkpoint": "nowhere"}, "is not a checkpoint folder"),
+        ({"engine": "tree"}, "engine='tree' is not known; choose transformers or vllm"),
+        ({"engine": "vllm"}, "engine='vllm' needs vLLM"),
+        ({"engine": "vllm", "use_peft": "true"}, "engine='vllm' cannot be with use_peft=True"),
+        ({"vllm_runner": "v1"}, "it is of engine vllm, and engine is transformers; leave it out"),
     ],
 )
 def test_mistakes_end_in_one_line(
@@ -273,6 +280,97 @@ def test_mistakes_end_in_one_line(
     printed = capsys.readouterr().err
     assert filled(message) in printed
     assert len(printed.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def as_if_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM seems to be installed, and to serve every model."""
+    monkeypatch.setattr(installation, "installed_version", lambda: "0.32.0")
+    monkeypatch.setattr(engine, "check_served", lambda model, base: None)
+
+
+VLLM = {"engine": "vllm", "vllm_runner": "v1"}
+
+
+def test_an_engine_on_another_machine_is_refused(
+    tiny_model: str,
+    tmp_path: Path,
+    as_if_installed: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preparation, "PartialState", lambda: SimpleNamespace(num_processes=4))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    script_args, _, model_args = preparation.parse_sft_arguments(words(tiny_model, tmp_path, **VLLM))
+    with pytest.raises(ValueError, match="on one machine, and 2 of the 4 processes are on others: train on one"):
+        preparation._check_engine_beside_training(script_args, model_args)
+
+
+def test_what_vllm_cannot_hold_is_refused(tiny_model: str, tmp_path: Path, as_if_installed: None) -> None:
+    with pytest.raises(ValueError, match="vllm_max_model_length=20, but the longest prompt and its response may have"):
+        prepare(words(tiny_model, tmp_path, **VLLM, vllm_max_model_length=20))
+
+
+class Engine:
+    """Stands for a vLLM engine: its responses are empty, and it keeps the weights that it was given."""
+
+    made: list["Engine"] = []
+
+    def __init__(self, model: Any, base: Any, ends: set[int], options: Any) -> None:
+        self.made.append(self)
+        self.options, self.ends, self.closed = options, ends, False
+        self.weights = [self.read(Path(model.path))]
+
+    def read(self, folder: Path) -> dict[str, torch.Tensor]:
+        return load_file(folder / "model.safetensors")
+
+    def take_weights(self, folder: Path) -> None:
+        self.weights.append(self.read(folder))
+
+    def __call__(self, requests: list[Any]) -> list[Any]:
+        return [SimpleNamespace(completion_ids=[2]) for _ in requests]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_the_engine_has_the_weights_of_each_check(
+    tiny_model: str,
+    tmp_path: Path,
+    judge: Callable[[Any], str],
+    as_if_installed: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "VLLMEngine", Engine)
+    monkeypatch.setattr(Engine, "made", [])
+    answered = iter([[1.0] * 8])  # the target alone is right
+
+    def right_at_first(completions: list[str], **columns: Any) -> list[float]:
+        return next(answered, [0.0] * len(completions))
+
+    given = {**VLLM, "target_accuracy": None, "rl_model": tiny_model, "reward_func": judge(right_at_first)}
+    assert main(words(tiny_model, tmp_path, **given)) == 0
+    of_target, of_policy = Engine.made
+    assert (of_target.closed, of_policy.closed) == (True, True)
+    assert of_policy.ends == {2}
+    assert (of_policy.options.dtype, of_policy.options.memory_share, of_policy.options.runner) == (
+        "float32",
+        0.3,
+        "v1",
+    )
+    before = load_file(Path(tiny_model) / "model.safetensors")
+    after = load_file(tmp_path / "model" / "model.safetensors")
+    assert len(of_policy.weights) == 3  # before, at update 2, and at the end
+    for found, expected in (
+        (of_target.weights[0], before),
+        (of_policy.weights[0], before),
+        (of_policy.weights[2], after),
+    ):
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert any(not torch.equal(of_policy.weights[1][name], of_policy.weights[2][name]) for name in after)
+    assert not (tmp_path / ".incomplete").exists()
+    found = summary(tmp_path)
+    assert (found["engine"], found["vllm"], found["vllm_runner"]) == ("vllm", "0.32.0", "v1")
 
 
 def test_no_argument_is_the_embedded_example(tmp_path: Path) -> None:
@@ -358,11 +456,11 @@ def test_accuracy_does_not_depend_on_the_batch(tiny_model: str) -> None:
         seen[-1] += completions
         return [0.0] * len(completions)
 
+    sampling = Sampling(1.0, 1.0, 8, 0)
+    generate = TransformersGenerator(model, source.tokenizer, sampling)
     for size in (9, 4):
         seen.append([])
-        score = HeldOutProblems(held_out, record, Sampling(1.0, 1.0, 8, 0), size).accuracy(
-            model, source.tokenizer, "test"
-        )
+        score = HeldOutProblems(held_out, record, sampling, size).accuracy(generate, source.tokenizer, "test")
         assert (score.mean, score.n) == (0.0, 9)
     assert seen[0] == seen[1]
 

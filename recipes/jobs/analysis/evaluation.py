@@ -287,7 +287,7 @@ def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:
     if args.engine == TRANSFORMERS:
         del settings["engine"]
     for name, source in models.items():
-        check_engine(args, (source,), job.longest(name), pair=False)
+        check_engine(args, args.dtype, (source,), job.longest(name), pair=False)
     parts = {f"model {name}": model_content(source) for name, source in models.items()}
     parts |= set_contents(data)
     tokens = sum(map(len, prompts.values())) * args.samples * args.max_new_tokens

@@ -185,7 +185,7 @@ class ShiftJob(FolderOwner):
 
     def pair_engine(self) -> "Callable[[], VLLMEngine]":
         """A function that starts a vLLM engine with both models."""
-        return engine_starter(self.args, self.rl, self.base, self.longest)
+        return engine_starter(self.args, self.args.dtype, self.rl, self.base, self.longest)
 
     @property
     def vocabulary(self) -> int:
@@ -251,7 +251,7 @@ class ShiftJob(FolderOwner):
         given = self.given[0] if self.given is not None else []
         lengths = [len(trajectory.prompt_ids) + len(trajectory.completion_ids) for trajectory in given]
         longest = max(self.longest, *lengths) if lengths else self.longest
-        start = engine_starter(self.args, rl, self.base, longest, scores=True)
+        start = engine_starter(self.args, self.args.dtype, rl, self.base, longest, scores=True)
         vocabulary = min(source.config.get_text_config().vocab_size for source in (self.base, rl))
 
         def ready() -> Scorer:
@@ -318,7 +318,7 @@ def prepare_shift(args: ShiftArguments, *, problems: bool = True, setting: str =
         rl.config, lengths, args.max_new_tokens, model=f"{setting}={args.rl_model!r}", setting="max_new_tokens"
     )
     longest = max(lengths, default=0) + args.max_new_tokens
-    check_engine(args, (base, rl), longest, pair=True)
+    check_engine(args, args.dtype, (base, rl), longest, pair=True)
     judge = judge_of(data, args.reward_func, args.correct_threshold)
     if judge is no_judge:
         reason = "the data has no gold answers, so nothing is judged; name their column by --solution_column."

@@ -7,7 +7,7 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from tokenshift.analysis.sampling.correctness import is_correct
-from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator
+from tokenshift.analysis.sampling.generators import Generator, Sampling
 from tokenshift.analysis.sampling.requests import Request
 from tokenshift.analysis.sampling.rewarded_rows import Reward, row_rewards
 from tokenshift.analysis.sampling.token_ids import encode_prompt
@@ -34,11 +34,11 @@ class HeldOutProblems:
     batch_size: int
     correct_threshold: float = CORRECT
 
-    def accuracy(self, model: Any, tokenizer: Any, label: str) -> HeldOutScore:
+    def accuracy(self, generate: Generator, tokenizer: Any, label: str) -> HeldOutScore:
         """Share of correct responses, one per problem, the same for any number of processes; every one must call it.
 
         Args:
-            model: a causal LM in eval mode.
+            generate: makes the responses, as `sampling` says.
             tokenizer: the model's tokenizer.
             label: label of the progress bar.
 
@@ -46,7 +46,6 @@ class HeldOutProblems:
             ValueError: if no response could be judged, or the judge gives something else than numbers.
         """
         state = PartialState()
-        generate = TransformersGenerator(model, tokenizer, self.sampling)
 
         def scores(rows: list[int]) -> list[float | None]:
             columns = self.problems.select(rows)[:]

@@ -1,6 +1,7 @@
 """Arguments of the supervised control, and everything about a run that can be checked before a model is loaded."""
 
 import copyreg
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,13 @@ from tokenshift.recipes.command_line.resuming import checkpoint_to_resume
 from tokenshift.recipes.command_line.run_record import record_launch
 from tokenshift.recipes.command_line.trl_options import library_options_without_effect
 from tokenshift.recipes.inputs.contents import model_content, problems_content
+from tokenshift.recipes.inputs.engines import (
+    VLLM,
+    EngineArguments,
+    check_engine,
+    check_engine_arguments,
+    engine_without_effect,
+)
 from tokenshift.recipes.inputs.judging import check_compared, verification_without_effect
 from tokenshift.recipes.inputs.models import (
     ModelSource,
@@ -39,6 +47,7 @@ from tokenshift.recipes.inputs.models import (
     model_ends,
     require_chat_template,
     require_shared_vocabulary,
+    weights_dtype,
 )
 from tokenshift.recipes.inputs.problem_arguments import TrainingProblemArguments
 from tokenshift.recipes.inputs.problems import MADE
@@ -95,7 +104,7 @@ OF_RAW_TEXT = (
 
 
 @dataclass
-class SftControlArguments(TrainingProblemArguments):
+class SftControlArguments(EngineArguments, TrainingProblemArguments):
     """
     Arguments of `sft_control.py` beside TRL's.
 
@@ -117,6 +126,11 @@ class SftControlArguments(TrainingProblemArguments):
             The judge of responses; correct are those whose reward is at least the threshold.
         temperature, top_p, max_new_tokens, batch_size:
             How responses are sampled to measure accuracy.
+        engine (`str`):
+            What makes these responses: `transformers`, or `vllm`, an engine beside the training that gets the weights
+            at each measurement; it makes the same responses but for rounding.
+        vllm_gpu_memory_utilization (`float`):
+            Share of each GPU's memory for vLLM; the training has the rest.
         overwrite (`bool`):
             Delete what an earlier run left in `output_dir`.
     """
@@ -139,6 +153,9 @@ class SftControlArguments(TrainingProblemArguments):
         metadata={"help": "Longest response, in tokens; at most 1024, and what the model reads, if not given."},
     )
     batch_size: int = field(default=64, metadata={"help": "Responses sampled at once by each process."})
+    vllm_gpu_memory_utilization: float | None = field(
+        default=0.3, metadata={"help": "Share of each GPU's memory for vLLM, beside the training."}
+    )
     verify_workers: int = field(default=2, metadata={"help": "Verification processes of each process."})
     verify_timeout: float = field(default=10.0, metadata={"help": "CPU seconds a verification may take."})
     verify_budget: float | None = field(
@@ -158,6 +175,7 @@ class SftControlArguments(TrainingProblemArguments):
                 raise ValueError(f"{name}={value} must be at least 1.")
         if self.target_accuracy is not None and not 0 < self.target_accuracy <= 1:
             raise ValueError(f"target_accuracy={self.target_accuracy} must be above 0, and at most 1.")
+        self.check_engine_name()
         check_correct_threshold(self.correct_threshold)
         check_budget("verify_budget", self.verify_budget)
         check_wording(self.wording, self.dataset_name)
@@ -174,6 +192,8 @@ class SftControlArguments(TrainingProblemArguments):
             reasons["completion_column"] = reason
         if self.target_accuracy is not None:
             reasons["rl_model"] = "target_accuracy is the target; leave one of them out."
+        if self.engine != VLLM:  # beside vLLM, attn_implementation is the training's
+            reasons |= engine_without_effect(self.engine)
         if not values.packing:
             reasons["packing_strategy"] = "packing is off; turn it on, or leave it out."
         return reasons
@@ -190,6 +210,7 @@ class SftJob(FolderOwner):
         train: rows with `input_ids` and `labels`.
         left_out: how many solutions were too long.
         held_out: the problems on which accuracy is measured.
+        longest: tokens of the longest prompt of these and its response.
     """
 
     script_args: SftControlArguments
@@ -200,6 +221,7 @@ class SftJob(FolderOwner):
     train: Dataset
     left_out: int
     held_out: HeldOutProblems
+    longest: int
 
     @property
     def output_dir(self) -> Path:
@@ -210,6 +232,16 @@ class SftJob(FolderOwner):
         options = {"attn_implementation": self.model_args.attn_implementation}
         options = {name: value for name, value in options.items() if value is not None}
         return source.load(str(self.model_args.dtype), PartialState().device, **options)
+
+    def dtype_of(self, source: ModelSource) -> str:
+        """The dtype of a model that is not trained."""
+        return weights_dtype((source,), str(self.model_args.dtype))
+
+    def training_dtype(self, model: Any) -> str:
+        """The dtype that the model in training computes in."""
+        if self.args.bf16:
+            return "bfloat16"
+        return "float16" if self.args.fp16 else str(model.dtype).removeprefix("torch.")
 
 
 def parse_sft_arguments(arguments: list[str] | None = None) -> tuple[SftControlArguments, SFTConfig, ModelConfig]:
@@ -274,7 +306,10 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
     max_new_tokens = script_args.max_new_tokens or min(LONGEST_RESPONSE, left)
     sampling = Sampling(script_args.temperature, script_args.top_p, max_new_tokens, args.seed)
     held_out = HeldOutProblems(problems, judge, sampling, script_args.batch_size, script_args.correct_threshold)
-    job = SftJob(script_args, args, model_args, base, rl, train, left_out, held_out)
+    longest_text = longest_prompt + max_new_tokens
+    for source in (base,) if rl is None else (base, rl):
+        check_engine(script_args, str(model_args.dtype), (source,), longest_text, pair=False)
+    job = SftJob(script_args, args, model_args, base, rl, train, left_out, held_out, longest_text)
     job.lock = take_folder(job.output_dir, "SFT control", f"output_dir={args.output_dir!r}")
     # Only now can no other run save a checkpoint any more.
     args.resume_from_checkpoint = checkpoint_to_resume(args, script_args.overwrite)
@@ -292,6 +327,7 @@ def _check_settings(script_args: SftControlArguments, args: SFTConfig, model_arg
         raise ValueError("eval_strategy is not used here: accuracy is measured every check_steps updates.")
     remember_secrets(vars(args))
     check_config_numbers(args)
+    _check_engine_beside_training(script_args, model_args)
     check_trackers(args.report_to)
     folder = Path(str(args.output_dir))
     check_folder(folder, "SFT control", f"output_dir={args.output_dir!r}")
@@ -302,6 +338,29 @@ def _check_settings(script_args: SftControlArguments, args: SFTConfig, model_arg
             f"output_dir={args.output_dir!r} holds {earlier[0]} of an earlier run; delete it by --overwrite true, or "
             "choose another --output_dir."
         )
+
+
+def _check_engine_beside_training(script_args: SftControlArguments, model_args: ModelConfig) -> None:
+    """Refuse trainings whose weights the engine cannot be given.
+
+    Raises:
+        ValueError: for an adapter, for several machines, and for what `check_engine_arguments` refuses.
+    """
+    if script_args.engine != VLLM:
+        return
+    if model_args.use_peft:
+        raise ValueError(
+            "engine='vllm' cannot be with use_peft=True: it is given whole weights; train the whole model, or use "
+            "engine='transformers'."
+        )
+    processes = PartialState().num_processes
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    if processes > here:
+        raise ValueError(
+            f"engine='vllm' measures accuracy on one machine, and {processes - here} of the {processes} processes are "
+            "on others: train on one, or use engine='transformers'."
+        )
+    check_engine_arguments(script_args)
 
 
 def _rl_model(script_args: SftControlArguments, base: ModelSource) -> ModelSource:

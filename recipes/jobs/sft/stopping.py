@@ -11,6 +11,8 @@ from trl.models import unwrap_model_for_generation
 
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.products import SUMMARY_FILE
+from tokenshift.recipes.inputs.engines import engine_facts
+from tokenshift.recipes.jobs.sft.policy_writers import PolicyWriters
 from tokenshift.recipes.jobs.sft.preparation import SftJob
 from tokenshift.trainer.guard.guarded_updates import GuardedUpdates
 from tokenshift.trainer.policy.heldout import HeldOutScore
@@ -61,6 +63,7 @@ class StopAtAccuracy(TrainerCallback):
 
     def __init__(self, trainer: Any, job: SftJob, target: Target) -> None:
         self._trainer, self._job, self._target = trainer, job, target
+        self._writers = PolicyWriters(job)
 
     def checks(self) -> list[tuple[int, HeldOutScore]]:
         """The checks so far: the update, and the score after it."""
@@ -113,6 +116,8 @@ class StopAtAccuracy(TrainerCallback):
             "reward": script_args.reward_func,
             "correct_threshold": script_args.correct_threshold,
             "sampling": asdict(self._job.held_out.sampling),
+            "engine": script_args.engine,
+            **engine_facts(script_args),
             "checks": [{"update": update, **asdict(score)} for update, score in checks],
         }
         if self._trainer.accelerator.is_main_process:
@@ -125,6 +130,11 @@ class StopAtAccuracy(TrainerCallback):
         if state.global_step == 0:
             self._check(control)
         control.should_training_stop = self.reached
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._writers.close()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -145,7 +155,7 @@ class StopAtAccuracy(TrainerCallback):
                 gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
             ) as model,
         ):
-            score = self._job.held_out.accuracy(model, self._job.base.tokenizer, label)
+            score = self._job.held_out.accuracy(self._writers.of(model), self._job.base.tokenizer, label)
         numbers = {
             LOGGED_ACCURACY if name == "mean" else f"{LOGGED_ACCURACY}_{name}": value
             for name, value in asdict(score).items()

@@ -1,9 +1,13 @@
 """Messages where vLLM is missing, or has a version that the engine was not tested with."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+import torch
 
 from tokenshift.analysis.vllm_engine import engine, installation
-from tokenshift.analysis.vllm_engine.engine import EngineOptions, own_devices
+from tokenshift.analysis.vllm_engine.engine import EngineModel, EngineOptions, dtype_of, own_devices
 from tokenshift.analysis.vllm_engine.installation import check_installed, chosen_runner
 
 
@@ -42,6 +46,21 @@ def test_options_out_of_range_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             EngineOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "dtype"),
+    [
+        (torch.float32, "auto", "float32"),
+        ("bfloat16", "auto", "bfloat16"),
+        (None, "auto", "auto"),
+        (torch.float32, "bfloat16", "bfloat16"),
+    ],
+)
+def test_a_model_has_its_own_dtype_unless_another_is_asked_for(stored: Any, asked: str, dtype: str) -> None:
+    """vLLM itself would make bfloat16 of float32."""
+    model = EngineModel("mine", None, SimpleNamespace(dtype=stored))
+    assert dtype_of(model, asked) == dtype
 
 
 def test_each_process_has_gpus_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

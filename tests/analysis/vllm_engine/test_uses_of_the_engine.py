@@ -4,17 +4,16 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from helpers.pocket_models import BASE, requests, save_moved
-from helpers.vllm_pairs import ON_CPU, ONE_PROCESS_LESS, PairOnDisk
+from helpers.vllm_pairs import ON_CPU, ONE_PROCESS_LESS, PairOnDisk, assert_same_table
 
 from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator
 from tokenshift.analysis.sampling.trajectories import Trajectory
 from tokenshift.analysis.token_table.engine_scoring import EngineScorer
+from tokenshift.analysis.token_table.kept_statistics import KeepingGenerator, KeptScorer
 from tokenshift.analysis.token_table.sampled_table import ScoredSampling, ScoringSampler
-from tokenshift.analysis.token_table.schema import TABLE_SCHEMA
 from tokenshift.analysis.token_table.scoring import PairScorer
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
@@ -25,16 +24,6 @@ SAMPLING = Sampling(0.9, 0.8, 60, seed=3)
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> PairOnDisk:
     return PairOnDisk(BASE, save_moved(tmp_path_factory.mktemp("moved"), 0.15))
-
-
-def assert_same_table(table: pa.Table, expected: pa.Table) -> None:
-    assert table.schema == expected.schema == TABLE_SCHEMA
-    for name in TABLE_SCHEMA.names:
-        if TABLE_SCHEMA.field(name).type == pa.float32():
-            values, others = (part[name].to_numpy() for part in (table, expected))
-            np.testing.assert_allclose(values, others, rtol=1e-4, atol=2e-5, err_msg=name)
-        else:
-            assert table[name].to_pylist() == expected[name].to_pylist(), name
 
 
 def test_one_model_samples_as_transformers_does(pair: PairOnDisk) -> None:
@@ -52,19 +41,31 @@ def test_one_model_samples_as_transformers_does(pair: PairOnDisk) -> None:
 
 
 @pytest.mark.parametrize("writer", ["rl", "base"])
-def test_the_table_made_while_sampling(pair: PairOnDisk, writer: str) -> None:
-    wanted = requests(pair.tokenizer, 8)
+def test_the_table_made_while_sampling(pair: PairOnDisk, writer: str, tmp_path: Path) -> None:
+    """As `analyze_shift` makes it: batches are kept in files, judged, and become rows; nothing is read again."""
+    wanted = requests(pair.tokenizer, 8, samples=2)
     settings = ScoredSampling(writer, SAMPLING, 0.7, pair.vocabulary)
     with pair.decoder() as decode:
         sampler = ScoringSampler(lambda: decode.engine, settings, pair.tokenizer)
-        trajectories, _ = sampler(wanted)
-        table = sampler.table(wanted, writer)
+        keeping = KeepingGenerator(sampler, tmp_path, writer)
+        completions = [ids for start in (0, 6, 12) for ids in keeping(wanted[start : start + 6])]
+        at_once = sampler.table(wanted, writer)
     model = pair.rl if writer == "rl" else pair.base
-    assert [one.completion_ids for one in trajectories] == TransformersGenerator(model, pair.tokenizer, SAMPLING)(
-        wanted
-    )
+    assert completions == TransformersGenerator(model, pair.tokenizer, SAMPLING)(wanted)
+    judged = [
+        Trajectory(*request.row, request.prompt_ids, ids, correct=index % 3 == 0)
+        for index, (request, ids) in enumerate(zip(wanted, completions, strict=True))
+    ]
+    judged = judged[::-1]  # rows are found by their problem and sample, in whatever order
+    kept = KeptScorer(tmp_path, lambda: pytest.fail("a response is read again"), pair.tokenizer)
+    table = kept.table(judged, writer)
     scorer = PairScorer(pair.base, pair.rl, pair.tokenizer, temperature=0.9, top_p=0.7)
-    assert_same_table(table, scorer.table(trajectories, writer))
+    expected = scorer.table(judged, writer)
+    assert_same_table(table, expected)
+    assert len(table) == sum(map(len, completions))
+    assert max(expected["js"].to_pylist()) > 0.01  # the two models differ
+    not_judged = [Trajectory(*one.row, one.prompt_ids, ids) for one, ids in zip(wanted, completions, strict=True)]
+    assert_same_table(at_once, scorer.table(not_judged, writer))
 
 
 def test_given_trajectories_are_scored_by_prefill(pair: PairOnDisk) -> None:

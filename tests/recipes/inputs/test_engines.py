@@ -16,8 +16,6 @@ from tokenshift.recipes.jobs.analysis.evaluation import EvaluationArguments
 def arguments(**fields: Any) -> Any:
     values: dict[str, Any] = {
         "engine": "vllm",
-        "use_vllm": False,
-        "dtype": "float32",
         "vllm_tensor_parallel_size": 1,
         "vllm_gpu_memory_utilization": None,
         "vllm_max_model_length": None,
@@ -40,7 +38,6 @@ def tested(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"use_vllm": True}, "give one"),
         ({"vllm_runner": "v3"}, "vllm_runner='v3' is not known"),
         ({"vllm_tensor_parallel_size": 0}, "vllm_tensor_parallel_size=0 must be at least 1"),
         ({"vllm_gpu_memory_utilization": 2.0}, r"vllm_gpu_memory_utilization=2.0 must lie in \(0, 1\]"),
@@ -62,7 +59,7 @@ def test_options_that_cannot_be(fields: dict[str, Any], said: str, tested: None)
 )
 def test_models_that_do_not_fit(fields: dict[str, Any], base: str | None, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        check_engine(arguments(**fields), [source(base)], 30, pair=False)
+        check_engine(arguments(**fields), "float32", [source(base)], 30, pair=False)
 
 
 def test_without_vllm_the_other_engine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,3 +85,5 @@ def test_each_recipe_has_its_engines() -> None:
     assert set(CrossArguments().engines) == set(engines.ENGINE_NAMES)
     with pytest.raises(ValueError, match="engine='draft' is not known; choose transformers or vllm"):
         EvaluationArguments(engine="draft")
+    with pytest.raises(ValueError, match="give one"):
+        EvaluationArguments(engine="vllm", use_vllm=True)
