@@ -64,9 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name not in COMMANDS:
             hint = close_match(name, COMMANDS) or f"; known are {', '.join(COMMANDS)}."
             raise ValueError(f"{name!r} is no command{hint}")
-        if name == "train":
-            words = with_planned_launch(words)
-        launcher, words = split_launch(name, words)
+        launcher, words = split_launch(name, with_planned_launch(name, words))
     except (ValueError, OSError, RecursionError) as error:
         report_mistake("tokenshift", as_mistake(error))
         return MISTAKE

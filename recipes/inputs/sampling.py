@@ -19,6 +19,7 @@ from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.inputs.device_maps import read_device_map
 from tokenshift.recipes.inputs.engines import TRANSFORMERS, VLLM, check_engine_arguments, engine_starter
 from tokenshift.recipes.inputs.models import ModelSource, model_ends
+from tokenshift.recipes.inputs.plan_arguments import PlanArguments
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
 from tokenshift.rewards import configure_verification
 from tokenshift.rewards.budget import check_budget
@@ -37,7 +38,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass
-class SamplingArguments(PromptArguments):
+class SamplingArguments(PlanArguments, PromptArguments):
     """
     Arguments of the recipes that sample responses to problems.
 

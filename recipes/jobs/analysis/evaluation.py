@@ -26,6 +26,7 @@ from tokenshift.recipes.inputs.judging import (
     verification_without_effect,
 )
 from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends, weights_dtype
+from tokenshift.recipes.inputs.plan_arguments import plan_without_effect
 from tokenshift.recipes.inputs.problem_arguments import MADE_WITHOUT, ProblemArguments, value_or_none
 from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.inputs.sampling import (
@@ -131,6 +132,7 @@ class EvaluationArguments(TrackedArguments, SamplingArguments):
         if self.use_vllm:
             reason = "vLLM loads the models by their own configs; leave it out, or use_vllm."
             reasons |= dict.fromkeys(("dtype", "attn_implementation", "device_map", "offload_folder"), reason)
+        reasons |= plan_without_effect(self)
         return reasons | map_without_effect(self.device_map) | engine_without_effect(self.engine)
 
     @property
