@@ -43,6 +43,7 @@ from tokenshift.recipes.command_line.entry import LateMistakeError, run_guarded
 from tokenshift.recipes.inputs.engines import VLLM
 from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
 from tokenshift.recipes.jobs.analysis.headline import cross_numbers
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis, show_plan
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
 from tokenshift.recipes.jobs.analysis.tracking import report_analysis
 
@@ -53,8 +54,11 @@ CROSS_FILES = ("report.html", "cross.md", "cross.json", "figures", "cells")
 """Files of a cross-sampling that are named at the end."""
 
 
-def run(job: ShiftJob) -> None:
-    """Find thresholds, cross-sample, summarise, draw."""
+def run(job: ShiftJob | PlannedAnalysis) -> None:
+    """Find thresholds, cross-sample, summarise, draw; or show the plan."""
+    if isinstance(job, PlannedAnalysis):
+        show_plan(job)
+        return
     args, state = job.args, PartialState()
     policies = functools.cache(lambda: (job.load(job.base), job.load(job.rl)))
     decoding = Decoding(

@@ -38,14 +38,18 @@ from tokenshift.recipes.command_line.console import console
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationJob, prepare
 from tokenshift.recipes.jobs.analysis.headline import evaluation_numbers
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis, show_plan
 from tokenshift.recipes.jobs.analysis.tracking import report_analysis
 
 EVALUATION_FILES = ("evaluation.md", "evaluation.json", "figures", "responses")
 """Files of an evaluation that are named at the end."""
 
 
-def run(job: EvaluationJob) -> None:
-    """Sample and grade responses, then write and show what came of them."""
+def run(job: EvaluationJob | PlannedAnalysis) -> None:
+    """Sample and grade responses, then write and show what came of them; or show the plan."""
+    if isinstance(job, PlannedAnalysis):
+        show_plan(job)
+        return
     args, state = job.args, PartialState()
     tables = [
         evaluate_model(

@@ -29,6 +29,9 @@ noise in float64 where a whole vocabulary is drawn from."""
 DECIDE_COPIES = 24
 """The same while two policies' tokens are drawn and the truncated JS between them is computed."""
 
+CACHES = "vLLM's caches"
+"""The part that takes the rest of what vLLM is given."""
+
 RESPONSE_TOKEN_BYTES = 40
 """Bytes of a token in a list of Python's, in which every process holds all responses that are scored."""
 
@@ -41,28 +44,38 @@ class ReadModel:
         name: what it is called, `base` or `RL`.
         sizes: its sizes.
         forward: what its forward pass takes.
-        share: devices that its weights are spread over.
+        on_device: bytes of its weights on the device that has the most of them; all of them when None.
         waiting: bytes of its weights that wait in host memory.
+        devices: those that share its layers, and with them the caches of keys and values.
+        spread: where its weights are, in words.
     """
 
     name: str
     sizes: ModelSizes
     forward: ForwardBytes
-    share: int = 1
+    on_device: int | None = None
     waiting: int = 0
+    devices: int = 1
+    spread: str = ""
 
     def weights(self, *phases: str) -> list[Part]:
         """Its weights on the device, and those that wait for it."""
-        each = -(-(self.sizes.weights - self.waiting) // self.share)
-        parts = [Part(f"weights of {self.name}", each, phases, note=self.weights_note(self.share))]
+        size = self.sizes.weights if self.on_device is None else self.on_device
+        note = f"{self.note}, {self.spread}" if self.spread else self.note
+        parts = [Part(f"weights of {self.name}", size, phases, note=note)]
         if self.waiting:
             parts.append(Part(f"weights of {self.name}", self.waiting, phases, on_host=True, note="read when used"))
         return parts
 
-    def weights_note(self, share: int) -> str:
-        """The size of its weights in words, shared by so many devices."""
-        spread = f", 1/{share} each" if share > 1 else ""
-        return f"{self.sizes.parameters / 1e9:.3g}B x {self.sizes.itemsize} bytes{spread}"
+    @property
+    def cache_per_token(self) -> int:
+        """Bytes of keys and values per token on a device."""
+        return -(-self.sizes.cache_per_token // self.devices)
+
+    @property
+    def note(self) -> str:
+        """The size of its weights in words."""
+        return f"{self.sizes.parameters / 1e9:.3g}B x {self.sizes.itemsize} bytes"
 
 
 @dataclass(frozen=True)
@@ -95,7 +108,7 @@ def sampling_parts(models: Sequence[ReadModel], rows: int, texts: Texts, phase: 
         phase: when.
     """
     slots = slots_for(texts.prompt, texts.longest)
-    cache = max(model.sizes.cache_per_token for model in models)
+    cache = max(model.cache_per_token for model in models)
     vocabulary = max(model.sizes.vocabulary for model in models)
     read = max(model.forward.of(rows, texts.prompt) for model in models)
     return [
@@ -116,7 +129,7 @@ def scoring_parts(
     truncates: bool,
     one_at_a_time: bool = False,
 ) -> list[Part]:
-    """Memory of scoring responses by two models, with their weights.
+    """Memory of scoring responses by two models, without their weights.
 
     Args:
         base, rl: the models.
@@ -130,13 +143,12 @@ def scoring_parts(
     rows = max(1, min(batch_tokens // texts.longest, responses))
     tokens = rows * texts.mean_response
     on_host = device.type != "cpu"
-    base_reads, both = (BASE_READING,) if one_at_a_time else (READING,), (READING, COMPARING)
+    both = (READING, COMPARING)
     base_state, rl_state = (tokens * model.sizes.hidden * model.sizes.itemsize for model in (base, rl))
-    reading = max(base.forward.of(rows, texts.longest), rl.forward.of(rows, texts.longest))
+    readers = (rl,) if one_at_a_time else (base, rl)
+    reading = max(model.forward.of(rows, texts.longest) for model in readers)
     note = f"{rows} x {texts.longest} tokens"
     parts = [
-        *base.weights(*(base_reads if one_at_a_time else both)),
-        *rl.weights(*both),
         Part("activations", reading, (READING,), note=note),
         Part("states of base", base_state, both, note=f"{tokens} tokens"),
         Part("states of RL", rl_state, (COMPARING,)),
@@ -149,24 +161,32 @@ def scoring_parts(
         Part(
             "responses",
             responses * (texts.prompt + texts.mean_response) * RESPONSE_TOKEN_BYTES,
-            (*base_reads, *both) if one_at_a_time else both,
+            (BASE_READING, *both),
             on_host=on_host,
             note=f"{responses}, as lists of token ids",
         ),
     ]
     if one_at_a_time:
         parts += [
-            Part("activations", base.forward.of(rows, texts.longest), base_reads, note=note),
-            Part("states of base", base_state, base_reads),
+            Part("activations", base.forward.of(rows, texts.longest), (BASE_READING,), note=note),
+            Part("states of base", base_state, (BASE_READING,)),
             Part("LM head of base", base.sizes.head * base.sizes.itemsize, both, note="read back with its states"),
         ]
     return [part for part in parts if part.size]
 
 
 def decoding_parts(
-    base: ReadModel, rl: ReadModel, rows: int, texts: Texts, *, block: int, spare: float, whole: bool
+    base: ReadModel,
+    rl: ReadModel,
+    rows: int,
+    texts: Texts,
+    *,
+    block: int,
+    spare: float,
+    whole: bool,
+    phase: str = DECODING,
 ) -> list[Part]:
-    """Memory of two policies that decode together, with their weights.
+    """Memory of two policies that decode together, without their weights.
 
     Args:
         base, rl: the models.
@@ -175,68 +195,57 @@ def decoding_parts(
         block: tokens whose logits are in memory at once, of each row.
         spare: slots of the caches per token of the longest text.
         whole: whether texts that have begun are read again from their first token on.
+        phase: when.
     """
     slots = int(spare * texts.longest)
     reserved = slots_for(slots, slots)
-    cache = base.sizes.cache_per_token + rl.sizes.cache_per_token
+    cache = base.cache_per_token + rl.cache_per_token
     vocabulary = max(base.sizes.vocabulary, rl.sizes.vocabulary)
     read = texts.longest if whole else texts.prompt
     forward = max(base.forward.of(rows, read), rl.forward.of(rows, read))
+    note = f"2 x {rows} x {reserved} slots for {texts.longest} tokens"
+    step = f"{rows} x {block} tokens" if block > 1 else f"{rows} tokens"
     return [
-        *base.weights(),
-        *rl.weights(),
-        Part("KV caches", rows * reserved * cache, note=f"2 x {rows} x {reserved} slots for {texts.longest} tokens"),
-        Part("copied caches", rows * slots * cache, note="while rows end and others begin"),
-        Part(
-            "logits of a step",
-            rows * block * vocabulary * 4 * DECIDE_COPIES,
-            note=f"{rows} x {block} tokens" if block > 1 else f"{rows} tokens",
-        ),
-        Part("activations", forward, note=f"{rows} x {read} tokens"),
+        Part("KV caches", rows * reserved * cache, (phase,), note=note),
+        Part("copied caches", rows * slots * cache, (phase,), note="while rows end and others begin"),
+        Part("logits of a step", rows * block * vocabulary * 4 * DECIDE_COPIES, (phase,), note=step),
+        Part("activations", forward, (phase,), note=f"{rows} x {read} tokens"),
     ]
 
 
-@dataclass(frozen=True)
-class EngineRoom:
-    """Memory that vLLM has on each device.
-
-    Attributes:
-        parts: what it holds at least: weights, a step's activations, and the caches of one text.
-        capacity: bytes that it is given.
-        cached: tokens for whose keys and values there is room, in each model.
-    """
-
-    parts: list[Part]
-    capacity: int
-    cached: int
-
-
-def engine_room(
-    models: Sequence[ReadModel], capacity: int, texts: Texts, *, devices: int, step: int, phase: str
-) -> EngineRoom:
-    """Memory of a vLLM engine with one model or with a pair.
+def engine_parts(
+    models: Sequence[ReadModel], given: int, texts: Texts, *, devices: int, step: int, phase: str
+) -> tuple[list[Part], int]:
+    """Memory of a vLLM engine with one model or with a pair, on each of its devices.
 
     Args:
         models: those that stand in it.
-        capacity: bytes of each device that it is given.
+        given: bytes of a device that it is given.
         texts: tokens of the texts.
         devices: those that share the models.
         step: tokens that it reads in a step.
         phase: when.
+
+    Returns:
+        The parts, and the tokens for whose keys and values there is room. The parts take what is given, and more where
+        there is no room for the longest text.
     """
-    weights = [
-        Part(
-            f"weights of {model.name}",
-            -(-model.sizes.weights // devices),
-            (phase,),
-            note=model.weights_note(devices),
-        )
-        for model in models
+    spread = f", 1/{devices} each" if devices > 1 else ""
+    length = max(1, min(step, texts.longest))
+    read = -(-step // length) * max(model.forward.of(1, length) for model in models)
+    parts = [
+        *(
+            Part(
+                f"weights of {model.name}", -(-model.sizes.weights // devices), (phase,), note=f"{model.note}{spread}"
+            )
+            for model in models
+        ),
+        Part("activations", read, (phase,), note=f"{step} tokens a step"),
     ]
-    read = max(model.forward.of(1, min(step, texts.longest)) for model in models)
-    read = read * -(-step // max(1, min(step, texts.longest)))
     per_token = -(-sum(model.sizes.cache_per_token for model in models) // devices)
-    least = Part("KV cache", texts.longest * per_token, (phase,), note=f"of one text of {texts.longest} tokens")
-    parts = [*weights, Part("activations", read, (phase,), note=f"{step} tokens a step"), least]
-    left = capacity - sum(part.size for part in parts if part is not least)
-    return EngineRoom(parts, capacity, max(0, left // per_token))
+    left = given - sum(part.size for part in parts)
+    if left >= texts.longest * per_token:
+        caches = Part(CACHES, left, (phase,), note="the rest of its memory")
+        return [*parts, caches], left // per_token
+    note = f"of one text of {texts.longest} tokens"
+    return [*parts, Part("KV cache", texts.longest * per_token, (phase,), note=note)], max(0, left // per_token)

@@ -10,6 +10,9 @@ from tokenshift.recipes.command_line.console import console
 from tokenshift.trainer.plan.launch import Launch
 from tokenshift.trainer.reference_cache import GIB
 
+H100_TFLOPS = 989.0
+"""Floating-point operations of an H100 in bfloat16, in 1e12 per second."""
+
 MOST_CHANGES = 3
 """Changes that are named, those of the largest parts."""
 
@@ -67,3 +70,20 @@ def verdict_lines(plan: MemoryPlan, device: str, changes: Sequence[str], *, fits
         lines.append(f"{device}: {words}")
     head = "to need less:" if plan.fits and fits else "change:"
     return [*lines, *(f"{head} {line}" for line in changes[:MOST_CHANGES])]
+
+
+def time_words(operations: float, tflops: float | None, utilization: float, *, on_cpu: bool) -> str:
+    """The time of operations, in words.
+
+    Args:
+        operations: floating-point operations of a process.
+        tflops: those that it can make, in 1e12 per second; an H100's when None, and none on CPU.
+        utilization: the share of these that it makes.
+        on_cpu: whether it computes on CPU.
+    """
+    if tflops is None and on_cpu:
+        return "give --plan_tflops for its time"
+    rate = tflops or H100_TFLOPS
+    seconds = operations / (rate * 1e12 * utilization)
+    taken = f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"
+    return f"{taken} at {utilization:.0%} of {rate:g} TFLOP/s, without sampling"

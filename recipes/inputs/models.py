@@ -238,12 +238,11 @@ def find_model(
         ValueError: if the model is not there or is no causal LM, is an adapter that cannot be merged, needs code of
             its own that is not trusted, or has files that are damaged or hold more than weights.
     """
-    trusted = {TRUST: trust_remote_code}
-    found = find_config(setting, name, revision, **trusted)
-    tokenizer = find_tokenizer(setting, name, found, **trusted)
-    check_weights(setting, name, found.path, **trusted)
-    if found.base is not None:
-        check_weights(setting, name, found.base, **trusted)
+    found = find_config(setting, name, revision, trust_remote_code=trust_remote_code)
+    tokenizer = find_tokenizer(setting, name, found, trust_remote_code=trust_remote_code)
+    for path in (found.path, found.base):
+        if path is not None:
+            check_weights(setting, name, path, trust_remote_code=trust_remote_code)
     return ModelSource(name, found.path, found.revision, found.base, found.config, tokenizer, trust_remote_code)
 
 

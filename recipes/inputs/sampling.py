@@ -191,11 +191,7 @@ def check_machine(args: SamplingArguments) -> PartialState:
     check_launch(state)
     meet()
     check_same_settings(settings_of(args))
-    if args.device_map is not None and state.num_processes > 1:
-        raise ValueError(
-            f"device_map={args.device_map!r} spreads each model over the devices that one process sees, but "
-            f"{state.num_processes} processes run; start one (python, not accelerate launch), or leave it out."
-        )
+    check_spread(args.device_map, state.num_processes)
     if args.use_vllm and find_spec("vllm") is None:
         raise ValueError("use_vllm=True needs vLLM: pip install 'tokenshift[vllm]'.")
     check_engine_arguments(args)
@@ -203,6 +199,19 @@ def check_machine(args: SamplingArguments) -> PartialState:
         args.verify_workers, args.verify_timeout, bool(args.verify_decimal_comma), args.verify_budget
     )
     return state
+
+
+def check_spread(device_map: Any, processes: int) -> None:
+    """Refuse models that are spread over devices by each of several processes.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if device_map is not None and processes > 1:
+        raise ValueError(
+            f"device_map={device_map!r} spreads each model over the devices that one process sees, but "
+            f"{processes} processes run; start one (python, not accelerate launch), or leave it out."
+        )
 
 
 def check_device_map(args: SamplingArguments, sources: Iterable[ModelSource]) -> None:

@@ -15,7 +15,7 @@ class Launch:
     Attributes:
         processes: over all machines, one per GPU.
         machines: how many.
-        engine: `one process`, `DDP`, `ZeRO-1` to `ZeRO-3`, `FSDP1` or `FSDP2`.
+        engine: `one process`, `DDP`, `ZeRO-1` to `ZeRO-3`, `FSDP1` or `FSDP2`; other words where nothing is trained.
         offloads_optimizer, offloads_parameters: whether these lie in host memory.
         on_cpu: whether the training computes on CPU.
     """
@@ -30,7 +30,8 @@ class Launch:
     def __str__(self) -> str:
         one, several = ("CPU process", "CPU processes") if self.on_cpu else ("GPU", "GPUs")
         where = f" on {self.machines} machines" if self.machines > 1 else ""
-        return f"{self.processes} {one if self.processes == 1 else several}{where}, {self.engine}"
+        engine = f", {self.engine}" if self.engine else ""
+        return f"{self.processes} {one if self.processes == 1 else several}{where}{engine}"
 
     @property
     def shares_parameters(self) -> bool:

@@ -36,6 +36,8 @@ from tokenshift.recipes.inputs.sampling import (
     check_machine,
     generator_maker,
 )
+from tokenshift.recipes.jobs.analysis.dry_run import plan_evaluation
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis
 from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments
 from tokenshift.rewards import load_reward
 from tokenshift.rewards.registry import ACCURACY_REWARDS
@@ -236,13 +238,16 @@ class EvaluationJob(FolderOwner):
         }
 
 
-def prepare(arguments: list[str] | None = None) -> EvaluationJob:
-    """Parse, check, find the models, load the problems.
+def prepare(arguments: list[str] | None = None) -> EvaluationJob | PlannedAnalysis:
+    """Parse, check, find the models, load the problems; or plan alone.
 
     Raises:
         ValueError: for whatever is wrong, in one line.
     """
-    return prepare_evaluation(parse_into((EvaluationArguments,), arguments)[0])
+    args = parse_into((EvaluationArguments,), arguments)[0]
+    if args.dry_run:
+        return plan_evaluation(args, lambda: list(problem_sets(args).values()))
+    return prepare_evaluation(args)
 
 
 def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:

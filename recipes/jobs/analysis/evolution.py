@@ -21,6 +21,8 @@ from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.contents import model_content
 from tokenshift.recipes.inputs.models import ModelSource, find_model
 from tokenshift.recipes.inputs.sampling import check_device_map
+from tokenshift.recipes.jobs.analysis.dry_run import plan_evolution
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis
 from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
 from tokenshift.recipes.jobs.analysis.tracking import TrackedArguments
 
@@ -98,14 +100,16 @@ def _step_and_name(name: str) -> tuple[int, str]:
     return (-1 if step is None else step), name
 
 
-def prepare(arguments: list[str] | None = None) -> EvolutionJob:
-    """Parse, check, find the models, load the problems.
+def prepare(arguments: list[str] | None = None) -> EvolutionJob | PlannedAnalysis:
+    """Parse, check, find the models, load the problems; or plan alone.
 
     Raises:
         ValueError: for whatever is wrong, in one line.
     """
     args = parse_into((EvolutionArguments,), arguments)[0]
     names = checkpoint_names(args.checkpoints)
+    if args.dry_run:
+        return plan_evolution(args, names)
     sources = [find_model("checkpoints", name, trust_remote_code=args.trust_remote_code) for name in names]
     args.rl_model = names[-1]
     shift = prepare_shift(args)

@@ -9,7 +9,7 @@ from transformers import AutoConfig
 from trl import ModelConfig, get_peft_config
 
 from tokenshift.recipes.command_line.parser import parse_into
-from tokenshift.recipes.command_line.plan_view import peak_lines, show_memory, verdict_lines
+from tokenshift.recipes.command_line.plan_view import H100_TFLOPS, peak_lines, show_memory, time_words, verdict_lines
 from tokenshift.recipes.command_line.planned_launch import planned_launch
 from tokenshift.recipes.inputs.model_files import check_causal_config, refusal
 from tokenshift.recipes.inputs.models import resolve_model
@@ -21,9 +21,6 @@ from tokenshift.trainer.plan.model_shape import model_shape
 from tokenshift.trainer.plan.training_plan import TrainingPlan, changes, training_plan
 from tokenshift.trainer.precision import AUTOCAST
 from tokenshift.trainer.reference_cache import GIB
-
-H100_TFLOPS = 989.0
-"""Floating-point operations of an H100 in bfloat16, in 1e12 per second."""
 
 PROMPT_TOKENS = 512
 """Tokens of the longest prompt where neither the plan's options nor vLLM's length say."""
@@ -116,13 +113,15 @@ def show_plan(job: PlannedTraining) -> None:
     """Print the plan: memory by part and phase, tokens, time, what runs out first and what to change."""
     plan, args = job.plan, job.args
     show_memory(plan, "process" if plan.launch.on_cpu else "GPU")
+    rate = job.script_args.plan_tflops, job.script_args.plan_utilization
+    time = time_words(plan.update_flops, *rate, on_cpu=plan.launch.on_cpu)
     prompt, completion, mean = plan.lengths.prompt, plan.lengths.completion, plan.lengths.mean_completion
     rows = [
         f"{job.model_args.model_name_or_path}, {job.parameters / 1e6:,.0f}M parameters; {plan.launch}",
         f"lengths: prompts of at most {prompt} tokens, completions of at most {completion}, {mean} on average",
         f"generation: {plan.prompts} prompts x {args.num_generations} = {plan.completions} completions, at most "
         f"{plan.tokens:,} tokens; {plan.updates_per_generation:g} updates",
-        f"update: {plan.update_flops:.2e} operations a process, {_time(job)}",
+        f"update: {plan.update_flops:.2e} operations a process, {time}",
     ]
     for row in (*rows, *verdict(plan, args)):
         print(row)  # lines to copy
@@ -135,13 +134,3 @@ def verdict(plan: TrainingPlan, args: Any) -> list[str]:
         *peak_lines(plan, plan.launch),
         *verdict_lines(plan, f"a GPU of {size:g} GiB", changes(plan, args)),
     ]
-
-
-def _time(job: PlannedTraining) -> str:
-    """The time of an update, in words."""
-    plan, given = job.plan, job.script_args.plan_tflops
-    if given is None and plan.launch.on_cpu:
-        return "give --plan_tflops for its time"
-    taken = f"{plan.seconds:.3g} s" if plan.seconds < 120 else f"{plan.seconds / 60:.3g} min"
-    rate = f"{job.script_args.plan_utilization:.0%} of {given or H100_TFLOPS:g} TFLOP/s"
-    return f"{taken} at {rate}, without sampling"
