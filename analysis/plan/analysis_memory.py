@@ -6,11 +6,11 @@ left out is small beside it: tables while they are written, and numbers over a f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from tokenshift.analysis.divergence.token_statistics import workspace_bytes
-from tokenshift.analysis.plan.forward_pass import ForwardBytes
 from tokenshift.analysis.plan.model_sizes import ModelSizes
 from tokenshift.analysis.plan.parts import Part
 from tokenshift.analysis.sampling.reserved_cache import slots_for
@@ -36,6 +36,13 @@ RESPONSE_TOKEN_BYTES = 40
 """Bytes of a token in a list of Python's, in which every process holds all responses that are scored."""
 
 
+class Forward(Protocol):
+    """Tells what forward passes take; `ForwardPass` does."""
+
+    def of(self, rows: int, length: int) -> int:
+        """Bytes that a pass over so many sequences of so many tokens each has alive at once."""
+
+
 @dataclass(frozen=True)
 class ReadModel:
     """One of the models.
@@ -43,7 +50,7 @@ class ReadModel:
     Attributes:
         name: what it is called, `base` or `RL`.
         sizes: its sizes.
-        forward: what its forward pass takes.
+        forward: what its forward passes take.
         on_device: bytes of its weights on the device that has the most of them; all of them when None.
         waiting: bytes of its weights that wait in host memory.
         devices: those that share its layers, and with them the caches of keys and values.
@@ -52,7 +59,7 @@ class ReadModel:
 
     name: str
     sizes: ModelSizes
-    forward: ForwardBytes
+    forward: Forward
     on_device: int | None = None
     waiting: int = 0
     devices: int = 1

@@ -2,7 +2,6 @@
 
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,54 +10,42 @@ from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedConfig
 
 from tokenshift.analysis.divergence.hidden_states import backbone
-from tokenshift.analysis.plan.model_sizes import (
-    TRIED_LENGTHS,
-    ModelSizes,
-    fake_model,
-    fitted,
-    sizes_of,
-    trial_inputs,
-)
+from tokenshift.analysis.plan.model_sizes import built, fake_mode, sizes_of, told_of, trial_inputs
 
 
-@dataclass(frozen=True)
-class ForwardBytes:
-    """Bytes that a forward pass over sequences has alive at once, without the LM head.
-
-    Attributes:
-        constant: those that do not depend on the tokens.
-        per_token: per token.
-        per_pair: per pair of tokens of a sequence: attention's scores, or its masks.
-    """
-
-    constant: int
-    per_token: int
-    per_pair: int
-
-    def of(self, rows: int, length: int) -> int:
-        """Bytes of so many sequences of so many tokens each."""
-        return self.constant + rows * (length * self.per_token + length**2 * self.per_pair)
-
-
-def read_model(config: PreTrainedConfig, dtype: torch.dtype, **options: Any) -> tuple[ModelSizes, ForwardBytes]:
-    """The sizes of the model that a config describes, and what its forward pass takes.
+class ForwardPass:
+    """The forward passes of a model of fake tensors.
 
     Args:
         config: of a causal LM.
         dtype: of its parameters.
         options: further arguments of `from_config`, such as `attn_implementation`.
 
+    Attributes:
+        sizes: the model's.
+
     Raises:
         ValueError: if no model can be built of the config, or it cannot be followed without weights.
     """
-    with fake_model(config, dtype, **options) as model, torch.no_grad():
-        model.eval()
-        parts = fitted([most_alive(lambda n=tokens: _read(model, n)) for tokens in TRIED_LENGTHS])  # type: ignore[misc]
-        return sizes_of(model), ForwardBytes(*parts)
 
+    def __init__(self, config: PreTrainedConfig, dtype: torch.dtype, **options: Any) -> None:
+        self._mode, self._seen = fake_mode(), dict[tuple[int, int], int]()
+        self._config = config
+        with told_of(config), self._mode:
+            self._model = built(config, dtype, **options).eval()
+            self.sizes = sizes_of(self._model)
 
-def _read(model: Any, tokens: int) -> None:
-    backbone(model)(**trial_inputs(tokens))
+    def of(self, rows: int, length: int) -> int:
+        """Bytes that a pass over so many sequences of so many tokens each has alive at once, without the LM head.
+
+        Raises:
+            ValueError: if the model cannot be followed without weights.
+        """
+        if (rows, length) not in self._seen:
+            with told_of(self._config), self._mode, torch.no_grad():
+                read = lambda: backbone(self._model)(**trial_inputs(length, rows))  # noqa: E731
+                self._seen[rows, length] = most_alive(read)
+        return self._seen[rows, length]
 
 
 def most_alive(call: Callable[[], Any]) -> int:

@@ -12,9 +12,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-TRIED_LENGTHS = (64, 128, 192)
-"""Tokens of forward passes whose memory is looked at, in equal steps."""
-
 
 @dataclass(frozen=True)
 class ModelSizes:
@@ -57,27 +54,31 @@ class ModelSizes:
         return 2.0 * self.multiplied + 2.0 * self.attention_width * self.layers * tokens
 
 
-@contextmanager
-def fake_model(config: PreTrainedConfig, dtype: torch.dtype, **options: Any) -> Iterator[Any]:
-    """The model of a config, of fake tensors; tensors that are made inside are fake too.
+def fake_mode() -> Any:
+    """A context in which tensors are fake: they have shapes and no memory."""
+    return FakeTensorMode(allow_non_fake_inputs=True)
 
-    Args:
-        config: of a causal LM.
-        dtype: of its parameters.
-        options: further arguments of `from_config`.
+
+@contextmanager
+def told_of(config: PreTrainedConfig) -> Iterator[None]:
+    """What a model's code makes of fake tensors is told in one line.
 
     Raises:
-        ValueError: if no model can be built of the config, or it cannot be followed without weights.
+        ValueError: for whatever is raised inside.
     """
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            yield AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
-    except Exception as error:  # whatever a model's code makes of fake tensors
+        yield
+    except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"The memory of a {type(config).__name__.removesuffix('Config')} model cannot be told from its config: "
             f"{type(error).__name__}: {reason}"
         ) from error
+
+
+def built(config: PreTrainedConfig, dtype: torch.dtype, **options: Any) -> Any:
+    """The causal LM of a config, with parameters of a dtype; in `fake_mode` it takes no memory."""
+    return AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
 
 
 def sizes_of(model: Any) -> ModelSizes:
@@ -97,20 +98,11 @@ def sizes_of(model: Any) -> ModelSizes:
     )
 
 
-def fitted(sizes: list[int]) -> tuple[int, int, int]:
-    """The constant, the factor of the length and that of its square by which sizes depend on `TRIED_LENGTHS`."""
-    first, second, third = sizes
-    step, start = TRIED_LENGTHS[1] - TRIED_LENGTHS[0], TRIED_LENGTHS[0]
-    square = (third - 2 * second + first) // (2 * step**2)
-    linear = (second - first) // step - square * (2 * start + step)
-    return max(0, first - linear * start - square * start**2), linear, square
-
-
-def trial_inputs(tokens: int) -> dict[str, Any]:
-    """Arguments of a forward pass over one sequence, with the mask that is made of a padded batch's."""
+def trial_inputs(tokens: int, rows: int = 1) -> dict[str, Any]:
+    """Arguments of a forward pass over sequences of so many tokens, with the mask that is made of a padded batch's."""
     return {
-        "input_ids": torch.zeros(1, tokens, dtype=torch.long),
-        "attention_mask": torch.ones(1, 1, tokens, tokens, dtype=torch.bool),
+        "input_ids": torch.zeros(rows, tokens, dtype=torch.long),
+        "attention_mask": torch.ones(rows, 1, tokens, tokens, dtype=torch.bool),
         "use_cache": False,
     }
 

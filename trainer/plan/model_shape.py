@@ -13,14 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from tokenshift.analysis.divergence.hidden_states import backbone
-from tokenshift.analysis.plan.model_sizes import (
-    TRIED_LENGTHS,
-    ModelSizes,
-    fake_model,
-    fitted,
-    sizes_of,
-    trial_inputs,
-)
+from tokenshift.analysis.plan.model_sizes import ModelSizes, built, fake_mode, sizes_of, told_of, trial_inputs
+
+TRIED_LENGTHS = (64, 128, 192)
+"""Tokens of the forward passes, in equal steps."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +72,15 @@ def model_shape(
     Raises:
         ValueError: if no model can be built of the config, or the model cannot be followed without weights.
     """
-    with fake_model(config, dtype) as model:
-        sizes = sizes_of(model)
-        model.train()
-        kept, per_token, per_pair = fitted([_kept_bytes(model, tokens, autocast) for tokens in TRIED_LENGTHS])
+    with told_of(config):
+        with fake_mode():
+            model = built(config, dtype).train()
+            sizes = sizes_of(model)
+            kept, per_token, per_pair = _fitted([_kept_bytes(model, tokens, autocast) for tokens in TRIED_LENGTHS])
+        trained = sizes.parameters if peft_config is None else _trained(config, peft_config)
     return ModelShape(
         **vars(sizes),
-        trained=sizes.parameters if peft_config is None else _trained(config, peft_config),
+        trained=trained,
         kept_per_token=per_token,
         kept_per_pair=per_pair,
         kept=kept,
@@ -105,6 +103,15 @@ def _kept_bytes(model: Any, tokens: int, autocast: torch.dtype | None) -> int:
     with _kept_storages(known) as storages, torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
         backbone(model)(**trial_inputs(tokens))
     return sum(storage.nbytes() for storage in storages.values())
+
+
+def _fitted(sizes: list[int]) -> tuple[int, int, int]:
+    """The constant, the factor of the length and that of its square by which sizes depend on `TRIED_LENGTHS`."""
+    first, second, third = sizes
+    step, start = TRIED_LENGTHS[1] - TRIED_LENGTHS[0], TRIED_LENGTHS[0]
+    square = (third - 2 * second + first) // (2 * step**2)
+    linear = (second - first) // step - square * (2 * start + step)
+    return max(0, first - linear * start - square * start**2), linear, square
 
 
 @contextmanager

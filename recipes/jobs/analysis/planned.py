@@ -14,8 +14,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 from tokenshift.analysis.plan.analysis_memory import ReadModel, Texts
-from tokenshift.analysis.plan.forward_pass import ForwardBytes, read_model
-from tokenshift.analysis.plan.model_sizes import ModelSizes
+from tokenshift.analysis.plan.forward_pass import ForwardPass
 from tokenshift.analysis.plan.parts import CUDA_CONTEXT, MemoryPlan, Part
 from tokenshift.analysis.sampling.prompts import encode_problems
 from tokenshift.analysis.sampling.token_ids import check_context, context_length
@@ -106,7 +105,7 @@ class PlannedModels:
 
     def __init__(self, args: Any, machine: Machine) -> None:
         self._args, self._machine = args, machine
-        self._known: dict[str, tuple[ModelSizes, ForwardBytes]] = {}
+        self._known: dict[str, ForwardPass] = {}
         self.found: dict[str, tuple[str, FoundConfig]] = {}  # name -> the setting that names it, and its config
 
     def find(self, setting: str, name: str) -> FoundConfig:
@@ -151,9 +150,9 @@ class PlannedModels:
             options = {"attn_implementation": args.attn_implementation, "trust_remote_code": args.trust_remote_code}
             if args.attn_implementation not in FOLLOWED_ATTENTION:
                 del options["attn_implementation"]
-            self._known[key] = read_model(found.config, dtype, **options)
-        sizes, forward = self._known[key]
-        return self._placed(ReadModel(title, sizes, forward), name, found, dtype, beside)
+            self._known[key] = ForwardPass(found.config, dtype, **options)
+        forward = self._known[key]
+        return self._placed(ReadModel(title, forward.sizes, forward), name, found, dtype, beside)
 
     def _placed(self, model: ReadModel, name: str, found: FoundConfig, dtype: torch.dtype, beside: int) -> ReadModel:
         """A model with its weights where `device_map` puts them."""

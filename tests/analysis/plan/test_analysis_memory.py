@@ -18,7 +18,6 @@ from tokenshift.analysis.plan.analysis_memory import (
     sampling_parts,
     scoring_parts,
 )
-from tokenshift.analysis.plan.forward_pass import ForwardBytes
 from tokenshift.analysis.plan.model_sizes import ModelSizes
 from tokenshift.analysis.plan.parts import MemoryPlan, Part, peak
 
@@ -32,7 +31,16 @@ SIZES = ModelSizes(
     vocabulary=30,
     cache_per_token=40,
 )
-BASE, RL = (ReadModel(name, SIZES, ForwardBytes(5, 7, 1)) for name in ("base", "RL"))
+
+
+class Forward:
+    """5 bytes, 7 a token and 1 a pair of tokens."""
+
+    def of(self, rows: int, length: int) -> int:
+        return 5 + rows * (length * 7 + length**2)
+
+
+BASE, RL = (ReadModel(name, SIZES, Forward()) for name in ("base", "RL"))
 TEXTS = Texts(prompt=20, response=100, mean_response=60)
 CPU = torch.device("cpu")
 
@@ -105,7 +113,7 @@ def test_an_engine_takes_what_it_is_given_and_more_where_no_text_fits() -> None:
 
 
 def test_weights_that_are_spread() -> None:
-    spread = ReadModel("RL", SIZES, ForwardBytes(0, 0, 0), on_device=700, waiting=600, devices=2, spread="over 2 GPUs")
+    spread = ReadModel("RL", SIZES, Forward(), on_device=700, waiting=600, devices=2, spread="over 2 GPUs")
     device, host = spread.weights(READING)
     assert (device.size, device.on_host, host.size, host.on_host) == (700, False, 600, True)
     assert spread.cache_per_token == 20

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, LlamaCo
 from tokenshift.analysis.cross_sampling.intervention import Intervention, decide
 from tokenshift.analysis.divergence.hidden_states import backbone
 from tokenshift.analysis.plan.analysis_memory import DECIDE_COPIES, DRAW_COPIES
-from tokenshift.analysis.plan.forward_pass import most_alive, read_model
+from tokenshift.analysis.plan.forward_pass import ForwardPass, most_alive
 from tokenshift.analysis.sampling.generators import Sampling, _CoupledDraw
 from tokenshift.analysis.sampling.reserved_cache import reserved_cache, slots_for
 
@@ -30,7 +30,7 @@ SMOLLM2 = LlamaConfig(
 @pytest.mark.parametrize(("name", "published"), [("pocket", None), ("smollm2", 134_515_008)])
 def test_parameters_are_the_models_own(name: str, published: int | None) -> None:
     config: Any = SMOLLM2 if name == "smollm2" else AutoConfig.from_pretrained(BASE)
-    sizes, _ = read_model(config, torch.bfloat16)
+    sizes = ForwardPass(config, torch.bfloat16).sizes
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     assert sizes.parameters == sum(parameter.numel() for parameter in model.parameters())
@@ -51,7 +51,7 @@ def cache_bytes(cache: Any) -> int:
 
 def test_caches_take_what_is_planned() -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(BASE).eval()
-    sizes, _ = read_model(model.config, torch.float32)
+    sizes = ForwardPass(model.config, torch.float32).sizes
     rows, prompt, longest = 3, 20, 70
     plain, reserved = DynamicCache(config=model.config), reserved_cache(model.config)
     with torch.no_grad():
@@ -69,8 +69,7 @@ def test_caches_take_what_is_planned() -> None:
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
 def test_a_forward_pass_takes_what_is_planned(architecture: str) -> None:
     model = tiny_model(architecture).eval()
-    _, forward = read_model(model.config, torch.float32)
-    tokens = 96  # none of those that were tried
+    forward, tokens = ForwardPass(model.config, torch.float32), 96
 
     def read(rows: int) -> None:
         ids, mask = torch.zeros(rows, tokens, dtype=torch.long), torch.ones(rows, 1, tokens, tokens, dtype=torch.bool)
@@ -111,4 +110,4 @@ def test_logits_of_a_step_are_at_most_those_planned(top_p: float) -> None:
 def test_a_model_that_cannot_be_followed_is_told_in_one_line() -> None:
     wrong = LlamaConfig(hidden_act="nothing")
     with pytest.raises(ValueError, match="The memory of a Llama model cannot be told from its config"):
-        read_model(wrong, torch.float32)
+        ForwardPass(wrong, torch.float32).of(1, 8)
