@@ -13,6 +13,7 @@ Responses are sampled and judged (or read from `--trajectories FILE`), both mode
 `output_dir` gets `table/` (Parquet, one row per token), `summary.json`, `figures/` and `report.html`. Started again
 after a stop it goes on where it was; the rows of a finished one are left as they are. Numbers are of the JS between
 distributions truncated to top-p, as published, with that between whole ones beside it; `--measure js` swaps the two.
+`--dry_run` prints memory, tokens and files of the analysis, and loads no model.
 
 Several models of one recipe are analyzed one by one, each in a folder of its own under `output_dir/runs/`, and
 `output_dir` gets `runs.json`, `figures/` and `report.html` with what is said over runs: verdicts on training need

@@ -12,7 +12,8 @@ Forward, the base decodes and RL draws the token where the criterion lies above 
 Thresholds are given, or found on a pilot for wanted shares of tokens, intervened or effectively replaced. `output_dir`
 gets `cells/` (Parquet, one row per response), `paths/` (what was decoded, each prefix once), `thresholds.json`,
 `cross.json`, `cross.md`, `figures/` and `report.html`. Started again after a stop it goes on where it was; started
-with more criteria, budgets or seeds it runs those alone, and decodes only what they add.
+with more criteria, budgets or seeds it runs those alone, and decodes only what they add. `--dry_run` prints memory,
+policies and tokens, and loads no model.
 """
 
 from tokenshift.recipes.command_line.start import start_script

@@ -10,7 +10,7 @@
 Each model answers each problem of each set `samples` times, two models with the same random numbers, so that they are
 compared problem by problem. `output_dir` gets `responses/` (Parquet, one row per response), `evaluation.json`,
 `evaluation.md` and `figures/`. Started again after a stop it goes on where it was; started with another model or set
-it samples that alone.
+it samples that alone. `--dry_run` prints memory and tokens, and loads no model.
 """
 
 from tokenshift.recipes.command_line.start import start_script

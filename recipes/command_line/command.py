@@ -3,6 +3,7 @@
     tokenshift train --config smollm2_arithmetic
     tokenshift train --launch ddp --num_processes 4
     tokenshift train --dry_run --launch zero3 --num_processes 32
+    tokenshift shift --dry_run --plan_gpu_gib 80
 
 `python recipes/X.py` and `accelerate launch ... recipes/X.py` do the same; the command also works where there is no
 checkout.
