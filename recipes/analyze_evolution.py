@@ -29,13 +29,17 @@ from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.tracking import report_analysis
 from tokenshift.recipes.jobs.analysis.evolution import EvolutionJob, prepare, score_checkpoints
 from tokenshift.recipes.jobs.analysis.headline import checkpoint_numbers
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis, show_plan
 from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_statements
 
 EVOLUTION_FILES = ("report.html", "evolution.json", "figures")
 
 
-def run(job: EvolutionJob) -> None:
-    """Sample, score each checkpoint, compare."""
+def run(job: EvolutionJob | PlannedAnalysis) -> None:
+    """Sample, score each checkpoint, compare; or show the plan."""
+    if isinstance(job, PlannedAnalysis):
+        show_plan(job)
+        return
     shift, state = job.shift, PartialState()
     tables, accuracies = score_checkpoints(job)
     if state.is_main_process:

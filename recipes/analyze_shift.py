@@ -13,6 +13,7 @@ Responses are sampled and judged (or read from `--trajectories FILE`), both mode
 `output_dir` gets `table/` (Parquet, one row per token), `summary.json`, `figures/` and `report.html`. Started again
 after a stop it goes on where it was; the rows of a finished one are left as they are. Numbers are of the JS between
 distributions truncated to top-p, as published, with that between whole ones beside it; `--measure js` swaps the two.
+`--dry_run` prints memory, tokens and files of the analysis, and loads no model.
 
 Several models of one recipe are analyzed one by one, each in a folder of its own under `output_dir/runs/`, and
 `output_dir` gets `runs.json`, `figures/` and `report.html` with what is said over runs: verdicts on training need
@@ -51,9 +52,11 @@ from tokenshift.recipes.command_line.tracking import TrackedArguments, report_an
 from tokenshift.recipes.inputs.contents import content_hash
 from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.inputs.trajectory_files import load_trajectories
+from tokenshift.recipes.jobs.analysis.dry_run import plan_shift
 from tokenshift.recipes.jobs.analysis.headline import shift_numbers
 from tokenshift.recipes.jobs.analysis.idle_options import shift_without_effect
 from tokenshift.recipes.jobs.analysis.model_groups import named_groups
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis, show_plan
 from tokenshift.recipes.jobs.analysis.runs import RunsJob, prepare_runs
 from tokenshift.recipes.jobs.analysis.shift import (
     MeasuredShiftArguments,
@@ -160,8 +163,11 @@ def analyze_one(job: ShiftJob) -> dict[str, list[Statement]] | None:
     )
 
 
-def run(job: ShiftJob | RunsJob) -> None:
-    """Analyze the model; of several models each, and then what they say together."""
+def run(job: ShiftJob | RunsJob | PlannedAnalysis) -> None:
+    """Analyze the model; of several models each, and then what they say together; or show the plan."""
+    if isinstance(job, PlannedAnalysis):
+        show_plan(job)
+        return
     state = PartialState()
     if isinstance(job, RunsJob):
         _run_all(job)
@@ -196,8 +202,8 @@ def _run_all(job: RunsJob) -> None:
     show_runs(summary, job.folder)
 
 
-def prepare(arguments: list[str] | None = None) -> ShiftJob | RunsJob:
-    """Parse, check, find the models, load the problems.
+def prepare(arguments: list[str] | None = None) -> ShiftJob | RunsJob | PlannedAnalysis:
+    """Parse, check, find the models, load the problems; or plan alone.
 
     Raises:
         ValueError: for whatever is wrong, in one line.
@@ -214,6 +220,8 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob | RunsJob:
         check_control(Path(args.control), args.measure)
     if args.trajectories not in SAMPLED and not user_path(args.trajectories, "trajectories").is_file():
         raise ValueError(f"trajectories={args.trajectories!r} is no file; give rl, base, both or a file's path.")
+    if args.dry_run:
+        return plan_shift(args, names, sft)
     if len(names) > 1 or sft:
         return prepare_runs(args, groups, sft, prepare_one, settings_of)
     args.rl_model = names[0]

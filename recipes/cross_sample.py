@@ -12,7 +12,8 @@ Forward, the base decodes and RL draws the token where the criterion lies above 
 Thresholds are given, or found on a pilot for wanted shares of tokens, intervened or effectively replaced. `output_dir`
 gets `cells/` (Parquet, one row per response), `paths/` (what was decoded, each prefix once), `thresholds.json`,
 `cross.json`, `cross.md`, `figures/` and `report.html`. Started again after a stop it goes on where it was; started
-with more criteria, budgets or seeds it runs those alone, and decodes only what they add.
+with more criteria, budgets or seeds it runs those alone, and decodes only what they add. `--dry_run` prints memory,
+policies and tokens, and loads no model.
 """
 
 from tokenshift.recipes.command_line.start import start_script
@@ -44,6 +45,7 @@ from tokenshift.recipes.command_line.tracking import report_analysis
 from tokenshift.recipes.inputs.engines import VLLM
 from tokenshift.recipes.jobs.analysis.cross_sampling import prepare
 from tokenshift.recipes.jobs.analysis.headline import cross_numbers
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis, show_plan
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
 
 if TYPE_CHECKING:
@@ -53,8 +55,11 @@ CROSS_FILES = ("report.html", "cross.md", "cross.json", "figures", "cells")
 """Files of a cross-sampling that are named at the end."""
 
 
-def run(job: ShiftJob) -> None:
-    """Find thresholds, cross-sample, summarise, draw."""
+def run(job: ShiftJob | PlannedAnalysis) -> None:
+    """Find thresholds, cross-sample, summarise, draw; or show the plan."""
+    if isinstance(job, PlannedAnalysis):
+        show_plan(job)
+        return
     args, state = job.args, PartialState()
     policies = functools.cache(lambda: (job.load(job.base), job.load(job.rl)))
     decoding = Decoding(

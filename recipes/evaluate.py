@@ -10,7 +10,7 @@
 Each model answers each problem of each set `samples` times, two models with the same random numbers, so that they are
 compared problem by problem. `output_dir` gets `responses/` (Parquet, one row per response), `evaluation.json`,
 `evaluation.md` and `figures/`. Started again after a stop it goes on where it was; started with another model or set
-it samples that alone.
+it samples that alone. `--dry_run` prints memory and tokens, and loads no model.
 """
 
 from tokenshift.recipes.command_line.start import start_script
@@ -39,13 +39,17 @@ from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.tracking import report_analysis
 from tokenshift.recipes.jobs.analysis.evaluation import EvaluationJob, prepare
 from tokenshift.recipes.jobs.analysis.headline import evaluation_numbers
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis, show_plan
 
 EVALUATION_FILES = ("evaluation.md", "evaluation.json", "figures", "responses")
 """Files of an evaluation that are named at the end."""
 
 
-def run(job: EvaluationJob) -> None:
-    """Sample and grade responses, then write and show what came of them."""
+def run(job: EvaluationJob | PlannedAnalysis) -> None:
+    """Sample and grade responses, then write and show what came of them; or show the plan."""
+    if isinstance(job, PlannedAnalysis):
+        show_plan(job)
+        return
     args, state = job.args, PartialState()
     tables = [
         evaluate_model(

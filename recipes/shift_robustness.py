@@ -26,6 +26,7 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.tracking import report_analysis
 from tokenshift.recipes.jobs.analysis.headline import robustness_numbers
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis, show_plan
 from tokenshift.recipes.jobs.analysis.robustness import prepare, robustness_rows
 from tokenshift.recipes.jobs.analysis.shift import ShiftJob
 from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_robustness
@@ -33,8 +34,11 @@ from tokenshift.recipes.jobs.analysis.terminal import show_counted, show_robustn
 ROBUSTNESS_FILES = ("report.html", "robustness.md", "robustness.json", "figures")
 
 
-def run(job: ShiftJob) -> None:
-    """Sample and score each setting, and put all into one table."""
+def run(job: ShiftJob | PlannedAnalysis) -> None:
+    """Sample and score each setting, and put all into one table; or show the plan."""
+    if isinstance(job, PlannedAnalysis):
+        show_plan(job)
+        return
     state = PartialState()
     rows = robustness_rows(job)
     if state.is_main_process:

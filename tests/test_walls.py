@@ -26,6 +26,7 @@ ANALYSIS_ROOMS = {
     *BOTTOM,
     *QUESTIONS,
     *("analysis.sampling", "analysis.token_table", "analysis.figures", "analysis.report", "analysis.vllm_engine"),
+    "analysis.plan",
 }
 SCRIPTS = {f"recipes.{path.stem}" for path in (ROOT / "recipes").glob("*.py") if path.stem != "__init__"}
 
@@ -40,6 +41,7 @@ WALLS: dict[str, set[str]] = {
         *("analysis.token_table", "analysis.figures", "analysis.report", "analysis.vllm_engine"),
         *QUESTIONS,
     },
+    "analysis.plan": ANALYSIS_ROOMS - {"analysis.plan", "analysis.sampling", *BOTTOM},
     "analysis.vllm_engine": {"analysis.token_table", "analysis.figures", "analysis.report", *QUESTIONS},
     "analysis.token_table": {"analysis.figures", "analysis.report", *QUESTIONS},
     "trainer": {"recipes", "rewards"},

@@ -48,12 +48,29 @@ class ReservedLayer(DynamicLayer):
         end = start + new.shape[2]
         buffer, view = self._buffers.get(name, (None, None))
         if buffer is None or view is not old or buffer.shape[2] < end:
-            buffer = new.new_empty(*new.shape[:2], end + max(FEWEST, end // SHARE), new.shape[3])
+            buffer = new.new_empty(*new.shape[:2], _slots(end), new.shape[3])
             if start:
                 buffer[:, :, :start] = old
         buffer[:, :, start:end] = new
         self._buffers[name] = buffer, (view := buffer[:, :, :end])
         return view
+
+
+def _slots(written: int) -> int:
+    """The slots of a buffer that is made when so many are to be written."""
+    return written + max(FEWEST, written // SHARE)
+
+
+def slots_for(first: int, last: int) -> int:
+    """The slots of a layer's buffers when tokens were added to the first ones, one at a time, up to the last.
+
+    Args:
+        first, last: numbers of tokens.
+    """
+    slots = _slots(first)
+    while slots < last:
+        slots = _slots(slots + 1)
+    return slots
 
 
 def reserved_cache(config: Any) -> DynamicCache:

@@ -67,6 +67,15 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
+def tables_bytes(sampled: int, scored: int) -> int:
+    """Bytes of the tables of an analysis, about, at the moment when they take the most: in units of work, and joined.
+
+    Args:
+        sampled, scored: tokens that it samples, and that it scores.
+    """
+    return sampled * SAMPLED_TOKEN_BYTES + 2 * scored * SCORED_TOKEN_BYTES
+
+
 def check_room(
     folder: Path, needed: int, parts: str, where: str, advice: str, *, freed: int = 0, at_most: int = 0
 ) -> str | None:

@@ -1,9 +1,10 @@
-"""The memory that a training's plan tells, against the largest resident memory of that training, on a CPU.
+"""The memory that a plan tells, against the largest resident memory of the run that it is for, on a CPU.
 
-Each training is a process of its own: what it had when the imports were done is taken off its peak. Completions are
-random and of full length, so that lengths are those of the plan; no phase of sampling is measured or planned.
+Each run is a process of its own: what it had when the imports were done is taken off its peak. Of trainings,
+completions are random and of full length, so that lengths are those of the plan; no phase of sampling is measured or
+planned. An analysis samples, at a temperature at which few responses end before their limit, and is measured whole.
 
-    python -m tokenshift.recipes.benchmarks.plan_error                  # three settings of SmolLM2, three runs each
+    python -m tokenshift.recipes.benchmarks.plan_error                  # all settings of SmolLM2, three runs each
     python -m tokenshift.recipes.benchmarks.plan_error --model pocket --runs 1
 """
 
@@ -13,10 +14,15 @@ import resource
 import subprocess
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from tokenshift.analysis.plan.parts import MemoryPlan, peak
+from tokenshift.recipes.command_line.commands import COMMANDS
 
 MIB = 2**20
 ALLOWED = 0.15
@@ -32,24 +38,53 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "k3, 4 x 128 tokens, checkpointing": {"rows": 4, "length": 128, "gradient_checkpointing": True},
 }
-"""Settings by name: completions of a micro-batch, their tokens, and fields of the config."""
+"""Settings of trainings by name: completions of a micro-batch, their tokens, and fields of the config."""
+
+ANALYSES: dict[str, list[str]] = {
+    "shift, 64 x 64 tokens, 8,192 tokens at once": [
+        *("--size", "16", "--samples", "4", "--max_new_tokens", "64", "--temperature", "2", "--top_p", "0.95"),
+        *("--batch_size", "32", "--batch_tokens", "8192", "--report_responses", "0", "--resamples", "20"),
+    ],
+}
+"""Settings of `shift` by name: its arguments beside models and data."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The memory and the tokens that a training took.
+    """The memory and the tokens that a run took.
 
     Attributes:
         peak: bytes of its largest resident memory beyond those after the imports.
-        prompt: tokens of its longest prompt.
+        prompt: tokens of a training's longest prompt; 0 of an analysis, whose plan reads them itself.
     """
 
     peak: int
-    prompt: int
+    prompt: int = 0
 
 
 def measure(model: str, name: str) -> Measured:
-    """Train in this process: two updates on one generation."""
+    """Run a setting in this process."""
+    return measure_analysis(model, name) if name in ANALYSES else measure_training(model, name)
+
+
+def analysis_words(model: str, name: str) -> list[str]:
+    """The arguments of a model's analysis beside itself."""
+    data = "pocket" if model == "pocket" else "sums"
+    return ["--base_model", model, "--rl_model", model, "--dataset_name", data, *ANALYSES[name]]
+
+
+def measure_analysis(model: str, name: str) -> Measured:
+    """Analyze a model beside itself."""
+    shift: Any = import_module(COMMANDS["shift"].module)
+    before = _resident()
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        if status := shift.main([*analysis_words(model, name), "--output_dir", str(Path(folder) / "shift")]):
+            sys.exit(status)
+    return Measured(_largest() - before)
+
+
+def measure_training(model: str, name: str) -> Measured:
+    """Train: two updates on one generation."""
     from transformers import AutoTokenizer
 
     from tokenshift.recipes.benchmarks import training_cost
@@ -67,8 +102,12 @@ def measure(model: str, name: str) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         trainer = training_cost.build(made, Path(folder), {}, stock=False)
         prompts = [trainer.processing_class(row).input_ids for row in known.problems["prompt"]]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
-    return Measured(peak - before, max(map(len, prompts)))
+    return Measured(_largest() - before, max(map(len, prompts)))
+
+
+def _largest() -> int:
+    """The largest resident memory that this process had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
 
 
 def _resident() -> int:
@@ -78,14 +117,23 @@ def _resident() -> int:
 
 
 def planned(model: str, name: str, prompt: int) -> dict[str, int]:
-    """Bytes of each part in the phase that takes the most, sampling left out; what `--dry_run` plans by."""
+    """Bytes of each part in the phase that takes the most; what `--dry_run` plans by."""
+    if name in ANALYSES:
+        shift: Any = import_module(COMMANDS["shift"].module)
+        plan: MemoryPlan = shift.prepare(["--dry_run", *analysis_words(model, name)]).plan
+        return plan.largest_parts()
+    return planned_training(model, name, prompt)
+
+
+def planned_training(model: str, name: str, prompt: int) -> dict[str, int]:
+    """The same of a training, sampling left out."""
     import torch
     from transformers import AutoConfig
 
     from tokenshift.recipes.inputs.models import resolve_model
     from tokenshift.trainer import DivergenceGRPOConfig
     from tokenshift.trainer.plan.launch import Launch
-    from tokenshift.trainer.plan.memory import PHASES, SAMPLING, Lengths, peak, training_memory
+    from tokenshift.trainer.plan.memory import PHASES, SAMPLING, Lengths, training_memory
     from tokenshift.trainer.plan.model_shape import model_shape
 
     setting = {"gradient_checkpointing": False, **SETTINGS[name]}
@@ -97,16 +145,17 @@ def planned(model: str, name: str, prompt: int) -> dict[str, int]:
     shape = model_shape(AutoConfig.from_pretrained(resolve_model(model)), torch.float32)
     parts = training_memory(shape, args, Launch(on_cpu=True), Lengths(prompt, length, length), peft=False)
     phase = max((phase for phase in PHASES if phase != SAMPLING), key=lambda phase: peak(parts, phase))
-    return {part.name: part.size for part in parts if phase in part.phases}
+    return {part.name: part.size for part in parts if part.bytes_in(phase)}
 
 
 def main(words: list[str] | None = None) -> int:
     """Print a table; exit status 1 where a plan is further off than `ALLOWED`."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--model", default="smollm2", help="pocket or smollm2.")
-    parser.add_argument("--runs", type=int, default=3, help="Trainings of a setting, of which the median counts.")
-    parser.add_argument("--settings", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument("--measure", choices=list(SETTINGS), help="Measure one setting in this process.")
+    parser.add_argument("--runs", type=int, default=3, help="Runs of a setting, of which the median counts.")
+    known = [*SETTINGS, *ANALYSES]
+    parser.add_argument("--settings", nargs="*", default=known, choices=known)
+    parser.add_argument("--measure", choices=known, help="Measure one setting in this process.")
     given = parser.parse_args(words)
     if given.measure:
         found = measure(given.model, given.measure)

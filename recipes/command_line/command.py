@@ -3,6 +3,7 @@
     tokenshift train --config smollm2_arithmetic
     tokenshift train --launch ddp --num_processes 4
     tokenshift train --dry_run --launch zero3 --num_processes 32
+    tokenshift shift --dry_run --plan_gpu_gib 80
 
 `python recipes/X.py` and `accelerate launch ... recipes/X.py` do the same; the command also works where there is no
 checkout.
@@ -64,9 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name not in COMMANDS:
             hint = close_match(name, COMMANDS) or f"; known are {', '.join(COMMANDS)}."
             raise ValueError(f"{name!r} is no command{hint}")
-        if name == "train":
-            words = with_planned_launch(words)
-        launcher, words = split_launch(name, words)
+        launcher, words = split_launch(name, with_planned_launch(name, words))
     except (ValueError, OSError, RecursionError) as error:
         report_mistake("tokenshift", as_mistake(error))
         return MISTAKE

@@ -32,6 +32,7 @@ SMALLEST = {
             *("rounds", "tokens", "hidden", "vocabulary", "vllm_tensor_parallel_size", "vllm_max_model_length"),
             *("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations", "num_iterations"),
             *("steps_per_generation", "generation_batch_size", "max_completion_length"),
+            *("plan_processes", "plan_machines", "plan_gpus", "plan_prompt_tokens", "plan_completion_tokens"),
         ),
         1,
     ),

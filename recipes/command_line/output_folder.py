@@ -11,19 +11,14 @@ from accelerate.logging import get_logger
 
 from tokenshift.analysis.secrets import hide_in_text
 from tokenshift.analysis.storage.damage import is_whole_zip
-from tokenshift.analysis.storage.disk import (
-    SAMPLED_TOKEN_BYTES,
-    SCORED_TOKEN_BYTES,
-    as_bytes,
-    check_room,
-    folder_bytes,
-)
+from tokenshift.analysis.storage.disk import as_bytes, check_room, folder_bytes, tables_bytes
 from tokenshift.analysis.storage.folder_lock import LOCK_FILE, FolderLock
 from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.main_process import on_main_process
 from tokenshift.analysis.storage.parquet_files import is_whole_parquet
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
+from tokenshift.recipes.command_line.dry_run import PLAN_OPTIONS
 from tokenshift.recipes.command_line.products import (
     FOLDER_KINDS,
     SETTINGS_FILE,
@@ -55,6 +50,8 @@ UNRECORDED_ARGUMENTS = (
     # how vLLM runs
     *("vllm_tensor_parallel_size", "vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_runner"),
     "vllm_enforce_eager",
+    # a plan is no run
+    *PLAN_OPTIONS,
 )
 """Arguments of every analysis on which no row depends, and which its settings therefore leave out."""
 
@@ -237,7 +234,7 @@ def open_folder(
 
     job.lock = take_folder(folder, "analysis", where, continue_or_begin)
     if job.lock is not None:
-        at_most = states + sampled * SAMPLED_TOKEN_BYTES + 2 * scored * SCORED_TOKEN_BYTES  # in units, and joined
+        at_most = states + tables_bytes(sampled, scored)
         tokens = f"tables of {sampled + scored} tokens"
         if states:
             tokens += f", hidden states of {as_bytes(states)}"

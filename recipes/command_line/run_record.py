@@ -27,6 +27,7 @@ from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.analysis.storage.yaml_text import read_yaml
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import RECORD
+from tokenshift.recipes.command_line.dry_run import PLAN_OPTIONS
 from tokenshift.recipes.command_line.environment import LIBRARIES
 from tokenshift.recipes.command_line.git_state import git_state
 from tokenshift.recipes.command_line.given_options import GIVEN, WrittenOptions, written_of
@@ -43,12 +44,11 @@ MOST_LAUNCHES = 20
 
 LEFT_OUT = (
     # how a launch goes on with, or replaces, what is there
-    *("resume_from_checkpoint", "overwrite", "dry_run"),
+    *("resume_from_checkpoint", "overwrite"),
     # what this process is on this machine
     "local_rank",
     # a plan is no run
-    *("plan_launch", "plan_processes", "plan_machines", "plan_gpu_gib", "plan_tflops", "plan_utilization"),
-    *("plan_prompt_tokens", "plan_completion_tokens"),
+    *PLAN_OPTIONS,
 )
 """Options that say nothing of what the run computes, or that another machine would have otherwise."""
 

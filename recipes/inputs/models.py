@@ -180,20 +180,26 @@ def weights_dtype(sources: Iterable[ModelSource], dtype: str) -> str:
     return ", ".join(dict.fromkeys("auto" if value is None else str(value).split(".")[-1] for value in stored))
 
 
-def find_model(
+@dataclass(frozen=True)
+class FoundConfig:
+    """A model's config, with the files that it belongs to; the attributes are those of `ModelSource`."""
+
+    path: str
+    revision: str | None
+    base: str | None
+    config: Any
+
+
+def find_config(
     setting: str, name: str, revision: str | None = None, *, trust_remote_code: bool = False
-) -> ModelSource:
-    """Look for a model by name, `name@revision` for a revision; its config and tokenizer are loaded, the model is not.
+) -> FoundConfig:
+    """Look for a model by name, as `find_model` does, and load its config alone; no other file need be there.
 
     Args:
-        setting: the argument whose value the name is, for the message.
-        name: `pocket`, `smollm2`, a folder or a hub name, of a model or of a PEFT adapter.
-        revision: the revision of a hub model.
-        trust_remote_code: whether code that comes with the model may run; nobody is asked.
+        setting, name, revision, trust_remote_code: as of `find_model`.
 
     Raises:
-        ValueError: if the model is not there or is no causal LM, is an adapter that cannot be merged, needs code of
-            its own that is not trusted, or has files that are damaged or hold more than weights.
+        ValueError: as `find_model` does for the config, and for an adapter that cannot be merged.
     """
     if not isinstance(name, str):
         raise ValueError(f"{setting}={name!r} is a {type(name).__name__}; name a folder or a hub name as text.")
@@ -211,14 +217,47 @@ def find_model(
             base = adapter.base_model_name_or_path
         trusted = {TRUST: trust_remote_code}
         config = AutoConfig.from_pretrained(base or path, revision=None if base else revision, **trusted)
-        tokenizer = _tokenizer(path, revision, base, **trusted)
     except Exception as error:  # transformers, PEFT and the hub raise many kinds
         raise refusal(setting, name, error) from error
     check_causal_config(setting, name, config)
-    check_weights(setting, name, path, **trusted)
-    if base is not None:
-        check_weights(setting, name, base, **trusted)
-    return ModelSource(name, path, revision, base, config, tokenizer, trust_remote_code)
+    return FoundConfig(path, revision, base, config)
+
+
+def find_model(
+    setting: str, name: str, revision: str | None = None, *, trust_remote_code: bool = False
+) -> ModelSource:
+    """Look for a model by name, `name@revision` for a revision; its config and tokenizer are loaded, the model is not.
+
+    Args:
+        setting: the argument whose value the name is, for the message.
+        name: `pocket`, `smollm2`, a folder or a hub name, of a model or of a PEFT adapter.
+        revision: the revision of a hub model.
+        trust_remote_code: whether code that comes with the model may run; nobody is asked.
+
+    Raises:
+        ValueError: if the model is not there or is no causal LM, is an adapter that cannot be merged, needs code of
+            its own that is not trusted, or has files that are damaged or hold more than weights.
+    """
+    found = find_config(setting, name, revision, trust_remote_code=trust_remote_code)
+    tokenizer = find_tokenizer(setting, name, found, trust_remote_code=trust_remote_code)
+    for path in (found.path, found.base):
+        if path is not None:
+            check_weights(setting, name, path, trust_remote_code=trust_remote_code)
+    return ModelSource(name, found.path, found.revision, found.base, found.config, tokenizer, trust_remote_code)
+
+
+def find_tokenizer(
+    setting: str, name: str, found: FoundConfig, *, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model whose config was found.
+
+    Raises:
+        ValueError: if there is none, or it cannot be loaded.
+    """
+    try:
+        return _tokenizer(found.path, found.revision, found.base, **{TRUST: trust_remote_code})
+    except Exception as error:  # transformers and the hub raise many kinds
+        raise refusal(setting, name, error) from error
 
 
 def _tokenizer(path: str, revision: str | None, base: str | None, **options: Any) -> PreTrainedTokenizerBase:

@@ -19,6 +19,7 @@ from tokenshift.recipes.inputs.device_maps import read_device_map
 from tokenshift.recipes.inputs.engines import VLLM, EngineArguments, check_engine_arguments, engine_starter
 from tokenshift.recipes.inputs.installed import require_vllm
 from tokenshift.recipes.inputs.models import ModelSource, model_ends
+from tokenshift.recipes.inputs.plan_arguments import PlanArguments
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
 from tokenshift.rewards import configure_verification
 from tokenshift.rewards.budget import check_budget
@@ -37,7 +38,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass
-class SamplingArguments(EngineArguments, PromptArguments):
+class SamplingArguments(EngineArguments, PlanArguments, PromptArguments):
     """
     Arguments of the recipes that sample responses to problems.
 
@@ -168,11 +169,7 @@ def check_machine(args: SamplingArguments) -> PartialState:
     check_launch(state)
     meet()
     check_same_settings(settings_of(args))
-    if args.device_map is not None and state.num_processes > 1:
-        raise ValueError(
-            f"device_map={args.device_map!r} spreads each model over the devices that one process sees, but "
-            f"{state.num_processes} processes run; start one (python, not accelerate launch), or leave it out."
-        )
+    check_spread(args.device_map, state.num_processes)
     if args.use_vllm:
         require_vllm("use_vllm=True", "vllm")
     check_engine_arguments(args)
@@ -180,6 +177,19 @@ def check_machine(args: SamplingArguments) -> PartialState:
         args.verify_workers, args.verify_timeout, bool(args.verify_decimal_comma), args.verify_budget
     )
     return state
+
+
+def check_spread(device_map: Any, processes: int) -> None:
+    """Refuse models that are spread over devices by each of several processes.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if device_map is not None and processes > 1:
+        raise ValueError(
+            f"device_map={device_map!r} spreads each model over the devices that one process sees, but "
+            f"{processes} processes run; start one (python, not accelerate launch), or leave it out."
+        )
 
 
 def check_device_map(args: SamplingArguments, sources: Iterable[ModelSource]) -> None:

@@ -54,9 +54,7 @@ def check_command(words: list[str]) -> bool:
         if words[1] in ("--help", "--version", "COMMAND"):
             return False
         name, rest = words[1], words[2:]
-        if name == "train":
-            rest = with_planned_launch(rest)
-        _, rest = split_launch(name, rest)
+        _, rest = split_launch(name, with_planned_launch(name, rest))
     else:
         return False
     if "--help" not in rest:

@@ -1,5 +1,6 @@
 """How a planned training is launched: processes, and what the engine shares out between them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ class Launch:
     Attributes:
         processes: over all machines, one per GPU.
         machines: how many.
-        engine: `one process`, `DDP`, `ZeRO-1` to `ZeRO-3`, `FSDP1` or `FSDP2`.
+        engine: `one process`, `DDP`, `ZeRO-1` to `ZeRO-3`, `FSDP1` or `FSDP2`; other words where nothing is trained.
         offloads_optimizer, offloads_parameters: whether these lie in host memory.
         on_cpu: whether the training computes on CPU.
     """
@@ -29,7 +30,8 @@ class Launch:
     def __str__(self) -> str:
         one, several = ("CPU process", "CPU processes") if self.on_cpu else ("GPU", "GPUs")
         where = f" on {self.machines} machines" if self.machines > 1 else ""
-        return f"{self.processes} {one if self.processes == 1 else several}{where}, {self.engine}"
+        engine = f", {self.engine}" if self.engine else ""
+        return f"{self.processes} {one if self.processes == 1 else several}{where}{engine}"
 
     @property
     def shares_parameters(self) -> bool:
@@ -64,10 +66,7 @@ def read_launch(file: Path, *, processes: int | None = None, machines: int | Non
         raise ValueError(f"{str(file)!r} {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{str(file)!r} is no accelerate config: it holds no mapping.")
-    written = config.get("num_processes") or 1
-    if type(written) is not int or written < 1:
-        raise ValueError(f"num_processes={written!r} of {str(file)!r} must be a whole number of at least 1.")
-    number = processes or written
+    number = processes or written_processes(config, file)
     kind = str(config.get("distributed_type") or "NO").upper()
     deepspeed, fsdp = config.get("deepspeed_config") or {}, config.get("fsdp_config") or {}
     if kind == "DEEPSPEED":
@@ -88,3 +87,19 @@ def read_launch(file: Path, *, processes: int | None = None, machines: int | Non
         or bool(fsdp.get("fsdp_offload_params")),
         on_cpu=bool(config.get("use_cpu")) or kind == "MULTI_CPU",
     )
+
+
+def written_processes(config: Mapping[str, Any], file: Path) -> int:
+    """The number of processes that an accelerate config says; one where it says none.
+
+    Args:
+        config: its settings.
+        file: where they were read, for the message.
+
+    Raises:
+        ValueError: if it is no whole number of at least 1.
+    """
+    written = config.get("num_processes") or 1
+    if type(written) is not int or written < 1:
+        raise ValueError(f"num_processes={written!r} of {str(file)!r} must be a whole number of at least 1.")
+    return written

@@ -1,12 +1,12 @@
 """Memory of a training, part by part, in the four phases that a generation of completions goes through."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from tokenshift.analysis.divergence.token_statistics import workspace_bytes
+from tokenshift.analysis.plan.parts import CUDA_CONTEXT, Part
 from tokenshift.trainer.plan.launch import Launch
 from tokenshift.trainer.plan.model_shape import ModelShape
 from tokenshift.trainer.reference_cache import GIB
@@ -26,9 +26,6 @@ TILES_ON_CPU = 8.25
 
 LIVE_PARAMETERS = 10**9
 """Parameters that DeepSpeed's ZeRO-3 holds gathered at most (`stage3_max_live_parameters`)."""
-
-CUDA_CONTEXT = 1 * GIB
-"""Memory that CUDA, its libraries and the gaps between blocks of torch's allocator take, about."""
 
 DECODING_COPIES = 4
 """Matrices of a step's logits alive at once while a token is drawn."""
@@ -52,35 +49,6 @@ class Lengths:
     def total(self) -> int:
         """Tokens of a padded sequence."""
         return self.prompt + self.completion
-
-
-@dataclass(frozen=True)
-class Part:
-    """One use of memory by one process.
-
-    Attributes:
-        name: what it is.
-        size: bytes.
-        phases: when it is there.
-        on_host: whether it lies in host memory.
-        note: where its size comes from.
-    """
-
-    name: str
-    size: int
-    phases: tuple[str, ...] = PHASES
-    on_host: bool = False
-    note: str = ""
-
-
-def peak(parts: Sequence[Part], phase: str, *, on_host: bool = False) -> int:
-    """Bytes of a phase on a process's GPU, or in host memory."""
-    return sum(part.size for part in parts if phase in part.phases and part.on_host == on_host)
-
-
-def largest_phase(parts: Sequence[Part]) -> str:
-    """The phase that takes the most memory of a GPU."""
-    return max(PHASES, key=lambda phase: peak(parts, phase))
 
 
 def optimizer_states(name: str) -> float:

@@ -1,7 +1,7 @@
 """Sizes of a model that decide what its training needs, from its config alone: no weight is loaded or allocated.
 
-The model is built of fake tensors, which have shapes and no memory, and makes three short forward passes: what
-autograd would keep of them tells the activations of any architecture.
+Of the model of fake tensors, what autograd would keep of three short forward passes tells the activations of any
+architecture.
 """
 
 from collections.abc import Iterator
@@ -10,51 +10,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from tokenshift.analysis.divergence.hidden_states import backbone
+from tokenshift.analysis.plan.model_sizes import ModelSizes, built, fake_mode, sizes_of, told_of, trial_inputs
 
 TRIED_LENGTHS = (64, 128, 192)
 """Tokens of the forward passes, in equal steps."""
 
 
 @dataclass(frozen=True)
-class ModelShape:
-    """Sizes of a causal LM.
+class ModelShape(ModelSizes):
+    """Sizes of a causal LM that is trained.
 
     Attributes:
-        parameters: of the whole model; tied ones count once.
-        trained: those that are trained: all, or an adapter's.
-        itemsize: bytes of a parameter.
-        multiplied: parameters that a token is multiplied by: all but embeddings that are not the LM head too.
-        attention_width: numbers of all heads' queries of a token.
-        layers, hidden, vocabulary: sizes of the decoder and of the LM head.
-        cache_per_token: bytes of keys and values per token, over all layers.
+        trained: parameters that are trained: all, or an adapter's.
         kept_per_token: bytes of activations per token that the backward pass needs, over all layers.
         kept_per_pair: the same per pair of tokens of a sequence: attention's scores, or its masks.
         kept: bytes beside them that do not depend on the number of tokens, such as weights cast by autocast.
         state_itemsize: bytes of a number of the hidden state between layers.
     """
 
-    parameters: int
     trained: int
-    itemsize: int
-    multiplied: int
-    attention_width: int
-    layers: int
-    hidden: int
-    vocabulary: int
-    cache_per_token: int
     kept_per_token: int
     kept_per_pair: int
     kept: int
     state_itemsize: int
-
-    @property
-    def head(self) -> int:
-        """Numbers in the LM head's weight."""
-        return self.vocabulary * self.hidden
 
     def activations(self, rows: int, length: int, *, checkpointing: bool) -> int:
         """Bytes that a forward pass keeps for the backward pass.
@@ -91,31 +72,15 @@ def model_shape(
     Raises:
         ValueError: if no model can be built of the config, or the model cannot be followed without weights.
     """
-    text = config.get_text_config()
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
-            parameters = sum(parameter.numel() for parameter in model.parameters())
-            model.train()
+    with told_of(config):
+        with fake_mode():
+            model = built(config, dtype).train()
+            sizes = sizes_of(model)
             kept, per_token, per_pair = _fitted([_kept_bytes(model, tokens, autocast) for tokens in TRIED_LENGTHS])
-            head, embeddings = model.get_output_embeddings().weight, model.get_input_embeddings().weight
-        trained = parameters if peft_config is None else _trained(config, peft_config)
-    except Exception as error:  # whatever a model's code makes of fake tensors
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"The memory of a {type(config).__name__.removesuffix('Config')} model cannot be told from its config: "
-            f"{type(error).__name__}: {reason}"
-        ) from error
+        trained = sizes.parameters if peft_config is None else _trained(config, peft_config)
     return ModelShape(
-        parameters=parameters,
+        **vars(sizes),
         trained=trained,
-        itemsize=dtype.itemsize,
-        multiplied=parameters - (0 if head is embeddings else embeddings.numel()),
-        attention_width=_head_width(text) * getattr(text, "num_attention_heads", 1),
-        layers=text.num_hidden_layers,
-        hidden=head.shape[1],
-        vocabulary=head.shape[0],
-        cache_per_token=_cache_per_token(text, dtype),
         kept_per_token=per_token,
         kept_per_pair=per_pair,
         kept=kept,
@@ -136,11 +101,7 @@ def _kept_bytes(model: Any, tokens: int, autocast: torch.dtype | None) -> int:
     """Bytes beside the parameters that autograd keeps of a forward pass over one sequence of this many tokens."""
     known = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     with _kept_storages(known) as storages, torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
-        backbone(model)(
-            input_ids=torch.zeros(1, tokens, dtype=torch.long),
-            attention_mask=torch.ones(1, 1, tokens, tokens, dtype=torch.bool),  # as it is made of a padded batch's
-            use_cache=False,
-        )
+        backbone(model)(**trial_inputs(tokens))
     return sum(storage.nbytes() for storage in storages.values())
 
 
@@ -166,14 +127,3 @@ def _kept_storages(known: set[int]) -> Iterator[dict[int, Any]]:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         yield storages
-
-
-def _head_width(config: Any) -> int:
-    """Numbers of one attention head's query."""
-    return int(getattr(config, "head_dim", None) or config.hidden_size // getattr(config, "num_attention_heads", 1))
-
-
-def _cache_per_token(config: Any, dtype: torch.dtype) -> int:
-    """Bytes of keys and values per token, over all layers."""
-    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
-    return 2 * config.num_hidden_layers * heads * _head_width(config) * dtype.itemsize

@@ -3,29 +3,20 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tokenshift.analysis.plan.parts import MemoryPlan
 from tokenshift.trainer.plan.launch import Launch
-from tokenshift.trainer.plan.memory import (
-    PHASES,
-    Lengths,
-    Part,
-    engine_part,
-    largest_phase,
-    peak,
-    training_memory,
-)
+from tokenshift.trainer.plan.memory import PHASES, Lengths, engine_part, training_memory
 from tokenshift.trainer.plan.model_shape import ModelShape
 from tokenshift.trainer.reference_cache import GIB
 
 
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What a training will need.
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan(MemoryPlan):
+    """What a training will need; `capacity` is a GPU's, and None on CPU, where processes share what the machine has.
 
     Attributes:
         launch: processes and engine.
         lengths: tokens of texts.
-        parts: memory, per process.
-        gpu: bytes of a GPU; None on CPU, where processes share what the machine has.
         prompts, completions: of a generation, over all processes.
         tokens: most completion tokens of a generation, over all processes.
         updates_per_generation: optimizer updates made on a generation.
@@ -35,35 +26,12 @@ class TrainingPlan:
 
     launch: Launch
     lengths: Lengths
-    parts: list[Part]
-    gpu: int | None
     prompts: int
     completions: int
     tokens: int
     updates_per_generation: float
     update_flops: float
     seconds: float
-
-    @property
-    def peak(self) -> int:
-        """Bytes of the phase that takes the most, on a process's GPU or, on CPU, in its memory."""
-        return peak(self.parts, largest_phase(self.parts))
-
-    @property
-    def tightest_phase(self) -> str:
-        """The first phase that does not fit a GPU; the one that takes the most where all do."""
-        full = [phase for phase in PHASES if self.gpu is not None and peak(self.parts, phase) > self.gpu]
-        return full[0] if full else largest_phase(self.parts)
-
-    @property
-    def host_peak(self) -> int:
-        """Bytes of host memory of a process on a GPU."""
-        return max(peak(self.parts, phase, on_host=True) for phase in PHASES)
-
-    @property
-    def fits(self) -> bool:
-        """Whether all phases fit a GPU; True on CPU."""
-        return self.gpu is None or self.peak <= self.gpu
 
 
 def training_plan(
@@ -101,7 +69,8 @@ def training_plan(
         launch=launch,
         lengths=lengths,
         parts=parts,
-        gpu=None if launch.on_cpu else gpu,
+        phases=PHASES,
+        capacity=None if launch.on_cpu else gpu,
         prompts=completions // args.num_generations,
         completions=completions,
         tokens=completions * lengths.completion,
@@ -109,14 +78,6 @@ def training_plan(
         update_flops=operations,
         seconds=operations / (flops * utilization),
     )
-
-
-def forward_flops(shape: ModelShape, tokens: int) -> float:
-    """Floating-point operations per token of a forward pass over a sequence, with the LM head at every token.
-
-    Two per multiplied parameter, and attention's two products over the tokens before, half of the sequence on average.
-    """
-    return 2.0 * shape.multiplied + 2.0 * shape.attention_width * shape.layers * tokens
 
 
 def update_flops(shape: ModelShape, args: Any, lengths: Lengths, *, peft: bool) -> float:
@@ -127,7 +88,7 @@ def update_flops(shape: ModelShape, args: Any, lengths: Lengths, *, peft: bool) 
     over the generation, once for `num_iterations` updates of a row.
     """
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
-    whole = forward_flops(shape, lengths.total) * lengths.total
+    whole = shape.forward_flops(lengths.total) * lengths.total
     passes = (2.0 if peft else 3.0) + bool(args.gradient_checkpointing)
     once = 0.0  # passes per generation
     if args.has_old_logps:
@@ -148,17 +109,8 @@ def changes(plan: TrainingPlan, args: Any) -> list[str]:
         plan: of the training.
         args: its `DivergenceGRPOConfig`.
     """
-    phase = plan.tightest_phase
-    sizes: dict[str, int] = {}
-    for part in plan.parts:
-        if phase in part.phases and not part.on_host:
-            sizes[part.name] = sizes.get(part.name, 0) + part.size
-    lines = []
-    for name in sorted(sizes, key=lambda name: -sizes[name]):
-        way = _way_out(name, plan, args)
-        if way is not None:
-            lines.append(f"{name}, {sizes[name] / GIB:.3g} GiB: {way}")
-    return lines
+    ways = {name: _way_out(name, plan, args) for name in plan.largest_parts()}
+    return [f"{name}, {size / GIB:.3g} GiB: {ways[name]}" for name, size in plan.largest_parts().items() if ways[name]]
 
 
 def _way_out(name: str, plan: TrainingPlan, args: Any) -> str | None:

@@ -10,7 +10,7 @@ from tokenshift.analysis.cross_sampling.decoding import SWEEP_ENGINES, TREE
 from tokenshift.analysis.cross_sampling.intervention import DRAWS, Intervention
 from tokenshift.analysis.cross_sampling.pilot import EFFECTIVE, MATCHES, Budget, Threshold, read_thresholds
 from tokenshift.analysis.cross_sampling.report import unmet_text
-from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, ENDS
+from tokenshift.analysis.cross_sampling.sweep import DIRECTIONS, ENDS, sweep_cells
 from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
@@ -18,8 +18,10 @@ from tokenshift.recipes.command_line.products import SETTINGS_FILE
 from tokenshift.recipes.command_line.tracking import TrackedArguments
 from tokenshift.recipes.inputs.engines import TRANSFORMERS, VLLM
 from tokenshift.recipes.inputs.models import model_ends
+from tokenshift.recipes.jobs.analysis.dry_run import plan_cross
 from tokenshift.recipes.jobs.analysis.early import check_both_asked
 from tokenshift.recipes.jobs.analysis.idle_options import cross_without_effect
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis
 from tokenshift.recipes.jobs.analysis.shift import ShiftArguments, ShiftJob, prepare_shift, row_settings
 
 BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
@@ -180,6 +182,14 @@ class CrossArguments(TrackedArguments, ShiftArguments):
             for budget in self.budgets or ()
         ]
 
+    @property
+    def most_policies(self) -> int:
+        """The policies of the sweep, over all seeds, if every budget gets a threshold of its own."""
+        powers = self.sharpening or ()
+        given = self.epsilons or ()
+        cells = sweep_cells(self.directions, self.swept, given, [], self.gammas, self.seeds, self.most, powers)
+        return len(cells) + len(self.wanted) * len(dict.fromkeys(self.seeds))
+
     def unmet(self, thresholds: Sequence[Threshold]) -> list[Threshold]:
         """The budgets that their criteria cannot meet.
 
@@ -194,13 +204,15 @@ class CrossArguments(TrackedArguments, ShiftArguments):
         return unmet
 
 
-def prepare(arguments: list[str] | None = None) -> ShiftJob:
-    """Parse, check, find the models, load the problems.
+def prepare(arguments: list[str] | None = None) -> ShiftJob | PlannedAnalysis:
+    """Parse, check, find the models, load the problems; or plan alone.
 
     Raises:
         ValueError: for whatever is wrong, in one line.
     """
     args = parse_into((CrossArguments,), arguments)[0]
+    if args.dry_run:
+        return plan_cross(args)
     job = prepare_shift(args)
     if not model_ends(job.base) | model_ends(job.rl):
         raise ValueError(
@@ -211,7 +223,7 @@ def prepare(arguments: list[str] | None = None) -> ShiftJob:
     for criterion in args.swept:
         rehearse(named_criterion(criterion), vocabulary)
     shared = ("draws",) if args.draws == DRAWS[0] else ()  # as in folders that were made before it could be chosen
-    tokens = max(1, len(args.wanted)) * len(args.seeds) * job.most_tokens // 2
+    tokens = args.most_policies * job.most_tokens // 2
     settings = row_settings(job, *SWEPT, *shared)
     settings["engine"] = _engine_before(job) or args.engine
     open_folder(job, settings, sampled=tokens)

@@ -68,9 +68,10 @@ def _check(arguments: EarlyArguments, without_effect: Callable[[Any], Mapping[st
     values = arguments.values
     if without_effect is not None:
         arguments.refuse_without_effect(without_effect)
-    check_settings_file(values.output_dir, values.overwrite)
-    if values.use_vllm:
-        require_vllm("use_vllm=True", "vllm")
+    if not values.dry_run:
+        check_settings_file(values.output_dir, values.overwrite)
+        if values.use_vllm:
+            require_vllm("use_vllm=True", "vllm")
     return values
 
 

@@ -27,6 +27,7 @@ from tokenshift.recipes.inputs.judging import (
     verification_without_effect,
 )
 from tokenshift.recipes.inputs.models import ModelSource, find_model, model_ends, weights_dtype
+from tokenshift.recipes.inputs.plan_arguments import plan_without_effect
 from tokenshift.recipes.inputs.problem_arguments import MADE_WITHOUT, ProblemArguments, value_or_none
 from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.inputs.sampling import (
@@ -36,6 +37,8 @@ from tokenshift.recipes.inputs.sampling import (
     check_machine,
     generator_maker,
 )
+from tokenshift.recipes.jobs.analysis.dry_run import plan_evaluation
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis
 from tokenshift.rewards import load_reward
 from tokenshift.rewards.registry import ACCURACY_REWARDS
 
@@ -131,6 +134,7 @@ class EvaluationArguments(TrackedArguments, SamplingArguments):
         if self.use_vllm:
             reason = "vLLM loads the models by their own configs; leave it out, or use_vllm."
             reasons |= dict.fromkeys(("dtype", "attn_implementation", "device_map", "offload_folder"), reason)
+        reasons |= plan_without_effect(self)
         return reasons | map_without_effect(self.device_map) | engine_without_effect(self.engine)
 
     @property
@@ -234,13 +238,16 @@ class EvaluationJob(FolderOwner):
         }
 
 
-def prepare(arguments: list[str] | None = None) -> EvaluationJob:
-    """Parse, check, find the models, load the problems.
+def prepare(arguments: list[str] | None = None) -> EvaluationJob | PlannedAnalysis:
+    """Parse, check, find the models, load the problems; or plan alone.
 
     Raises:
         ValueError: for whatever is wrong, in one line.
     """
-    return prepare_evaluation(parse_into((EvaluationArguments,), arguments)[0])
+    args = parse_into((EvaluationArguments,), arguments)[0]
+    if args.dry_run:
+        return plan_evaluation(args, lambda: list(problem_sets(args).values()))
+    return prepare_evaluation(args)
 
 
 def prepare_evaluation(args: EvaluationArguments) -> EvaluationJob:

@@ -20,7 +20,9 @@ from tokenshift.recipes.inputs.contents import model_content
 from tokenshift.recipes.inputs.models import ModelSource, find_model
 from tokenshift.recipes.inputs.sampling import check_device_map
 from tokenshift.recipes.jobs.analysis.checkpoint_names import checkpoint_names
+from tokenshift.recipes.jobs.analysis.dry_run import plan_evolution
 from tokenshift.recipes.jobs.analysis.idle_options import evolution_without_effect
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis
 from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
 
 LAST_RESPONSES, OWN_RESPONSES = "last", "own"
@@ -67,14 +69,16 @@ class EvolutionJob:
         self.shift.close()
 
 
-def prepare(arguments: list[str] | None = None) -> EvolutionJob:
-    """Parse, check, find the models, load the problems.
+def prepare(arguments: list[str] | None = None) -> EvolutionJob | PlannedAnalysis:
+    """Parse, check, find the models, load the problems; or plan alone.
 
     Raises:
         ValueError: for whatever is wrong, in one line.
     """
     args = parse_into((EvolutionArguments,), arguments)[0]
     names = checkpoint_names(args.checkpoints)
+    if args.dry_run:
+        return plan_evolution(args, names)
     sources = [find_model("checkpoints", name, trust_remote_code=args.trust_remote_code) for name in names]
     args.rl_model = names[-1]
     shift = prepare_shift(args)

@@ -21,7 +21,9 @@ from tokenshift.recipes.command_line.output_folder import open_folder
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.command_line.tracking import TrackedArguments
 from tokenshift.recipes.inputs.engines import VLLM
+from tokenshift.recipes.jobs.analysis.dry_run import plan_robustness
 from tokenshift.recipes.jobs.analysis.idle_options import robustness_without_effect
+from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis
 from tokenshift.recipes.jobs.analysis.shift import MeasuredShiftArguments, ShiftJob, prepare_shift, row_settings
 
 TRAJECTORY_KINDS = ("rl", "base", "mixed")
@@ -83,13 +85,16 @@ class RobustnessArguments(TrackedArguments, MeasuredShiftArguments):
         return super().without_effect(values) | robustness_without_effect(values)
 
 
-def prepare(arguments: list[str] | None = None) -> ShiftJob:
-    """Parse, check, find the models, load the problems.
+def prepare(arguments: list[str] | None = None) -> ShiftJob | PlannedAnalysis:
+    """Parse, check, find the models, load the problems; or plan alone.
 
     Raises:
         ValueError: for whatever is wrong, in one line.
     """
-    job = prepare_shift(parse_into((RobustnessArguments,), arguments)[0])
+    args = parse_into((RobustnessArguments,), arguments)[0]
+    if args.dry_run:
+        return plan_robustness(args)
+    job = prepare_shift(args)
     settings = row_settings(job, "kinds", "temperatures", "top_ps", "resamples")  # cells may be added later
     tokens = len(job.args.kinds) * len(job.args.temperatures) * job.most_tokens // 2
     states = job.states_bytes(job.most_tokens // 2)

@@ -1,5 +1,6 @@
 """Arguments of the shift analyses, and everything about them that can be checked before a model is loaded."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,6 +49,7 @@ from tokenshift.recipes.inputs.models import (
     require_shared_vocabulary,
     weights_dtype,
 )
+from tokenshift.recipes.inputs.plan_arguments import plan_without_effect
 from tokenshift.recipes.inputs.problem_arguments import ProblemArguments
 from tokenshift.recipes.inputs.sampling import (
     LONGEST_RESPONSE,
@@ -102,6 +104,7 @@ class ShiftArguments(SamplingArguments, ProblemArguments):
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
         reasons = super().without_effect(values) | verification_without_effect([self.reward_func])
+        reasons |= plan_without_effect(self)
         return reasons | map_without_effect(self.device_map) | engine_without_effect(self.engine)
 
 
@@ -114,15 +117,27 @@ class MeasuredShiftArguments(ShiftArguments):
         measure (`str`):
             The JS that counts: `js_top_p`, between distributions truncated to top-p as published, or `js`, between
             whole ones. Tables of tokens have both, so that a finished run can be looked at by either.
+        plan_tflops (`float`, *optional*), plan_utilization (`float`):
+            Floating-point operations of a planned GPU (1e12 per second; 989, an H100's in bfloat16, when not given),
+            and the share of them that scoring makes. On CPU no time is told unless they are given.
     """
 
     measure: str = field(
         default=DEFAULT_MEASURE, metadata={"help": "js_top_p, truncated as published, or js, of whole distributions."}
     )
 
+    plan_tflops: float | None = field(
+        default=None, metadata={"help": "1e12 operations per second of a planned GPU (989 if not given) or process."}
+    )
+    plan_utilization: float = field(default=0.4, metadata={"help": "Share of these operations that are made."})
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_measure(self.measure)
+        if self.plan_tflops is not None and not 0 < self.plan_tflops < math.inf:
+            raise ValueError(f"plan_tflops={self.plan_tflops} must be positive.")
+        if not 0 < self.plan_utilization <= 1:
+            raise ValueError(f"plan_utilization={self.plan_utilization} must lie in (0, 1].")
 
 
 @dataclass

@@ -14,6 +14,7 @@ from tokenshift.recipes.jobs.comparison.judging import read_evaluation, read_rec
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml
 from tokenshift.recipes.jobs.comparison.schema import ComparisonFile, LaunchSettings, read_settings
 from tokenshift.recipes.jobs.comparison.variants import Variant, read_variants, training_config
+from tokenshift.trainer.plan.launch import written_processes
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,8 @@ def _launch(document: LinedYaml, settings: LaunchSettings | None) -> Launch:
         config = None
     if not isinstance(config, dict):
         raise document.wrong(position, f"config_file={str(file)!r} is not an accelerate config.")
-    written = config.get("num_processes") or 1
-    if type(written) is not int or written < 1:
-        text = f"num_processes={written!r} of config_file={str(file)!r} must be a whole number of at least 1."
-        raise document.wrong(position, text)
+    try:
+        written = written_processes(config, file)
+    except ValueError as error:
+        raise document.wrong(position, str(error)) from error
     return Launch(str(file), settings.num_processes or written)

@@ -9,9 +9,10 @@ from helpers.architectures import tiny_model
 from peft import LoraConfig
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tokenshift.analysis.plan.parts import Part, peak
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.plan.launch import Launch, read_launch
-from tokenshift.trainer.plan.memory import LOSS, SAMPLING, STEP, Lengths, Part, peak, training_memory
+from tokenshift.trainer.plan.memory import LOSS, SAMPLING, STEP, Lengths, training_memory
 from tokenshift.trainer.plan.model_shape import ModelShape, model_shape
 from tokenshift.trainer.plan.training_plan import changes, training_plan, update_flops
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tokenshift.recipes.command_line import plan_view
 from tokenshift.recipes.command_line.dry_run import is_dry_run, with_planned_launch
-from tokenshift.recipes.jobs.training import dry_run
 from tokenshift.recipes.jobs.training.arguments import parse_arguments
 from tokenshift.recipes.jobs.training.dry_run import prepare_plan, show_plan, verdict
 
@@ -30,8 +30,9 @@ def test_a_plan_is_asked_for(words: list[str], asked: bool) -> None:
 
 def test_the_launchers_options_become_the_plans() -> None:
     words = ["--launch=zero3", "--num_processes", "32", "--dry_run"]
-    assert with_planned_launch(words) == ["--plan_launch=zero3", "--plan_processes", "32", "--dry_run"]
-    assert with_planned_launch(words[:3]) == words[:3]
+    assert with_planned_launch("train", words) == ["--plan_launch=zero3", "--plan_processes", "32", "--dry_run"]
+    assert with_planned_launch("train", words[:3]) == words[:3]
+    assert with_planned_launch("compare", words) == words
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_the_papers_run(
     else:
         assert "reference's states" not in by_name, "56 GiB are made anew"
     assert job.plan.fits
-    monkeypatch.setattr(dry_run, "console", Console(width=160))
+    monkeypatch.setattr(plan_view, "console", Console(width=160))
     show_plan(job)
     shown = capsys.readouterr().out
     assert f"{processes} GPUs" in shown
