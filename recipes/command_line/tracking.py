@@ -17,6 +17,7 @@ from tokenshift.recipes.command_line.products import TENSORBOARD_DIR
 from tokenshift.recipes.command_line.run_record import plain, settings_to_record, without_secrets
 from tokenshift.recipes.command_line.wandb_run import finish_wandb, start_wandb
 from tokenshift.trainer.guard.trackers import check_trackers, protect_trackers, tracker_errors_told
+from tokenshift.trainer.tracking.metrics import is_own
 
 PROJECT = "tokenshift"
 """Project of W&B and trackio, where `WANDB_PROJECT` names no other."""
@@ -105,6 +106,7 @@ def report_analysis(
         folder: The output folder; the arguments' `output_dir` when None.
         recorded: The settings that trackers show, where a file of its own has them; the arguments when None.
     """
+    assert is_own(f"{question}/"), "trackers would have its names behind train/"
     if not args.report_to:
         return
     folder = folder or Path(args.output_dir)

@@ -192,7 +192,7 @@ def test_a_whole_reproduction(
     assert sum(counts) == len(rows)
     with_interval = [name for name in numbers if name.endswith("_low")]
     assert len(with_interval) == sum((row["estimate"] or {}).get("low") is not None for row in rows) > 0
-    assert all(re.fullmatch(r"[\w./-]{1,240}", name) for name in numbers), "names that every tracker takes"
+    assert all(re.fullmatch(r"[\w./-]{1,240}", name) for name in numbers), "other signs are refused by MLflow"
     assert len(made.launches()) == len(PARTS)
     assert made.record()["rows"] == rows
 

@@ -34,7 +34,7 @@ ADDED: Mapping[str, str] = {
 NAMESPACES = (
     *("divergence", "divergence_entropy", "divergence_position", "advantage_weight", "advantage_bonus"),
     *("dynamic_sampling", "rollout", "shift", "verification"),
-    *("analysis", "cross", "evaluation"),  # of finished analyses
+    *("analysis", "cross", "evaluation", "comparison", "reproduction"),  # of finished analyses
 )
 """First parts of the names of this project's metrics: trackers have them as the documentation does, without the
 `train/` that transformers puts before all names in some of them."""

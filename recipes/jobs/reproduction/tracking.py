@@ -34,5 +34,5 @@ def reproduction_numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _plain_name(words: str) -> str:
-    """Words as a part of a metric's name that every tracker takes."""
+    """Words as a part of a metric's name: letters, digits, `.`, `_` and `-` alone; MLflow refuses others."""
     return re.sub(r"[^\w.-]+", "_", words).strip("_")

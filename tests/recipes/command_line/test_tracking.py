@@ -30,6 +30,7 @@ from tokenshift.recipes.jobs.analysis.headline import (
 from tokenshift.recipes.jobs.comparison.arguments import prepare as prepare_comparison
 from tokenshift.recipes.jobs.comparison.tracking import comparison_numbers
 from tokenshift.recipes.jobs.reproduction.tracking import reproduction_numbers
+from tokenshift.trainer.tracking.metrics import documented_names
 
 LOGS = [(5, {"accuracy": 0.5, "accuracy_low": 0.25, "gone": None}), (10, {"accuracy": 0.75})]
 EXPECTED = {(5, "analysis/accuracy"): 0.5, (5, "analysis/accuracy_low"): 0.25, (10, "analysis/accuracy"): 0.75}
@@ -143,6 +144,12 @@ def test_nothing_is_asked_for(args: Arguments, given: Any, monkeypatch: pytest.M
     args.report_to = given
     report_analysis(args, "analysis", LOGS, "shift of it")
     assert [path.name for path in Path(args.output_dir).iterdir()] == ["figures"]
+
+
+@pytest.mark.parametrize("question", ["analysis", "cross", "evaluation", "comparison", "reproduction"])
+def test_names_are_the_documented_ones(question: str, args: Arguments) -> None:
+    report_analysis(args, question, LOGS, "shift of it")  # asserts that trackers know its names
+    assert documented_names({f"{question}/a": 1.0, "loss": 2.0}) == {f"{question}/a": 1.0, "train/loss": 2.0}
 
 
 def test_mistakes() -> None:
