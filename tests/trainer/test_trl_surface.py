@@ -183,6 +183,6 @@ def test_private_surface_of_trl() -> None:
         changed.append("nanstd takes something else")
     assert not changed, (
         f"TRL {trl.__version__} changed what tokenshift's trainer stands on: {'; '.join(changed)}. "
-        "Look at trainer/grpo.py, trainer/checkpoints.py and trainer/dynamic_sampling.py before widening the pin in "
+        "Look at trainer/grpo.py, trainer/resume and trainer/dynamic_sampling before widening the pin in "
         "pyproject.toml."
     )
