@@ -168,20 +168,17 @@ class PlannedModels:
             waiting = max(0, weights - machine.gpus * fullest)
             words = f"over {machine.gpus} GPUs" if machine.gpus > 1 else ""
             return replace(model, on_device=fullest, waiting=waiting, devices=machine.gpus, spread=words)
-        trust = self._args.trust_remote_code
-        places = _places(name, found, fitted_map(name, found.config, given, adapter=found.base is not None,
-                                                 trust_remote_code=trust), dtype, trust)  # fmt: skip
-        on_cpu = places.pop("cpu", 0)
-        on_disk = places.pop(DISK, 0)
+        trust, adapter = self._args.trust_remote_code, found.base is not None
+        fitted = fitted_map(name, found.config, given, adapter=adapter, trust_remote_code=trust)
+        places = _places(found, fitted, dtype, trust)
+        on_cpu, on_disk = places.pop("cpu", 0), places.pop(DISK, 0)
         words = f"{as_bytes(on_disk)} on the disk" if on_disk else "by device_map"
         if not places:
             return replace(model, on_device=on_cpu, spread=words)
         return replace(model, on_device=max(places.values()), waiting=on_cpu, devices=len(places), spread=words)
 
 
-def _places(
-    name: str, found: FoundConfig, device_map: DeviceMap, dtype: torch.dtype, trust_remote_code: bool
-) -> dict[str, int]:
+def _places(found: FoundConfig, device_map: DeviceMap, dtype: torch.dtype, trust_remote_code: bool) -> dict[str, int]:
     """Bytes of a model's weights on each device of a mapping."""
     assert isinstance(device_map, Mapping)
     with torch.device("meta"):

@@ -16,6 +16,7 @@ from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.token_table.measure import DEFAULT_MEASURE, SHIFT_MEASURES
 from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import RECORD
+from tokenshift.recipes.command_line.dry_run import PLAN_OPTIONS
 from tokenshift.recipes.command_line.early_check import command_fields
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position, short_repr
 from tokenshift.recipes.jobs.comparison.shipped_variants import SHIPPED
@@ -26,9 +27,10 @@ RESERVED = ("output_dir", "seed", "run_name", "wandb_group", "resume_from_checkp
 # The names come from the sources, so that a mistake in a file is named before anything slow is imported.
 TRAINING_FIELDS = list(command_fields(COMMANDS["train"]))
 EVALUATION_FIELDS = {*command_fields(COMMANDS["evaluate"])}
-EVALUATION_FIELDS -= {"model", "against", "output_dir", "overwrite"}
+EVALUATION_FIELDS -= {"model", "against", "output_dir", "overwrite", *PLAN_OPTIONS}
 RECOVERY_FIELDS = {*command_fields(COMMANDS["cross"]), "budget", "criterion"}
 RECOVERY_FIELDS -= {"rl_model", "base_model", "directions", "criteria", "budgets", "output_dir", "overwrite"}
+RECOVERY_FIELDS -= {*PLAN_OPTIONS}
 
 MESSAGES = {
     "extra_forbidden": "the setting {setting!r} is not known{hint}",

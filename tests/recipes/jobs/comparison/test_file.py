@@ -102,6 +102,7 @@ def test_what_a_file_says(write_comparison: Callable[..., Path]) -> None:
         (("config: pocket", "config: poket"), 1, "config='poket' is neither a file nor one of pocket, "),
         (("config: pocket", "konfig: pocket"), 1, "the setting 'konfig' is not known; did you mean config?"),
         (("  size: 6", "  sized: 6"), 11, "the field 'sized' is not known; did you mean size?"),
+        (("  size: 6", "  dry_run: true"), 11, "the field 'dry_run' is not known"),
         (("  size: 6", "  top_p: 7"), 11, "evaluation: top_p=7"),
         (("  size: 6", "  samples: many"), 11, "evaluation: argument --samples: invalid int value: 'many'"),
         (("  datasets: [pocket]\n", ""), 9, "evaluation names no datasets"),
