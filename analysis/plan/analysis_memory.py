@@ -29,6 +29,10 @@ noise in float64 where a whole vocabulary is drawn from."""
 DECIDE_COPIES = 24
 """The same while two policies' tokens are drawn and the truncated JS between them is computed."""
 
+FIRST_USE = 117 * 2**20
+"""Bytes that libraries take on a CPU when they are first used, beyond their imports; measured: 62 MiB, of which the
+tokenizer and the data have most, and 55 MiB of the libraries' files."""
+
 CACHES = "vLLM's caches"
 """The part that takes the rest of what vLLM is given."""
 
@@ -123,6 +127,17 @@ def sampling_parts(models: Sequence[ReadModel], rows: int, texts: Texts, phase: 
         Part("logits of a step", rows * vocabulary * 4 * DRAW_COPIES, (phase,)),
         Part("activations", read, (phase,), note=f"{rows} x {texts.prompt} tokens of prompts"),
     ]
+
+
+def kept_parts(sampling: Sequence[Part], phases: tuple[str, ...]) -> list[Part]:
+    """What a CPU's allocator keeps of the caches of `generate` in later phases: blocks below 32 MiB go back late.
+
+    Args:
+        sampling: the parts of sampling.
+        phases: the later phases.
+    """
+    size = sum(part.size for part in sampling if part.name == "KV cache")
+    return [Part("kept of the KV cache", size, phases, note="at most, by the allocator")] if size else []
 
 
 def scoring_parts(

@@ -23,6 +23,7 @@ from tokenshift.analysis.plan.analysis_memory import (
     Texts,
     decoding_parts,
     engine_parts,
+    kept_parts,
     sampling_parts,
     scoring_parts,
 )
@@ -281,7 +282,10 @@ def _two_models(
         given = int(VLLM_SHARE * machine.capacity) if not machine.launch.on_cpu else machine.capacity
         parts += engine_parts((largest,), given, texts, devices=1, step=SCORED_TOKENS, phase=SAMPLING)[0]
     elif samplers:
-        parts += sampling_parts(samplers, rows, texts)
+        sampling = sampling_parts(samplers, rows, texts)
+        parts += sampling
+        if machine.launch.on_cpu:
+            parts += kept_parts(sampling, (BASE_READING, READING, COMPARING))
     if mixed:
         parts += decoding_parts(base, rl, rows, texts, **_decoder(DRAFT))
     top_ps = getattr(args, "top_ps", [args.top_p])

@@ -13,7 +13,7 @@ from accelerate.utils import compute_module_sizes
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
-from tokenshift.analysis.plan.analysis_memory import ReadModel, Texts
+from tokenshift.analysis.plan.analysis_memory import FIRST_USE, ReadModel, Texts
 from tokenshift.analysis.plan.forward_pass import ForwardPass
 from tokenshift.analysis.plan.parts import CUDA_CONTEXT, MemoryPlan, Part
 from tokenshift.analysis.sampling.prompts import encode_problems
@@ -63,7 +63,9 @@ class Machine:
     @property
     def own_parts(self) -> list[Part]:
         """What is on the device in any case."""
-        return [] if self.launch.on_cpu else [Part("CUDA and its allocator", CUDA_CONTEXT, note="about")]
+        if self.launch.on_cpu:
+            return [Part("libraries", FIRST_USE, note="when first used, about")]
+        return [Part("CUDA and its allocator", CUDA_CONTEXT, note="about")]
 
 
 def planned_machine(args: Any) -> Machine:
@@ -340,7 +342,7 @@ def _way_out(name: str, args: Any, tightest: Tightest) -> str | None:
     if tightest.vllm:
         return shorter if name == "KV cache" else None
     half = f"batch_size {args.batch_size // 2 or 1}"
-    if name in ("KV cache", "KV caches", "copied caches", "logits of a step"):
+    if name in ("KV cache", "KV caches", "copied caches", "kept of the KV cache", "logits of a step"):
         return shorter if tightest.rows == 1 else half
     if name in ("activations", "states of base", "states of RL"):
         if tightest.rows == 1:

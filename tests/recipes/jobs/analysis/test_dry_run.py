@@ -146,6 +146,8 @@ def test_processes_share_the_work(two_billion: str) -> None:
     assert "8 GPUs, which share the work" in many.facts[0]
     on_cpu = plan_of(analyze_shift, *words, "--plan_launch", "cpu", "--plan_processes", "4")
     assert on_cpu.launch.on_cpu
+    assert sizes(on_cpu, "reading")["kept of the KV cache"] == sizes(on_cpu, "sampling")["KV cache"]
+    assert "kept of the KV cache" not in sizes(alone, "reading"), "a GPU's allocator takes the same memory anew"
     assert "for each of 4 processes" in on_cpu.device
 
 
