@@ -45,6 +45,7 @@ from tokenshift.recipes.benchmarks import (
     training_cost,
     verification_cost,
 )
+from tokenshift.recipes.benchmarks.early import MODELS, check_known, parts_without_effect
 from tokenshift.recipes.benchmarks.timing import ratio, seconds, timed
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.parser import parse_into
@@ -129,11 +130,10 @@ class BenchmarkArguments:
         for name, values, known in (
             ("parts", self.parts, BENCHMARK_PARTS),
             ("trainings", self.trainings, training_cost.OURS),
-            ("model", [self.model], training_cost.BATCH),
+            ("model", [self.model], MODELS),
             ("dtype", [self.dtype or "float32"], ("float32", "bfloat16", "float16")),
         ):
-            if unknown := [value for value in values if value not in known]:
-                raise ValueError(f"{name}={unknown[0]!r} is not known; choose of {', '.join(known)}.")
+            check_known(name, values, list(known))
         for name in ("rounds", "tokens", "hidden", "vocabulary"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -141,12 +141,7 @@ class BenchmarkArguments:
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
-        reasons: dict[str, str] = {}
-        for names, parts in OPTIONS_OF_PARTS.items():
-            if not set(parts) & set(self.parts):
-                reason = f"it is for {', '.join(parts)}, and parts names none of these; leave it out."
-                reasons |= dict.fromkeys(names, reason)
-        return reasons
+        return parts_without_effect(self.parts, OPTIONS_OF_PARTS)
 
     @property
     def shapes(self) -> statistics_cost.Shapes:

@@ -10,7 +10,6 @@ the model's own, and share the disk with it where that is possible.
 """
 
 from tokenshift.analysis.storage.user_paths import user_path
-from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, parse_yaml
 from tokenshift.recipes.command_line.start import start_script
 
 if __name__ == "__main__":
@@ -24,6 +23,7 @@ from typing import Any
 from tokenshift.recipes.command_line.entry import run_guarded
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.changed_models import save_changed_model
+from tokenshift.recipes.inputs.overrides import read_overrides
 
 
 @dataclass
@@ -52,17 +52,7 @@ class ChangeModelArguments:
     output_dir: str = field(default="models/changed", metadata={"help": "The new folder."})
 
     def __post_init__(self) -> None:
-        given = self.model_config_overrides
-        try:
-            value = parse_yaml(given) if isinstance(given, str) else given
-        except UnreadableYamlError:
-            value = given
-        if not isinstance(value, dict) or not value:
-            raise ValueError(
-                f"model_config_overrides={given!r} is no mapping of names to values, such as "
-                "'{\"max_position_embeddings\": 512}'."
-            )
-        self.model_config_overrides = value
+        self.model_config_overrides = read_overrides(self.model_config_overrides)
         self.output_dir = str(user_path(self.output_dir, "output_dir"))
 
 

@@ -110,6 +110,7 @@ COMMANDS = {
         f"{_RECIPES}.reproduce",
         "Set every statement of the paper beside one of your own runs.",
         (f"{_RECIPES}.jobs.reproduction.arguments.ReproduceArguments",),
+        early=f"{_RECIPES}.jobs.reproduction.early.check_reproduction",
         launched=False,
         config_holds_arguments=False,
         configs="reproduce_*",
@@ -118,12 +119,14 @@ COMMANDS = {
         f"{_RECIPES}.change_model",
         "Save a copy of a model with another config or a longer context.",
         (f"{_RECIPES}.change_model.ChangeModelArguments",),
+        early=f"{_RECIPES}.inputs.overrides.check_change",
         launched=False,
     ),
     "benchmark": Command(
         f"{_RECIPES}.benchmark",
         "Measure what tokenshift costs.",
         (f"{_RECIPES}.benchmark.BenchmarkArguments",),
+        early=f"{_RECIPES}.benchmarks.early.check_benchmark",
         launched=False,
     ),
     "workspace": Command(

@@ -21,6 +21,9 @@ from tokenshift.analysis.storage.pickles import check_pickle
 
 SAFE_WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin")
+OWN_GENERATE = "custom_generate/generate.py"
+"""Code in a model's folder that would sample in place of transformers' `generate`."""
+
 INDEX = ".index.json"
 """Ending of the file that names the parts of weights that are in several files."""
 
@@ -99,6 +102,8 @@ def check_weights(setting: str, name: str, path: str, *, trust_remote_code: bool
     if not folder.is_dir():
         return
     where = f"{setting}={name!r}"
+    if not trust_remote_code and (folder / OWN_GENERATE).is_file():  # some transformers would leave it out in silence
+        raise ModelFilesError(own_code_text(where))
     _check_files(folder, where)
     if (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         _check_all_there(folder, where, trust_remote_code)
@@ -123,7 +128,7 @@ def _check_all_there(folder: Path, where: str, trust_remote_code: bool) -> None:
             ) from error
         return  # a model that cannot be without numbers; loading it tells more
     except Exception as error:
-        if needs_own_code(error):  # such as a generate of its own beside a model that transformers has
+        if needs_own_code(error):
             raise ModelFilesError(own_code_text(where)) from error
         return
     refuse_missing(loaded, where)

@@ -22,6 +22,9 @@ from tokenshift.recipes.jobs.analysis.model_groups import named_groups
 
 SETTINGS_FILE = constant("tokenshift.recipes.command_line.products", "SETTINGS_FILE")
 
+BY_SET = ("dataset_config", "dataset_split", "prompt_column", "solution_column")
+"""Options of an evaluation that take one value for all sets, or one for each."""
+
 
 def check_both_asked(values: Any) -> None:
     """Refuse ways to sample in which only one policy of cross-sampling could be asked.
@@ -92,9 +95,40 @@ def check_robustness(arguments: EarlyArguments) -> None:
     _check(arguments, robustness_without_effect)
 
 
+def set_name(dataset: str, config: str | None, split: str | None) -> str:
+    """The displayed name of an evaluation's set."""
+    return dataset + (f"/{config}" if config else "") + (f":{split}" if split else "")
+
+
+def check_measures(values: Any) -> None:
+    """Look at the measures and at the options by set of an evaluation.
+
+    Args:
+        values: the values of all options, as attributes.
+
+    Raises:
+        ValueError: for a k out of range, and for options of another number of sets.
+    """
+    for k in values.ks or ():
+        if not 1 <= k <= values.samples:
+            raise ValueError(f"ks has {k}, which must be at least 1, and at most samples={values.samples}.")
+    for name in BY_SET:
+        given = getattr(values, name)
+        if given is not None and len(given) not in (1, len(values.datasets)):
+            raise ValueError(
+                f"{name} has {len(given)} values for {len(values.datasets)} datasets; give one, or one each."
+            )
+
+
 def check_evaluation(arguments: EarlyArguments) -> None:
     """Of an evaluation."""
-    _check(arguments)
+    values = _check(arguments)
+    check_measures(values)
+    if not any(len(getattr(values, name) or ()) > 1 for name in BY_SET):
+        doubled = [name for index, name in enumerate(values.datasets) if name in values.datasets[:index]]
+        if doubled:
+            config, split = (next(iter(given or ()), None) for given in (values.dataset_config, values.dataset_split))
+            raise ValueError(f"datasets names {set_name(doubled[0], config, split)!r} twice.")
 
 
 def check_cross(arguments: EarlyArguments) -> None:

@@ -38,15 +38,13 @@ from tokenshift.recipes.inputs.sampling import (
     generator_maker,
 )
 from tokenshift.recipes.jobs.analysis.dry_run import plan_evaluation
+from tokenshift.recipes.jobs.analysis.early import BY_SET, check_measures, set_name
 from tokenshift.recipes.jobs.analysis.planned import PlannedAnalysis
 from tokenshift.rewards import load_reward
 from tokenshift.rewards.registry import ACCURACY_REWARDS
 
 KS = (1, 4, 8)
 """Numbers of responses k of pass@k and majority@k where the user names none."""
-
-BY_SET = ("dataset_config", "dataset_split", "prompt_column", "solution_column")
-"""Arguments that have one value for all sets, or one per set."""
 
 EXTENDABLE_ARGUMENTS = ("model", "against", "datasets", *BY_SET, "ks", "resamples")
 """Arguments that may differ when a run is continued: a row depends on no model and set but its own."""
@@ -115,15 +113,7 @@ class EvaluationArguments(TrackedArguments, SamplingArguments):
         if not self.ks:
             raise ValueError("ks is empty.")
         self.ks = sorted(set(self.ks))
-        for k in self.ks:
-            if not 1 <= k <= self.samples:
-                raise ValueError(f"ks has {k}, which must be at least 1, and at most samples={self.samples}.")
-        for name in BY_SET:
-            values = getattr(self, name)
-            if values is not None and len(values) not in (1, len(self.datasets)):
-                raise ValueError(
-                    f"{name} has {len(values)} values for {len(self.datasets)} datasets; give one, or one each."
-                )
+        check_measures(self)
 
     def without_effect(self, values: Any) -> dict[str, str]:
         """Options that have no effect beside these values of all options, with the reason and what to do."""
@@ -341,8 +331,7 @@ def problem_sets(args: EvaluationArguments) -> dict[str, Dataset]:
     """
     sets: dict[str, Dataset] = {}
     for index, dataset in enumerate(args.datasets):
-        config, split = args.of_set("dataset_config", index), args.of_set("dataset_split", index)
-        name = dataset + (f"/{config}" if config else "") + (f":{split}" if split else "")
+        name = set_name(dataset, args.of_set("dataset_config", index), args.of_set("dataset_split", index))
         if name in sets:
             raise ValueError(f"datasets names {name!r} twice.")
         try:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from tokenshift.analysis.comparison.outcomes import DEFAULT_OUTCOME, OUTCOMES
-from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.analysis.token_table.measure import check_measure
 from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
@@ -16,6 +15,7 @@ from tokenshift.recipes.command_line.products import CELL_FILE
 from tokenshift.recipes.command_line.run_record import plain, without_secrets, write_record, written_words
 from tokenshift.recipes.command_line.tracking import TrackedArguments
 from tokenshift.recipes.jobs.comparison.cells import TrainedCell, cells_of, changed_setting, forget
+from tokenshift.recipes.jobs.comparison.early import check_effect, check_outcome
 from tokenshift.recipes.jobs.comparison.file import Comparison, read_comparison
 from tokenshift.recipes.jobs.comparison.plan import Plan, make_plan
 
@@ -119,9 +119,7 @@ def prepare(arguments: list[str] | None = None) -> CompareJob:
 
 def _parse(arguments: list[str] | None) -> CompareArguments:
     args = parse_own_config(CompareArguments, arguments)
-    if args.outcome is not None and args.outcome not in OUTCOMES:
-        hint = close_match(args.outcome, OUTCOMES) or f"; choose one of {', '.join(OUTCOMES)}."
-        raise ValueError(f"outcome={args.outcome!r} is not known{hint}")
+    check_outcome(args.outcome)
     if args.measure is not None:
         check_measure(args.measure)
     if args.plan is None and args.effect is not None:
@@ -141,11 +139,7 @@ def _plan(args: CompareArguments) -> PlanJob:
         value = getattr(args, name)
         if value != getattr(defaults, name):
             raise ValueError(f"{name}={value!r} has no effect: plan launches nothing; leave one of them out.")
-    if args.effect is None:
-        raise ValueError(f"plan={args.plan!r} needs an effect; give the true difference in points, as in --effect 2.")
-    if not 0 < args.effect < float("inf"):
-        raise ValueError(f"effect={args.effect:g} must be above 0: a difference in points, whatever its sign.")
-    return PlanJob(make_plan(str(args.plan), args.effect, args.outcome or DEFAULT_OUTCOME))
+    return PlanJob(make_plan(str(args.plan), check_effect(args.plan, args.effect), args.outcome or DEFAULT_OUTCOME))
 
 
 def _comparison(args: CompareArguments) -> CompareJob:

@@ -8,10 +8,8 @@ from typing import Any
 from tokenshift.analysis.comparison.outcomes import OUTCOMES
 from tokenshift.analysis.comparison.planning import Spread, pilot_spread, recommended_seeds
 from tokenshift.analysis.storage.json_files import read_json
-from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.recipes.jobs.comparison.cell_results import REWARD_FUNC, cell_result
-
-COMPARISON_FILE = "comparison.json"
+from tokenshift.recipes.jobs.comparison.early import pilot_of
 
 FACTORS = (0.5, 1.0, 2.0)
 """The true differences that a plan is told for, times the one that was asked for."""
@@ -55,13 +53,11 @@ def make_plan(given: str, effect: float, outcome: str) -> Plan:
     Raises:
         ValueError: for a number that is not positive, or a pilot that is not there or does not hold the outcome.
     """
-    number = _number(given)
-    if number is not None:
-        spread, source, comparisons = Spread(number), "given as known", 1
+    pilot = pilot_of(given)
+    if isinstance(pilot, Path):
+        spread, source, comparisons = _of_pilot(pilot, outcome)
     else:
-        file = user_path(given, "plan")
-        folder = file.parent if file.is_file() else file
-        spread, source, comparisons = _of_pilot(folder / COMPARISON_FILE if file.is_dir() else file, folder, outcome)
+        spread, source, comparisons = Spread(pilot), "given as known", 1
     area = OUTCOMES[outcome].averages_training
     seeds = {
         effect * factor: (
@@ -73,22 +69,8 @@ def make_plan(given: str, effect: float, outcome: str) -> Plan:
     return Plan(spread, source, outcome, effect, comparisons, seeds)
 
 
-def _number(given: str) -> float | None:
-    try:
-        number = float(given)
-    except ValueError:
-        return None
-    if not 0 < number < float("inf"):
-        raise ValueError(
-            f"plan={given} must be above 0: the standard deviation of a difference over seeds, in points."
-        )
-    return number
-
-
-def _of_pilot(file: Path, folder: Path, outcome: str) -> tuple[Spread, str, int]:
-    where = f"plan={str(file)!r}"
-    if not file.is_file():
-        raise ValueError(f"{where} is not a file; give a former comparison's folder, or a spread in points.")
+def _of_pilot(file: Path, outcome: str) -> tuple[Spread, str, int]:
+    where, folder = f"plan={str(file)!r}", file.parent
     try:
         summary = read_json(file)
         rows, baseline = summary["variants"], summary["baseline"]

@@ -8,31 +8,26 @@ from typing import Any
 
 import yaml
 
-from tokenshift.analysis.registry import close_match
 from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.user_paths import user_path
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.commands import COMMANDS
-from tokenshift.recipes.command_line.config_files import CONFIGS, config_file
 from tokenshift.recipes.command_line.early_check import check_words
 from tokenshift.recipes.command_line.output_folder import FolderOwner, take_folder
 from tokenshift.recipes.command_line.parser import parse_own_config
-from tokenshift.recipes.command_line.products import REPRODUCTION_FILE, REPRODUCTION_SETTINGS_FILE
+from tokenshift.recipes.command_line.products import REPRODUCTION_SETTINGS_FILE
 from tokenshift.recipes.command_line.run_record import plain, without_secrets, write_record, written_words
 from tokenshift.recipes.command_line.tracking import TrackedArguments
+from tokenshift.recipes.jobs.reproduction.early import check_choices, choices, read_reproduction, scale_file
 from tokenshift.recipes.jobs.reproduction.file import ScaleFile, read_scale
 from tokenshift.recipes.jobs.reproduction.parts import (
     COMMAND_OF,
     COMPARISON_FILE,
-    OPTIONAL,
     TRAININGS,
     Part,
     comparison_document,
     parts_of,
 )
-
-SEEDS = [0, 1, 2]
-"""The seeds where none are named."""
 
 SCALES = ("pocket", "smollm2", "paper")
 """The shipped scales: `recipes/configs/reproduce_NAME.yaml`."""
@@ -112,14 +107,11 @@ def prepare(arguments: list[str] | None = None) -> ReproduceJob:
     args = _parse(arguments)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("A reproduction launches its parts itself: start it with plain python.")
-    if args.config is None:
-        file, name = CONFIGS / f"reproduce_{args.scale}.yaml", args.scale
-    else:
-        file = config_file(args.config, "reproduce_*")
-        name = file.stem.removeprefix("reproduce_")
+    file, name = scale_file(args)
     scale = read_scale(file)
     name = scale.scale or name
-    seeds, parallel = _fill(args, scale)
+    seeds, parallel, args.leave_out = choices(args, scale)
+    check_choices(seeds, parallel, args.leave_out)
     folder = user_path(args.output_dir or f"outputs/reproduce_{name}", "output_dir")
     parts = [part for part in parts_of(scale, folder, seeds, parallel) if part.kind not in (args.leave_out or ())]
     job = ReproduceJob(args, name, scale, folder, parts, seeds, parallel)
@@ -156,29 +148,6 @@ def _parse(arguments: list[str] | None) -> ReproduceArguments:
     return parsed
 
 
-def _fill(args: ReproduceArguments, scale: ScaleFile) -> tuple[list[int], int]:
-    """The seeds and how many parts run at once: the command line's, the file's, or the defaults.
-
-    Raises:
-        ValueError: For a wrong one, or an analysis that cannot be left out.
-    """
-    seeds = next(given for given in (args.seeds, scale.seeds, SEEDS) if given is not None)
-    parallel = next(given for given in (args.parallel, scale.parallel, 1) if given is not None)
-    args.leave_out = scale.leave_out if args.leave_out is None else args.leave_out
-    if len(seeds) < 2:
-        raise ValueError(f"seeds={seeds} must name two or more; verdicts on training need three.")
-    if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
-        raise ValueError(f"seeds has {wrong[0]}, which must be at least 0 and below 2**32.")
-    if doubled := [seed for index, seed in enumerate(seeds) if seed in seeds[:index]]:
-        raise ValueError(f"seeds has {doubled[0]} twice; a seed trained again is the same run.")
-    if unknown := [kind for kind in args.leave_out or () if kind not in OPTIONAL]:
-        hint = close_match(unknown[0], OPTIONAL) or "."
-        raise ValueError(f"leave_out={unknown[0]!r} cannot be{hint} It takes {', '.join(OPTIONAL)}.")
-    if parallel < 1:
-        raise ValueError(f"parallel={parallel} must be at least 1.")
-    return seeds, parallel
-
-
 def _check_gpus(name: str, scale: ScaleFile) -> None:
     import torch  # here: other scales need none
 
@@ -200,16 +169,10 @@ def read_other(given: str, job: ReproduceJob) -> dict[str, Any]:
     Raises:
         ValueError: If there is none, it was made with other settings, or it shares a seed with this one.
     """
-    path = user_path(given, "against")
-    file = path / REPRODUCTION_FILE if path.is_dir() else path
-    try:
-        other: dict[str, Any] = read_json(file, dict)
-        seeds, settings = list(other["seeds"]), other["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"against={given!r} has no {REPRODUCTION_FILE} of a reproduction.") from error
-    if difference := first_difference(settings, recorded_settings(job)):
+    other = read_reproduction(given)
+    if difference := first_difference(other["settings"], recorded_settings(job)):
         raise ValueError(f"against={given!r} was made with {difference}; compare runs of the same settings.")
-    if shared := sorted(set(seeds) & set(job.seeds)):
+    if shared := sorted(set(other["seeds"]) & set(job.seeds)):
         raise ValueError(f"against={given!r} has the seed {shared[0]} too; seeds that are compared must differ.")
     return other
 

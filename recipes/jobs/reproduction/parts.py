@@ -12,12 +12,7 @@ from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.parser import words_of
 from tokenshift.recipes.command_line.products import MODEL_DIR
 from tokenshift.recipes.jobs.reproduction.file import DAPO, ScaleFile
-
-TRAININGS, SFT, SHIFT, EVOLUTION, CROSS, ROBUSTNESS = "trainings", "sft", "shift", "evolution", "cross", "robustness"
-"""The kinds of parts."""
-
-OPTIONAL = (SHIFT, EVOLUTION, CROSS, ROBUSTNESS)
-"""The kinds that may be left out, since no other part reads what they leave."""
+from tokenshift.recipes.jobs.reproduction.part_kinds import CROSS, EVOLUTION, ROBUSTNESS, SFT, SHIFT, TRAININGS
 
 COMMAND_OF = {
     TRAININGS: "compare",
