@@ -119,7 +119,7 @@ COMMANDS = {
         f"{_RECIPES}.change_model",
         "Save a copy of a model with another config or a longer context.",
         (f"{_RECIPES}.change_model.ChangeModelArguments",),
-        early=f"{_RECIPES}.inputs.overrides.check_change",
+        early=f"{_RECIPES}.command_line.early_changes.check_change",
         launched=False,
     ),
     "benchmark": Command(

@@ -3,7 +3,6 @@
 from typing import Any
 
 from tokenshift.analysis.storage.yaml_text import UnreadableYamlError, parse_yaml
-from tokenshift.recipes.command_line.early_values import EarlyArguments
 
 
 def read_overrides(given: Any) -> dict[str, Any]:
@@ -25,12 +24,3 @@ def read_overrides(given: Any) -> dict[str, Any]:
             "'{\"max_position_embeddings\": 512}'."
         )
     return value
-
-
-def check_change(arguments: EarlyArguments) -> None:
-    """Look at the arguments of a copy with changes, before the slow imports.
-
-    Raises:
-        ValueError: if no change is given.
-    """
-    read_overrides(arguments.values.model_config_overrides)
