@@ -87,7 +87,7 @@ def engine_facts(args: EngineArguments) -> dict[str, str]:
 
 
 def engine_options(args: EngineArguments, dtype: str, longest: int | None, *, scores: bool = False) -> "EngineOptions":
-    """The options of vLLM that a recipe\'s arguments ask for.
+    """The options of vLLM that a recipe's arguments ask for.
 
     Args:
         args: the recipe's arguments.
