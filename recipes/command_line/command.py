@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         return MISTAKE
     asks_help = any(word in ("-h", "--help") for word in words)
     if asks_help or not is_on_several_machines(launcher):  # else the launched process tells the other machines too
-        status = answer_early(name, words, f"tokenshift {name}")
+        status = answer_early(name, words, f"tokenshift {name}", launches=bool(launcher))
         if status is not None:
             return status
     command = COMMANDS[name]

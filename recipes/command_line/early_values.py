@@ -43,12 +43,14 @@ class EarlyArguments:
         fields: The command's fields by name; empty where they cannot be read without imports.
         config: The config's values among the given ones.
         written: Names of the arguments that the command line itself gives.
+        processes: Processes of the run; None where a launcher that is not started yet says how many.
     """
 
     given: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, SourceField] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     written: frozenset[str] = frozenset()
+    processes: int | None = 1
 
     @property
     def values(self) -> EarlyValues:

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -72,13 +73,14 @@ def start_script(file: str) -> None:
         sys.exit(status)
 
 
-def answer_early(name: str, words: list[str], program: str) -> int | None:
+def answer_early(name: str, words: list[str], program: str, *, launches: bool = False) -> int | None:
     """Answer `--help`, or a mistake, in a command's words.
 
     Args:
         name: The command.
         words: What follows it on the command line.
         program: The words that start it, for the usage.
+        launches: Whether this process is going to start a launcher, which says how many processes run.
 
     Returns:
         The exit status if the words are answered, else None.
@@ -93,7 +95,8 @@ def answer_early(name: str, words: list[str], program: str) -> int | None:
             return None
         return 0
     try:
-        arguments = check_words(command, words)
+        processes = None if launches else int(os.environ.get("WORLD_SIZE", "1"))
+        arguments = replace(check_words(command, words), processes=processes)
         check_paths(name, arguments.given, arguments.fields)
         if command.early and arguments.fields:
             module, _, function = command.early.rpartition(".")

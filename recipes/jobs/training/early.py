@@ -1,7 +1,7 @@
 """Mistakes of a training that show before torch and TRL are imported; the job asks the same functions again."""
 
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,11 +39,9 @@ def check_training(arguments: EarlyArguments) -> None:
     """
     arguments.refuse_without_effect(settings_without_effect)
     values = arguments.values
-    for check in (_check_settings, _check_batches, _check_acceleration):
-        try:
+    for check in (_check_settings, lambda known: _check_batches(known, arguments.processes), _check_acceleration):
+        with suppress(UnreadableSource):  # a value is not known yet: asked again after the imports
             check(values)
-        except UnreadableSource:  # a value is not known yet: asked again after the imports
-            continue
 
 
 def _check_settings(values: EarlyValues) -> None:
@@ -54,12 +52,13 @@ def _check_settings(values: EarlyValues) -> None:
             require_vllm("use_vllm=True", "vllm")
 
 
-def _check_batches(values: EarlyValues) -> None:
-    """The completions of a generation, by the processes that are launched or planned, and the problems in a file."""
-    planned = values.plan_processes if values.dry_run else None
-    if values.dry_run and values.plan_launch and planned is None:
-        return  # the launch's config says how many
-    size = generation_batch(values, planned or int(os.environ.get("WORLD_SIZE", "1")))
+def _check_batches(values: EarlyValues, processes: int | None) -> None:
+    """The completions of a generation, by the processes that run or are planned, and the problems in a file."""
+    if values.dry_run:
+        processes = None if values.plan_launch and not values.plan_processes else values.plan_processes or 1
+    if processes is None:
+        return
+    size = generation_batch(values, processes)
     rows = None if values.dry_run else data_rows(values.dataset_name)
     if rows is not None:
         left = rows - (values.eval_size if values.dataset_test_split == "test" else 0)

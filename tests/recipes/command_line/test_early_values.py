@@ -1,6 +1,7 @@
 """Arguments before the slow imports: what is known of them, and that it is what is known after the imports."""
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 
 from tokenshift.analysis.cross_sampling.criterion_registry import CRITERIA
 from tokenshift.recipes.command_line.commands import COMMANDS
+from tokenshift.recipes.command_line.config_files import config_names
 from tokenshift.recipes.command_line.early_check import REGISTERED, check_words
 from tokenshift.recipes.command_line.source_fields import UnreadableSource, registered_signatures
 from tokenshift.recipes.jobs.training.early import OF_DISTRIBUTIONS, check_training
@@ -110,6 +112,36 @@ def test_a_generation_has_the_completions_that_trl_gives_it(tmp_path: Path) -> N
         else:
             assert generation_batch(values, 1) == config.generation_batch_size
     assert 0 < refused < len(BATCHES)
+
+
+@pytest.mark.parametrize(
+    ("processes", "words", "refused"),
+    [
+        (1, [], True),
+        (2, [], False),
+        (None, [], False),  # the launcher, which is not started yet, says how many
+        (1, ["--dry_run", "--plan_launch", "ddp", "--plan_processes", "2"], False),
+        (None, ["--dry_run", "--plan_launch", "ddp"], False),
+        (None, ["--dry_run"], True),
+    ],
+)
+def test_batches_are_those_of_all_processes(
+    tmp_path: Path, processes: int | None, words: list[str], refused: bool
+) -> None:
+    sizes = ["--per_device_train_batch_size", "1", "--num_generations", "2", "--output_dir", str(tmp_path)]
+    arguments = replace(check_words(TRAIN, [*MODEL, *sizes, *words]), processes=processes)
+    if refused:
+        with pytest.raises(ValueError, match=r"generation_batch_size=1 must be divisible by num_generations=2"):
+            check_training(arguments)
+    else:
+        check_training(arguments)
+
+
+def test_shipped_configs_are_not_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tokenshift.recipes.inputs.installed.find_spec", lambda name: name)
+    for config in config_names(TRAIN.configs or "*"):
+        check_training(replace(check_words(TRAIN, ["--config", config]), processes=None))
 
 
 def test_prompts_of_a_generation() -> None:
