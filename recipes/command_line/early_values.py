@@ -24,8 +24,17 @@ class EarlyValues(SimpleNamespace):
         return value
 
 
+def _value_of(field: SourceField | None, value: Any) -> Any:
+    """A value as its argument will have it: a config may write a number as a text, and a list's only item alone."""
+    if field is None or value is None or value is UNKNOWN:
+        return value
+    if not field.is_list:
+        return _converted(value, field.kind)
+    items = [_converted(item, field.kind) for item in (value if isinstance(value, list | tuple) else [value])]
+    return UNKNOWN if UNKNOWN in items else items
+
+
 def _converted(value: Any, kind: type | None) -> Any:
-    """A value as its argument will have it: a config may write a number or a truth value as a text."""
     if not isinstance(value, str) or kind in (None, str):
         return value
     try:
@@ -60,8 +69,7 @@ class EarlyArguments:
     def _with(self, given: Mapping[str, Any]) -> EarlyValues:
         values = {name: field.default for name, field in self.fields.items()} | dict(given)
         values |= {name: UNKNOWN for name, value in CHANGED.items() if values.get(name) == value}
-        kinds = {name: field.kind for name, field in self.fields.items() if not field.is_list}
-        return EarlyValues(**{name: _converted(value, kinds.get(name)) for name, value in values.items()})
+        return EarlyValues(**{name: _value_of(self.fields.get(name), value) for name, value in values.items()})
 
     def refuse_without_effect(self, reasons_of: Callable[[EarlyValues], Mapping[str, str]]) -> None:
         """Refuse the first given argument that has no effect, by the rule of `given_options.refuse_without_effect`.

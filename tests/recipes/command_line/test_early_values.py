@@ -33,6 +33,13 @@ def test_values_are_of_their_kinds(tmp_path: Path) -> None:
     assert (values.max_steps, values.use_vllm, values.learning_rate, values.use_peft) == (3, False, 1e-6, True)
 
 
+def test_lists_are_lists(tmp_path: Path) -> None:
+    config = tmp_path / "written.yaml"
+    config.write_text("model: pocket\ndatasets: aaa.jsonl\nks: ['1', 4]\nseed: '7'\n")
+    values = check_words(COMMANDS["evaluate"], ["--config", str(config)]).values
+    assert (values.datasets, values.ks, values.seed) == (["aaa.jsonl"], [1, 4], 7)
+
+
 def test_what_is_not_known_raises() -> None:
     values = check_words(TRAIN, [*MODEL, "--report_to", "all"]).values
     with pytest.raises(UnreadableSource, match="report_to"):
