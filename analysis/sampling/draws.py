@@ -11,6 +11,9 @@ from tokenshift.analysis.sampling.shared_noise import Row, gumbel_noise
 NARROW = 64
 """Most probable tokens looked at first; a top-p set is seldom larger, and sorting a vocabulary is slow."""
 
+MARGIN = 1e-5
+"""Mass beyond top_p at which a set has surely ended, whatever the rounding of its sum."""
+
 
 def coupled_draw(
     logp: torch.Tensor,
@@ -56,10 +59,10 @@ def _wide_draw(
     and only those in it are given noise."""
     limit = likely_bound(logp, torch.zeros(len(logp), dtype=torch.float64, device=logp.device), top_p)
     ids, values = above(logp, limit)  # (w, W), few of V, ascending ids
-    kept, ids, values = _kept_in_order(ids, values, top_p)
-    if bool(kept[:, -1].any()):  # the set may go on
+    kept, ids, values, mass = _kept_in_order(ids, values, top_p)
+    if bool((mass < top_p + MARGIN).any()):  # a set may go on below the limit
         every = torch.arange(logp.shape[-1], device=logp.device).expand_as(logp)
-        kept, ids, values = _kept_in_order(every, logp, top_p)
+        kept, ids, values, _ = _kept_in_order(every, logp, top_p)
     size = int(kept.sum(dim=-1).max())
     kept, ids, values = kept[:, :size], ids[:, :size], values[:, :size]
     noisy = (values + gumbel_noise(seed, rows, positions, ids)).masked_fill(~kept, -torch.inf)
@@ -69,10 +72,12 @@ def _wide_draw(
 
 def _kept_in_order(
     ids: torch.Tensor, values: torch.Tensor, top_p: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Which tokens the top-p set keeps, their ids and log-probabilities, `(w, W)` each, the most probable first."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Which tokens the top-p set keeps, their ids and log-probabilities, `(w, W)` each, the most probable first; and
+    the mass `(w,)` before the last of each row that is there."""
     ordered, order = torch.sort(values, dim=-1, descending=True, stable=True)
     mass_before = ordered.exp().cumsum(dim=-1) - ordered.exp()
-    kept = (mass_before < top_p) & ordered.isfinite()
+    there = ordered.isfinite()
+    kept = (mass_before < top_p) & there
     kept[:, 0] = True
-    return kept, ids.gather(-1, order), ordered
+    return kept, ids.gather(-1, order), ordered, mass_before.masked_fill(~there, 0.0).amax(dim=-1)

@@ -46,6 +46,16 @@ def test_draws_are_those_of_the_whole_vocabulary(size: int, shape: str, top_p: f
     )
 
 
+@pytest.mark.parametrize("top_p", [0.3, 0.7, 0.95, 0.999999])
+@pytest.mark.parametrize("size", [500, 3001])
+def test_rows_of_all_shapes_in_one_batch(size: int, top_p: float) -> None:
+    noise = torch.randn(2, size, generator=torch.Generator().manual_seed(size))
+    logp = torch.log_softmax(torch.cat([shape(noise) for shape in SHAPES.values()]), dim=-1)
+    rows, positions = [(row, 1) for row in range(len(logp))], list(range(len(logp)))
+    drawn = coupled_draw(logp, rows, positions, top_p=top_p, seed=7)
+    assert drawn.tolist() == brute_force(logp, rows, positions, top_p)
+
+
 def test_a_row_is_drawn_alike_beside_others() -> None:
     logp = torch.log_softmax(torch.randn(6, 5000, generator=torch.Generator().manual_seed(1)), dim=-1)
     logp[0] = torch.log_softmax(torch.arange(5000) * 0.01, dim=-1)
