@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenshift.analysis.storage.checkpoints import checkpoints_of
+from tokenshift.analysis.storage.folder_lock import HOLDER_FILE
 from tokenshift.analysis.storage.user_paths import user_path
 
 RESUME_WORDS = ("true", "1", "yes")
@@ -61,7 +62,12 @@ def check_earlier_run(values: Any) -> None:
     """
     wanted = str(values.resume_from_checkpoint)
     if not is_resume_wanted(values):
-        if not values.overwrite and values.output_dir:
+        if not values.overwrite and values.output_dir and not _may_be_held(values.output_dir):
             refuse_mixture(values.output_dir)
     elif wanted.lower() not in RESUME_WORDS:
         check_named_checkpoint(wanted)
+
+
+def _may_be_held(output_dir: str) -> bool:
+    """Whether another run may be at work in a folder, which is then told before all else, after the imports."""
+    return (user_path(output_dir, "output_dir") / HOLDER_FILE).exists()
