@@ -227,7 +227,9 @@ def add_pair_engine(table: Table, model: str, rounds: int) -> str:
         table.add_row(f"{name}, tokens/s", pair_engine_cost.ALONE, str(rate), aim)
     own = ratio(times, pair_engine_cost.DRAWN, pair_engine_cost.ALONE).inverse()
     table.add_row(f"{pair_engine_cost.DRAWN}, tokens/s", pair_engine_cost.ALONE, str(own), "")
-    faster = ratio(times, pair_engine_cost.CROSS, pair_engine_cost.EXCHANGED).inverse()
+    share = pair_engine_cost.LENGTH / pair_engine_cost.EXCHANGED_LENGTH
+    faster = ratio(times, pair_engine_cost.CROSS, pair_engine_cost.EXCHANGED).inverse().scaled(share)
+    times[pair_engine_cost.EXCHANGED] = [share * taken for taken in times[pair_engine_cost.EXCHANGED]]
     table.add_row(f"{pair_engine_cost.CROSS}, times faster", pair_engine_cost.EXCHANGED, str(faster), "at least 5")
     rates = ", ".join(f"{name} {tokens / median(seconds_of):.0f}" for name, seconds_of in times.items())
     return f"pair engine: {cost.words}; tokens/s: {rates}"

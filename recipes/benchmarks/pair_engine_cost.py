@@ -21,6 +21,9 @@ EXCHANGED = "vLLM, two engines that are asked for one token a call"
 RESPONSES, LENGTH = 32, 64
 """Responses, all in one batch, and tokens of each: none ends before."""
 
+EXCHANGED_LENGTH = 8
+"""Tokens of each response that the exchanging engines make; the benchmark scales their time to `LENGTH`."""
+
 EPSILON = 0.05
 """JS above which RL draws, in nats."""
 
@@ -32,7 +35,7 @@ class PairEngineCost:
     """The functions that are timed; each makes `RESPONSES` x `LENGTH` tokens.
 
     Attributes:
-        functions: by what they are.
+        functions: by what they are; `EXCHANGED` makes `EXCHANGED_LENGTH` tokens a response.
         words: the shape of the work.
         close: ends the engines.
     """
@@ -89,7 +92,7 @@ def pair_engine_cost(model: str, dtype: str = "float32", eager: bool = True) -> 
     def exchanged() -> None:
         """The two engines' calls for each token, made by one engine twice: each call holds all texts so far."""
         texts = list(requests)
-        for _ in range(LENGTH):
+        for _ in range(EXCHANGED_LENGTH):
             asked(texts)
             texts = [
                 Request(text.row, [*text.prompt_ids, *token]) for text, token in zip(texts, asked(texts), strict=True)
