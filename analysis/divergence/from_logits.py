@@ -46,11 +46,21 @@ def log_probabilities(logits: torch.Tensor, *, temperature: float = 1.0, top_p: 
 
 def top_p_support(logp: torch.Tensor, top_p: float) -> torch.Tensor:
     """A mask of the tokens that the top-p set holds, bool `(..., V)`, from log-probabilities `(..., V)`."""
+    _, order, _, kept = top_p_in_order(logp, top_p)
+    return torch.zeros_like(kept).scatter(-1, order, kept)
+
+
+def top_p_in_order(logp: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sort log-probabilities `(..., V)`, the largest first and of equal ones the lower id, and find the top-p set.
+
+    Returns:
+        The sorted values, their indices, the mass before each, and which of them the set holds, `(..., V)` each.
+    """
     ordered, order = torch.sort(logp, dim=-1, descending=True, stable=True)
     mass_before = ordered.exp().cumsum(dim=-1) - ordered.exp()
     kept = (mass_before < top_p) & ordered.isfinite()
     kept[..., 0] = True
-    return torch.zeros_like(kept).scatter(-1, order, kept)
+    return ordered, order, mass_before, kept
 
 
 def _expectation(probability: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""What a run will need, computed from configs before anything is loaded: memory by part and phase."""
+"""Tells what a run will need, computed from configs before anything is loaded: memory by part and phase."""

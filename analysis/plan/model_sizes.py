@@ -61,7 +61,7 @@ def fake_mode() -> Any:
 
 @contextmanager
 def told_of(config: PreTrainedConfig) -> Iterator[None]:
-    """What a model's code makes of fake tensors is told in one line.
+    """Tell in one line what a model's code raises for fake tensors.
 
     Raises:
         ValueError: for whatever is raised inside.

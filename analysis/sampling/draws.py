@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from tokenshift.analysis.divergence.from_logits import top_p_in_order
 from tokenshift.analysis.divergence.top_k import top_k
 from tokenshift.analysis.divergence.top_p import above, likely_bound
 from tokenshift.analysis.sampling.shared_noise import Row, gumbel_noise
@@ -59,25 +60,12 @@ def _wide_draw(
     and only those in it are given noise."""
     limit = likely_bound(logp, torch.zeros(len(logp), dtype=torch.float64, device=logp.device), top_p)
     ids, values = above(logp, limit)  # (w, W), few of V, ascending ids
-    kept, ids, values, mass = _kept_in_order(ids, values, top_p)
-    if bool((mass < top_p + MARGIN).any()):  # a set may go on below the limit
-        every = torch.arange(logp.shape[-1], device=logp.device).expand_as(logp)
-        kept, ids, values, _ = _kept_in_order(every, logp, top_p)
+    ordered, order, mass_before, kept = top_p_in_order(values, top_p)
+    if bool((mass_before.masked_fill(~ordered.isfinite(), 0.0).amax(dim=-1) < top_p + MARGIN).any()):
+        ids = torch.arange(logp.shape[-1], device=logp.device).expand_as(logp)  # a set may go on below the limit
+        ordered, order, _, kept = top_p_in_order(logp, top_p)
     size = int(kept.sum(dim=-1).max())
-    kept, ids, values = kept[:, :size], ids[:, :size], values[:, :size]
+    kept, ids, values = kept[:, :size], ids.gather(-1, order[:, :size]), ordered[:, :size]
     noisy = (values + gumbel_noise(seed, rows, positions, ids)).masked_fill(~kept, -torch.inf)
     best = noisy.amax(dim=-1, keepdim=True)
     return ids.masked_fill(noisy < best, logp.shape[-1]).amin(dim=-1)  # of equal ones the first, as argmax takes it
-
-
-def _kept_in_order(
-    ids: torch.Tensor, values: torch.Tensor, top_p: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Which tokens the top-p set keeps, their ids and log-probabilities, `(w, W)` each, the most probable first; and
-    the mass `(w,)` before the last of each row that is there."""
-    ordered, order = torch.sort(values, dim=-1, descending=True, stable=True)
-    mass_before = ordered.exp().cumsum(dim=-1) - ordered.exp()
-    there = ordered.isfinite()
-    kept = (mass_before < top_p) & there
-    kept[:, 0] = True
-    return kept, ids.gather(-1, order), ordered, mass_before.masked_fill(~there, 0.0).amax(dim=-1)

@@ -1,4 +1,4 @@
-"""What the names of checkpoints tell: the number of updates, and short labels; nothing heavy is imported."""
+"""Reads the number of updates from checkpoints' names, and shortens the names to labels; nothing heavy is imported."""
 
 import re
 from collections.abc import Sequence

@@ -46,7 +46,7 @@ TRAJECTORIES, RESPONSES, TOKENS = 16, 64, 48
 
 
 def works(model: str, folder: Path, rank: int, processes: int) -> dict[str, Callable[[], object]]:
-    """What a process does in a round of each work: its share of it.
+    """The functions that do a process's share of each work, once a round.
 
     Args:
         model: `pocket` or `smollm2`.

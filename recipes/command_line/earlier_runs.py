@@ -1,4 +1,4 @@
-"""Whether a training goes on with an earlier run, and the refusal of one that would mix with it, by names of folders.
+"""Earlier runs in an output folder: whether a training goes on with one, and what is refused beside one.
 
 Nothing heavy is imported: the same is asked before the slow imports and after them.
 """
@@ -8,7 +8,11 @@ from typing import Any
 
 from tokenshift.analysis.storage.checkpoints import checkpoints_of
 from tokenshift.analysis.storage.folder_lock import HOLDER_FILE
+from tokenshift.analysis.storage.json_files import read_json
 from tokenshift.analysis.storage.user_paths import user_path
+from tokenshift.recipes.command_line.source_fields import constant
+
+SETTINGS_FILE = constant("tokenshift.recipes.command_line.products", "SETTINGS_FILE")
 
 RESUME_WORDS = ("true", "1", "yes")
 """Values of `--resume_from_checkpoint` that ask for the newest whole checkpoint."""
@@ -71,3 +75,23 @@ def check_earlier_run(values: Any) -> None:
 def _may_be_held(output_dir: str) -> bool:
     """Whether another run may be at work in a folder, which is then told before all else, after the imports."""
     return (user_path(output_dir, "output_dir") / HOLDER_FILE).exists()
+
+
+def check_settings_file(output_dir: str, overwrite: bool) -> None:
+    """
+    Args:
+        output_dir: the folder of an analysis.
+        overwrite: whether what is in it is going to be deleted.
+
+    Raises:
+        ValueError: if there is an earlier analysis whose settings cannot be read.
+    """
+    file = user_path(output_dir, "output_dir") / SETTINGS_FILE
+    if not file.is_file() or overwrite:
+        return
+    try:
+        read_json(file, dict)
+    except ValueError as error:
+        raise ValueError(
+            f"output_dir={output_dir!r} has a damaged {SETTINGS_FILE}; delete the analysis by --overwrite true."
+        ) from error

@@ -19,6 +19,7 @@ from tokenshift.analysis.storage.parquet_files import is_whole_parquet
 from tokenshift.analysis.storage.run_folder import RunFolder
 from tokenshift.analysis.storage.whole_file import write_whole
 from tokenshift.recipes.command_line.dry_run import PLAN_OPTIONS
+from tokenshift.recipes.command_line.earlier_runs import check_settings_file
 from tokenshift.recipes.command_line.products import (
     FOLDER_KINDS,
     SETTINGS_FILE,
@@ -224,6 +225,7 @@ def open_folder(
         if job.args.overwrite and file.exists():
             delete_products(folder, FOLDER_KINDS["analysis"].products)
         if file.exists():
+            check_settings_file(job.args.output_dir, overwrite=False)
             if difference := _difference(folder, plain):
                 raise ValueError(f"{where} {difference}")
             if parts:
@@ -244,10 +246,7 @@ def open_folder(
 
 def _difference(folder: Path, settings: dict[str, Any]) -> str | None:
     """The difference that keeps an analysis of these settings from continuing the one in the folder, or None."""
-    try:
-        before = read_json(folder / SETTINGS_FILE, dict)
-    except ValueError:
-        return f"has a damaged {SETTINGS_FILE}; delete the analysis by --overwrite true."
+    before = read_json(folder / SETTINGS_FILE, dict)
     parts_before, parts = before.pop(CONTENT_PARTS, {}), settings.get(CONTENT_PARTS, {})
     before = {name: value for name, value in UNWRITTEN.items() if name in settings} | before
     pairs = {

@@ -1,4 +1,4 @@
-"""What a plan of memory says on a terminal: the parts by phase, what runs out first, what to change."""
+"""Prints a plan of memory on a terminal: the parts by phase, what runs out first, what to change."""
 
 from collections.abc import Sequence
 

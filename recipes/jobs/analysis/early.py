@@ -1,15 +1,13 @@
 """Mistakes of analyses that show before torch and transformers are imported; the jobs ask the same functions again."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from tokenshift.analysis.named_options import base_of, check_options, read_options
-from tokenshift.analysis.storage.json_files import read_json
-from tokenshift.analysis.storage.user_paths import user_path
+from tokenshift.recipes.command_line.earlier_runs import check_settings_file
 from tokenshift.recipes.command_line.early_check import REGISTERED
 from tokenshift.recipes.command_line.early_values import EarlyArguments
-from tokenshift.recipes.command_line.source_fields import UnreadableSource, constant, registered_signatures
+from tokenshift.recipes.command_line.source_fields import UnreadableSource, registered_signatures
 from tokenshift.recipes.inputs.installed import require_vllm
 from tokenshift.recipes.jobs.analysis.checkpoint_names import checkpoint_names
 from tokenshift.recipes.jobs.analysis.idle_options import (
@@ -19,8 +17,6 @@ from tokenshift.recipes.jobs.analysis.idle_options import (
     shift_without_effect,
 )
 from tokenshift.recipes.jobs.analysis.model_groups import named_groups
-
-SETTINGS_FILE = constant("tokenshift.recipes.command_line.products", "SETTINGS_FILE")
 
 BY_SET = ("dataset_config", "dataset_split", "prompt_column", "solution_column")
 """Options of an evaluation that take one value for all sets, or one for each."""
@@ -46,28 +42,8 @@ def check_both_asked(values: Any) -> None:
         )
 
 
-def check_settings_file(output_dir: str, overwrite: bool) -> None:
-    """
-    Args:
-        output_dir: the folder of an analysis.
-        overwrite: whether what is in it is going to be deleted.
-
-    Raises:
-        ValueError: if there is an earlier analysis whose settings cannot be read.
-    """
-    file = Path(user_path(output_dir, "output_dir")) / SETTINGS_FILE
-    if not file.is_file() or overwrite:
-        return
-    try:
-        read_json(file, dict)
-    except ValueError as error:
-        raise ValueError(
-            f"output_dir={output_dir!r} has a damaged {SETTINGS_FILE}; delete the analysis by --overwrite true."
-        ) from error
-
-
 def _check(arguments: EarlyArguments, without_effect: Callable[[Any], Mapping[str, str]] | None = None) -> Any:
-    """What every analysis is asked; returns the values."""
+    """Look at what all analyses have, and return the values."""
     values = arguments.values
     if without_effect is not None:
         arguments.refuse_without_effect(without_effect)
@@ -79,19 +55,18 @@ def _check(arguments: EarlyArguments, without_effect: Callable[[Any], Mapping[st
 
 
 def check_shift(arguments: EarlyArguments) -> None:
-    """Of the shift analysis."""
+    """Look at the arguments of the shift analysis."""
     values = _check(arguments, shift_without_effect)
-    models, sft = ([item] if isinstance(item, str) else item or [] for item in (values.rl_model, values.sft_models))
-    named_groups(models, sft)
+    named_groups(values.rl_model, values.sft_models or ())
 
 
 def check_evolution(arguments: EarlyArguments) -> None:
-    """Of the analysis over checkpoints."""
+    """Look at the arguments of the analysis over checkpoints."""
     checkpoint_names(_check(arguments, evolution_without_effect).checkpoints)
 
 
 def check_robustness(arguments: EarlyArguments) -> None:
-    """Of the analysis over temperatures and top-p."""
+    """Look at the arguments of the analysis over temperatures and top-p."""
     _check(arguments, robustness_without_effect)
 
 
@@ -121,7 +96,7 @@ def check_measures(values: Any) -> None:
 
 
 def check_evaluation(arguments: EarlyArguments) -> None:
-    """Of an evaluation."""
+    """Look at the arguments of an evaluation."""
     values = _check(arguments)
     check_measures(values)
     if not any(len(getattr(values, name) or ()) > 1 for name in BY_SET):
@@ -132,7 +107,7 @@ def check_evaluation(arguments: EarlyArguments) -> None:
 
 
 def check_cross(arguments: EarlyArguments) -> None:
-    """Of cross-sampling: criteria's options as well, of those that come with the project."""
+    """Look at the arguments of cross-sampling, and at the options of the criteria that come with the project."""
     check_both_asked(arguments.values)
     values = _check(arguments, cross_without_effect)
     try:
