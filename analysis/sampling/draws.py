@@ -58,6 +58,17 @@ def _wide_draw(
 ) -> torch.Tensor:
     """The tokens `(w,)` int64 of rows `(w, V)` whose sets are large: only the tokens that can lie in a set are sorted,
     and only those in it are given noise."""
+    ids, values, kept = _wide_sets(logp, top_p)
+    noisy = (values + gumbel_noise(seed, rows, positions, ids)).masked_fill(~kept, -torch.inf)
+    best = noisy.amax(dim=-1, keepdim=True)
+    return ids.masked_fill(noisy < best, logp.shape[-1]).amin(dim=-1)  # of equal ones the first, as argmax takes it
+
+
+def _wide_sets(logp: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids and log-probabilities `(w, S)` of the tokens in the sets of rows `(w, V)`, and which of them are there.
+
+    What the sets are found by is freed on return, before noise takes memory of its own.
+    """
     limit = likely_bound(logp, torch.zeros(len(logp), dtype=torch.float64, device=logp.device), top_p)
     ids, values = above(logp, limit)  # (w, W), few of V, ascending ids
     ordered, order, mass_before, kept = top_p_in_order(values, top_p)
@@ -65,7 +76,4 @@ def _wide_draw(
         ids = torch.arange(logp.shape[-1], device=logp.device).expand_as(logp)  # a set may go on below the limit
         ordered, order, _, kept = top_p_in_order(logp, top_p)
     size = int(kept.sum(dim=-1).max())
-    kept, ids, values = kept[:, :size], ids.gather(-1, order[:, :size]), ordered[:, :size]
-    noisy = (values + gumbel_noise(seed, rows, positions, ids)).masked_fill(~kept, -torch.inf)
-    best = noisy.amax(dim=-1, keepdim=True)
-    return ids.masked_fill(noisy < best, logp.shape[-1]).amin(dim=-1)  # of equal ones the first, as argmax takes it
+    return ids.gather(-1, order[:, :size]), ordered[:, :size], kept[:, :size]
