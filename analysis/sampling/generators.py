@@ -200,9 +200,8 @@ class VLLMGenerator:
     Args:
         path: folder or hub name of the model.
         revision: branch, tag or commit of a hub model.
-        tokenizer: the model's tokenizer.
         sampling: temperature, top-p, length and seed.
-        ends: token ids that end a completion; the tokenizer's end token when None.
+        ends: token ids that end a completion; no others do, whatever the model's files name.
         options: more of `vllm.LLM`'s arguments.
     """
 
@@ -210,15 +209,13 @@ class VLLMGenerator:
         self,
         path: str,
         revision: str | None,
-        tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
-        ends: set[int] | None = None,
+        ends: set[int],
         **options: Any,
     ) -> None:
         from vllm import LLM  # an extra
 
-        self.sampling = sampling
-        self._ends = {tokenizer.eos_token_id} - {None} if ends is None else ends
+        self.sampling, self._ends = sampling, ends
         # of the model's folder vLLM would take a generation config's settings
         options = {"generation_config": "vllm", **options}
         self._llm = LLM(model=path, revision=revision, seed=sampling.seed, **options)
@@ -233,6 +230,7 @@ class VLLMGenerator:
                 top_p=self.sampling.top_p,
                 max_tokens=self.sampling.max_new_tokens,
                 seed=mixed_seed(self.sampling.seed, request.row) % 2**31,
+                ignore_eos=True,
                 stop_token_ids=sorted(self._ends),
                 detokenize=False,
             )

@@ -129,7 +129,7 @@ class VLLMEngine:
     Args:
         model: the model; of a pair, the RL model.
         base: the base of a pair; None for one model.
-        ends: token ids that end a completion.
+        ends: token ids that end a completion; no others do, whatever the model's files name.
         options: how vLLM runs.
 
     Attributes:
@@ -190,6 +190,7 @@ class VLLMEngine:
             SamplingParams(
                 temperature=0.0,
                 max_tokens=requests[index].max_new_tokens - len(requests[index].begun),
+                ignore_eos=True,  # the model's own end tokens are among `ends`, or are not to end anything
                 stop_token_ids=sorted(self._ends),
                 detokenize=False,
                 extra_args=RowRequest(

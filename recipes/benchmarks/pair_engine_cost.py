@@ -1,7 +1,7 @@
 """Time of the pair engine in vLLM: both policies in one engine against vLLM with one model, in the same batch."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,14 +72,12 @@ def pair_engine_cost(model: str, dtype: str = "float32", eager: bool = True) -> 
         return VLLMGenerator(
             source.path,
             source.revision,
-            source.tokenizer,
             sampling,
-            ends=set(),
+            set(),
             dtype=dtype,
             enforce_eager=eager,
             max_model_len=longest,
             gpu_memory_utilization=0.15,
-            skip_tokenizer_init=True,  # so that no response ends
             **(more | changed),
         )
 
@@ -120,12 +118,25 @@ def pair_engine_cost(model: str, dtype: str = "float32", eager: bool = True) -> 
 
     return PairEngineCost(
         {
-            ALONE: lambda: alone(requests),
-            DRAWN: lambda: drawn(requests),
-            CROSS: lambda: decoder("forward", plan, requests, sampling),
-            SCORED: lambda: scorer(requests),
+            ALONE: lambda: _check_lengths(alone(requests)),
+            DRAWN: lambda: _check_lengths(drawn(requests)),
+            CROSS: lambda: _check_lengths(
+                response.completion_ids for response in decoder("forward", plan, requests, sampling)
+            ),
+            SCORED: lambda: _check_lengths(trajectory.completion_ids for trajectory in scorer(requests)[0]),
             EXCHANGED: exchanged,
         },
         json.dumps(words),
         close,
     )
+
+
+def _check_lengths(completions: Iterable[Sequence[int]]) -> None:
+    """Refuse a measurement in which responses ended: the rates count `RESPONSES` x `LENGTH` tokens.
+
+    Raises:
+        RuntimeError: if one has another length.
+    """
+    lengths = [len(completion) for completion in completions]
+    if lengths != [LENGTH] * RESPONSES:
+        raise RuntimeError(f"Responses of {min(lengths)} to {max(lengths)} tokens were made in place of {LENGTH}.")

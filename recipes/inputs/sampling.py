@@ -235,11 +235,10 @@ def generator_maker(
                 f"use_vllm=True cannot be with the adapter {source.name!r}: merge it into its base "
                 "(merge_and_unload) and save the model, or leave use_vllm out."
             )
-        options: dict[str, Any] = {"ends": model_ends(source), "dtype": args.dtype}
-        options["trust_remote_code"] = source.trust_remote_code
+        options: dict[str, Any] = {"dtype": args.dtype, "trust_remote_code": source.trust_remote_code}
         if context_reason(source.config):  # where longer texts are allowed, vLLM has all read with their factors
             options["max_model_len"] = context_length(source.config)
-        return lambda: VLLMGenerator(source.path, source.revision, source.tokenizer, chosen, **options)
+        return lambda: VLLMGenerator(source.path, source.revision, chosen, model_ends(source), **options)
     if args.engine == VLLM:
         from tokenshift.analysis.vllm_engine.generator import EngineGenerator
 

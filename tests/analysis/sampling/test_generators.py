@@ -140,12 +140,13 @@ def test_vllm_is_asked_for_each_response_with_a_seed_of_its_own(
     fake = SimpleNamespace(LLM=LLM, SamplingParams=lambda **settings: SimpleNamespace(**settings))
     monkeypatch.setitem(sys.modules, "vllm", fake)
     tokenizer = pocket[2]
-    generator = VLLMGenerator("org/model", "main", tokenizer, Sampling(0.6, 0.95, 33, seed=4))
+    generator = VLLMGenerator("org/model", "main", Sampling(0.6, 0.95, 33, seed=4), {7, 2})
     wanted = requests(tokenizer, 2, samples=2)
     assert generator(wanted) == [[4, 2]] * 4
     assert (asked["options"]["model"], asked["options"]["revision"]) == ("org/model", "main")
     assert [prompt["prompt_token_ids"] for prompt in asked["prompts"]] == [request.prompt_ids for request in wanted]
     assert {(each.temperature, each.top_p, each.max_tokens) for each in asked["params"]} == {(0.6, 0.95, 33)}
+    assert all((each.ignore_eos, each.stop_token_ids) == (True, [2, 7]) for each in asked["params"])
     seeds = [each.seed for each in asked["params"]]
     assert len(set(seeds)) == 4
     generator(wanted[::-1])
