@@ -1,7 +1,7 @@
 """Arguments of `--dry_run`: what a run is planned for where this machine does not say it."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -53,12 +53,23 @@ class PlanArguments:
 
 
 def plan_without_effect(args: Any) -> dict[str, str]:
-    """Options of a plan that have no effect beside the others, with the reason and what to do."""
-    if not args.dry_run:
-        names = [option.name for option in fields(args) if option.name.startswith("plan_")]
-        return dict.fromkeys(names, "no plan is asked for; give --dry_run, or leave it out.")
+    """Options of an analysis' plan that have no effect beside the others, with the reason and what to do."""
+    if idle := without_plan(args):
+        return idle
     if args.device_map is None:
         return {"plan_gpus": "it is of device_map, which spreads a model; give device_map, or leave it out."}
     if args.plan_gpu_gib is None:
         return {"plan_gpus": "it is beside plan_gpu_gib, the memory of each; give that too, or leave it out."}
     return {}
+
+
+def without_plan(values: Any) -> dict[str, str]:
+    """The options of a plan, where none is asked for, each with the reason and what to do.
+
+    Args:
+        values: The values of all options, as attributes.
+    """
+    if values.dry_run:
+        return {}
+    names = [name for name in vars(values) if name.startswith("plan_")]
+    return dict.fromkeys(names, "no plan is asked for; give --dry_run, or leave it out.")

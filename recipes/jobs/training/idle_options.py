@@ -3,6 +3,7 @@
 from typing import Any
 
 from tokenshift.recipes.command_line.trl_options import library_options_without_effect, without_revision
+from tokenshift.recipes.inputs.plan_arguments import without_plan
 
 COLOCATED = (
     *("vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode"),
@@ -48,9 +49,7 @@ def settings_without_effect(values: Any) -> dict[str, str]:
             add(("correct_threshold",), "there is no shift probe and no dynamic sampling; leave it out.")
     _add_generation(values, add)
     _add_loss(values, add)
-    if not values.dry_run:
-        names = tuple(name for name in vars(values) if name.startswith("plan_"))
-        add(names, "no plan is asked for; give --dry_run, or leave it out.")
+    reasons |= without_plan(values)
     add(("max_tool_calling_iterations",), "this recipe has no tools; leave it out.")
     add(("data_seed",), "TRL's samplers take seed alone; leave it out.")
     return reasons
