@@ -52,6 +52,7 @@ from tokenshift.recipes.command_line.tracking import TrackedArguments, report_an
 from tokenshift.recipes.inputs.contents import content_hash
 from tokenshift.recipes.inputs.models import model_ends
 from tokenshift.recipes.inputs.trajectory_files import load_trajectories
+from tokenshift.recipes.inputs.verification_arguments import VERIFICATION
 from tokenshift.recipes.jobs.analysis.dry_run import plan_shift
 from tokenshift.recipes.jobs.analysis.headline import shift_numbers
 from tokenshift.recipes.jobs.analysis.idle_options import shift_without_effect
@@ -72,10 +73,7 @@ from tokenshift.recipes.jobs.analysis.terminal import (
 )
 from tokenshift.rewards import load_reward
 
-JUDGING = (
-    *("reward_func", "correct_threshold", "verify_workers", "verify_timeout", "verify_budget"),
-    "verify_decimal_comma",
-)
+JUDGING = ("reward_func", "correct_threshold", *VERIFICATION)
 """Options of the verdicts on responses."""
 
 

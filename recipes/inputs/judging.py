@@ -14,6 +14,7 @@ from tokenshift.analysis.sampling.rewarded_rows import check_columns, row_reward
 from tokenshift.analysis.thresholds import CORRECT
 from tokenshift.recipes.inputs.data_files import check_golds
 from tokenshift.recipes.inputs.models import ModelSource
+from tokenshift.recipes.inputs.verification_arguments import VERIFICATION
 from tokenshift.rewards.extractors import AnswerExtractor, load_extractor
 from tokenshift.rewards.format import format_reward
 from tokenshift.rewards.registry import ACCURACY_REWARDS, SOFT_OVERLONG, load_reward, reward_extractor
@@ -93,7 +94,7 @@ def verification_without_effect(reward_funcs: Sequence[str]) -> dict[str, str]:
     if not set(reward_funcs) <= set(WITHOUT_VERIFICATION):
         return {}
     reason = f"{' and '.join(reward_funcs)} verifies no answers; leave it out."
-    return dict.fromkeys(("verify_workers", "verify_timeout", "verify_budget", "verify_decimal_comma"), reason)
+    return dict.fromkeys(VERIFICATION, reason)
 
 
 def template_without_effect(sets: Iterable[Dataset]) -> dict[str, str]:

@@ -21,8 +21,7 @@ from tokenshift.recipes.inputs.installed import require_vllm
 from tokenshift.recipes.inputs.models import ModelSource, model_ends
 from tokenshift.recipes.inputs.plan_arguments import PlanArguments
 from tokenshift.recipes.inputs.problem_arguments import PromptArguments
-from tokenshift.rewards import configure_verification
-from tokenshift.rewards.budget import check_budget
+from tokenshift.recipes.inputs.verification_arguments import VerificationArguments
 from tokenshift.trainer.resume.launch_check import check_launch
 from tokenshift.trainer.resume.process_group import DDP_TIMEOUT, meet, start_process_group
 from tokenshift.trainer.resume.same_settings import check_same_settings, settings_of
@@ -38,7 +37,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass
-class SamplingArguments(EngineArguments, PlanArguments, PromptArguments):
+class SamplingArguments(EngineArguments, VerificationArguments, PlanArguments, PromptArguments):
     """
     Arguments of the recipes that sample responses to problems.
 
@@ -97,15 +96,6 @@ class SamplingArguments(EngineArguments, PlanArguments, PromptArguments):
     chat_template_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Arguments of the chat template, e.g. '{\"enable_thinking\": false}'."}
     )
-    verify_workers: int = field(default=2, metadata={"help": "Verification processes of each process."})
-    verify_timeout: float = field(default=10.0, metadata={"help": "CPU seconds a verification may take."})
-    verify_budget: float | None = field(
-        default=None,
-        metadata={"help": "CPU seconds all verifications of a batch may take; 20 times verify_timeout if not given."},
-    )
-    verify_decimal_comma: bool | None = field(
-        default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
-    )
     ddp_timeout: float = field(
         default=DDP_TIMEOUT, metadata={"help": "Seconds that a process waits for the others before it ends."}
     )
@@ -114,7 +104,7 @@ class SamplingArguments(EngineArguments, PlanArguments, PromptArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("size", "samples", "batch_size", "verify_workers"):
+        for name in ("size", "samples", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
@@ -128,7 +118,7 @@ class SamplingArguments(EngineArguments, PlanArguments, PromptArguments):
         if not 0 < self.ddp_timeout <= LONGEST_TIMEOUT:
             raise ValueError(f"ddp_timeout={self.ddp_timeout} must be positive, at most {LONGEST_TIMEOUT:,} seconds.")
         check_correct_threshold(self.correct_threshold)
-        check_budget("verify_budget", self.verify_budget)
+        self.check_verification()
         _ = self.sampling  # the other numbers are checked there
         self.output_dir = str(user_path(self.output_dir, "output_dir"))
         self.device_map = read_device_map(self.device_map)
@@ -173,9 +163,7 @@ def check_machine(args: SamplingArguments) -> PartialState:
     if args.use_vllm:
         require_vllm("use_vllm=True", "vllm")
     check_engine_arguments(args)
-    configure_verification(
-        args.verify_workers, args.verify_timeout, bool(args.verify_decimal_comma), args.verify_budget
-    )
+    args.configure_verification()
     return state
 
 

@@ -16,6 +16,7 @@ from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import CONFIGS, RECORD
 from tokenshift.recipes.command_line.given_options import GIVEN, reasons_without_effect, refuse_without_effect
 from tokenshift.recipes.command_line.parser import parse_into
+from tokenshift.recipes.inputs.verification_arguments import VERIFICATION_LIMITS
 from tokenshift.recipes.jobs.comparison.lined_yaml import LinedYaml, Position, short_repr
 from tokenshift.recipes.jobs.comparison.schema import RESERVED, TRAINING_FIELDS, ComparisonFile
 from tokenshift.recipes.jobs.comparison.shipped_variants import SHIPPED
@@ -25,7 +26,7 @@ from tokenshift.trainer import DivergenceGRPOConfig
 WITHOUT_EFFECT = (
     *RESERVED,
     *("wandb_project", "wandb_entity", "report_to", "push_to_hub", "save_total_limit"),
-    *("verify_workers", "verify_timeout", "verify_budget"),
+    *VERIFICATION_LIMITS,
 )
 """Arguments on which no trained weight depends."""
 

@@ -52,12 +52,12 @@ from tokenshift.recipes.inputs.models import (
 from tokenshift.recipes.inputs.problem_arguments import TrainingProblemArguments
 from tokenshift.recipes.inputs.problems import MADE
 from tokenshift.recipes.inputs.sampling import LONGEST_RESPONSE
+from tokenshift.recipes.inputs.verification_arguments import VerificationArguments
 from tokenshift.recipes.jobs.sft.early import check_model_setting
 from tokenshift.recipes.jobs.sft.heldout_problems import HeldOutProblems
 from tokenshift.recipes.jobs.sft.solutions import load_solutions, tokenized_solutions
 from tokenshift.recipes.jobs.sft.wordings import check_wording
-from tokenshift.rewards import configure_verification, load_reward
-from tokenshift.rewards.budget import check_budget
+from tokenshift.rewards import load_reward
 from tokenshift.trainer.guard.config_numbers import check_config_numbers
 from tokenshift.trainer.guard.trackers import check_trackers
 from tokenshift.trainer.resume.disk_space import check_training_room
@@ -104,7 +104,7 @@ OF_RAW_TEXT = (
 
 
 @dataclass
-class SftControlArguments(EngineArguments, TrainingProblemArguments):
+class SftControlArguments(EngineArguments, VerificationArguments, TrainingProblemArguments):
     """
     Arguments of `sft_control.py` beside TRL's.
 
@@ -156,20 +156,11 @@ class SftControlArguments(EngineArguments, TrainingProblemArguments):
     vllm_gpu_memory_utilization: float | None = field(
         default=0.3, metadata={"help": "Share of each GPU's memory for vLLM, beside the training."}
     )
-    verify_workers: int = field(default=2, metadata={"help": "Verification processes of each process."})
-    verify_timeout: float = field(default=10.0, metadata={"help": "CPU seconds a verification may take."})
-    verify_budget: float | None = field(
-        default=None,
-        metadata={"help": "CPU seconds all verifications of a batch may take; 20 times verify_timeout if not given."},
-    )
-    verify_decimal_comma: bool | None = field(
-        default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
-    )
     overwrite: bool = field(default=False, metadata={"help": "Delete what an earlier run left in output_dir."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("check_steps", "batch_size", "verify_workers", "max_new_tokens"):
+        for name in ("check_steps", "batch_size", "max_new_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
@@ -177,7 +168,7 @@ class SftControlArguments(EngineArguments, TrainingProblemArguments):
             raise ValueError(f"target_accuracy={self.target_accuracy} must be above 0, and at most 1.")
         self.check_engine_name()
         check_correct_threshold(self.correct_threshold)
-        check_budget("verify_budget", self.verify_budget)
+        self.check_verification()
         check_wording(self.wording, self.dataset_name)
         Sampling(self.temperature, self.top_p)  # the numbers are checked there
 
@@ -272,12 +263,7 @@ def prepare(arguments: list[str] | None = None) -> SftJob:
     check_launch(state)
     meet()
     check_same_settings(settings_of(script_args, args, model_args))
-    configure_verification(
-        script_args.verify_workers,
-        script_args.verify_timeout,
-        bool(script_args.verify_decimal_comma),
-        script_args.verify_budget,
-    )
+    script_args.configure_verification()
     judge = load_reward(script_args.reward_func)
     _check_settings(script_args, args, model_args)
     trust = bool(args.trust_remote_code)

@@ -10,10 +10,9 @@ from tokenshift.recipes.command_line.commands import COMMANDS
 from tokenshift.recipes.command_line.config_files import CONFIGS
 from tokenshift.recipes.command_line.parser import parse_into
 from tokenshift.recipes.inputs.problem_arguments import TrainingProblemArguments
+from tokenshift.recipes.inputs.verification_arguments import VerificationArguments
 from tokenshift.recipes.jobs.training.idle_options import settings_without_effect
 from tokenshift.recipes.jobs.training.idle_registered import registered_without_effect
-from tokenshift.rewards.budget import check_budget
-from tokenshift.rewards.pool import LONGEST_LIMIT
 from tokenshift.trainer import DivergenceGRPOConfig
 
 DEFAULT_CONFIG, WITHOUT = CONFIGS / COMMANDS["train"].default_config, COMMANDS["train"].default_unless
@@ -21,7 +20,7 @@ DEFAULT_CONFIG, WITHOUT = CONFIGS / COMMANDS["train"].default_config, COMMANDS["
 
 
 @dataclass
-class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignore[misc]  # a dataset_name is never None
+class RecipeArguments(VerificationArguments, TrainingProblemArguments, ScriptArguments):  # type: ignore[misc]  # a dataset_name is never None
     """
     Arguments of `grpo_divweighted.py` beside the trainer's and the model's.
 
@@ -31,13 +30,6 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
             measured on held-out problems.
         overlong_max_length, overlong_cache (`int`, *optional*):
             Lengths of the soft overlong punishment, in tokens.
-        verify_workers (`int`), verify_timeout (`float`):
-            Verification processes of each rank, and CPU seconds that a verification may take.
-        verify_budget (`float`, *optional*):
-            CPU seconds that all verifications of a batch may take; 20 times `verify_timeout` when not given. Answers
-            that are not reached get no reward.
-        verify_decimal_comma (`bool`, *optional*):
-            Whether decimals are written with a comma, in gold answers and in completions.
         wandb_project, wandb_entity, wandb_group (`str`):
             The W&B project, entity and group of the run.
         overwrite (`bool`):
@@ -66,15 +58,6 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
     overlong_cache: int | None = field(
         default=None, metadata={"help": "Tokens before that at which the punishment begins."}
     )
-    verify_workers: int = field(default=2, metadata={"help": "Verification processes of each rank."})
-    verify_timeout: float = field(default=10.0, metadata={"help": "CPU seconds a verification may take."})
-    verify_budget: float | None = field(
-        default=None,
-        metadata={"help": "CPU seconds all verifications of a batch may take; 20 times verify_timeout if not given."},
-    )
-    verify_decimal_comma: bool | None = field(
-        default=None, metadata={"help": "Decimals are written with a comma: 1,5 is one and a half."}
-    )
     wandb_project: str = field(default="tokenshift", metadata={"help": "W&B project."})
     wandb_entity: str | None = field(default=None, metadata={"help": "W&B entity."})
     wandb_group: str | None = field(default=None, metadata={"help": "W&B group."})
@@ -97,13 +80,7 @@ class RecipeArguments(TrainingProblemArguments, ScriptArguments):  # type: ignor
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.verify_workers < 1:
-            raise ValueError(f"verify_workers={self.verify_workers} must be at least 1.")
-        if not 0 < self.verify_timeout <= LONGEST_LIMIT:
-            raise ValueError(
-                f"verify_timeout={self.verify_timeout} must be positive, at most {LONGEST_LIMIT:g} seconds."
-            )
-        check_budget("verify_budget", self.verify_budget)
+        self.check_verification()
         for name in ("plan_gpu_gib", "plan_tflops", "plan_prompt_tokens", "plan_completion_tokens"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

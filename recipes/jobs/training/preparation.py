@@ -33,7 +33,7 @@ from tokenshift.recipes.inputs.model_files import check_causal_config, check_wei
 from tokenshift.recipes.inputs.models import folder_generation_config, require_chat_template, resolve_model
 from tokenshift.recipes.jobs.training.arguments import RecipeArguments, parse_arguments
 from tokenshift.recipes.jobs.training.early import check_reward_weights
-from tokenshift.rewards import configure_verification, load_reward
+from tokenshift.rewards import load_reward
 from tokenshift.trainer import DivergenceGRPOConfig
 from tokenshift.trainer.dynamic_sampling.filtering_reward import filtering_reward
 from tokenshift.trainer.generation_batch import check_prompts
@@ -95,12 +95,7 @@ def prepare(arguments: list[str] | None = None) -> Preparation:
     check_launch(PartialState())
     meet()
     check_same_settings(settings_of(script_args, args, model_args))
-    configure_verification(
-        script_args.verify_workers,
-        script_args.verify_timeout,
-        bool(script_args.verify_decimal_comma),
-        script_args.verify_budget,
-    )
+    script_args.configure_verification()
     lengths = {"overlong_max_length": script_args.overlong_max_length, "overlong_cache": script_args.overlong_cache}
     rewards = [load_reward(name, **lengths) for name in script_args.reward_funcs]
     _find_filtering_reward(args, script_args.reward_funcs, rewards)

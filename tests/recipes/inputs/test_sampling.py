@@ -17,7 +17,11 @@ def test_vllm_reads_as_far_as_the_analysis(switches: bool, monkeypatch: pytest.M
     sizes = {"hidden_size": 32, "num_attention_heads": 2, "max_position_embeddings": 128}
     longrope = Phi3Config(**sizes, original_max_position_embeddings=12, rope_parameters=rope)
     given: dict[str, Any] = {}
-    monkeypatch.setattr(inputs, "VLLMGenerator", lambda *arguments, **options: given.update(options))
+
+    def generator(path: str, revision: str | None, sampling: Sampling, ends: set[int], **options: Any) -> None:
+        given.update(options, ends=ends)
+
+    monkeypatch.setattr(inputs, "VLLMGenerator", generator)
     monkeypatch.setattr(inputs, "model_ends", lambda source: {2})
     config = longrope if switches else LlamaConfig(**sizes)
     source: Any = SimpleNamespace(path="m", revision=None, tokenizer=None, base=None, config=config)
