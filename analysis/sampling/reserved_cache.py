@@ -5,6 +5,7 @@ one length from the beginning: attention then goes over slots that hold nothing 
 end, and attention is given the slots that are written.
 """
 
+import weakref
 from typing import Any
 
 import torch
@@ -22,11 +23,12 @@ class ReservedLayer(DynamicLayer):
     """The keys and values of a layer, which are the first slots of buffers.
 
     Whoever sets `keys` and `values` to other tensors may do so: they are copied to new buffers when a token is added.
+    The old buffers are free then, unless somebody else has views of them.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._buffers: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._views: dict[str, weakref.ref[torch.Tensor]] = {}
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -46,13 +48,16 @@ class ReservedLayer(DynamicLayer):
                 "and dtype of a cache stay as they are."
             )
         end = start + new.shape[2]
-        buffer, view = self._buffers.get(name, (None, None))
-        if buffer is None or view is not old or buffer.shape[2] < end:
+        is_own = name in self._views and self._views[name]() is old
+        if is_own and (slots := old.stride(1) // new.shape[3]) >= end:
+            buffer = old.as_strided((*old.shape[:2], slots, new.shape[3]), old.stride())
+        else:
             buffer = new.new_empty(*new.shape[:2], _slots(end), new.shape[3])
             if start:
                 buffer[:, :, :start] = old
         buffer[:, :, start:end] = new
-        self._buffers[name] = buffer, (view := buffer[:, :, :end])
+        view = buffer[:, :, :end]
+        self._views[name] = weakref.ref(view)
         return view
 
 

@@ -1,5 +1,6 @@
 """Caches with room: the logits of caches that grow, few copies, and few things that a host waits for."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -42,6 +43,17 @@ def test_a_layer_holds_what_a_growing_one_holds_whatever_is_done_to_it() -> None
                 layer.crop(-5)
     assert reserved.get_seq_length() == grown.get_seq_length()
     assert len(buffers) <= 8  # not one for each of 96 steps
+
+
+def test_buffers_are_free_as_soon_as_a_layer_has_other_rows() -> None:
+    layer = ReservedLayer()
+    for _ in range(2):
+        layer.update(torch.zeros(3, 2, 4, 8), torch.zeros(3, 2, 4, 8))
+    room = [weakref.ref(states.untyped_storage()) for states in (layer.keys, layer.values)]
+    layer.update(torch.zeros(3, 2, 1, 8), torch.zeros(3, 2, 1, 8))
+    assert all(storage() is not None for storage in room), "a token that has room was copied"
+    layer.batch_select_indices(torch.tensor([1]))
+    assert all(storage() is None for storage in room)
 
 
 def test_models_have_room_where_their_attention_takes_it() -> None:
