@@ -300,9 +300,27 @@ def test_an_engine_on_another_machine_is_refused(
 ) -> None:
     monkeypatch.setattr(preparation, "PartialState", lambda: SimpleNamespace(num_processes=4))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    script_args, _, model_args = preparation.parse_sft_arguments(words(tiny_model, tmp_path, **VLLM))
+    parsed = preparation.parse_sft_arguments(words(tiny_model, tmp_path, **VLLM))
     with pytest.raises(ValueError, match="on one machine, and 2 of the 4 processes are on others: train on one"):
-        preparation._check_engine_beside_training(script_args, model_args)
+        preparation._check_engine_beside_training(*parsed)
+
+
+@pytest.mark.parametrize("version", ["1", None])
+def test_weights_that_the_first_fsdp_holds_are_refused(
+    tiny_model: str,
+    tmp_path: Path,
+    as_if_installed: None,
+    version: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parsed = preparation.parse_sft_arguments(words(tiny_model, tmp_path, **VLLM))
+    preparation._check_engine_beside_training(*parsed)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    preparation._check_engine_beside_training(*parsed)
+    monkeypatch.delenv("FSDP_VERSION") if version is None else monkeypatch.setenv("FSDP_VERSION", version)
+    with pytest.raises(ValueError, match="FSDP2 gathers, and fsdp_version is 1: set fsdp_version: 2"):
+        preparation._check_engine_beside_training(*parsed)
 
 
 def test_what_vllm_cannot_hold_is_refused(tiny_model: str, tmp_path: Path, as_if_installed: None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from accelerate.utils import str_to_bool
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
 from transformers import Trainer
@@ -313,7 +314,7 @@ def _check_settings(script_args: SftControlArguments, args: SFTConfig, model_arg
         raise ValueError("eval_strategy is not used here: accuracy is measured every check_steps updates.")
     remember_secrets(vars(args))
     check_config_numbers(args)
-    _check_engine_beside_training(script_args, model_args)
+    _check_engine_beside_training(script_args, args, model_args)
     check_trackers(args.report_to)
     folder = Path(str(args.output_dir))
     check_folder(folder, "SFT control", f"output_dir={args.output_dir!r}")
@@ -326,11 +327,19 @@ def _check_settings(script_args: SftControlArguments, args: SFTConfig, model_arg
         )
 
 
-def _check_engine_beside_training(script_args: SftControlArguments, model_args: ModelConfig) -> None:
+def _fsdp_version(args: SFTConfig) -> int | None:
+    """The version of FSDP by which this process trains, from its launch or its arguments; None without FSDP."""
+    if str_to_bool(os.environ.get("ACCELERATE_USE_FSDP", "false")):
+        return int(os.environ.get("FSDP_VERSION", "1"))  # accelerate's own default
+    return args.fsdp_plugin_args["fsdp_version"] if args.fsdp_plugin_args else None
+
+
+def _check_engine_beside_training(script_args: SftControlArguments, args: SFTConfig, model_args: ModelConfig) -> None:
     """Refuse trainings whose weights the engine cannot be given.
 
     Raises:
-        ValueError: for an adapter, for several machines, and for what `check_engine_arguments` refuses.
+        ValueError: for an adapter, for FSDP's first version, for several machines, and for what
+            `check_engine_arguments` refuses.
     """
     if script_args.engine != VLLM:
         return
@@ -338,6 +347,11 @@ def _check_engine_beside_training(script_args: SftControlArguments, model_args: 
         raise ValueError(
             "engine='vllm' cannot be with use_peft=True: it is given whole weights; train the whole model, or use "
             "engine='transformers'."
+        )
+    if _fsdp_version(args) == 1:
+        raise ValueError(
+            "engine='vllm' is given weights that FSDP2 gathers, and fsdp_version is 1: set fsdp_version: 2 in the "
+            "accelerate config (--launch fsdp2), or use engine='transformers'."
         )
     processes = PartialState().num_processes
     here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
