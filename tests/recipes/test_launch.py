@@ -5,12 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate import PartialState
+from helpers.launched_recipes import DDP, finish, start
 from transformers import AutoModelForCausalLM
 
 from tokenshift.analysis import js_divergence
@@ -100,6 +103,35 @@ def test_distributions_against_the_base_over_ranks(tmp_path: Path) -> None:
     assert found == pytest.approx(expected, abs=1e-5)
     first_tokens = [row["problem_id"] for row in rows if row["trajectory"] == "own" and row["position"] == 0]
     assert first_tokens == list(range(5))
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_a_launcher_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    """The other process says what is lost, nothing is left running, and the run can be resumed."""
+    words = [*DDP, str(RECIPE), "--output_dir", str(tmp_path), *QUICK, "--max_steps", "2000"]
+    run = start(words)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "checkpoint-2" / "manifest.json").is_file():
+        assert run.poll() is None, run.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    launcher = psutil.Process(run.pid)
+    ranks = {int(child.environ()["RANK"]): child for child in launcher.children() if "RANK" in child.environ()}
+    assert set(ranks) == {0, 1}
+    everything = launcher.children(recursive=True)
+    ranks[1].kill()
+    output, _ = run.communicate(timeout=100)
+    assert run.returncode == 1, output
+    lost = f"Of the 2 processes of this run, rank 1 (process {ranks[1].pid}) on the host"
+    assert output.count(lost) == 1, output
+    assert "is the last checkpoint in" in output
+    _, alive = psutil.wait_procs(everything, timeout=20)
+    assert not alive
+    newest = max(int(folder.name.removeprefix("checkpoint-")) for folder in tmp_path.glob("checkpoint-*"))
+    on = ["--resume_from_checkpoint", "true", "--max_steps", str(newest + 1)]
+    finish(start([*DDP, str(RECIPE), "--output_dir", str(tmp_path), *QUICK, *on]))
+    assert json.loads((tmp_path / "summary.json").read_text())["updates"] == newest + 1
 
 
 @pytest.mark.slow
