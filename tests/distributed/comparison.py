@@ -21,7 +21,7 @@ TIMED = re.compile(r"time|runtime|per_second|flos|memory")
 """Logged numbers that say how long something took."""
 
 FEW = re.compile(
-    r"/(p\d+|max|min|full_js_at_exact_zero_max|high/.*)$|position[_/]\d+$|entropy.*_(near_zero|low|middle|high)$|std$"
+    r"/(p\d+|max|min|full_js_at_exact_zero_(max|mean)|high/.*)$|position[_/]\d+$|entropy.*_(near_zero|low|middle|high)$|std$"
 )
 """Logged numbers of few tokens: percentiles, extremes, means of tokens by position or JS; and standard deviations."""
 
