@@ -60,5 +60,5 @@ def timed(
 def ratio(times: dict[str, list[float]], name: str, against: str) -> Ratio:
     """One function's time over another's, round by round."""
     ratios = [seconds / other for seconds, other in zip(times[name], times[against], strict=True)]
-    low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
     return Ratio(median(ratios), low, high, len(ratios))

@@ -27,6 +27,7 @@ def test_ratios_are_taken_inside_rounds() -> None:
     times = {"a": [1.0, 4.0, 9.0], "b": [1.0, 2.0, 3.0]}
     found = ratio(times, "a", "b")
     assert (found.middle, found.rounds) == (2.0, 3)
+    assert (found.low, found.high) == (1.5, 2.5)  # never beyond the rounds
     assert found.inverse().middle == 0.5
 
 
