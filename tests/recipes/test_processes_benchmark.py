@@ -38,7 +38,8 @@ def test_throughput_is_relative_to_one_process(
     file = tmp_path / "times.json"
     monkeypatch.setattr(sys, "argv", ["processes", "--rounds", "2", "--json", str(file)])
     assert processes.main() == 0
-    assert "scoring: 1 process, 2 threads 2 (2 to 2); 2 processes, 1 thread each 3.43 (3.2 to 3.69)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "scoring: 1 process, 2 threads 2 (2 to 2); 2 processes, 1 thread each 3.43 (3.2 to 3.69)" in printed
     assert json.loads(file.read_text())["seconds"]["2 processes, 1 thread each"] == {"scoring": [2.0, 2.0]}
     monkeypatch.setattr(processes.os, "sched_getaffinity", lambda process: {0})
     with pytest.raises(SystemExit):
