@@ -222,6 +222,7 @@ def decoding_parts(
     slots = int(spare * texts.longest)
     reserved = slots_for(slots, slots)
     cache = base.cache_per_token + rl.cache_per_token
+    layer = max(model.cache_per_token // model.sizes.layers for model in (base, rl))
     vocabulary = max(base.sizes.vocabulary, rl.sizes.vocabulary)
     read = texts.longest if whole else texts.prompt
     forward = max(base.forward.of(rows, read), rl.forward.of(rows, read))
@@ -229,7 +230,7 @@ def decoding_parts(
     step = f"{rows} x {block} tokens" if block > 1 else f"{rows} tokens"
     return [
         Part("KV caches", rows * reserved * cache, (phase,), note=note),
-        Part("copied caches", rows * slots * cache, (phase,), note="while rows end and others begin"),
+        Part("copied caches", rows * slots * layer, (phase,), note="a layer, while rows end and others begin"),
         Part("logits of a step", rows * block * vocabulary * 4 * DECIDE_COPIES, (phase,), note=step),
         Part("activations", forward, (phase,), note=f"{rows} x {read} tokens"),
     ]

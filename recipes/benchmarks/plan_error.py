@@ -40,13 +40,30 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Settings of trainings by name: completions of a micro-batch, their tokens, and fields of the config."""
 
-ANALYSES: dict[str, list[str]] = {
-    "shift, 64 x 64 tokens, 8,192 tokens at once": [
-        *("--size", "16", "--samples", "4", "--max_new_tokens", "64", "--temperature", "2", "--top_p", "0.95"),
-        *("--batch_size", "32", "--batch_tokens", "8192", "--report_responses", "0", "--resamples", "20"),
-    ],
+ANALYSES: dict[str, tuple[str, list[str]]] = {
+    "shift, 64 x 64 tokens, 8,192 tokens at once": (
+        "shift",
+        [
+            *("--size", "16", "--samples", "4", "--max_new_tokens", "64", "--temperature", "2", "--top_p", "0.95"),
+            *("--batch_size", "32", "--batch_tokens", "8192", "--report_responses", "0", "--resamples", "20"),
+        ],
+    ),
+    "cross, 16 x 64 tokens, js, both directions": (
+        "cross",
+        [
+            *("--size", "16", "--max_new_tokens", "64", "--temperature", "50", "--top_p", "0.95"),
+            *("--batch_size", "16", "--criteria", "js", "--epsilons", "0.1", "--resamples", "20"),
+        ],
+    ),
+    "cross, 8 x 160 tokens, truncated js, both directions": (
+        "cross",
+        [
+            *("--size", "8", "--max_new_tokens", "160", "--temperature", "50", "--top_p", "0.95"),
+            *("--batch_size", "8", "--criteria", "js_top_p", "--epsilons", "0.1", "--resamples", "20"),
+        ],
+    ),
 }
-"""Settings of `shift` by name: its arguments beside models and data."""
+"""Settings of analyses by name: the command, and its arguments beside models and data."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +87,16 @@ def measure(model: str, name: str) -> Measured:
 def analysis_words(model: str, name: str) -> list[str]:
     """The arguments of a model's analysis beside itself."""
     data = "pocket" if model == "pocket" else "sums"
-    return ["--base_model", model, "--rl_model", model, "--dataset_name", data, *ANALYSES[name]]
+    return ["--base_model", model, "--rl_model", model, "--dataset_name", data, *ANALYSES[name][1]]
 
 
 def measure_analysis(model: str, name: str) -> Measured:
     """Analyze a model beside itself."""
-    shift: Any = import_module(COMMANDS["shift"].module)
+    command = ANALYSES[name][0]
+    recipe: Any = import_module(COMMANDS[command].module)
     before = _resident()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        if status := shift.main([*analysis_words(model, name), "--output_dir", str(Path(folder) / "shift")]):
+        if status := recipe.main([*analysis_words(model, name), "--output_dir", str(Path(folder) / command)]):
             sys.exit(status)
     return Measured(_largest() - before)
 
@@ -119,8 +137,8 @@ def _resident() -> int:
 def planned(model: str, name: str, prompt: int) -> dict[str, int]:
     """Bytes of each part in the phase that takes the most; what `--dry_run` plans by."""
     if name in ANALYSES:
-        shift: Any = import_module(COMMANDS["shift"].module)
-        plan: MemoryPlan = shift.prepare(["--dry_run", *analysis_words(model, name)]).plan
+        recipe: Any = import_module(COMMANDS[ANALYSES[name][0]].module)
+        plan: MemoryPlan = recipe.prepare(["--dry_run", *analysis_words(model, name)]).plan
         return plan.largest_parts()
     return planned_training(model, name, prompt)
 

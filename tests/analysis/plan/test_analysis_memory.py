@@ -91,7 +91,7 @@ def test_decoding_by_two_policies() -> None:
         for block, spare, whole in ((32, 1.5, False), (1, 1.5, True), (1, 1.0, False))
     )
     assert draft["KV caches"] == tree["KV caches"] == 3 * (180 + 45) * 80
-    assert draft["copied caches"] == 3 * 180 * 80
+    assert draft["copied caches"] == 3 * 180 * 20  # one layer of two, of one model
     assert lockstep["KV caches"] == 3 * (120 + 32) * 80
     assert draft["logits of a step"] == 32 * tree["logits of a step"] == 32 * 3 * 30 * 4 * DECIDE_COPIES
     assert tree["activations"] == 5 + 3 * (120 * 7 + 120**2)

@@ -1,5 +1,6 @@
 """Sizes that plans go by, against real models, caches and forward passes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,10 +9,11 @@ from helpers.architectures import tiny_model
 from helpers.pocket_models import BASE
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, LlamaConfig
 
+from tokenshift.analysis.cross_sampling.cached_policy import CachedPolicy
 from tokenshift.analysis.cross_sampling.intervention import Intervention, decide
 from tokenshift.analysis.divergence.hidden_states import backbone
 from tokenshift.analysis.plan.analysis_memory import DECIDE_COPIES, DRAW_COPIES
-from tokenshift.analysis.plan.forward_pass import ForwardPass, most_alive
+from tokenshift.analysis.plan.forward_pass import ForwardPass, _Alive, most_alive
 from tokenshift.analysis.sampling.generators import Sampling, _CoupledDraw
 from tokenshift.analysis.sampling.reserved_cache import reserved_cache, slots_for
 
@@ -64,6 +66,24 @@ def test_caches_take_what_is_planned() -> None:
             model(input_ids=torch.ones(rows, 1, dtype=torch.long), past_key_values=reserved)
     assert reserved.get_seq_length() == longest
     assert cache_bytes(reserved) == rows * slots_for(prompt, longest) * sizes.cache_per_token
+
+
+def test_rows_that_end_or_begin_cost_a_copy_of_one_layer() -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(BASE).eval()
+    rows, tokens = 4, 40
+    sizes = ForwardPass(model.config, torch.float32).sizes
+    layer = rows * tokens * sizes.cache_per_token // sizes.layers
+    policy, mask = CachedPolicy(model), torch.ones(rows, tokens, dtype=torch.bool)
+    changes: list[Callable[[], None]] = [
+        lambda: policy.keep(torch.tensor([3, 1, 0, 2])),
+        lambda: policy.arrange(torch.arange(tokens - 1).expand(rows, -1)),
+    ]
+    with _Alive() as alive:
+        policy.append(torch.ones(rows, tokens, dtype=torch.long), mask, keep=0)
+        for change in changes:
+            before = alive.most = alive.now
+            change()
+            assert 0.4 * layer < alive.most - before <= layer  # keys or values at a time; old ones go as others come
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
