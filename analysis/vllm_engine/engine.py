@@ -29,8 +29,7 @@ SCORED_TOKENS = 8192
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
-
-WRONG_ON_CPU = ("ApertusForCausalLM", "Lfm2ForCausalLM", "Lfm2MoeForCausalLM")
+WRONG_ON_CPU = ("Lfm2ForCausalLM", "Lfm2MoeForCausalLM")
 """Architectures whose layers hand queries of three dimensions to the rotary kernel of vLLM's build for CPUs, which
 turns them by wrong angles: vLLM with one such model differs from `transformers` there too."""
 
@@ -182,9 +181,10 @@ class VLLMEngine:
             _write_a_little(self._llm)
         except Exception as error:  # whatever is raised where a kernel is missing
             self.close()
+            reason = " ".join(str(error).split()).rstrip(".")
             raise ValueError(
                 f"engine='vllm' does not serve {model.path!r}: vLLM starts with {model.architecture} and cannot write "
-                f"with it here: {type(error).__name__}: {' '.join(str(error).split())}; use engine='transformers'."
+                f"with it here: {type(error).__name__}: {reason}; use engine='transformers'."
             ) from error
 
     def __call__(self, requests: Sequence[StepRequest]) -> list[StepResponse]:
@@ -302,8 +302,8 @@ def check_served(model: EngineModel, base: EngineModel | None) -> None:
     """Refuse models that the engine cannot hold.
 
     Raises:
-        ValueError: for an architecture that vLLM does not serve, or cannot import, or computes wrongly, or that is no decoder-only model of
-            text, or for two models of different architectures.
+        ValueError: for an architecture that vLLM does not serve, cannot import or computes wrongly, or that is no
+            decoder-only model of text, or for two models of different architectures.
     """
     from vllm import ModelRegistry
     from vllm.platforms import current_platform
@@ -318,8 +318,8 @@ def check_served(model: EngineModel, base: EngineModel | None) -> None:
             )
         if current_platform.is_cpu() and part.architecture in WRONG_ON_CPU:
             raise ValueError(
-                f"engine='vllm' does not serve {part.path!r} on a CPU: vLLM's build for CPUs computes wrong positions for "
-                f"{part.architecture}; use engine='transformers'."
+                f"engine='vllm' does not serve {part.path!r} on a CPU: vLLM's build for CPUs computes wrong "
+                f"positions for {part.architecture}; use engine='transformers'."
             )
         facts = ModelRegistry._try_inspect_model_cls(part.architecture)
         if facts is None:
@@ -415,7 +415,7 @@ def _start(settings: dict[str, Any], runner: str, devices: int) -> Any:
 
 
 def _write_a_little(llm: Any) -> None:
-    """Write two tokens: vLLM's own warm-up leaves layers with a state out, whose kernels may be missing for a device."""
+    """Write two tokens: vLLM's own warm-up leaves layers with a state out, whose kernels a device may lack."""
     from vllm import SamplingParams
 
     if llm.llm_engine.model_config.max_model_len > 1:

@@ -10,7 +10,7 @@ import torch
 from helpers.architectures import perturbed, tiny_model
 from helpers.pocket_models import BASE, requests
 from helpers.vllm_pairs import PairOnDisk, assert_same, assert_same_table
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from tokenshift.analysis.cross_sampling.intervention import Intervention
 from tokenshift.analysis.sampling.generators import Sampling, TransformersGenerator
@@ -25,8 +25,13 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 SAMPLING = Sampling(0.9, 0.95, 40, seed=3)
 
 SIZES = {
-    **{"vocab_size": 61, "hidden_size": 64, "intermediate_size": 96, "max_position_embeddings": 256},
-    **{"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32},  # the smallest head of vLLM on a CPU
+    "vocab_size": 61,
+    "max_position_embeddings": 256,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,  # the smallest of vLLM on a CPU
 }
 
 WINDOW = 16
@@ -167,3 +172,15 @@ def test_what_vllm_cannot_run_is_refused_in_a_line(case: Case, reason: str, tmp_
         cleanup_dist_env_and_memory()
     assert "\n" not in str(refusal.value)
     assert str(pair.rl_path) in str(refusal.value)
+
+
+def test_an_architecture_that_vllm_cannot_import_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose code needs a package that is not there: vLLM logs the reason, and knows nothing of the class."""
+    from vllm import ModelRegistry
+
+    from tokenshift.analysis.vllm_engine.engine import EngineModel, check_served
+
+    monkeypatch.setattr(ModelRegistry, "_try_inspect_model_cls", lambda name: None)
+    model = EngineModel("somewhere", None, AutoConfig.for_model("qwen2", architectures=["Qwen2ForCausalLM"]))
+    with pytest.raises(ValueError, match="'somewhere': vLLM cannot import Qwen2ForCausalLM here"):
+        check_served(model, model)
