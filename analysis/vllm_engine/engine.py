@@ -29,6 +29,10 @@ SCORED_TOKENS = 8192
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
+WRONG_ON_CPU = ("Lfm2ForCausalLM", "Lfm2MoeForCausalLM")
+"""Architectures whose layers hand queries of three dimensions to the rotary kernel of vLLM's build for CPUs, which
+turns them by wrong angles: vLLM with one such model differs from `transformers` there too."""
+
 
 @dataclass(frozen=True)
 class EngineModel:
@@ -173,6 +177,15 @@ class VLLMEngine:
             **options.more,
         }
         self._llm = _start(settings, runner, options.tensor_parallel_size)
+        try:
+            _write_a_little(self._llm)
+        except Exception as error:  # whatever is raised where a kernel is missing
+            self.close()
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise ValueError(
+                f"engine='vllm' does not serve {model.path!r}: vLLM starts with {model.architecture} and cannot write "
+                f"with it here: {type(error).__name__}: {reason}; use engine='transformers'."
+            ) from error
 
     def __call__(self, requests: Sequence[StepRequest]) -> list[StepResponse]:
         """A response to each request; vLLM batches them itself.
@@ -289,10 +302,11 @@ def check_served(model: EngineModel, base: EngineModel | None) -> None:
     """Refuse models that the engine cannot hold.
 
     Raises:
-        ValueError: for an architecture that vLLM does not serve, or that is no decoder-only model of text, or for two
-            models of different architectures.
+        ValueError: for an architecture that vLLM does not serve, cannot import or computes wrongly, or that is no
+            decoder-only model of text, or for two models of different architectures.
     """
     from vllm import ModelRegistry
+    from vllm.platforms import current_platform
 
     for part in (model, base):
         if part is None:
@@ -302,8 +316,18 @@ def check_served(model: EngineModel, base: EngineModel | None) -> None:
                 f"engine='vllm' does not serve {part.path!r}: its architecture {part.architecture} is none of vLLM's; "
                 "use engine='transformers'."
             )
+        if current_platform.is_cpu() and part.architecture in WRONG_ON_CPU:
+            raise ValueError(
+                f"engine='vllm' does not serve {part.path!r} on a CPU: vLLM's build for CPUs computes wrong "
+                f"positions for {part.architecture}; use engine='transformers'."
+            )
         facts = ModelRegistry._try_inspect_model_cls(part.architecture)
-        if base is not None and (facts is None or not facts.is_text_generation_model or facts.supports_multimodal):
+        if facts is None:
+            raise ValueError(
+                f"engine='vllm' does not serve {part.path!r}: vLLM cannot import {part.architecture} here, for the "
+                "reason that its log names; use engine='transformers'."
+            )
+        if base is not None and (not facts.is_text_generation_model or facts.supports_multimodal):
             raise ValueError(
                 f"engine='vllm' does not serve {part.path!r}: {part.architecture} is no decoder-only model of text; "
                 "use engine='transformers'."
@@ -388,6 +412,15 @@ def _start(settings: dict[str, Any], runner: str, devices: int) -> Any:
         except (ValueError, RuntimeError, AssertionError, OSError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"vLLM does not start with {settings['model']!r}: {reason}") from error
+
+
+def _write_a_little(llm: Any) -> None:
+    """Write two tokens: vLLM's own warm-up leaves layers with a state out, whose kernels a device may lack."""
+    from vllm import SamplingParams
+
+    if llm.llm_engine.model_config.max_model_len > 1:
+        params = SamplingParams(temperature=0.0, max_tokens=2, ignore_eos=True, detokenize=False)
+        llm.generate([{"prompt_token_ids": [0]}], params, use_tqdm=False)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ logits processor knows of which position a row of logits is. vLLM is imported wi
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -140,8 +141,26 @@ def _part(vllm_config: VllmConfig, prefix: str, name: str) -> Any:
     vllm_config = replace(
         vllm_config, additional_config={**(vllm_config.additional_config or {}), "tokenshift_part": name}
     )
-    with set_model_tag(f"tokenshift_{name}"):
+    with set_model_tag(f"tokenshift_{name}"), _own_window(vllm_config):
         return initialize_model(vllm_config=vllm_config, prefix=maybe_prefix(prefix, name))
+
+
+@contextmanager
+def _own_window(vllm_config: VllmConfig) -> Iterator[None]:
+    """While a model is built, layers that name no window have that of the model, not that of the engine's model.
+
+    Where all layers of a model have a window, vLLM keeps it beside the caches, which both models share, and a layer
+    takes it from there (`EngineArgs.create_engine_config`; `Attention`). The engine's model is the RL model.
+    """
+    caches, text_config = vllm_config.cache_config, vllm_config.model_config.hf_text_config
+    kinds = getattr(text_config, "layer_types", None)
+    all_slide = kinds is None or all(kind == "sliding_attention" for kind in kinds)
+    before = caches.sliding_window
+    caches.sliding_window = vllm_config.model_config.get_sliding_window() if all_slide else None
+    try:
+        yield
+    finally:
+        caches.sliding_window = before
 
 
 def pair_class(architecture: str) -> type[Any]:
