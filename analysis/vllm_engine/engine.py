@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -294,8 +294,10 @@ class VLLMEngine:
         self._llm.llm_engine.engine_core.shutdown()
 
     def __del__(self) -> None:
-        with suppress(Exception):  # it did not start, or Python is ending
+        try:  # noqa: SIM105  # where Python is ending, `contextlib` is gone already
             self.close()
+        except Exception:  # it did not start
+            pass
 
 
 def check_served(model: EngineModel, base: EngineModel | None) -> None:
