@@ -106,7 +106,7 @@ OF_RAW_TEXT = (
 @dataclass
 class SftControlArguments(EngineArguments, TrainingProblemArguments):
     """
-    Arguments of `sft_control.py` beside TRL's.
+    The control: its models, target and judge, and how responses are sampled.
 
     Parameters:
         base_model, rl_model (`str`):

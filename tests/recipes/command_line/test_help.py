@@ -119,6 +119,14 @@ def test_help_shows_the_projects_fields_and_the_libraries_on_demand(name: str) -
     assert "--launch" not in command_help(name, "python recipes/x.py")
 
 
+@pytest.mark.parametrize("name", WITH_ARGUMENTS)
+def test_no_two_groups_of_arguments_have_the_same_heading(name: str) -> None:
+    headings = [line for line in command_help(name, f"tokenshift {name}").split("\n\n") if "\n  --" in line]
+    headings = [heading.split("\n  --")[0] for heading in headings]
+    assert len(headings) >= 2 and len(set(headings)) == len(headings)
+    assert not any(".py" in heading for heading in headings)  # a command's words, whatever script it starts
+
+
 def test_help_says_how_to_type_it() -> None:
     text = command_help("train", "tokenshift train")
     assert "tokenshift train --config smollm2_arithmetic\n" in text
