@@ -104,7 +104,7 @@ def run(job: Preparation) -> None:
 
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     seconds = base.seconds_since()
-    after = None if interrupt.stopped else heldout_score(trainer, job.held_out, description="after")
+    after = None if interrupt.stopped else heldout_score(trainer, job.held_out, description="held-out problems, after")
     model_dir = job.output_dir / MODEL_DIR
     if not interrupt.stopped:
         trainer.card_base = str(job.model_args.model_name_or_path)
