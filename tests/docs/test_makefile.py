@@ -46,4 +46,5 @@ def test_the_demo_needs_the_package_alone() -> None:
         timeout=60,
     )
     assert "--editable ." in run.stdout
-    assert "dev" not in run.stdout and "smollm2" not in run.stdout
+    assert "dev" not in run.stdout
+    assert "smollm2" not in run.stdout
