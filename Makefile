@@ -32,6 +32,7 @@ $(STAMP): $(PACKAGE)
 demo: $(PACKAGE)
 	$(VENV)/bin/python recipes/grpo_divweighted.py --overwrite true
 	$(VENV)/bin/python recipes/analyze_shift.py --trajectories both --size 128 --output_dir outputs/pocket/first_analysis --overwrite true
+	@echo
 	@echo "Commands such as \`tokenshift shift\` are there after: source $(VENV)/bin/activate"
 
 # Two workers: many tests wait for a process of their own. A file's tests stay together, as their fixtures do,
