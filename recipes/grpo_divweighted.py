@@ -2,6 +2,8 @@
 
     python recipes/grpo_divweighted.py                                     # the embedded example
     python recipes/grpo_divweighted.py --config recipes/configs/smollm2_arithmetic.yaml
+    python recipes/grpo_divweighted.py --model_name_or_path org/model --dataset_name problems.jsonl \\
+        --steps_per_generation 16 --output_dir outputs/mine
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/grpo_divweighted.py \\
         --config X.yaml --field value
 
