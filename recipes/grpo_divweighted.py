@@ -2,6 +2,8 @@
 
     python recipes/grpo_divweighted.py                                     # the embedded example
     python recipes/grpo_divweighted.py --config recipes/configs/smollm2_arithmetic.yaml
+    python recipes/grpo_divweighted.py --model_name_or_path org/model --dataset_name problems.jsonl \\
+        --steps_per_generation 16 --output_dir outputs/mine
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/grpo_divweighted.py \\
         --config X.yaml --field value
 
@@ -104,7 +106,7 @@ def run(job: Preparation) -> None:
 
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     seconds = base.seconds_since()
-    after = None if interrupt.stopped else heldout_score(trainer, job.held_out, description="after")
+    after = None if interrupt.stopped else heldout_score(trainer, job.held_out, description="held-out problems, after")
     model_dir = job.output_dir / MODEL_DIR
     if not interrupt.stopped:
         trainer.card_base = str(job.model_args.model_name_or_path)

@@ -1,6 +1,7 @@
 """Five numbers that sum up a shift analysis, each with its interval and a sentence: what a reader sees first."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tokenshift.analysis.report.conclusions import Conclusion, percent_range, share_conclusion
@@ -19,6 +20,10 @@ POLICIES = {"rl": "RL model", "base": "base model"}
 """The words for the policies that wrote the responses."""
 
 
+ALIKE = "all problems alike"
+"""Stands for the interval of a share that is 0 or 1 in every problem, of which resampled problems cannot tell."""
+
+
 def shift_conclusions(kinds: Mapping[str, Mapping[str, Any]]) -> list[Conclusion]:
     """The conclusions of an analysis: accuracy, near-zero tokens, high tokens, where they stand, and what is in them.
 
@@ -31,6 +36,15 @@ def shift_conclusions(kinds: Mapping[str, Mapping[str, Any]]) -> list[Conclusion
     measure = measure_name(group.get("measure", DEFAULT_MEASURE), group.get("top_p"))
     found = [_accuracy(kinds), *_sparsity(group, measure), _place(group), _candidates(group)]
     return [conclusion for conclusion in found if conclusion is not None]
+
+
+def _range(share: Mapping[str, float | None]) -> str:
+    """The interval of a share as text."""
+    return ALIKE if share["low"] == share["high"] in (0.0, 1.0) else percent_range(share)
+
+
+def _share(share: Mapping[str, float | None], sentence: str) -> Conclusion:
+    return replace(share_conclusion(share, sentence), interval=_range(share))
 
 
 def _accuracy(kinds: Mapping[str, Mapping[str, Any]]) -> Conclusion | None:
@@ -47,9 +61,9 @@ def _accuracy(kinds: Mapping[str, Mapping[str, Any]]) -> Conclusion | None:
     sentence = f"{words} to {count} are correct"
     if kind == "rl" and "base" in found:
         base = found["base"]
-        interval = "" if base["low"] is None else f" ({percent_range(base)})"
+        interval = "" if base["low"] is None else f" ({_range(base)})"
         sentence += f"; of the base model's {PERCENT * base['value']:.1f} %{interval}"
-    return share_conclusion(found[kind], f"{sentence}.")
+    return _share(found[kind], f"{sentence}.")
 
 
 def _sparsity(group: Mapping[str, Any], measure: str) -> list[Conclusion]:
@@ -57,11 +71,11 @@ def _sparsity(group: Mapping[str, Any], measure: str) -> list[Conclusion]:
     if (near := group_estimate(group, "sparsity", f"< {NEAR_ZERO:g}")) is not None and near["value"] is not None:
         sentence = f"of {group['tokens']:,} tokens are near zero ({measure} below {NEAR_ZERO:g} nats): there the two \
 models' next-token distributions are nearly the same."
-        found.append(share_conclusion(near, sentence))
+        found.append(_share(near, sentence))
     if (high := group_estimate(group, "sparsity", f"> {HIGH:g}")) is not None and high["value"] is not None:
         each = group_estimate(group, "response", "high tokens")
         often = "" if each is None or each["value"] is None else f", {each['value']:.3g} in a response on average"
-        found.append(share_conclusion(high, f"of tokens are high (above {HIGH:g} nats){often}."))
+        found.append(_share(high, f"of tokens are high (above {HIGH:g} nats){often}."))
     return found
 
 
@@ -91,4 +105,4 @@ def _candidates(group: Mapping[str, Any]) -> Conclusion | None:
         sentence += ": RL mostly re-ranks candidates that the base already has"
     elif within(within_three, below=MOSTLY) == SEEN:
         sentence += ": RL mostly brings in tokens that the base ranks low"
-    return share_conclusion(within_three, f"{sentence}.")
+    return _share(within_three, f"{sentence}.")

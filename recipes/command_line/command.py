@@ -22,6 +22,7 @@ from tokenshift.recipes.command_line.machines import check_launch_options, is_on
 from tokenshift.recipes.command_line.start import (
     INTERRUPTED,
     MISTAKE,
+    TYPED,
     answer_early,
     as_mistake,
     report_mistake,
@@ -69,6 +70,15 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, RecursionError) as error:
         report_mistake("tokenshift", as_mistake(error))
         return MISTAKE
+    typed = TYPED.set(f"tokenshift {name}")
+    try:
+        return _run(name, launcher, words)
+    finally:
+        TYPED.reset(typed)
+
+
+def _run(name: str, launcher: list[str], words: list[str]) -> int:
+    """Run a command with its words, by a launcher if there is one, and return the exit status."""
     asks_help = any(word in ("-h", "--help") for word in words)
     if asks_help or not is_on_several_machines(launcher):  # else the launched process tells the other machines too
         status = answer_early(name, words, f"tokenshift {name}", launches=bool(launcher))

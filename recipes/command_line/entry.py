@@ -21,6 +21,7 @@ from tokenshift.recipes.command_line.start import (
     MISTAKE,
     STOP_SIGNALS,
     is_main_process,
+    program_name,
     report_mistake,
     status_of,
     stop_at_once,
@@ -77,7 +78,7 @@ def run_guarded(
     """Run a recipe.
 
     Args:
-        file: The script, whose name stands before a mistake.
+        file: The script; its name stands before a mistake, unless `tokenshift` started it.
         prepare: Finds the user's mistakes, raising ValueError; makes the job, which owns the output folder.
         run: Does the work.
         stopped: What is said after Ctrl-C or SIGTERM, and where another process is lost.
@@ -116,7 +117,7 @@ def run_guarded(
         return interrupt.status
     except NonFiniteUpdateError as error:  # on every process
         if is_main_process():
-            report_mistake(Path(file).name, error)
+            report_mistake(program_name(file), error)
         return FAILED
     except Exception as error:
         if is_lost(error):
@@ -162,7 +163,7 @@ def _after_mistake(file: str, error: ValueError) -> int:
 
     text = hide_in_text(" ".join(str(error).split()))
     if tell_mistake(text):
-        report_mistake(Path(file).name, error, always=True)
+        report_mistake(program_name(file), error, always=True)
     tell_all(text)
     return MISTAKE
 
@@ -171,7 +172,7 @@ def _after_lost_process(file: str, error: BaseException, lost: str | None, stopp
     """The exit status where another process is lost, after a line of the first process on this host.
 
     Args:
-        file: The script, whose name stands before the line.
+        file: The script.
         error: What was raised; it may say more.
         lost: The process that is lost, in a sentence.
         stopped: What is kept, and how to go on; an error that says so itself needs none.
@@ -185,12 +186,12 @@ def _after_lost_process(file: str, error: BaseException, lost: str | None, stopp
             line = (
                 f"Rank {rank} on the host {host_of(rank)} has ended with a mistake that this process has not: {text}"
             )
-            print(hide_in_text(f"{Path(file).name}: {line}"), file=sys.stderr)
+            print(hide_in_text(f"{program_name(file)}: {line}"), file=sys.stderr)
         return MISTAKE
     if speaks_for_host():
         told = isinstance(error, LostProcessError)
         line = str(error) if told else f"{lost} {stopped}"
-        print(hide_in_text(f"{Path(file).name}: {' '.join(line.split())}"), file=sys.stderr)
+        print(hide_in_text(f"{program_name(file)}: {' '.join(line.split())}"), file=sys.stderr)
     return FAILED
 
 
@@ -198,7 +199,7 @@ def _after_disk_fault(file: str, error: Exception, kept: str) -> int:
     """The exit status where the disk is at fault, after a line that says so on the process that met the fault.
 
     Args:
-        file: The script, whose name stands before the line.
+        file: The script.
         error: What was raised.
         kept: What is kept, and how to go on; an error that says so itself needs none.
 
@@ -209,5 +210,5 @@ def _after_disk_fault(file: str, error: Exception, kept: str) -> int:
     if fault is None:
         raise error
     line = str(error) if isinstance(error, DiskFaultError) else f"The disk cannot be written: {fault}. {kept}"
-    print(f"{Path(file).name}: {' '.join(line.split())}", file=sys.stderr)
+    print(f"{program_name(file)}: {' '.join(line.split())}", file=sys.stderr)
     return DISK_FAULT

@@ -80,7 +80,7 @@ def _cores() -> str:
 def _accelerators() -> str:
     """The devices that `nvidia-smi` shows; torch, which knows other devices too, would take seconds to import."""
     if shutil.which(QUERY[0]) is None:
-        return "no nvidia-smi"
+        return "none found (no nvidia-smi)"
     try:
         answer = subprocess.run(QUERY, capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

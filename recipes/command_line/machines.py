@@ -189,7 +189,7 @@ def tell_machines(program: str) -> None:
     """Settle the interface, and say it to whoever started the run.
 
     Args:
-        program: The script, whose name stands before the line.
+        program: What stands before the line.
 
     Raises:
         ValueError: As of `settle_machines`.

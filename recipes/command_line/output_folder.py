@@ -255,7 +255,8 @@ def _difference(folder: Path, settings: dict[str, Any]) -> str | None:
     pairs |= {f"{name}_content": (parts_before[name], parts[name]) for name in parts_before.keys() & parts.keys()}
     for name, (old, new) in sorted(pairs.items()):
         if old != new:
-            what = "other contents" if name.endswith("_content") else f"{name}={old!r}, not {new!r}"
+            other = "which is not given now" if new is None else f"not {new!r}"
+            what = "other contents" if name.endswith("_content") else f"{name}={old!r}, {other}"
             of = f" of {name.removesuffix('_content')}" if name.endswith("_content") else ""
             return f"holds an analysis with {what}{of}; choose another --output_dir, or --overwrite true."
     for path in [*folder.rglob("*.parquet"), *folder.rglob("*.npz")]:

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -37,6 +38,15 @@ CPU_QUANTIZATION = "bitsandbytes.backends.cpu.ops"
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """The signals of Ctrl-C, and of `kill` and schedulers."""
+
+
+TYPED: ContextVar[str | None] = ContextVar("typed", default=None)
+"""The words that started a command in this process, such as `tokenshift shift`; None where a script was started."""
+
+
+def program_name(script: str | Path) -> str:
+    """What stands before a line to the user: the words that started the command, or the script's name."""
+    return TYPED.get() or Path(script).name
 
 
 def status_of(number: int) -> int:
@@ -102,9 +112,9 @@ def answer_early(name: str, words: list[str], program: str, *, launches: bool = 
             module, _, function = command.early.rpartition(".")
             with suppress(UnreadableSource):  # a value that is not known yet: asked again after the imports
                 getattr(import_module(module), function)(arguments)
-        tell_machines(command.script.name)
+        tell_machines(program_name(command.script))
     except (ValueError, OSError, RecursionError) as error:
-        report_mistake(command.script.name, as_mistake(error))
+        report_mistake(program_name(command.script), as_mistake(error))
         _tell_machines(error)
         return MISTAKE
     if not arguments.given.get("load_in_4bit"):
@@ -141,7 +151,7 @@ def report_mistake(name: str, error: ValueError, *, always: bool = False) -> Non
     """Say what is wrong in one line.
 
     Args:
-        name: The script, whose name stands before the line.
+        name: What stands before the line (`program_name`).
         error: The mistake.
         always: Whether this process is known to be the one that says it. Otherwise the first process on each host
             does, since a file can be missing on one host alone.

@@ -29,6 +29,8 @@ Logs = Sequence[tuple[int, Mapping[str, float | None]]]
 @dataclass
 class TrackedArguments:
     """
+    Trackers of an analysis.
+
     Parameters:
         report_to (`list[str]`, *optional*):
             Trackers that get the headline numbers and the figures, as of TRL's trainers.

@@ -27,7 +27,7 @@ VLLM_ARGUMENTS = (
 @dataclass
 class EngineArguments:
     """
-    Arguments of every recipe that makes responses: the engine, and how vLLM runs.
+    The engine that makes responses, and how vLLM runs.
 
     Parameters:
         engine (`str`):

@@ -27,6 +27,15 @@ def local_folder(name: str, setting: str) -> Path | None:
     folder = user_path(name, setting)
     if not looks_local and not folder.is_dir():
         return None
-    if not any((folder / file).is_file() for file in MODEL_CONFIGS):
-        raise ValueError(f"{setting}={name!r} is not a folder with a config.json or an adapter_config.json.")
+    if not _holds_model(folder):
+        hint = "."
+        if _holds_model(folder / "model"):  # as in a training's output_dir
+            hint = f"; did you mean {name.rstrip('/')}/model?"
+        elif not folder.exists():
+            hint = "; there is no such folder."
+        raise ValueError(f"{setting}={name!r} is not a folder with a config.json or an adapter_config.json{hint}")
     return folder
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in MODEL_CONFIGS)

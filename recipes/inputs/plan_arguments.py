@@ -8,7 +8,7 @@ from typing import Any
 @dataclass
 class PlanArguments:
     """
-    Arguments of the plan of an analysis.
+    The plan of an analysis (--dry_run).
 
     Parameters:
         dry_run (`bool`):

@@ -22,7 +22,7 @@ def value_or_none(value: str | None) -> str | None:
 @dataclass
 class PromptArguments:
     """
-    Arguments that say what stands around each problem.
+    The text around each problem.
 
     Parameters:
         system_prompt, prompt_template (`str`, *optional*):
@@ -39,7 +39,7 @@ class PromptArguments:
 @dataclass
 class ProblemArguments(PromptArguments):
     """
-    Arguments that name a data set and its columns.
+    The data set and its columns.
 
     Parameters:
         dataset_name, dataset_config (`str`):
@@ -94,7 +94,7 @@ class ProblemArguments(PromptArguments):
 @dataclass
 class TrainingProblemArguments(ProblemArguments):
     """
-    Arguments that name problems to train on, and problems that are held out.
+    The problems to train on, and those that are held out.
 
     Parameters:
         dataset_test_split (`str`):

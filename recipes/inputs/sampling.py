@@ -39,7 +39,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 @dataclass
 class SamplingArguments(EngineArguments, VerificationArguments, PlanArguments, PromptArguments):
     """
-    Arguments of the recipes that sample responses to problems.
+    How many problems, how they are answered and judged, and where results go.
 
     Parameters:
         size (`int`, *optional*):

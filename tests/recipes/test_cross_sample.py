@@ -145,6 +145,9 @@ def test_effective_budgets_and_a_sharpened_base(
     assert line in (tmp_path / "cross.md").read_text()
     assert line in page
     assert line in " ".join(printed.split()) + " "
+    (stated,) = summary["statements"]  # the publication's words are told apart from what is seen here
+    said = f"Published: {stated['text']}. Here: {stated['verdict']}; {stated['measured']}."
+    assert " ".join(said.split()) in " ".join(printed.split())
     assert "Tokens needed for 50 % and for 90 % of the gain" in page
     assert "The two draws are independent" in page
     assert "| covered % |" in (tmp_path / "cross.md").read_text()

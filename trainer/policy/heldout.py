@@ -183,7 +183,7 @@ class BaseScoreCallback(TrainerCallback):
             if self._file.is_file():
                 self.score = HeldOutScore(**read_json(self._file))
         else:
-            self.score = heldout_score(self._trainer, self._dataset, description="before")
+            self.score = heldout_score(self._trainer, self._dataset, description="held-out problems, before")
             if state.is_world_process_zero:
                 write_whole(self._file, json.dumps(asdict(self.score)))
         self._started = time.monotonic()

@@ -342,7 +342,7 @@ class ShiftProbeCallback(TrainerCallback):
         path = self.files.fixed_trajectories
         if not self._on_main(path.exists()):
             with undisturbed(self.trainer, self.seed):
-                everyone = gather_object(self._responses("fixed trajectories"))[: len(self.dataset)]
+                everyone = gather_object(self._responses(f"probe {step}, fixed responses"))[: len(self.dataset)]
             if step:
                 logger.warning(f"The probe's fixed trajectories are sampled at update {step}: there were none before.")
             if self.trainer.accelerator.is_main_process:

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 @dataclass
 class ShiftArguments(SamplingArguments, ProblemArguments):
     """
-    Arguments of the recipes that compare a base with the model after RL.
+    The base and the model after RL, and how they are compared.
 
     Parameters:
         base_model, rl_model (`str`):
@@ -111,7 +111,7 @@ class ShiftArguments(SamplingArguments, ProblemArguments):
 @dataclass
 class MeasuredShiftArguments(ShiftArguments):
     """
-    Arguments of the recipes whose numbers are of one measure of the shift, with the other in a second column.
+    The measure of the shift, and the speed that a plan assumes.
 
     Parameters:
         measure (`str`):

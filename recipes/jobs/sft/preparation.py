@@ -107,7 +107,7 @@ OF_RAW_TEXT = (
 @dataclass
 class SftControlArguments(EngineArguments, VerificationArguments, TrainingProblemArguments):
     """
-    Arguments of `sft_control.py` beside TRL's.
+    The control: its models, target and judge, and how responses are sampled.
 
     Parameters:
         base_model, rl_model (`str`):

@@ -22,7 +22,7 @@ DEFAULT_CONFIG, WITHOUT = CONFIGS / COMMANDS["train"].default_config, COMMANDS["
 @dataclass
 class RecipeArguments(VerificationArguments, TrainingProblemArguments, ScriptArguments):  # type: ignore[misc]  # a dataset_name is never None
     """
-    Arguments of `grpo_divweighted.py` beside the trainer's and the model's.
+    Rewards, W&B, the output folder and the plan of a training.
 
     Parameters:
         reward_funcs (`list[str]`):

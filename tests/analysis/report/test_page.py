@@ -383,6 +383,19 @@ def test_tables_and_figures_are_files_and_figures_grow(opened: Callable[..., Ope
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_phone_reads_a_wide_table_sideways_with_its_rows_names_in_sight(opened: Callable[..., Opened]) -> None:
+    header = ["statement", *(f"column {number}" for number in range(4))]
+    rows = [["mean full JS among exact zeros, nats", *["a few words of text"] * 3, "0.00115 [0.00107, 0.00124]"]]
+    page = opened([], sections=[Section("S", table=(header, rows))], viewport={"width": 390, "height": 800}).page
+    name = page.locator(".wide td").first
+    assert name.bounding_box()["width"] >= 128  # 8 rem
+    before = name.bounding_box()["x"]
+    assert page.evaluate("(w => (w.scrollLeft = 200, w.scrollLeft))(document.querySelector('.wide'))") == 200
+    assert name.bounding_box()["x"] == before
+    assert page.locator(".wide td").nth(1).bounding_box()["x"] < before
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_figures_keep_their_own_styles(opened: Callable[..., Opened]) -> None:
     found = opened([], sections=[Section("Figures", figures=[(SVG, "blue")])])
     pixel = found.page.evaluate(

@@ -65,6 +65,15 @@ def test_accuracies_of_both_models_and_of_none(kinds: dict[str, Any]) -> None:
     assert not any("correct" in one.sentence for one in shift_conclusions({"rl": {"all": unjudged}}))
 
 
+def test_an_interval_without_width_is_no_certainty(kinds: dict[str, Any]) -> None:
+    """64 right answers of 64 leave 5.6 % of wrong ones possible (Clopper and Pearson), whatever a bootstrap says."""
+    group = kinds["rl"]["all"]
+    rl, base = (with_share(group, "response", "accuracy", *[value] * 3) for value in (1.0, 0.0))
+    first = shift_conclusions({"rl": {"all": rl}, "base": {"all": base}})[0]
+    assert (first.value, first.interval) == ("100.0 %", "all problems alike")
+    assert "of the base model's 0.0 % (all problems alike)." in first.sentence
+
+
 def test_the_place_is_that_of_the_statement(kinds: dict[str, Any]) -> None:
     group = kinds["rl"]["all"]
     value = [0.01 * (place + 1) for place in range(20)]

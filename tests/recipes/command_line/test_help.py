@@ -71,7 +71,10 @@ def test_help_imports_nothing_heavy(name: str) -> None:
     ("words", "message"),
     [
         ([*COMMAND, "trian"], "tokenshift: 'trian' is no command; did you mean train?"),
-        ([*COMMAND, "train", "--max_stepz", "1"], "--max_stepz is no argument; did you mean max_steps?"),
+        (
+            [*COMMAND, "train", "--max_stepz", "1"],
+            "tokenshift train: --max_stepz is no argument; did you mean max_steps?",
+        ),
         (
             [str(RECIPES / "evaluate.py"), "--sample", "1"],
             "evaluate.py: --sample is no argument; did you mean samples?",
@@ -117,6 +120,15 @@ def test_help_shows_the_projects_fields_and_the_libraries_on_demand(name: str) -
     assert (f"`tokenshift {name} --help trl`" in " ".join(own.split())) == libraries
     assert ("--launch NAME" in own) == COMMANDS[name].launched
     assert "--launch" not in command_help(name, "python recipes/x.py")
+
+
+@pytest.mark.parametrize("name", WITH_ARGUMENTS)
+def test_no_two_groups_of_arguments_have_the_same_heading(name: str) -> None:
+    headings = [line for line in command_help(name, f"tokenshift {name}").split("\n\n") if "\n  --" in line]
+    headings = [heading.split("\n  --")[0] for heading in headings]
+    assert len(headings) >= 2
+    assert len(set(headings)) == len(headings)
+    assert not any(".py" in heading for heading in headings)  # a command's words, whatever script it starts
 
 
 def test_help_says_how_to_type_it() -> None:

@@ -249,4 +249,6 @@ def test_a_refused_analysis_changes_nothing(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
     with pytest.raises(ValueError, match="holds an analysis with seed=0, not 1; choose another --output_dir, or"):
         opened(tmp_path, {"seed": 1})
+    with pytest.raises(ValueError, match="holds an analysis with seed=0, which is not given now; choose another"):
+        opened(tmp_path, {"seed": None})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
