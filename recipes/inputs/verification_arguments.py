@@ -16,7 +16,7 @@ VERIFICATION = (*VERIFICATION_LIMITS, "verify_decimal_comma")
 @dataclass
 class VerificationArguments:
     """
-    Arguments of verification.
+    How answers are verified.
 
     Parameters:
         verify_workers (`int`), verify_timeout (`float`):
