@@ -48,7 +48,8 @@ def run_units(
         for unit in left:
             amount += work(unit, files[unit])
             rate = amount / max(time.monotonic() - started, 1e-9) * state.num_processes
-            progress.update(task, completed=_done(files), rate=f"{rate:,.0f} {noun}/s")
+            said = f"{rate:,.0f} {noun}/s" if amount else ""  # units may need nothing that was not there
+            progress.update(task, completed=_done(files), rate=said)
         state.wait_for_everyone()
         progress.update(task, completed=len(files))
 
