@@ -49,8 +49,7 @@ def keep_logits() -> None:
 
 def resumable_copy(run: Path, copy: Path) -> None:
     """Copy a run's folder as it was at its first checkpoint, as far as a resume looks at it."""
-    first, *later = sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    assert later, f"{run} has only {first}"
+    _, *later = sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns(*NOT_RESUMED, *(path.name for path in later)))
 
 
@@ -75,6 +74,9 @@ def run_job(job: dict[str, Any]) -> int:
 
 def forked(job: dict[str, Any], rank: int) -> dict[str, float]:
     """Run it in a process of its own, whose output goes to a file; its exit status and its seconds on the CPU."""
+    if job["resumes"] and len(list(Path(job["resumes"]).glob("checkpoint-*"))) < 2:
+        Path(f"{job['folder']}.{rank}.txt").write_text("the run to go on from left too few checkpoints\n")
+        return {"status": 1, "cpu_seconds": 0.0}
     if job["resumes"] and rank == 0:
         resumable_copy(Path(job["resumes"]), Path(job["folder"]))
     pid = os.fork()
