@@ -124,17 +124,20 @@ def parse_into(
     defaults = {action.dest: action.default for action in reversed(parser._actions)}
     options = {option: action.dest for action in parser._actions for option in action.option_strings}
     parsed = parser.parse_args_and_config(arguments)
+    reasons = reasons_without_effect(parsed) if check_effect else {}
+    overridden = set[str]()
+    if idle := (config.keys() & reasons.keys()) - set(option_names(arguments)):
+        overridden = _overridden(parser, arguments, idle)
+        # DeepSpeed's config is that of the TrainingArguments that were made last: ZeRO-3 loads models by it
+        parsed = parser.parse_args_and_config(arguments)
     values = dict(parser.values)
     mark_given(parsed, given_names(arguments, options, config, defaults))
-    if check_effect:
-        reasons = reasons_without_effect(parsed)
-        overridden = _overridden(parser, arguments, config, reasons)
-        for instance in parsed:
-            for name in overridden:
-                if hasattr(instance, name):
-                    setattr(instance, name, defaults[name])
-                    values[name] = defaults[name]
-        refuse_without_effect(parsed, {name: reason for name, reason in reasons.items() if name not in overridden})
+    for instance in parsed:
+        for name in overridden:
+            if hasattr(instance, name):
+                setattr(instance, name, defaults[name])
+                values[name] = defaults[name]
+    refuse_without_effect(parsed, {name: reason for name, reason in reasons.items() if name not in overridden})
     mark_written(parsed, WrittenOptions(values, words, config.get("env") or {}))
     return parsed
 
@@ -150,16 +153,16 @@ def _refuse_left_out(config: Mapping[str, Any], arguments: list[str]) -> None:
             raise ValueError(f"the config's {name} has {HIDDEN} in place of a secret; set it by --{name} VALUE.")
 
 
-def _overridden(
-    parser: TrlParser, arguments: list[str], config: Mapping[str, Any], reasons: Mapping[str, str]
-) -> set[str]:
+def _overridden(parser: TrlParser, arguments: list[str], idle: set[str]) -> set[str]:
     """The config's settings that have no effect because of what the command line sets over the config.
 
     A config of vLLM's settings, for example, stays usable with `--use_vllm false`.
+
+    Args:
+        parser: The parser, of which other values are left.
+        arguments: The words of the command line.
+        idle: The config's settings that have no effect with these words.
     """
-    idle = (config.keys() & reasons.keys()) - set(option_names(arguments))
-    if not idle:
-        return set()
     index = arguments.index("--config")
     try:
         alone = parser.parse_args_and_config(arguments[index : index + 2])

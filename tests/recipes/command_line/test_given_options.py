@@ -19,6 +19,7 @@ from tokenshift.recipes.jobs.analysis.robustness import RobustnessArguments
 from tokenshift.recipes.jobs.comparison.variants import resolved_training
 from tokenshift.recipes.jobs.sft import preparation as sft_preparation
 from tokenshift.recipes.jobs.training.arguments import parse_arguments
+from tokenshift.trainer import DivergenceGRPOConfig
 
 ANALYSES: dict[str, Any] = {
     "shift": AnalyzeShiftArguments,
@@ -164,6 +165,25 @@ def test_a_config_counts_where_it_changes_something(tmp_path: Path) -> None:
         "advantage_weighting",
         "low_prob_coef",
     }
+
+
+def test_the_arguments_that_are_used_are_the_last_that_were_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries go by them: transformers keeps a weak reference to the last DeepSpeed config; ZeRO-3 loads by it."""
+    made: list[Any] = []
+    after_init = DivergenceGRPOConfig.__post_init__
+
+    def followed(self: DivergenceGRPOConfig) -> None:
+        made.append(self)
+        after_init(self)
+
+    monkeypatch.setattr(DivergenceGRPOConfig, "__post_init__", followed)
+    config = tmp_path / "mine.yaml"
+    config.write_text("model_name_or_path: pocket\nnum_iterations: 2\ndivergence_alpha: 9.0\n")
+    args = parse_arguments(["--config", str(config), "--advantage_weighting", "none"])[1]
+    assert len(made) > 1, "the config was not looked at alone: the test shows nothing"
+    assert made[-1] is args
 
 
 def test_in_a_comparison_a_common_setting_may_be_of_some_variants_alone(tmp_path: Path) -> None:
