@@ -130,7 +130,7 @@ def sampling_parts(models: Sequence[ReadModel], rows: int, texts: Texts, phase: 
 
 
 def kept_parts(sampling: Sequence[Part], phases: tuple[str, ...]) -> list[Part]:
-    """What a CPU's allocator keeps of the caches of `generate` in later phases: blocks below 32 MiB go back late.
+    """Count the caches of `generate` that a CPU's allocator keeps in later phases: blocks below 32 MiB go back late.
 
     Args:
         sampling: the parts of sampling.

@@ -28,6 +28,7 @@ from tokenshift.recipes.command_line.products import (
     delete_products,
 )
 from tokenshift.recipes.command_line.run_record import record_launch
+from tokenshift.recipes.inputs.verification_arguments import VERIFICATION_LIMITS
 
 logger = get_logger(__name__)
 
@@ -41,9 +42,7 @@ UNRECORDED_ARGUMENTS = (
     "output_dir",
     "overwrite",
     "report_to",
-    "verify_workers",
-    "verify_timeout",
-    "verify_budget",
+    *VERIFICATION_LIMITS,
     "ddp_timeout",
     "trust_remote_code",
     # how models lie in memory

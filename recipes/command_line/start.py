@@ -45,7 +45,7 @@ TYPED: ContextVar[str | None] = ContextVar("typed", default=None)
 
 
 def program_name(script: str | Path) -> str:
-    """What stands before a line to the user: the words that started the command, or the script's name."""
+    """Return the words that stand before a line to the user: those that started the command, or the script's name."""
     return TYPED.get() or Path(script).name
 
 

@@ -331,14 +331,14 @@ def _tightest(
     pair: bool = False,
     scores: bool = False,
 ) -> Tightest:
-    """What is known of a plan's tightest phase; the arguments are those of `Tightest`."""
+    """Describe a plan's tightest phase; the arguments are those of `Tightest`."""
     wide = max(model.sizes.itemsize for model in models) == torch.float32.itemsize
     vllm = any(part.name == CACHES and part.bytes_in(plan.tightest_phase) for part in plan.parts)
     return Tightest(rows, machine.launch.on_cpu, wide, pair, scores, vllm or plan.tightest_phase == ENGINE)
 
 
 def _decoder(engine: str) -> dict[str, Any]:
-    """What decides the memory of an engine of cross-sampling; keyword arguments of `decoding_parts`."""
+    """Return the keyword arguments of `decoding_parts` by which an engine of cross-sampling takes its memory."""
     return {
         "block": LONGEST_BLOCK if engine == DRAFT else 1,
         "spare": 1.0 if engine == LOCKSTEP else SPARE,

@@ -19,7 +19,7 @@ WITHOUT_SAMPLING = (
 
 
 def shift_without_effect(values: Any) -> dict[str, str]:
-    """Of the shift analysis."""
+    """Name the idle options of the shift analysis."""
     if values.trajectories in SAMPLED:
         return {}
     reason = f"trajectories={values.trajectories!r} brings problems and responses of its own; leave it out."
@@ -27,12 +27,12 @@ def shift_without_effect(values: Any) -> dict[str, str]:
 
 
 def evolution_without_effect(values: Any) -> dict[str, str]:
-    """Of the analysis over checkpoints."""
+    """Name the idle options of the analysis over checkpoints."""
     return {"rl_model": "the last of the checkpoints is the model after RL; name it there, and leave this out."}
 
 
 def robustness_without_effect(values: Any) -> dict[str, str]:
-    """Of the analysis over temperatures and top-p."""
+    """Name the idle options of the analysis over temperatures and top-p."""
     reasons = {"temperature": "temperatures has those that are sampled at and compared; give it there."}
     if "mixed" not in values.kinds:
         reason = "kinds does not name the mixed policy; add mixed, or leave it out."
@@ -41,7 +41,7 @@ def robustness_without_effect(values: Any) -> dict[str, str]:
 
 
 def cross_without_effect(values: Any) -> dict[str, str]:
-    """Of cross-sampling. `budgets` without a value are those by default, unless `epsilons` are given."""
+    """Name the idle options of cross-sampling; without `budgets` and `epsilons` the default budgets hold."""
     reasons = {"batch_tokens": "cross-sampling scores no responses; batch_size says how many are sampled at once."}
     if not set(values.criteria) - set(ENDS):
         reason = "criteria names none and all alone, which have no threshold; name another, or leave it out."

@@ -1,4 +1,4 @@
-"""What the plan of an analysis is made of: the machine, models by their configs, texts; and what is printed of it."""
+"""The parts of an analysis' plan: the machine, models by their configs, and texts; and the printing of the plan."""
 
 import json
 import os
@@ -41,7 +41,7 @@ FOLLOWED_ATTENTION = ("eager", "sdpa")
 
 @dataclass(frozen=True)
 class Machine:
-    """What an analysis is planned for.
+    """The machine that an analysis is planned for.
 
     Attributes:
         launch: its processes.
@@ -62,7 +62,7 @@ class Machine:
 
     @property
     def own_parts(self) -> list[Part]:
-        """What is on the device in any case."""
+        """The parts that are on the device in any case."""
         if self.launch.on_cpu:
             return [Part("libraries", FIRST_USE, note="when first used, about")]
         return [Part("CUDA and its allocator", CUDA_CONTEXT, note="about")]
@@ -301,7 +301,7 @@ def show_plan(job: PlannedAnalysis) -> None:
 
 @dataclass(frozen=True)
 class Tightest:
-    """What is known of a plan's tightest phase.
+    """The tightest phase of a plan.
 
     Attributes:
         rows: texts of its batch.
